@@ -1,0 +1,32 @@
+"""The errors a user can cause or mend; each message is one line: what, where, what to do.
+
+    TwintideError           exit status 1
+    ├── DataError           a behaviour log that cannot be read
+    ├── ArtifactError       a damaged, foreign or missing artifact
+    ├── UnreachableError    a server that does not answer
+    └── SettingsError       a setting that makes no sense; exit status 2
+"""
+
+
+class TwintideError(Exception):
+    """Base of every error that a command prints as one line instead of a traceback."""
+
+    exit_code = 1
+
+
+class DataError(TwintideError):
+    """A behaviour log that cannot be read."""
+
+
+class ArtifactError(TwintideError):
+    """A damaged, foreign or missing artifact."""
+
+
+class UnreachableError(TwintideError):
+    """A server that does not answer."""
+
+
+class SettingsError(TwintideError):
+    """A setting that makes no sense, alone or beside the others."""
+
+    exit_code = 2

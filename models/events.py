@@ -1,0 +1,37 @@
+"""One behaviour event: what is on the topic, and what is wrong with one that cannot be read."""
+
+from enum import IntEnum
+
+import msgspec
+import xxhash
+
+
+class Behaviour(IntEnum):
+    """What a user did with an item; Tianchi's numbers."""
+
+    VIEW = 1
+    FAVOURITE = 2
+    CART = 3
+    BUY = 4
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One event as it stands on the topic `user-behavior`, as JSON.
+
+    Ids are opaque: a producer may send them as strings or as integers, both mean the same user.
+    `event_id` is unique per source row; None where the producer sends none. `time` is the event
+    time in epoch ms.
+    """
+
+    user_id: str | int
+    item_id: str | int
+    behavior_type: int
+    time: int
+    item_category: str | int = ""
+    user_geohash: str | None = None
+    event_id: str | int | None = None
+
+
+def event_hash(event_id: str) -> int:
+    """Return the 64 bits by which a window recognises an event it has already seen."""
+    return xxhash.xxh3_64_intdigest(event_id)

@@ -1,0 +1,1 @@
+"""From a behaviour CSV to an artifact, and from an artifact to stores."""

@@ -1,0 +1,1 @@
+"""From a behaviour CSV to Kafka, in event time."""

@@ -1,0 +1,1 @@
+"""From Kafka to fresh vectors in Redis."""
