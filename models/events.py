@@ -34,4 +34,4 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 def event_hash(event_id: str) -> int:
     """Return the 64 bits by which a window recognises an event it has already seen."""
-    return xxhash.xxh3_64_intdigest(event_id)
+    return xxhash.xxh3_64_intdigest(event_id.encode())

@@ -1,9 +1,9 @@
 """The last N events of one user, and their binary value: the state that a worker keeps.
 
 A window is a pure function of the *set* of events folded into it: it holds the last `max_events` by (event
-time, arrival) that lie within `horizon_ms` of the newest, whatever order they came in. It also holds the source
-offset applied last, so folding an event twice changes nothing, and how many events it ever saw, so that what
-was published can be accounted for after any crash.
+time, arrival) that lie within `horizon_ms` of the newest, whatever order they came in. It also holds the
+source offset applied last, so folding an event twice changes nothing, and how many events it ever saw, so
+that what was published can be accounted for after any crash.
 """
 
 from bisect import bisect_left, bisect_right
@@ -22,7 +22,7 @@ DAY_MS = 86_400_000
 #: Edge hashes kept at most: a producer's duplicates come soon, and state must stay bounded.
 MAX_EDGE_HASHES = 1024
 
-#: What became of one event. "redelivered" has changed nothing, but its user's vector may never have been written.
+#: What became of one event. "redelivered" has changed nothing, but its user's vector may not be written yet.
 Outcome = Literal["applied", "duplicate", "late", "redelivered"]
 
 
@@ -52,8 +52,8 @@ class Window(msgspec.Struct, array_like=True, gc=False):
     The order is by event time, ties by arrival, so that rows of one hour keep their order in the topic.
     """
 
-    #: Where the last folded event came from. Offsets mean something only within one topic and partition: after
-    #: a topic is deleted and made again they start anew, under another topic id.
+    #: Where the last folded event came from. Offsets mean something only within one topic and partition:
+    #: after a topic is deleted and made again they start anew, under another topic id.
     topic_id: str = ""
     partition: int = -1
     offset: int = -1
@@ -61,17 +61,29 @@ class Window(msgspec.Struct, array_like=True, gc=False):
     applied: int = 0
     duplicate: int = 0
     late: int = 0
-    times_ms: list[int] = []  # noqa: RUF012 (msgspec copies an empty default)
-    behaviours: list[int] = []  # noqa: RUF012
-    item_ids: list[str] = []  # noqa: RUF012
-    categories: list[str] = []  # noqa: RUF012
-    event_hashes: list[int] = []  # noqa: RUF012
+    times_ms: list[int] = []
+    behaviours: list[int] = []
+    item_ids: list[str] = []
+    categories: list[str] = []
+    event_hashes: list[int] = []
     #: Hashes of events that fell out of a full window although they are as old as the oldest kept one: their
     #: duplicates would otherwise find room again.
-    edge_hashes: list[int] = []  # noqa: RUF012
+    edge_hashes: list[int] = []
 
     def __len__(self) -> int:
         return len(self.times_ms)
+
+    def snapshot(self) -> "Window":
+        """Return a copy that later folds do not change."""
+        return msgspec.structs.replace(
+            self,
+            times_ms=self.times_ms[:],
+            behaviours=self.behaviours[:],
+            item_ids=self.item_ids[:],
+            categories=self.categories[:],
+            event_hashes=self.event_hashes[:],
+            edge_hashes=self.edge_hashes[:],
+        )
 
     def has_folded(self, topic_id: str, partition: int, offset: int) -> bool:
         """Return whether the event at this place of the source is already accounted for."""
@@ -89,9 +101,7 @@ class Incoming(msgspec.Struct, frozen=True, gc=False):
     event_hash: int
 
 
-def fold(
-    window: Window, event: Incoming, topic_id: str, partition: int, settings: WindowSettings
-) -> Outcome:
+def fold(window: Window, event: Incoming, topic_id: str, partition: int, settings: WindowSettings) -> Outcome:
     """Fold one event into the window, in place, and return what became of it.
 
     Events of a partition must come in the order of their offsets; a redelivery of any of them is harmless.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from models.errors import UnreachableError
@@ -39,9 +39,9 @@ def ensure_topic(
     existing = partition_counts(kafka)
     if name in existing:
         return existing[name]
-    future = admin_client(kafka).create_topics(
-        [NewTopic(name, num_partitions=partitions, config=dict(settings))], operation_timeout=TIMEOUT_S
-    )[name]
+    client = admin_client(kafka)  # kept until the answer is here: without its client a request is abandoned
+    topic = NewTopic(name, num_partitions=partitions, config=dict(settings))
+    future = client.create_topics([topic], operation_timeout=TIMEOUT_S)[name]
     try:
         future.result(timeout=TIMEOUT_S)
     except KafkaException as error:
@@ -49,3 +49,13 @@ def ensure_topic(
             raise UnreachableError(f"topic {name} could not be made: {error.args[0].str()}") from error
         return partition_counts(kafka)[name]
     return partitions
+
+
+def topic_id(kafka: KafkaConnection, name: str) -> str:
+    """Return the id that Kafka gave an existing topic: another one after it is deleted and made again."""
+    client = admin_client(kafka)
+    future = client.describe_topics(TopicCollection([name]), request_timeout=TIMEOUT_S)[name]
+    try:
+        return str(future.result(timeout=TIMEOUT_S).topic_id)
+    except KafkaException as error:
+        raise UnreachableError(f"topic {name} cannot be described: {error.args[0].str()}") from error

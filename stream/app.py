@@ -1,0 +1,38 @@
+"""The Faust app: `faust -A stream.app worker`."""
+
+import os
+from typing import Any
+
+from stream.settings import Settings
+from stream.worker import make_app, one_line_errors
+
+with one_line_errors():
+    settings = Settings.from_environment(os.environ)
+app = make_app(settings)
+
+behaviour = app.topic(settings.topic, key_serializer="identity", value_serializer="identity")
+windows = app.Table(
+    "windows",
+    key_type=bytes,
+    value_type=bytes,
+    options={"driver": "rocksdict", "write_buffer_size": 16 << 20, "block_cache_size": 64 << 20},
+)
+
+
+@app.agent(behaviour)
+async def keep_fresh(batches: Any) -> None:
+    """Fold every batch of events into its users' windows."""
+    async for batch in batches.events():
+        await app.fold(batch)
+
+
+@app.task
+async def encode() -> None:
+    """Encode and write the users that changed."""
+    await app.lane.encode_forever()
+
+
+@app.timer(settings.checkpoint_s)
+async def checkpoint() -> None:
+    """Make windows durable and commit source offsets."""
+    await app.lane.checkpoint(app.consumer)

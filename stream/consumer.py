@@ -1,0 +1,168 @@
+"""The fast lane into Faust: a fetched record batch of a partition travels as one message.
+
+Stock Faust makes a message, an event and an ack of every record. Here the records that one fetch brought for
+a partition of the behaviour topic are the value of a single message; all other topics (the changelog, the
+assignor's) go record by record as ever. Because an ack then stands for thousands of events, the offset to
+commit is not derived from acks: the lane says it (see lane.py).
+
+All of the private API of faust-streaming 0.15.3 that reading relies on is in this module, and
+tests/stream/test_faust_contract.py fails loudly where an upgrade changes it.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from faust.serializers import codecs
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.transport.drivers.aiokafka import Consumer as FaustConsumer
+from faust.transport.drivers.aiokafka import Transport as FaustTransport
+from faust.types import TP
+
+#: The broker answers a fetch that finds nothing after this long. Faust's 1500 ms would hold full partitions
+#: back for as long, whenever an empty topic (the assignor's) is in the same request.
+FETCH_MAX_WAIT_MS = 20
+
+#: A fetch from Faust's side waits this long at most (s), so that a seek need not wait longer.
+FETCH_TIMEOUT_S = 0.2
+
+
+class IdentityCodec(codecs.Codec):  # type: ignore[misc]
+    """Lets a message's value, which here is a Batch and no bytes, through untouched."""
+
+    def _loads(self, s: Any) -> Any:
+        return s
+
+    def _dumps(self, s: Any) -> Any:
+        return s
+
+
+codecs.register("identity", IdentityCodec())
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The records that one fetch brought for one partition, oldest first."""
+
+    records: list[Any]
+    #: How often the consumer had sought when they were fetched: all older batches are void.
+    seek: int
+    #: 0, 1, 2, ... within a partition and a seek: a missing number is a lost batch.
+    number: int
+
+
+class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's consumer thread, with a broker wait that suits freshness."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        return consumer
+
+
+class BatchConsumer(FaustConsumer):  # type: ignore[misc]
+    """Faust's consumer, one message per fetched batch of the behaviour topic."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: How often all partitions went back to their committed offsets.
+        self.seek_count = 0
+        self._batch_numbers: Counter[TP] = Counter()
+        # A fetch and a seek never interleave: what was fetched before a seek can then be told from what
+        # was fetched after it, and nothing of the latter is thrown away.
+        self._fetching = asyncio.Lock()
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def _is_behaviour(self, tp: TP) -> bool:
+        return bool(tp.topic == self.app.behaviour_topic)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+        """Yield one message per behaviour partition, and other topics' records one by one."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        async with self._fetching:
+            generation, seek = self.app.consumer_generation_id, self.seek_count
+            records, active = await self._fetch(min(timeout, FETCH_TIMEOUT_S))
+        if self.should_stop:
+            return
+        if not self.flow_active:
+            if records:
+                await self.perform_seek()  # they were read and will not be folded
+            return
+        for tp, message in self._messages(records):
+            is_void = seek != self.seek_count or generation != self.app.consumer_generation_id
+            if not self.flow_active or is_void:
+                break
+            if tp in active or tp in self._buffered_partitions:
+                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+                yield tp, message
+
+    async def _fetch(self, timeout: float) -> tuple[dict[TP, list[Any]], set[TP]]:
+        if not self.flow_active:
+            return {}, set()
+        active = self._get_active_partitions()
+        if not active:
+            await self.sleep(timeout)
+            return {}, set()
+        return await self._getmany(active_partitions=active, timeout=timeout), set(active)
+
+    def _messages(self, records: dict[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:
+        others = {}
+        for tp, of_partition in records.items():
+            if not self._is_behaviour(tp):
+                others[tp] = of_partition
+            elif of_partition:
+                message = self._to_message(tp, of_partition[-1])
+                message.value = Batch(of_partition, self.seek_count, self._batch_numbers[tp])
+                self._batch_numbers[tp] += 1
+                yield tp, message
+        for tp, record in self.scheduler.iterate(others):
+            yield tp, self._to_message(tp, record)
+
+    async def perform_seek(self) -> None:
+        """Go back to the committed offset of every partition, or to the beginning where there is none."""
+        async with self._fetching:
+            await super().perform_seek()
+            # aiokafka's seek_to_committed leaves these where they are, wherever that is.
+            new = [
+                self._new_topicpartition(tp.topic, tp.partition)
+                for tp in self.assignment()
+                if self._is_behaviour(tp) and not self._committed_offset[tp]
+            ]
+            if new:
+                await self._thread.seek_to_beginning(*new)
+            self.seek_count += 1
+            self._batch_numbers.clear()
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        for tp in super()._filter_tps_with_pending_acks(topics):
+            if not self._is_behaviour(tp):
+                yield tp
+        for partition in self.app.lane.partitions:
+            tp = TP(self.app.behaviour_topic, partition)
+            if topics is None or tp in topics or tp.topic in topics:
+                yield tp
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if not self._is_behaviour(tp):
+            offset: int | None = super()._new_offset(tp)
+            return offset
+        # Nothing reads the acks of these; they must not pile up.
+        self._acked.pop(tp, None)
+        self._acked_index.pop(tp, None)
+        committable: int | None = self.app.lane.committable(tp.partition)
+        return committable
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        if not self._is_behaviour(tp):  # a batch's last offsets always have gaps between them
+            await super()._add_gap(tp, offset_from, offset_to)
+
+
+class BatchTransport(FaustTransport):  # type: ignore[misc]
+    """Faust's aiokafka transport with the batch consumer."""
+
+    Consumer = BatchConsumer

@@ -1,0 +1,112 @@
+"""The worker's settings; `Settings.from_environment` is the only reader of the TWINTIDE_* variables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from models.errors import SettingsError
+from stream.connections import KafkaConnection, RedisConnection
+from stream.layout import VECTOR_FORMATS
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the worker does and where; field `x` is the environment variable TWINTIDE_X."""
+
+    kafka: KafkaConnection = field(default_factory=KafkaConnection)
+    redis: RedisConnection = field(default_factory=RedisConnection)
+    #: Faust app id and consumer group; the changelog is named after it.
+    app_id: str = "twintide"
+    #: Topic of behaviour events.
+    topic: str = "user-behavior"
+    #: Topic that gets what cannot be read.
+    dead_letter_topic: str = "user-behavior-dlq"
+    #: Partitions of the topic where it has to be made; an existing topic keeps its own.
+    partitions: int = 4
+    #: Copies of the topics the worker makes (its changelog among them).
+    replication_factor: int = 1
+    #: An artifact, or a store of artifacts whose `current` is taken.
+    artifact: Path = Path("artifacts/current")
+    #: Where RocksDB lives; every worker of a host needs its own.
+    data_dir: Path = Path(".local/worker")
+    #: `field=name` pairs, separated by commas, for JSON with other field names (user_id=uid,time=ts).
+    event_fields: str = ""
+    #: `module:function` that turns a record's value (bytes) into a models.events.Event, instead of JSON.
+    event_decoder: str = ""
+    #: Seconds between two checkpoints (changelog, RocksDB, source offsets).
+    checkpoint_s: float = 1.0
+    #: How long a changed user may wait for a batch to fill (ms); 0 encodes at once.
+    freshness_ms: int = 100
+    #: Users encoded together at most.
+    batch_users: int = 256
+    #: Changed users that may wait for their vector before reading pauses.
+    waiting_users: int = 20_000
+    #: Windows kept in memory, per partition, beside the changed ones.
+    cached_windows: int = 2_000
+    #: Records read from Kafka at once.
+    batch_records: int = 4_000
+    #: Threads of one encode; 0 takes PyTorch's choice.
+    torch_threads: int = 1
+    #: How a vector is stored: float32, float16 or int8.
+    vector_format: str = "float32"
+    #: Redis key of a user is this and the raw user id.
+    key_prefix: str = "user:"
+    #: Seconds until a user's key expires after its last write; 0 keeps it.
+    ttl_s: int = 0
+    #: Address and port of /metrics and /health; where the port is taken, the next free one is.
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 9108
+    #: Seconds that a rebalance or a stop may spend on finishing what is in flight.
+    drain_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        at_least = {"partitions": 1, "replication_factor": 1, "freshness_ms": 0, "batch_users": 1}
+        at_least |= {"waiting_users": 1, "cached_windows": 0, "batch_records": 1, "torch_threads": 0}
+        at_least |= {"ttl_s": 0, "metrics_port": 1}
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise SettingsError(f"{variable(name)} is {getattr(self, name)}; it must be at least {least}")
+        for name in ("checkpoint_s", "drain_s"):
+            if getattr(self, name) <= 0:
+                raise SettingsError(f"{variable(name)} is {getattr(self, name)}; it must be above 0")
+        if self.vector_format not in VECTOR_FORMATS:
+            raise SettingsError(
+                f"{variable('vector_format')} is {self.vector_format!r}; "
+                f"use one of {', '.join(VECTOR_FORMATS)}"
+            )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """Read KAFKA_*, REDIS_* and TWINTIDE_* variables; what is not set keeps its default."""
+        known = {variable(each.name): each for each in fields(cls) if each.name not in ("kafka", "redis")}
+        unknown = [name for name in environment if name.startswith("TWINTIDE_") and name not in known]
+        if unknown:
+            raise SettingsError(f"{unknown[0]} is no setting; there are {', '.join(sorted(known))}")
+        values: dict[str, Any] = {
+            each.name: _parsed(name, environment[name], each.default)
+            for name, each in known.items()
+            if name in environment
+        }
+        return cls(
+            kafka=KafkaConnection.from_environment(environment),
+            redis=RedisConnection.from_environment(environment),
+            **values,
+        )
+
+
+def variable(field_name: str) -> str:
+    """Return the environment variable that sets a field."""
+    return f"TWINTIDE_{field_name.upper()}"
+
+
+def _parsed(name: str, text: str, default: object) -> object:
+    """Return the text as a value of the default's type."""
+    try:
+        return type(default)(text)  # type: ignore[call-arg]
+    except ValueError as error:
+        raise SettingsError(f"{name} is {text!r}; it must be {_kind(default)}") from error
+
+
+def _kind(default: object) -> str:
+    return "a whole number" if isinstance(default, int) else "a number"

@@ -1,0 +1,197 @@
+"""The Faust app class: its transport is the fast lane's, and it checks everything before it starts."""
+
+import logging
+import socket
+import ssl
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import faust
+from faust.types import TP
+
+from models import artifact as artifacts
+from models.errors import SettingsError, TwintideError
+from stream import health, metrics
+from stream.connections import KafkaConnection
+from stream.consumer import BatchTransport
+from stream.decoder import make_decoder
+from stream.encoder import Encoder
+from stream.lane import FastLane, Parts, Topic
+from stream.publisher import Publisher
+from stream.settings import Settings
+from stream.store import Store, redis_client
+from stream.table import WindowTable
+from stream.topics import ensure_topic, partition_counts, topic_id
+
+logger = logging.getLogger(__name__)
+
+
+class TwintideApp(faust.App):  # type: ignore[misc]
+    """A Faust app whose behaviour topic comes in batches and whose offsets follow the lane's checkpoints."""
+
+    settings: Settings
+    lane: FastLane
+    metrics_port: int
+
+    @property
+    def behaviour_topic(self) -> str:
+        """Return the name of the topic that travels in batches."""
+        return self.settings.topic
+
+    def assigned_partitions(self) -> set[TP]:
+        """Return the partitions this worker holds now."""
+        return set(self._assignment or ())
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+    async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
+        # Called before partitions are given away and before the worker stops, while both Kafka and the
+        # tables are still there.
+        await self.lane.drain(consumer)
+
+    def on_rebalance_start(self) -> None:
+        """Count the rebalance, beside what Faust does."""
+        metrics.rebalances_total.inc()
+        super().on_rebalance_start()
+
+    def prepare(self) -> None:
+        """Check artifact, Kafka and Redis, and have everything ready that the worker needs."""
+        self.lane = self._open_lane()
+        metrics.commit_age_seconds.set_function(self.lane.uncommitted_s)
+        host, port = self.settings.metrics_host, self.settings.metrics_port
+        self.metrics_port = health.serve(host, port, lambda: health.check(self))
+
+    async def on_start(self) -> None:
+        """Say what this worker works with."""
+        logger.info(
+            "model %s, topic %s; metrics and health on http://%s:%d",
+            *(self.lane.model_version, self.settings.topic, self.settings.metrics_host, self.metrics_port),
+        )
+        await super().on_start()
+
+    async def fold(self, event: Any) -> None:
+        """Fold one batch; a failure stops the worker.
+
+        Faust would acknowledge the batch and restart the agent with the next one, and the next commit would
+        step over the lost one.
+        """
+        try:
+            await self.lane.fold(self.consumer, event.message.partition, event.value)
+        except Exception as error:
+            await self.crash(error)
+            raise
+
+    def _open_lane(self) -> FastLane:
+        settings = self.settings
+        artifact = artifacts.load(settings.artifact)
+        store = Store(
+            redis_client(settings.redis),
+            key_prefix=settings.key_prefix,
+            vector_format=settings.vector_format,
+            ttl_s=settings.ttl_s,
+        )
+        self._follow_topic()
+        identity = topic_id(settings.kafka, settings.topic)
+        encoder = Encoder(artifact, settings.torch_threads)
+        store.upsert([encoder.unseen_row()])
+        metrics.model_info.labels(artifact.version).set(1)
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        return FastLane(
+            settings,
+            Parts(
+                topic=Topic(settings.topic, identity, store.topic_epoch(identity)),
+                window_settings=artifact.settings.window,
+                decode=make_decoder(settings.event_fields, settings.event_decoder),
+                encoder=encoder,
+                store=store,
+                publisher=Publisher(settings.kafka, f"{settings.app_id}-{uuid.uuid4().hex[:8]}"),
+                table=WindowTable(self.tables["windows"]),
+            ),
+        )
+
+    def _follow_topic(self) -> None:
+        """Have the topics, and give the table as many partitions as the behaviour topic has."""
+        settings, table = self.settings, self.tables["windows"]
+        partitions = ensure_topic(settings.kafka, settings.topic, settings.partitions)
+        ensure_topic(settings.kafka, settings.dead_letter_topic, partitions)
+        changelog = table.changelog_topic.get_topic_name()
+        stored = partition_counts(settings.kafka).get(changelog, partitions)
+        if stored != partitions:
+            raise SettingsError(
+                f"topic {settings.topic} has {partitions} partitions, its table's changelog {changelog} has "
+                f"{stored}: a user's events and state must share a partition; make the topic with {stored} "
+                "partitions, or delete the changelog to start with empty windows"
+            )
+        table.partitions = table.changelog_topic.partitions = partitions
+
+
+class CheckedWorker(faust.Worker):  # type: ignore[misc]
+    """Faust's worker, which starts only where everything it needs is there."""
+
+    def __init__(self, app: TwintideApp, *services: Any, **options: Any) -> None:
+        with one_line_errors():
+            app.prepare()
+        super().__init__(app, *services, **options)
+
+
+def make_app(settings: Settings) -> TwintideApp:
+    """Return the app for these settings; nothing is connected yet."""
+    app = TwintideApp(
+        settings.app_id,
+        Worker=CheckedWorker,
+        broker=[f"kafka://{server}" for server in settings.kafka.bootstrap_servers.split(",")],
+        broker_credentials=_credentials(settings.kafka),
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=3.0,
+        broker_rebalance_timeout=20.0,
+        broker_max_poll_records=settings.batch_records,
+        broker_max_poll_interval=86_400.0,  # a Redis outage pauses reading for as long as it lasts
+        broker_commit_interval=settings.checkpoint_s,
+        consumer_auto_offset_reset="earliest",
+        datadir=Path(settings.data_dir),
+        store="rocksdb://",
+        stream_buffer_maxsize=8,
+        stream_wait_empty=False,
+        topic_replication_factor=settings.replication_factor,
+        table_standby_replicas=0,
+        web_bind="127.0.0.1",
+        web_port=_free_port(),
+    )
+    app.settings = settings
+    return app
+
+
+def _free_port() -> int:
+    """Return a port that is free now, for Faust's own web server: a second worker of this host needs another."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _credentials(kafka: KafkaConnection) -> Any:
+    if kafka.security_protocol == "PLAINTEXT":
+        return None
+    context = ssl.create_default_context(cafile=kafka.ssl_ca_file or None)
+    if kafka.security_protocol == "SSL":
+        return faust.SSLCredentials(context)
+    return faust.SASLCredentials(
+        mechanism=kafka.sasl_mechanism,
+        username=kafka.sasl_username,
+        password=kafka.sasl_password,
+        ssl_context=context if kafka.security_protocol == "SASL_SSL" else None,
+    )
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn a user's mistake into one line and an exit code: Faust's CLI would print a traceback."""
+    try:
+        yield
+    except TwintideError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(error.exit_code) from error
