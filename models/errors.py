@@ -1,10 +1,10 @@
 """The errors a user can cause or mend; each message is one line: what, where, what to do.
 
-    TwintideError           exit status 1
-    ├── DataError           a behaviour log that cannot be read
-    ├── ArtifactError       a damaged, foreign or missing artifact
-    ├── UnreachableError    a server that does not answer
-    └── SettingsError       a setting that makes no sense; exit status 2
+TwintideError           exit status 1
+├── DataError           a behaviour log that cannot be read
+├── ArtifactError       a damaged, foreign or missing artifact
+├── UnreachableError    a server that does not answer
+└── SettingsError       a setting that makes no sense; exit status 2
 """
 
 

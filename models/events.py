@@ -15,6 +15,13 @@ class Behaviour(IntEnum):
     BUY = 4
 
 
+#: The numbers of all behaviours.
+BEHAVIOURS = frozenset(int(behaviour) for behaviour in Behaviour)
+
+#: An event may be this far ahead of the worker's clock: one from the year 2100 would empty its user's window.
+MAX_AHEAD_MS = 86_400_000
+
+
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One event as it stands on the topic `user-behavior`, as JSON.
 

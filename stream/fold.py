@@ -5,12 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from models.events import Behaviour, Event, event_hash
+from models.events import BEHAVIOURS, MAX_AHEAD_MS, Event, event_hash
 from models.window import Incoming, Window, WindowSettings, fold, window_from_bytes, window_to_bytes
 from stream.decoder import Decode
-
-#: An event may be this far ahead of the worker's clock: one from the year 2100 would empty its user's window.
-MAX_AHEAD_MS = 86_400_000
 
 #: Header with the producer's wall-clock time, epoch ms in ASCII digits.
 SENT_AT_HEADER = "sent_at"
@@ -167,7 +164,7 @@ class PartitionFold:
                 rejected.append(Rejected(record, "unreadable"))
                 continue
             try:
-                yield (*self._checked(event, record, latest_ms), _sent_at_ms(record.headers))
+                yield (*self._checked(event, record, latest_ms), sent_at_ms(record.headers))
             except RejectedError as error:
                 rejected.append(Rejected(record, error.args[0]))
 
@@ -178,7 +175,7 @@ class PartitionFold:
             raise RejectedError("no_user")
         if not item_id:
             raise RejectedError("no_item")
-        if event.behavior_type not in _BEHAVIOURS:
+        if event.behavior_type not in BEHAVIOURS:
             raise RejectedError("behaviour")
         if not 0 < event.time <= latest_ms:
             raise RejectedError("time")
@@ -200,10 +197,7 @@ class PartitionFold:
         )
 
 
-_BEHAVIOURS = frozenset(int(behaviour) for behaviour in Behaviour)
-
-
-def _sent_at_ms(headers: Sequence[tuple[str, bytes]]) -> int:
+def sent_at_ms(headers: Sequence[tuple[str, bytes]]) -> int:
     """Return the producer's send time, or 0 where the record has none."""
     for name, value in headers:
         if name == SENT_AT_HEADER and value and value.isdigit():

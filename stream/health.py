@@ -32,7 +32,10 @@ class Health:
 
 def check(app: Any) -> Health:
     """Return the health of a worker's app (stream.worker.TwintideApp)."""
-    recovery, lane = app.tables.recovery, app.lane
+    # Not `app.tables.recovery`: asked for early, it makes a Recovery in this thread, and the worker hangs.
+    recovery, lane = app.tables._recovery, app.lane
+    if recovery is None:
+        return Health("starting", "connecting")
     remaining = recovery.active_remaining_total() if recovery.in_recovery else 0
     partitions = sum(tp.topic == app.behaviour_topic for tp in app.assigned_partitions())
     uncommitted_s = lane.uncommitted_s()

@@ -53,7 +53,7 @@ class Reader:
         model: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Read with this client; `model` is the only version to return, empty for the worker's current one."""
+        """Read with this client vectors of the version `model` alone; empty: of the worker's current one."""
         self._client = client
         self._key_prefix = key_prefix
         self._model = model

@@ -167,7 +167,7 @@ def make_app(settings: Settings) -> TwintideApp:
 
 
 def _free_port() -> int:
-    """Return a port that is free now, for Faust's own web server: a second worker of this host needs another."""
+    """Return a port that is free now, for Faust's own web server; a host's second worker needs another."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,0 +1,109 @@
+"""How long from sending an event until another process can read a vector that knows it.
+
+The probe is that other process: it follows the topic on its own, and for a sample of the events asks Redis
+again and again until the user's `seq` has reached the event's offset. It shares nothing with the worker.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import redis
+from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
+
+from stream.fold import sent_at_ms
+from stream.settings import Settings
+
+#: Pause between two looks at Redis (s); it bounds how exact a measurement can be.
+POLL_S = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A sampled event whose vector is not readable yet."""
+
+    key: str
+    offset: int
+    sent_at_ms: int
+
+
+class FreshnessProbe:
+    """Measures in a thread of its own, between `start` and `stop`."""
+
+    def __init__(self, settings: Settings, client: "redis.Redis", sample_every: int = 1) -> None:
+        self._settings = settings
+        self._client = client
+        self._sample_every = sample_every
+        self._seen = 0
+        self._seconds: list[float] = []
+        self._stopping = threading.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="freshness", daemon=True)
+
+    def start(self) -> None:
+        """Begin at the end of the topic as it is now."""
+        self._thread.start()
+        self._ready.wait(timeout=30)
+
+    def stop(self, drain_s: float = 5.0) -> None:
+        """Give what still waits a moment, then end."""
+        time.sleep(drain_s)
+        self._stopping.set()
+        self._thread.join(timeout=10)
+
+    @property
+    def samples(self) -> int:
+        """Return how many events were measured so far."""
+        return len(self._seconds)
+
+    def percentiles_ms(self, quantiles: Sequence[float] = (50, 99), last: int | None = None) -> list[float]:
+        """Return percentiles of all measured events, or of the last so many (ms); NaN where there is none."""
+        seconds = self._seconds[-last:] if last else self._seconds
+        if not seconds:
+            return [float("nan")] * len(quantiles)
+        return [float(value) * 1000 for value in np.percentile(seconds, quantiles)]
+
+    def _run(self) -> None:
+        consumer = self._consumer_at_end()
+        self._ready.set()
+        waiting: list[Waiting] = []
+        while not self._stopping.is_set():
+            for message in consumer.consume(1000, timeout=POLL_S):
+                waiting += self._sampled(message)
+            waiting = self._still_waiting(waiting)
+        consumer.close()
+
+    def _consumer_at_end(self) -> Consumer:
+        options = {"group.id": "twintide-freshness", "enable.auto.commit": False, "log_level": 2}
+        consumer = Consumer({**self._settings.kafka.librdkafka(), **options, "fetch.wait.max.ms": 5})
+        partitions = consumer.list_topics(self._settings.topic, timeout=10).topics[self._settings.topic]
+        consumer.assign(
+            [TopicPartition(self._settings.topic, each, OFFSET_END) for each in partitions.partitions]
+        )
+        consumer.consume(1, timeout=1.0)  # connects and finds the ends
+        return consumer
+
+    def _sampled(self, message: Message) -> list[Waiting]:
+        self._seen += 1
+        sent = sent_at_ms(message.headers() or ())
+        if self._seen % self._sample_every or not sent or message.key() is None:
+            return []
+        return [Waiting(self._settings.key_prefix + message.key().decode(), message.offset(), sent)]
+
+    def _still_waiting(self, waiting: list[Waiting]) -> list[Waiting]:
+        if not waiting:
+            return waiting
+        pipeline = self._client.pipeline(transaction=False)
+        for each in waiting:
+            pipeline.hget(each.key, "seq")
+        known = [int(seq or -1) for seq in pipeline.execute()]
+        now = time.time()
+        still = []
+        for each, seq in zip(waiting, known, strict=True):
+            if seq >= each.offset:
+                self._seconds.append(now - each.sent_at_ms / 1000)
+            else:
+                still.append(each)
+        return still

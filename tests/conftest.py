@@ -1,0 +1,63 @@
+"""Real servers for the tests that ask for one: started once, random ports, data in temporary directories.
+
+KAFKA_BOOTSTRAP_SERVERS and REDIS_URL of the environment are used instead by `kafka` and `redis_connection`. A
+test that stops or kills a server takes `kafka_server` or `redis_server`, which are always ours, and starts it
+again.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from local.kafka import KafkaServer
+from local.redis import RedisServer
+from stream.connections import KafkaConnection, RedisConnection
+
+
+@pytest.fixture(scope="session")
+def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """Give a running broker of our own."""
+    server = KafkaServer(tmp_path_factory.mktemp("servers") / "kafka")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Give a running Redis of our own; it survives a kill with its data."""
+    server = RedisServer(tmp_path_factory.mktemp("servers") / "redis", durable=True)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def kafka(request: pytest.FixtureRequest) -> KafkaConnection:
+    """Give the connection to the environment's broker where it names one, else to ours."""
+    if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        return KafkaConnection.from_environment(os.environ)
+    return KafkaConnection(request.getfixturevalue("kafka_server").bootstrap_servers)
+
+
+@pytest.fixture
+def redis_connection(request: pytest.FixtureRequest) -> RedisConnection:
+    """Give the connection to the environment's Redis where it names one, else to ours."""
+    if os.environ.get("REDIS_URL"):
+        return RedisConnection.from_environment(os.environ)
+    return RedisConnection(request.getfixturevalue("redis_server").url)
+
+
+@pytest.fixture
+def redis_client(redis_connection: RedisConnection) -> Iterator[redis.Redis]:
+    """Give a client of that Redis, emptied first where it is ours and only there."""
+    with redis.Redis.from_url(redis_connection.url, socket_timeout=redis_connection.timeout_s) as client:
+        if not os.environ.get("REDIS_URL"):
+            client.flushall()
+        yield client

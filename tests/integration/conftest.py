@@ -1,0 +1,115 @@
+"""What the tests of the whole path share: a small artifact, settings of a test's own, and events."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+import torch
+from confluent_kafka import Producer
+
+from local.demo import worker_environment
+from local.proof import Proof, prove, wait_until_committed
+from local.worker import WorkerProcess
+from models import artifact as artifacts
+from models.artifact import Artifact
+from models.towers import DualTowers, ModelSettings
+from models.vocabulary import Vocabulary
+from stream.connections import KafkaConnection, RedisConnection
+from stream.settings import Settings
+from stream.topics import ensure_topic
+
+#: Items of the events below; every seventh is unknown to the model.
+ITEMS = 70
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Give a published artifact with random weights: the path must be right for any."""
+    torch.manual_seed(0)
+    known = [item for item in range(ITEMS) if item % 7]
+    vocabulary = Vocabulary(
+        [f"i{item}" for item in known], [2 + item % 3 for item in known], ["c0", "c1", "c2"]
+    )
+    settings = artifacts.Settings(model=ModelSettings(dimension=16))
+    towers = DualTowers(vocabulary, settings.features, settings.model)
+    store = tmp_path_factory.mktemp("artifacts")
+    saved = artifacts.save(store, towers, vocabulary, settings, {}, {})
+    artifacts.publish(store, saved.version)
+    return artifacts.load(store)
+
+
+@pytest.fixture
+def settings(kafka: KafkaConnection, redis_connection: RedisConnection, artifact: Artifact) -> Settings:
+    """Give settings whose topics, group and keys are this test's alone."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    return Settings(
+        kafka=kafka,
+        redis=redis_connection,
+        artifact=artifact.path.parent,
+        app_id=name,
+        topic=f"{name}-events",
+        dead_letter_topic=f"{name}-dlq",
+        key_prefix=f"{name}:",
+    )
+
+
+@pytest.fixture
+def worker(settings: Settings, tmp_path: Path) -> Iterator[WorkerProcess]:
+    """Give a worker with these settings, not yet started, and stop it at the end."""
+    process = WorkerProcess(tmp_path / "worker", worker_environment(settings))
+    yield process
+    process.kill()
+
+
+@dataclass
+class Shop:
+    """Publishes events as a shop's producers do, and remembers how many."""
+
+    settings: Settings
+    client: "redis.Redis"
+    artifact: Artifact
+    published: int = 0
+
+    def __post_init__(self) -> None:
+        ensure_topic(self.settings.kafka, self.settings.topic, self.settings.partitions)
+        self._producer = Producer(
+            {**self.settings.kafka.librdkafka(), "partitioner": "murmur2_random", "acks": "all"}
+        )
+
+    def send(self, count: int, users: int = 40, first: int = 0) -> None:
+        """Publish sound events number `first` and following, of users and items in turn."""
+        for number in range(first, first + count):
+            user_id = f"user {number * 7 % users}#ü"
+            event = {
+                "event_id": f"e{number}",
+                "user_id": user_id,
+                "item_id": f"i{number * 13 % ITEMS}",
+                "behavior_type": 1 + number % 4,
+                "user_geohash": None,
+                "item_category": f"c{number % 3}",
+                "time": 1_417_000_000_000 + number * 60_000,
+            }
+            self.send_raw(user_id.encode(), json.dumps(event).encode())
+        self._producer.flush()
+
+    def send_raw(self, key: bytes | None, value: bytes | None) -> None:
+        """Publish any bytes."""
+        self._producer.produce(self.settings.topic, value, key)
+        self._producer.poll(0)
+        self.published += 1
+
+    def prove(self) -> Proof:
+        """Wait until the worker has committed everything, and compare servers and reference."""
+        self._producer.flush()
+        wait_until_committed(self.settings, timeout_s=90)
+        return prove(self.settings, self.artifact, self.client, self.published)
+
+
+@pytest.fixture
+def shop(settings: Settings, redis_client: "redis.Redis", artifact: Artifact) -> Shop:
+    """Give a shop whose topic exists and is empty."""
+    return Shop(settings, redis_client, artifact)

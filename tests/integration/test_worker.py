@@ -1,0 +1,179 @@
+"""The worker on real Kafka, Redis and RocksDB: nothing lost, nothing twice, whatever happens to it."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis
+from confluent_kafka.admin import NewPartitions
+
+from local.demo import worker_environment
+from local.proof import dead_letters
+from local.redis import RedisServer
+from local.servers import ROOT
+from local.worker import WorkerProcess
+from stream.connections import RedisConnection
+from stream.settings import Settings
+from stream.topics import admin_client, ensure_topic
+
+pytestmark = pytest.mark.integration
+
+
+def until(condition: object, timeout_s: float = 30.0) -> None:
+    """Return when the condition (a callable) holds; fail the test where it never does."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.1)
+
+
+def test_every_event_is_accounted_for_and_every_vector_is_right(shop, worker: WorkerProcess) -> None:
+    worker.start()
+    shop.send(3_000)
+    shop.send(500)  # the same events once more
+    shop.send_raw(b"u", b"no json")
+    shop.send_raw(b"u", None)
+    shop.send_raw(b"other", b'{"user_id":"u","item_id":"i","behavior_type":1,"time":1417000000000}')
+    shop.send_raw(b"u", b'{"user_id":"u","item_id":"i","behavior_type":9,"time":1417000000000}')
+    found = shop.prove()
+    assert found.is_ok, found.complaint
+    assert (found.applied, found.malformed, found.vectors) == (3_000, 4, 40)
+    assert found.duplicate + found.late == 500
+    reasons = sorted(dict(each.headers())["reason"] for each in dead_letters(shop.settings))
+    assert reasons == [b"behaviour", b"key", b"unreadable", b"unreadable"]
+
+
+def test_killed_worker_goes_on_where_it_was(shop, worker: WorkerProcess) -> None:
+    worker.start()
+    shop.send(2_000)
+    until(lambda: worker.metrics().get("twintide_events_total{applied}", 0) > 500)
+    worker.kill()
+    shop.send(2_000, first=2_000)
+    worker.start()
+    shop.send(500, first=4_000)
+    found = shop.prove()
+    assert found.is_ok, found.complaint
+    assert found.applied == 4_500
+
+
+def test_lost_disk_is_restored_from_the_changelog(
+    shop, worker: WorkerProcess, settings: Settings, tmp_path: Path
+) -> None:
+    worker.start()
+    shop.send(1_000)
+    assert shop.prove().is_ok
+    worker.kill()
+    shop.send(1_000, first=1_000)
+    other = WorkerProcess(tmp_path / "other", worker_environment(settings))
+    try:
+        other.start()
+        found = shop.prove()
+        assert found.is_ok, found.complaint
+        assert found.applied == 2_000
+    finally:
+        other.kill()
+
+
+def test_stopped_worker_leaves_nothing_to_redo(shop, worker: WorkerProcess) -> None:
+    worker.start()
+    shop.send(2_000)
+    until(lambda: worker.metrics().get("twintide_events_total{applied}", 0) == 2_000)
+    started = time.monotonic()
+    worker.stop()
+    assert time.monotonic() - started < 15
+    found = shop.prove()  # nobody is there any more to commit
+    assert found.is_ok, found.complaint
+
+
+def test_second_worker_takes_its_share_and_gives_it_back(
+    shop, worker: WorkerProcess, settings: Settings, tmp_path: Path
+) -> None:
+    second = WorkerProcess(tmp_path / "second", worker_environment(settings), "second")
+    worker.start()
+    shop.send(1_000)
+    try:
+        second.start()
+        shop.send(2_000, first=1_000)
+        until(lambda: second.metrics().get("twintide_events_total{applied}", 0) > 0)
+        second.stop()
+        shop.send(1_000, first=3_000)
+        found = shop.prove()
+    finally:
+        second.kill()
+    assert found.is_ok, found.complaint
+    assert found.applied == 4_000
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path / "redis", durable=True)
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_redis_outage_pauses_and_heals(
+    shop, settings: Settings, tmp_path: Path, own_redis: RedisServer
+) -> None:
+    shop.settings = replace(settings, redis=RedisConnection(own_redis.url))
+    worker = WorkerProcess(tmp_path / "worker", worker_environment(shop.settings))
+    try:
+        worker.start()
+        shop.send(1_000)
+        until(lambda: worker.metrics().get("twintide_events_total{applied}", 0) == 1_000)
+        own_redis.kill()
+        shop.send(1_000, first=1_000)
+        until(lambda: worker.metrics().get("twintide_upserts_total{retried}", 0) > 0)
+        own_redis.start()
+        shop.client = redis.Redis.from_url(own_redis.url)
+        found = shop.prove()
+    finally:
+        worker.kill()
+    assert found.is_ok, found.complaint
+    assert found.applied == 2_000
+
+
+def refused(settings: Settings, *arguments: str, **environment: str) -> tuple[int, str]:
+    """Return exit status and last line of a worker that cannot start."""
+    command = [str(Path(sys.executable).with_name("faust")), "-A", "stream.app", "worker", *arguments]
+    finished = subprocess.run(
+        command,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **worker_environment(settings), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Traceback" not in finished.stderr
+    return finished.returncode, finished.stderr.strip().splitlines()[-1]
+
+
+def test_worker_that_cannot_start_says_why_in_one_line(settings: Settings, tmp_path: Path) -> None:
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    assert refused(settings, **environment) == (
+        1,
+        "Error: no Kafka at 127.0.0.1:1 (Failed to get metadata: Local: Broker transport failure): "
+        "start it with `./run up`, or set KAFKA_BOOTSTRAP_SERVERS",
+    )
+    status, line = refused(settings, REDIS_URL="redis://127.0.0.1:1/0")
+    assert (status, line.startswith("Error: no Redis at redis://127.0.0.1:1/0")) == (1, True)
+    status, line = refused(settings, TWINTIDE_ARTIFACT=str(tmp_path / "none"))
+    assert (status, "offline.train" in line) == (1, True)
+    status, line = refused(settings, TWINTIDE_PARTITIONS="none")
+    assert (status, "TWINTIDE_PARTITIONS is 'none'" in line) == (2, True)
+    assert refused(settings, "--no-such-option")[0] == 2
+
+
+def test_topic_and_changelog_of_different_width_are_refused(
+    shop, worker: WorkerProcess, settings: Settings
+) -> None:
+    ensure_topic(settings.kafka, f"{settings.app_id}-windows-changelog", 4)
+    client = admin_client(settings.kafka)
+    client.create_partitions([NewPartitions(settings.topic, 6)])[settings.topic].result(timeout=10)
+    status, line = refused(settings)
+    assert status == 2
+    assert f"topic {settings.topic} has 6 partitions" in line
+    assert "has 4" in line

@@ -1,0 +1,187 @@
+"""A partition's fold: what becomes of records, what is dirty, what may be committed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+
+from models.window import WindowSettings, window_from_bytes
+from stream.decoder import make_decoder
+from stream.fold import PartitionFold
+
+DECODE = make_decoder("", "")
+
+
+@dataclass
+class Record:
+    """As much of a Kafka record as the fold looks at."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = field(default_factory=tuple)
+
+
+def record(offset: int, key: str = "u", **changes: object) -> Record:
+    event = {"event_id": f"e{offset}", "user_id": key, "item_id": f"i{offset}", "behavior_type": 1}
+    event |= {"item_category": "c", "time": 1000 + offset, **changes}
+    sent = [("sent_at", str(5000 + offset).encode())]
+    return Record(offset, key.encode(), msgspec.json.encode(event), sent)
+
+
+class Stored:
+    """What the table holds, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, bytes] = {}
+        self.asked: list[bytes] = []
+
+    def load(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        self.asked += keys
+        return [self.values.get(key) for key in keys]
+
+
+@pytest.fixture
+def stored() -> Stored:
+    return Stored()
+
+
+@pytest.fixture
+def fold(stored: Stored) -> PartitionFold:
+    return PartitionFold("topic-id", 0, WindowSettings(), stored.load)
+
+
+def test_events_reach_their_users_windows(fold: PartitionFold) -> None:
+    counts, rejected = fold.fold([record(0, "a"), record(1, "b"), record(2, "a")], DECODE)
+    assert (counts["applied"], rejected) == (3, [])
+    assert fold.window("a").item_ids == ["i0", "i2"]
+    assert fold.position == 3
+
+
+def test_ids_that_are_numbers_are_the_same_as_strings(fold: PartitionFold) -> None:
+    records = [record(0, "7", user_id=7, item_id=5, event_id=1), record(1, "7", item_id="5", event_id="2")]
+    fold.fold(records, DECODE)
+    assert fold.window("7").item_ids == ["5", "5"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "bad"),
+    [
+        ("unreadable", Record(1, b"u", b"not json")),
+        ("unreadable", Record(1, b"u", None)),
+        ("unreadable", Record(1, b"u", b"[1]")),
+        ("unreadable", record(1, time="yesterday")),
+        ("behaviour", record(1, behavior_type=9)),
+        ("time", record(1, time=0)),
+        ("time", record(1, time=4_102_444_800_000)),
+        ("no_user", record(1, "", user_id="")),
+        ("no_item", record(1, item_id="")),
+        ("key", Record(1, b"another", record(1).value)),
+        ("key", Record(1, None, record(1).value)),
+    ],
+)
+def test_unreadable_event_is_rejected_with_its_reason(fold: PartitionFold, reason: str, bad: Record) -> None:
+    counts, rejected = fold.fold([record(0), bad, record(2)], DECODE)
+    assert [(each.record, each.reason) for each in rejected] == [(bad, reason)]
+    assert counts["applied"] == 2
+    assert fold.position == 3
+
+
+def test_decoder_that_raises_anything_does_not_stop_the_rest(fold: PartitionFold) -> None:
+    def decode(value: bytes) -> object:
+        raise RuntimeError("a bug of the user's")
+
+    counts, rejected = fold.fold([record(0)], decode)  # type: ignore[arg-type]
+    assert (counts["applied"], len(rejected)) == (0, 1)
+
+
+def test_event_without_id_is_itself_alone(fold: PartitionFold) -> None:
+    records = [record(0, event_id=None, time=1000), record(1, event_id=None, time=1000)]
+    assert fold.fold(records, DECODE)[0]["applied"] == 2
+    assert fold.fold(records, DECODE)[0]["redelivered"] == 2
+
+
+def test_redelivered_user_is_dirty_all_the_same(fold: PartitionFold, stored: Stored) -> None:
+    fold.fold([record(0)], DECODE)
+    stored.values = dict(fold.snapshot().values)
+    again = PartitionFold("topic-id", 0, WindowSettings(), stored.load)  # as after a crash before the write
+    assert again.fold([record(0)], DECODE)[0]["redelivered"] == 1
+    assert list(again.dirty) == ["u"]
+    assert not again.snapshot().values
+
+
+def test_duplicate_and_late_events_make_nobody_dirty(fold: PartitionFold) -> None:
+    fold.fold([record(0)], DECODE)
+    fold.take(10)
+    old = record(2, time=1)
+    settings_horizon_passed = record(1, time=1000 + 31 * 86_400_000)
+    counts, _ = fold.fold([settings_horizon_passed, old, record(3, event_id="e1")], DECODE)
+    assert (counts["late"], counts["duplicate"]) == (1, 1)
+    assert fold.dirty["u"].first_offset == 1
+
+
+def test_nothing_is_committable_before_the_checkpoint(fold: PartitionFold) -> None:
+    fold.fold([record(0), record(1)], DECODE)
+    for user_id in fold.take(10):
+        fold.in_flight.pop(user_id)
+    assert fold.committable() < 0
+    fold.durable_position = fold.snapshot().position
+    assert fold.committable() == 2
+
+
+def test_commit_waits_for_the_oldest_unwritten_user(fold: PartitionFold) -> None:
+    fold.fold([record(0, "a"), record(1, "b"), record(2, "a")], DECODE)
+    fold.durable_position = fold.position
+    assert fold.committable() == 0
+    (first,) = fold.take(1)
+    assert (first, fold.committable()) == ("a", 0)
+    fold.in_flight.pop("a")
+    assert fold.committable() == 1
+    fold.take(1)
+    fold.fold([record(3, "a")], DECODE)
+    assert fold.committable() == 1
+    fold.in_flight.pop("b")
+    assert fold.committable() == 3
+
+
+def test_user_that_changes_while_in_flight_is_dirty_again(fold: PartitionFold) -> None:
+    fold.fold([record(0)], DECODE)
+    fold.take(1)
+    fold.fold([record(1)], DECODE)
+    assert fold.dirty["u"].first_offset == 1
+    assert fold.in_flight["u"].first_offset == 0
+
+
+def test_send_times_of_coalesced_events_are_all_kept(fold: PartitionFold) -> None:
+    fold.fold([record(0), record(1)], DECODE)
+    assert (fold.dirty["u"].sent_at_ms, fold.dirty["u"].events) == ([5000, 5001], 2)
+
+
+def test_snapshot_holds_what_changed_since_the_last(fold: PartitionFold) -> None:
+    fold.fold([record(0, "a"), record(1, "b")], DECODE)
+    assert set(fold.snapshot().values) == {b"a", b"b"}
+    fold.fold([record(2, "b")], DECODE)
+    snapshot = fold.snapshot()
+    assert snapshot.position == 3
+    assert window_from_bytes(snapshot.values[b"b"]).item_ids == ["i1", "i2"]
+    assert set(snapshot.values) == {b"b"}
+
+
+def test_trim_forgets_stored_windows_and_never_changed_ones(fold: PartitionFold, stored: Stored) -> None:
+    fold.fold([record(n, f"u{n}") for n in range(4)], DECODE)
+    stored.values = dict(fold.snapshot().values)
+    fold.fold([record(4, "u0")], DECODE)
+    stored.asked.clear()
+    fold.trim(keep=1)
+    assert fold.window("u0").item_ids == ["i0", "i4"]
+    assert stored.asked == []
+    assert fold.window("u1").item_ids == ["i1"]
+    assert stored.asked == [b"u1"]
+
+
+def test_other_field_names_are_read_through_a_mapping(fold: PartitionFold) -> None:
+    decode = make_decoder("user_id=uid,item_id=sku,time=ts,behavior_type=kind", "")
+    value = msgspec.json.encode({"uid": "u", "sku": 9, "ts": 1234, "kind": 4})
+    assert fold.fold([Record(0, b"u", value)], decode)[0]["applied"] == 1
+    assert (fold.window("u").item_ids, fold.window("u").times_ms) == (["9"], [1234])

@@ -1,0 +1,129 @@
+"""Writes and reads on a real Redis: newer never gives way to older, versions never mix."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import redis
+
+from models.errors import UnreachableError
+from stream.connections import RedisConnection
+from stream.layout import UNSEEN_USER
+from stream.reader import NoVectorsError, Reader
+from stream.store import USERS_PER_CALL, Store, UserRow
+from stream.store import redis_client as connect
+
+pytestmark = pytest.mark.integration
+
+
+def row(user_id: str = "u", value: float = 1.0, **changes: object) -> UserRow:
+    vector = np.full(4, value, np.float32)
+    base = UserRow(user_id, vector, vector + 1, vector + 2, "model-a", 1, 10, 100, ts=5, n=3)
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def store(redis_client: redis.Redis) -> Store:
+    return Store(redis_client, key_prefix="test-store:")
+
+
+@pytest.fixture
+def reader(redis_client: redis.Redis) -> Reader:
+    return Reader(redis_client, key_prefix="test-store:")
+
+
+@pytest.fixture(autouse=True)
+def clean(redis_client: redis.Redis) -> None:
+    for key in redis_client.scan_iter("test-store:*"):
+        redis_client.delete(key)
+
+
+@pytest.mark.parametrize("vector_format", ["float32", "float16"])
+def test_what_is_written_is_read(redis_client: redis.Redis, reader: Reader, vector_format: str) -> None:
+    store = Store(redis_client, key_prefix="test-store:", vector_format=vector_format, clock=lambda: 1000.0)
+    assert store.upsert([row(UNSEEN_USER), row('12#3 "ü"')]) == 2
+    (found,) = reader.read(['12#3 "ü"'])
+    assert found.vec.tolist() == [1, 1, 1, 1]
+    assert found.long.tolist() == [2, 2, 2, 2]
+    assert found.short.tolist() == [3, 3, 3, 3]
+    assert (found.model, found.ts, found.n, found.seq, found.reason) == ("model-a", 5, 3, 100, "")
+
+
+@pytest.mark.parametrize(
+    "older", [{"publication": 0}, {"epoch": 9}, {"seq": 99}, {"publication": 0, "seq": 999}]
+)
+def test_older_write_never_replaces_a_newer(store: Store, reader: Reader, older: dict[str, int]) -> None:
+    store.upsert([row(UNSEEN_USER), row()])
+    assert store.upsert([row(value=7.0, **older)]) == 0
+    assert reader.read(["u"])[0].vec[0] == 1
+
+
+@pytest.mark.parametrize(
+    "newer", [{}, {"seq": 101}, {"epoch": 11, "seq": 0}, {"publication": 2, "epoch": 0, "seq": 0}]
+)
+def test_newer_or_equal_write_replaces(store: Store, reader: Reader, newer: dict[str, int]) -> None:
+    store.upsert([row(UNSEEN_USER), row()])
+    assert store.upsert([row(value=7.0, **newer)]) == 1
+    assert reader.read(["u"])[0].vec[0] == 7
+
+
+def test_forced_write_replaces_whatever_is_there(store: Store, reader: Reader) -> None:
+    store.upsert([row(UNSEEN_USER), row()])
+    assert store.upsert([row(value=7.0, seq=0)], force=True) == 1
+    assert reader.read(["u"])[0].vec[0] == 7
+
+
+def test_many_users_of_one_call_are_judged_apart(store: Store) -> None:
+    count = 2 * USERS_PER_CALL + 1
+    store.upsert([row(f"u{n}", seq=200) for n in range(0, count, 2)])
+    assert store.upsert([row(f"u{n}") for n in range(count)]) == count // 2
+
+
+def test_ttl_is_set_with_the_write(redis_client: redis.Redis) -> None:
+    Store(redis_client, key_prefix="test-store:", ttl_s=60).upsert([row()])
+    assert 0 < redis_client.ttl("test-store:u") <= 60
+
+
+def test_topic_made_later_has_a_greater_epoch(store: Store, redis_client: redis.Redis) -> None:
+    redis_client.delete("twintide:topic-epochs")
+    first = store.topic_epoch("topic-1")
+    assert store.topic_epoch("topic-1") == first
+    while (second := store.topic_epoch("topic-2")) == first:  # made in the same millisecond
+        redis_client.hdel("twintide:topic-epochs", "topic-2")
+    assert second > first
+
+
+def test_json_form_is_a_list_under_the_raw_id(store: Store, redis_client: redis.Redis) -> None:
+    store.set_json([row("test-store:json")])
+    assert redis_client.get("test-store:json") == b"[1.0, 1.0, 1.0, 1.0]"
+
+
+def test_user_never_seen_gets_the_default_with_a_reason(store: Store, reader: Reader) -> None:
+    store.upsert([row(UNSEEN_USER, value=9.0), row()])
+    found = reader.read(["nobody", "u"])
+    assert [(each.user_id, each.reason, each.vec[0]) for each in found] == [
+        ("nobody", "unseen", 9),
+        ("u", "", 1),
+    ]
+
+
+def test_versions_are_never_mixed(store: Store, reader: Reader) -> None:
+    store.upsert([row("old")])
+    store.upsert([row(UNSEEN_USER, value=9.0, model="model-b", publication=2), row("new", model="model-b")])
+    found = reader.read(["old", "new"])
+    assert {each.model for each in found} == {"model-b"}
+    assert [each.reason for each in found] == ["other_model", ""]
+
+
+def test_reader_of_a_version_that_nobody_wrote_says_so(store: Store, redis_client: redis.Redis) -> None:
+    with pytest.raises(NoVectorsError, match="but nothing"):
+        Reader(redis_client, key_prefix="test-store:").read(["u"])
+    store.upsert([row(UNSEEN_USER)])
+    with pytest.raises(NoVectorsError, match=r"model-z at test-store:.* but model-a"):
+        Reader(redis_client, key_prefix="test-store:", model="model-z").read(["u"])
+
+
+def test_unreachable_redis_is_one_line_without_the_password() -> None:
+    with pytest.raises(UnreachableError, match=r"no Redis at redis://127.0.0.1:1/0") as error:
+        connect(RedisConnection("redis://:hunter2@127.0.0.1:1/0", timeout_s=1))
+    assert "hunter2" not in str(error.value)
