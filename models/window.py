@@ -7,6 +7,7 @@ that what was published can be accounted for after any crash.
 """
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -130,17 +131,63 @@ def fold(window: Window, event: Incoming, topic_id: str, partition: int, setting
     return "applied"
 
 
+def fold_all(
+    window: Window, events: Sequence[Incoming], topic_id: str, partition: int, settings: WindowSettings
+) -> dict[Outcome, int]:
+    """Fold some events, which stand in offset order, and return how many came to which outcome.
+
+    The same as `fold` one by one, at a fraction of its cost where the events are new and in time order, as
+    nearly all are.
+    """
+    counts: dict[Outcome, int] = {}
+    if _are_new_and_in_order(window, events, topic_id, partition):
+        window.topic_id, window.partition, window.offset = topic_id, partition, events[-1].offset
+        window.times_ms += [event.time_ms for event in events]
+        window.behaviours += [event.behaviour for event in events]
+        window.item_ids += [event.item_id for event in events]
+        window.categories += [event.category for event in events]
+        window.event_hashes += [event.event_hash for event in events]
+        window.applied += len(events)
+        _drop_oldest(window, settings)
+        counts["applied"] = len(events)
+    else:
+        for event in events:
+            outcome = fold(window, event, topic_id, partition, settings)
+            counts[outcome] = counts.get(outcome, 0) + 1
+    return counts
+
+
+def _are_new_and_in_order(window: Window, events: Sequence[Incoming], topic_id: str, partition: int) -> bool:
+    if window.has_folded(topic_id, partition, events[0].offset):
+        return False
+    newest_ms = window.times_ms[-1] if window.times_ms else 0
+    for event in events:
+        if event.time_ms < newest_ms:
+            return False
+        newest_ms = event.time_ms
+    if len(events) == 1:
+        event_hash = events[0].event_hash
+        return event_hash not in window.event_hashes and event_hash not in window.edge_hashes
+    hashes = {event.event_hash for event in events}
+    return (
+        len(hashes) == len(events)
+        and hashes.isdisjoint(window.event_hashes)
+        and hashes.isdisjoint(window.edge_hashes)
+    )
+
+
 def _drop_oldest(window: Window, settings: WindowSettings) -> None:
     times_ms = window.times_ms
-    surplus = max(
-        len(times_ms) - settings.max_events, bisect_left(times_ms, times_ms[-1] - settings.horizon_ms)
-    )
+    surplus = len(times_ms) - settings.max_events
+    horizon_ms = times_ms[-1] - settings.horizon_ms
+    if times_ms[0] < horizon_ms:
+        surplus = max(surplus, bisect_left(times_ms, horizon_ms))
     if surplus <= 0:
         return
     oldest_kept_ms = times_ms[surplus]
-    if times_ms[surplus - 1] < oldest_kept_ms:
+    if times_ms[0] < oldest_kept_ms:
         window.edge_hashes.clear()
-    else:
+    if times_ms[surplus - 1] == oldest_kept_ms:
         window.edge_hashes += window.event_hashes[bisect_left(times_ms, oldest_kept_ms) : surplus]
         del window.edge_hashes[:-MAX_EDGE_HASHES]
     for column in (times_ms, window.behaviours, window.item_ids, window.categories, window.event_hashes):

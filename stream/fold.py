@@ -2,11 +2,19 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from models.events import BEHAVIOURS, MAX_AHEAD_MS, Event, event_hash
-from models.window import Incoming, Window, WindowSettings, fold, window_from_bytes, window_to_bytes
+from models.window import (
+    Incoming,
+    Outcome,
+    Window,
+    WindowSettings,
+    fold_all,
+    window_from_bytes,
+    window_to_bytes,
+)
 from stream.decoder import Decode
 
 #: Header with the producer's wall-clock time, epoch ms in ASCII digits.
@@ -25,10 +33,6 @@ class Record(Protocol):
     headers: Sequence[tuple[str, bytes]]
 
 
-class RejectedError(ValueError):
-    """An event that cannot be read; the first argument is the reason, one of a small set."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A record that goes to the dead-letter topic."""
@@ -44,8 +48,8 @@ class DirtyUser:
     #: Offset of the oldest event that no written vector knows.
     first_offset: int
     #: Events waiting for the vector, and the send times of those that have one (epoch ms).
-    events: int = 0
-    sent_at_ms: list[int] = field(default_factory=list)
+    events: int
+    sent_at_ms: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +82,20 @@ class PartitionFold:
         self._windows: dict[str, Window] = {}
         self._changed: dict[str, None] = {}
 
-    def fold(self, records: Sequence[Record], decode: Decode) -> tuple[dict[str, int], list[Rejected]]:
+    def fold(self, records: Sequence[Record], decode: Decode) -> tuple[Mapping[Outcome, int], list[Rejected]]:
         """Fold the records, which stand in offset order; return counts by outcome, and what is unreadable."""
-        rejected: list[Rejected] = []
-        readable = list(self._readable(records, decode, rejected))
-        self._fetch({user_id for user_id, _, _ in readable})
-        counts = {"applied": 0, "duplicate": 0, "late": 0, "redelivered": 0}
-        for user_id, event, sent_at_ms in readable:
-            outcome = fold(self._windows[user_id], event, self.topic_id, self.partition, self._settings)
-            counts[outcome] += 1
-            if outcome != "redelivered":
+        events, sent_at_ms, rejected = self._by_user(records, decode)
+        self._fetch(events)
+        counts: dict[Outcome, int] = {}
+        for user_id, of_user in events.items():
+            window = self._windows[user_id]
+            outcomes = fold_all(window, of_user, self.topic_id, self.partition, self._settings)
+            for outcome, count in outcomes.items():
+                counts[outcome] = counts.get(outcome, 0) + count
+            if len(outcomes) > 1 or "redelivered" not in outcomes:
                 self._changed[user_id] = None
-            if outcome in ("applied", "redelivered"):
-                self._mark_dirty(user_id, event.offset, sent_at_ms)
+            if "applied" in outcomes or "redelivered" in outcomes:
+                self._mark_dirty(user_id, of_user, sent_at_ms[user_id])
         self.position = max(self.position, records[-1].offset + 1)
         return counts, rejected
 
@@ -131,13 +136,13 @@ class PartitionFold:
             for user_id in [user_id for user_id, _ in zip(unchanged, range(surplus), strict=False)]:
                 del self._windows[user_id]
 
-    def _mark_dirty(self, user_id: str, offset: int, sent_at_ms: int) -> None:
+    def _mark_dirty(self, user_id: str, events: Sequence[Incoming], sent_at_ms: list[int]) -> None:
         user = self.dirty.get(user_id)
         if user is None:
-            user = self.dirty[user_id] = DirtyUser(offset)
-        user.events += 1
-        if sent_at_ms:
-            user.sent_at_ms.append(sent_at_ms)
+            self.dirty[user_id] = DirtyUser(events[0].offset, len(events), sent_at_ms)
+        else:
+            user.events += len(events)
+            user.sent_at_ms += sent_at_ms
 
     def _fetch(self, user_ids: Iterable[str]) -> None:
         """Have the windows of these users in memory, most recently used last."""
@@ -153,9 +158,13 @@ class PartitionFold:
             for user_id, value in zip(missing, values, strict=True):
                 self._windows[user_id] = Window() if value is None else window_from_bytes(value)
 
-    def _readable(
-        self, records: Sequence[Record], decode: Decode, rejected: list[Rejected]
-    ) -> Iterable[tuple[str, Incoming, int]]:
+    def _by_user(
+        self, records: Sequence[Record], decode: Decode
+    ) -> tuple[dict[str, list[Incoming]], dict[str, list[int]], list[Rejected]]:
+        """Return each user's readable events and their send times, users by their first, and the rest."""
+        events: dict[str, list[Incoming]] = {}
+        sent: dict[str, list[int]] = {}
+        rejected: list[Rejected] = []
         latest_ms = int(time.time() * 1000) + MAX_AHEAD_MS
         for record in records:
             try:
@@ -163,38 +172,45 @@ class PartitionFold:
             except Exception:  # a decoder of the user's may raise anything; an event is data, never a crash
                 rejected.append(Rejected(record, "unreadable"))
                 continue
-            try:
-                yield (*self._checked(event, record, latest_ms), sent_at_ms(record.headers))
-            except RejectedError as error:
-                rejected.append(Rejected(record, error.args[0]))
+            user_id = event.user_id if type(event.user_id) is str else str(event.user_id)
+            if reason := _complaint(event, user_id, record.key, latest_ms):
+                rejected.append(Rejected(record, reason))
+                continue
+            if user_id not in events:
+                events[user_id], sent[user_id] = [], []
+            events[user_id].append(self._incoming(event, record.offset))
+            if record.headers and (at_ms := sent_at_ms(record.headers)):
+                sent[user_id].append(at_ms)
+        return events, sent, rejected
 
-    def _checked(self, event: Event, record: Record, latest_ms: int) -> tuple[str, Incoming]:
-        """Return the event's user and what the window needs; RejectedError where it makes no sense."""
-        user_id, item_id = str(event.user_id), str(event.item_id)
-        if not user_id:
-            raise RejectedError("no_user")
-        if not item_id:
-            raise RejectedError("no_item")
-        if event.behavior_type not in BEHAVIOURS:
-            raise RejectedError("behaviour")
-        if not 0 < event.time <= latest_ms:
-            raise RejectedError("time")
-        if record.key != user_id.encode():
-            # Another key may mean another partition, whose worker would keep a second window of this user.
-            raise RejectedError("key")
-        event_id = (
-            f"{self.topic_id}/{self.partition}/{record.offset}"
-            if event.event_id is None
-            else str(event.event_id)
-        )
-        return user_id, Incoming(
-            record.offset,
+    def _incoming(self, event: Event, offset: int) -> Incoming:
+        event_id = event.event_id
+        if event_id is None:
+            event_id = f"{self.topic_id}/{self.partition}/{offset}"
+        return Incoming(
+            offset,
             event.time,
             event.behavior_type,
-            item_id,
-            str(event.item_category),
-            event_hash(event_id),
+            event.item_id if type(event.item_id) is str else str(event.item_id),
+            event.item_category if type(event.item_category) is str else str(event.item_category),
+            event_hash(event_id if type(event_id) is str else str(event_id)),
         )
+
+
+def _complaint(event: Event, user_id: str, key: bytes | None, latest_ms: int) -> str:
+    """Return why an event makes no sense, one of a small set of reasons; empty where it does."""
+    if not user_id:
+        return "no_user"
+    if event.item_id == "":
+        return "no_item"
+    if event.behavior_type not in BEHAVIOURS:
+        return "behaviour"
+    if not 0 < event.time <= latest_ms:
+        return "time"
+    if key != user_id.encode():
+        # Another key may mean another partition, whose worker would keep a second window of this user.
+        return "key"
+    return ""
 
 
 def sent_at_ms(headers: Sequence[tuple[str, bytes]]) -> int:

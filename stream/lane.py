@@ -55,16 +55,23 @@ class Topic:
 
 
 @dataclass(frozen=True, slots=True)
+class Vectors:
+    """What makes vectors of windows, and where they go."""
+
+    encoder: Encoder
+    store: Store
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
-    """What the lane drives."""
+    """What the lane drives; `vectors` is None for a worker that keeps windows alone."""
 
     topic: Topic
     window_settings: WindowSettings
     decode: Decode
-    encoder: Encoder
-    store: Store
     publisher: Publisher
     table: WindowTable
+    vectors: Vectors | None
 
 
 class FastLane:
@@ -93,7 +100,7 @@ class FastLane:
     @property
     def model_version(self) -> str:
         """Return the version of the artifact in use."""
-        return self._parts.encoder.artifact.version
+        return self._parts.vectors.encoder.artifact.version if self._parts.vectors else "(none)"
 
     # -- fold
 
@@ -119,9 +126,11 @@ class FastLane:
             metrics.events_total.labels("duplicate" if outcome == "redelivered" else outcome).inc(count)
         self._reject(partition, rejected)
         metrics.event_time_lag_seconds.set(time.time() - batch.records[-1].timestamp / 1000)
-        metrics.dirty_users.set(self._waiting())
-        if fold.dirty:
+        if self._parts.vectors is None:
+            fold.dirty.clear()
+        elif fold.dirty:
             self._has_dirty.set()
+        metrics.dirty_users.set(self._waiting())
 
     def _is_next(self, partition: int, batch: Batch) -> bool:
         seek, number = self._expected.get(partition, (batch.seek, 0))
@@ -166,17 +175,17 @@ class FastLane:
 
     async def encode_forever(self) -> None:
         """Encode changed users, in batches that grow with the load."""
-        while True:
+        while self._parts.vectors:
             await self._has_dirty.wait()
             if self._waiting() < self.settings.batch_users:
                 # Rest as long as the last batch took: under light traffic encoding never takes more than half
                 # of a core, and nobody waits longer than a batch takes anyway.
                 await asyncio.sleep(min(self._last_encode_s, self.settings.freshness_ms / 2000))
             started = time.monotonic()
-            await self._encode_batch()
+            await self._encode_batch(self._parts.vectors)
             self._last_encode_s = time.monotonic() - started
 
-    async def _encode_batch(self) -> None:
+    async def _encode_batch(self, vectors: Vectors) -> None:
         async with self._encoding:
             users = self._take()
             if not users:
@@ -185,11 +194,11 @@ class FastLane:
             metrics.batch_users.observe(len(users))
             windows = [(user_id, fold.window(user_id).snapshot()) for fold, user_id in users]
             with metrics.stage_seconds.labels("encode").time():
-                rows = await asyncio.to_thread(self._parts.encoder.rows, windows, self._parts.topic.epoch)
+                rows = await asyncio.to_thread(vectors.encoder.rows, windows, self._parts.topic.epoch)
             for tower in ("short", "long"):
                 metrics.encoded_users_total.labels(tower).inc(len(rows))
             with metrics.stage_seconds.labels("upsert").time():
-                is_written = await self._upsert(rows)
+                is_written = await self._upsert(vectors.store, rows)
             if is_written:
                 self._finish(users)
 
@@ -202,7 +211,7 @@ class FastLane:
             users += [(fold, user_id) for user_id in fold.take(max(share, 1))]
         return users
 
-    async def _upsert(self, rows: Sequence[UserRow]) -> bool:
+    async def _upsert(self, store: Store, rows: Sequence[UserRow]) -> bool:
         """Write the rows, trying for as long as these partitions are ours; return whether that worked."""
         seek_void_before = self._void_seek
         retrying = tenacity.AsyncRetrying(
@@ -212,7 +221,7 @@ class FastLane:
             before_sleep=self._on_redis_error,
         )
         try:
-            written: int = await retrying(asyncio.to_thread, self._parts.store.upsert, rows)
+            written: int = await retrying(asyncio.to_thread, store.upsert, rows)
         except tenacity.RetryError:
             return False
         self.redis_error = ""
@@ -268,9 +277,10 @@ class FastLane:
         self._has_room.set()
         try:
             async with asyncio.timeout(self.settings.drain_s):
-                while any(fold.dirty for fold in self.partitions.values()) and not self.redis_error:
-                    await self._encode_batch()
-                await self.checkpoint(source)
+                while self._parts.vectors and self._has_dirty.is_set() and not self.redis_error:
+                    await self._encode_batch(self._parts.vectors)
+                async with self._encoding:  # the batch in flight, if there is one
+                    await self.checkpoint(source)
         except TimeoutError:
             logger.warning("not all was finished in %g s; what is left comes again", self.settings.drain_s)
             self._parts.publisher.abandon()

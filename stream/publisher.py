@@ -18,18 +18,17 @@ class Publisher:
     """Sends records and waits until Kafka has acknowledged every one of them."""
 
     def __init__(self, kafka: KafkaConnection, client_id: str) -> None:
-        self._producer = Producer(
-            {
-                **kafka.librdkafka(),
-                "client.id": client_id,
-                "acks": "all",
-                "enable.idempotence": True,
-                "compression.type": "zstd",
-                "linger.ms": 5,
-                "queue.buffering.max.messages": 1_000_000,
-                "log_level": 2,
-            }
-        )
+        self._settings = {
+            **kafka.librdkafka(),
+            "client.id": client_id,
+            "acks": "all",
+            "enable.idempotence": True,
+            "compression.type": "zstd",
+            "linger.ms": 5,
+            "queue.buffering.max.messages": 1_000_000,
+            "log_level": 2,
+        }
+        self._producer = Producer(self._settings)
         self._error: KafkaError | None = None
         self._last_offsets: dict[tuple[str, int], int] = {}
 
@@ -73,6 +72,8 @@ class Publisher:
     def abandon(self) -> None:
         """Throw away what was not sent yet: another worker may own these partitions by now."""
         self._producer.purge(in_queue=True, in_flight=True, blocking=False)
+        self._producer = Producer(self._settings)  # the old one's sequence numbers have a hole
+        self._error = None
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:

@@ -34,6 +34,8 @@ class Settings:
     event_fields: str = ""
     #: `module:function` that turns a record's value (bytes) into a models.events.Event, instead of JSON.
     event_decoder: str = ""
+    #: false keeps windows alone, without model and Redis: to fill state ahead of a first model.
+    encode: bool = True
     #: Seconds between two checkpoints (changelog, RocksDB, source offsets).
     checkpoint_s: float = 1.0
     #: How long a changed user may wait for a batch to fill (ms); 0 encodes at once.
@@ -102,6 +104,10 @@ def variable(field_name: str) -> str:
 
 def _parsed(name: str, text: str, default: object) -> object:
     """Return the text as a value of the default's type."""
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise SettingsError(f"{name} is {text!r}; it must be true or false")
+        return text.lower() == "true"
     try:
         return type(default)(text)  # type: ignore[call-arg]
     except ValueError as error:

@@ -14,13 +14,15 @@ import faust
 from faust.types import TP
 
 from models import artifact as artifacts
+from models.artifact import Artifact
 from models.errors import SettingsError, TwintideError
+from models.window import WindowSettings
 from stream import health, metrics
 from stream.connections import KafkaConnection
 from stream.consumer import BatchTransport
 from stream.decoder import make_decoder
 from stream.encoder import Encoder
-from stream.lane import FastLane, Parts, Topic
+from stream.lane import FastLane, Parts, Topic, Vectors
 from stream.publisher import Publisher
 from stream.settings import Settings
 from stream.store import Store, redis_client
@@ -88,29 +90,20 @@ class TwintideApp(faust.App):  # type: ignore[misc]
 
     def _open_lane(self) -> FastLane:
         settings = self.settings
-        artifact = artifacts.load(settings.artifact)
-        store = Store(
-            redis_client(settings.redis),
-            key_prefix=settings.key_prefix,
-            vector_format=settings.vector_format,
-            ttl_s=settings.ttl_s,
-        )
+        artifact = artifacts.load(settings.artifact) if settings.encode else None
+        vectors = _open_vectors(settings, artifact) if artifact else None
         self._follow_topic()
         identity = topic_id(settings.kafka, settings.topic)
-        encoder = Encoder(artifact, settings.torch_threads)
-        store.upsert([encoder.unseen_row()])
-        metrics.model_info.labels(artifact.version).set(1)
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         return FastLane(
             settings,
             Parts(
-                topic=Topic(settings.topic, identity, store.topic_epoch(identity)),
-                window_settings=artifact.settings.window,
+                topic=Topic(settings.topic, identity, vectors.store.topic_epoch(identity) if vectors else 0),
+                window_settings=artifact.settings.window if artifact else WindowSettings(),
                 decode=make_decoder(settings.event_fields, settings.event_decoder),
-                encoder=encoder,
-                store=store,
                 publisher=Publisher(settings.kafka, f"{settings.app_id}-{uuid.uuid4().hex[:8]}"),
                 table=WindowTable(self.tables["windows"]),
+                vectors=vectors,
             ),
         )
 
@@ -128,6 +121,19 @@ class TwintideApp(faust.App):  # type: ignore[misc]
                 "partitions, or delete the changelog to start with empty windows"
             )
         table.partitions = table.changelog_topic.partitions = partitions
+
+
+def _open_vectors(settings: Settings, artifact: Artifact) -> Vectors:
+    store = Store(
+        redis_client(settings.redis),
+        key_prefix=settings.key_prefix,
+        vector_format=settings.vector_format,
+        ttl_s=settings.ttl_s,
+    )
+    encoder = Encoder(artifact, settings.torch_threads)
+    store.upsert([encoder.unseen_row()])
+    metrics.model_info.labels(artifact.version).set(1)
+    return Vectors(encoder, store)
 
 
 class CheckedWorker(faust.Worker):  # type: ignore[misc]

@@ -12,6 +12,7 @@ from models.window import (
     WindowError,
     WindowSettings,
     fold,
+    fold_all,
     window_from_bytes,
     window_to_bytes,
 )
@@ -56,6 +57,24 @@ def histories(draw: st.DrawFn) -> list[Incoming]:
 @given(histories())
 def test_fold_equals_the_definition(events: list[Incoming]) -> None:
     assert folded(events).item_ids == by_definition(events, SETTINGS)
+
+
+@given(histories(), st.integers(1, 9))
+def test_folding_some_at_once_is_the_same(events: list[Incoming], size: int) -> None:
+    at_once, counts = Window(), dict.fromkeys(("applied", "duplicate", "late"), 0)
+    for start in range(0, len(events), size):
+        for outcome, count in fold_all(at_once, events[start : start + size], "topic", 0, SETTINGS).items():
+            counts[outcome] += count
+    one_by_one = folded(events)
+    assert at_once == one_by_one
+    assert counts == {name: getattr(one_by_one, name) for name in counts}
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40).map(sorted), st.integers(1, 9))
+def test_folding_some_in_time_order_at_once_is_the_same(times: list[int], size: int) -> None:
+    test_folding_some_at_once_is_the_same.hypothesis.inner_test(
+        [incoming(offset, 50 * time_ms) for offset, time_ms in enumerate(times)], size
+    )
 
 
 @given(histories())
