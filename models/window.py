@@ -214,3 +214,24 @@ def window_from_bytes(value: bytes) -> Window:
         return _decoder.decode(memoryview(value)[1:])
     except msgspec.MsgspecError as error:
         raise WindowError(f"a stored window of {len(value)} bytes is damaged: {error}") from error
+
+
+class _Source(msgspec.Struct, array_like=True, gc=False):
+    """The first fields of a window, all that is needed to compare two."""
+
+    topic_id: str
+    partition: int
+    offset: int
+
+
+_source_decoder = msgspec.msgpack.Decoder(_Source)
+
+
+def is_newer(value: bytes, known: bytes) -> bool:
+    """Return whether a stored window has folded at least as much of its source as another of the same user.
+
+    Windows of different topics cannot be compared by offset: then the one that comes later counts.
+    """
+    new, old = (_source_decoder.decode(memoryview(each)[1:]) for each in (value, known))
+    is_same_source = (new.topic_id, new.partition) == (old.topic_id, old.partition)
+    return not is_same_source or new.offset >= old.offset

@@ -1,9 +1,9 @@
 """The fast lane into Faust: a fetched record batch of a partition travels as one message.
 
 Stock Faust makes a message, an event and an ack of every record. Here the records that one fetch brought for
-a partition of the behaviour topic are the value of a single message; all other topics (the changelog, the
-assignor's) go record by record as ever. Because an ack then stands for thousands of events, the offset to
-commit is not derived from acks: the lane says it (see lane.py).
+a partition of the behaviour topic, or of a table's changelog, are the value of a single message; all other
+topics (the assignor's) go record by record as ever. Because an ack then stands for thousands of events, the
+offset to commit is not derived from acks: the lane says it (see lane.py).
 
 All of the private API of faust-streaming 0.15.3 that reading relies on is in this module, and
 tests/stream/test_faust_contract.py fails loudly where an upgrade changes it.
@@ -113,7 +113,7 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
     def _messages(self, records: dict[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:
         others = {}
         for tp, of_partition in records.items():
-            if not self._is_behaviour(tp):
+            if not (self._is_behaviour(tp) or self._is_changelog_tp(tp)):
                 others[tp] = of_partition
             elif of_partition:
                 message = self._to_message(tp, of_partition[-1])

@@ -26,6 +26,8 @@ class Settings:
     partitions: int = 4
     #: Copies of the topics the worker makes (its changelog among them).
     replication_factor: int = 1
+    #: Workers that keep a warm copy of each partition's windows, to take over at once (0: none).
+    standby_replicas: int = 0
     #: An artifact, or a store of artifacts whose `current` is taken.
     artifact: Path = Path("artifacts/current")
     #: Where RocksDB lives; every worker of a host needs its own.
@@ -63,7 +65,13 @@ class Settings:
     drain_s: float = 5.0
 
     def __post_init__(self) -> None:
-        at_least = {"partitions": 1, "replication_factor": 1, "freshness_ms": 0, "batch_users": 1}
+        at_least = {
+            "partitions": 1,
+            "replication_factor": 1,
+            "standby_replicas": 0,
+            "freshness_ms": 0,
+            "batch_users": 1,
+        }
         at_least |= {"waiting_users": 1, "cached_windows": 0, "batch_records": 1, "torch_threads": 0}
         at_least |= {"ttl_s": 0, "metrics_port": 1}
         for name, least in at_least.items():

@@ -24,12 +24,16 @@ from stream.decoder import make_decoder
 from stream.encoder import Encoder
 from stream.lane import FastLane, Parts, Topic, Vectors
 from stream.publisher import Publisher
+from stream.recovery import RestoringTable
 from stream.settings import Settings
 from stream.store import Store, redis_client
 from stream.table import WindowTable
 from stream.topics import ensure_topic, partition_counts, topic_id
 
 logger = logging.getLogger(__name__)
+
+#: Bytes that one fetch may bring of a partition.
+MAX_FETCH_BYTES = 4 << 20
 
 
 class TwintideApp(faust.App):  # type: ignore[misc]
@@ -149,6 +153,7 @@ def make_app(settings: Settings) -> TwintideApp:
     """Return the app for these settings; nothing is connected yet."""
     app = TwintideApp(
         settings.app_id,
+        Table=RestoringTable,
         Worker=CheckedWorker,
         broker=[f"kafka://{server}" for server in settings.kafka.bootstrap_servers.split(",")],
         broker_credentials=_credentials(settings.kafka),
@@ -159,12 +164,13 @@ def make_app(settings: Settings) -> TwintideApp:
         broker_max_poll_interval=86_400.0,  # a Redis outage pauses reading for as long as it lasts
         broker_commit_interval=settings.checkpoint_s,
         consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=MAX_FETCH_BYTES,
         datadir=Path(settings.data_dir),
         store="rocksdb://",
         stream_buffer_maxsize=8,
         stream_wait_empty=False,
         topic_replication_factor=settings.replication_factor,
-        table_standby_replicas=0,
+        table_standby_replicas=settings.standby_replicas,
         web_bind="127.0.0.1",
         web_port=_free_port(),
     )

@@ -13,6 +13,7 @@ from models.window import (
     WindowSettings,
     fold,
     fold_all,
+    is_newer,
     window_from_bytes,
     window_to_bytes,
 )
@@ -157,6 +158,13 @@ def test_snapshot_does_not_change_with_later_folds() -> None:
     snapshot = window.snapshot()
     fold(window, incoming(1, 2), "topic", 0, SETTINGS)
     assert (len(snapshot), snapshot.offset) == (1, 0)
+
+
+def test_window_that_folded_more_is_newer_and_offsets_count_within_one_source() -> None:
+    two, three = (window_to_bytes(folded([incoming(n, 10 + n) for n in range(count)])) for count in (2, 3))
+    assert (is_newer(three, two), is_newer(two, three), is_newer(two, two)) == (True, False, True)
+    made_again = Window(topic_id="made again", partition=0, offset=0)
+    assert is_newer(window_to_bytes(made_again), three)
 
 
 @pytest.mark.parametrize("value", [b"", b"\x02\x90", b"\x01", b"\x01\xff\xff", b"\x01garbage"])
