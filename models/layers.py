@@ -1,0 +1,184 @@
+"""The parts the towers are made of: causal attention over events, and a weighted sum of the last ones."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+#: Behaviours have the numbers 1 to 4; 0 is padding.
+BEHAVIOURS = 5
+#: Distances between events are bucketed by logarithm, sessions apart are told apart up to 3.
+DISTANCE_BUCKETS = 8
+MAX_SESSIONS_APART = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The events of B users as vectors.
+
+    items (B, T, D) items alone; events (B, T, D) with behaviour and pause; behaviour, session (B, T) int64.
+    """
+
+    items: Tensor
+    events: Tensor
+    behaviour: Tensor
+    session: Tensor
+
+
+class Dropout(nn.Module):
+    """Zeroes each coordinate with a chance of about `share` in training; the rest is scaled up for it.
+
+    nn.Dropout draws one random number per coordinate, which on a CPU takes a fifth of a training step; here
+    one draw serves eight coordinates, a byte each, so the chance is a multiple of 1/256.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.dropped_of_256 = min(round(share * 256), 255)
+
+    def forward(self, full: Tensor) -> Tensor:
+        """Return a tensor of the same shape."""
+        if not self.training or not self.dropped_of_256:
+            return full
+        draws = torch.empty(-(-full.numel() // 8), dtype=torch.int64, device=full.device)
+        draws.random_(torch.iinfo(torch.int64).min, None)
+        kept = draws.view(torch.uint8)[: full.numel()].view(full.shape) >= self.dropped_of_256
+        return full * (kept * (256 / (256 - self.dropped_of_256)))
+
+
+class AttentionBias(nn.Module):
+    """A learned term per head for how far apart two events are, in events and in sessions."""
+
+    def __init__(self, heads: int, reach: int) -> None:
+        super().__init__()
+        self.reach = reach
+        self.distance = nn.Parameter(torch.zeros(DISTANCE_BUCKETS, heads))
+        self.session = nn.Parameter(torch.zeros(MAX_SESSIONS_APART, heads))
+
+    def forward(self, query: Tensor, first: Tensor, session: Tensor) -> Tensor:
+        """Return (B, H, Q, T): what to add to the attention of query places to T events.
+
+        query (B, Q), or (1, Q) where all rows ask at the same places; first (B, Q) the first place a query
+        may see; session (B, T) numbers each event's session. Minus infinity where the event is later than
+        the query, before `first`, or `reach` or more back.
+        """
+        distance = _distances(query, session.shape[1])  # (1 or B, Q, T)
+        bucket = torch.log2(distance.clamp(min=0) + 1.0).long().clamp(max=DISTANCE_BUCKETS - 1)
+        bias = self.distance[bucket].permute(0, 3, 1, 2)  # (1 or B, H, Q, T)
+        apart = session.gather(1, query.expand(len(session), -1))[..., None] - session[:, None]  # (B, Q, T)
+        apart = apart.clamp(max=MAX_SESSIONS_APART)[:, None]  # (B, 1, Q, T)
+        for count, term in enumerate(self.session, start=1):
+            bias = bias + (apart == count) * term[:, None, None]  # (B, H, Q, T)
+        is_seen = _is_seen(distance, query, first, self.reach)[:, None]  # (B, 1, Q, T)
+        return bias.masked_fill(~is_seen, -math.inf)
+
+
+class Layer(nn.Module):
+    """A pre-norm Transformer layer whose queries may be fewer than its events."""
+
+    def __init__(self, dimension: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(dimension)
+        self.query = nn.Linear(dimension, dimension)
+        self.key_value = nn.Linear(dimension, 2 * dimension)
+        self.output = nn.Linear(dimension, dimension)
+        self.dropout = Dropout(dropout)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(dimension),
+            nn.Linear(dimension, 2 * dimension),
+            nn.GELU(),
+            Dropout(dropout),
+            nn.Linear(2 * dimension, dimension),
+            Dropout(dropout),
+        )
+
+    def forward(self, events: Tensor, query: Tensor | None, bias: Tensor) -> Tensor:
+        """Return (B, Q, D) of events (B, T, D) at query places (B, Q), all places where None."""
+        batch, _, dimension = events.shape
+        normed = self.norm(events)  # (B, T, D)
+        asking = normed if query is None else at_places(normed, query)  # (B, Q, D)
+        residual = events if query is None else at_places(events, query)  # (B, Q, D)
+
+        def split(flat: Tensor) -> Tensor:
+            return flat.view(batch, flat.shape[1], self.heads, -1).transpose(1, 2)  # (B, H, ., D/H)
+
+        key, value = self.key_value(normed).chunk(2, dim=-1)  # (B, T, D) each
+        mixed = functional.scaled_dot_product_attention(
+            split(self.query(asking)), split(key), split(value), attn_mask=bias
+        )  # (B, H, Q, D/H)
+        mixed = mixed.transpose(1, 2).reshape(batch, -1, dimension)  # (B, Q, D)
+        residual = residual + self.dropout(self.output(mixed))  # (B, Q, D)
+        deepened: Tensor = residual + self.feed_forward(residual)  # (B, Q, D)
+        return deepened
+
+
+class Tower(nn.Module):
+    """Causal Transformer layers over a user's events."""
+
+    def __init__(self, dimension: int, heads: int, dropout: float, layers: int, reach: int) -> None:
+        super().__init__()
+        self.biases = nn.ModuleList(AttentionBias(heads, reach) for _ in range(layers))
+        self.layers = nn.ModuleList(Layer(dimension, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(dimension)
+
+    def forward(self, events: Embedded, query: Tensor | None, first: Tensor) -> Tensor:
+        """Return (B, Q, D) at the places query (B, Q), each seeing events from first (B, Q) on.
+
+        All places where query is None. Layers below the last run at every place, and there from 0 on.
+        """
+        hidden, session = events.events, events.session  # (B, T, D), (B, T)
+        every = _every_place(session)  # (1, T)
+        for bias, layer in zip(self.biases[:-1], self.layers[:-1], strict=True):
+            hidden = layer(hidden, None, bias(every, torch.zeros_like(session), session))  # (B, T, D)
+        bias = self.biases[-1](every if query is None else query, first, session)  # (B, H, Q, T)
+        normed: Tensor = self.norm(self.layers[-1](hidden, query, bias))  # (B, Q, D)
+        return normed
+
+
+class DirectPath(nn.Module):
+    """A learned weighted sum of the last K items: what a transition from the last items can do.
+
+    The weight of an item depends on how far back it is, on whether it is in the newest event's session, and
+    on the behaviour.
+    """
+
+    def __init__(self, reach: int) -> None:
+        super().__init__()
+        self.reach = reach
+        start = 0.6 ** torch.arange(reach, dtype=torch.float32)
+        self.place = nn.Parameter(torch.stack([start, start], dim=1))  # (K, 2)
+        self.behaviour = nn.Parameter(torch.zeros(BEHAVIOURS))
+
+    def forward(self, events: Embedded, query: Tensor | None, first: Tensor) -> Tensor:
+        """Return (B, Q, D) at the places query (B, Q), all where None, from first (B, Q) on."""
+        places = _every_place(events.session) if query is None else query  # (1 or B, Q)
+        distance = _distances(places, events.session.shape[1])  # (1 or B, Q, T)
+        is_seen = _is_seen(distance, places, first, self.reach)  # (B, Q, T)
+        session = events.session.gather(1, places.expand(len(events.session), -1))  # (B, Q)
+        is_same = session[..., None] == events.session[:, None]  # (B, Q, T)
+        other, same = self.place[distance.clamp(0, self.reach - 1)].unbind(-1)  # (1 or B, Q, T) each
+        weight = torch.where(is_same, same, other)  # (B, Q, T)
+        weight = weight * self.behaviour.exp()[events.behaviour][:, None]  # (B, Q, T)
+        return (weight * is_seen) @ events.items  # (B, Q, D)
+
+
+def at_places(events: Tensor, places: Tensor) -> Tensor:
+    """Return events (B, T, D) at places (B, Q): (B, Q, D)."""
+    return events.gather(1, places[..., None].expand(-1, -1, events.shape[2]))
+
+
+def _every_place(session: Tensor) -> Tensor:
+    return torch.arange(session.shape[1], device=session.device)[None]  # (1, T)
+
+
+def _distances(places: Tensor, length: int) -> Tensor:
+    """Return how many events back of each place (B, Q) each of `length` events is: (B, Q, T)."""
+    return places[..., None] - torch.arange(length, device=places.device)
+
+
+def _is_seen(distance: Tensor, places: Tensor, first: Tensor, reach: int) -> Tensor:
+    """Return (B, Q, T): whether an event is at the place or before, less than `reach`, not before `first`."""
+    return (distance >= 0) & (distance < reach) & (distance <= (places - first)[..., None])

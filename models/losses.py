@@ -1,0 +1,62 @@
+"""What the towers learn from: small losses over scores, each the mean over M targets.
+
+Shapes: M targets, N negatives shared by all of them, V items, D dimension. A negative that is the target
+itself is given the score minus infinity beforehand and then costs nothing.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def full_softmax(scores: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of the targets (M,) among all items, scores (M, V)."""
+    return functional.cross_entropy(scores, target)
+
+
+def sampled_softmax(positive: Tensor, negative: Tensor, log_q: Tensor, log_q_negative: Tensor) -> Tensor:
+    """Cross-entropy of the targets (M,) among negatives (M, N), corrected for how those were drawn.
+
+    log_q (M,), log_q_negative (N,): log of the expected number of draws of each item; without it, items that
+    are drawn often would be pushed down for being popular.
+    Source: Bengio and Senécal 2008; Yi et al. 2019, eq. 3.
+    """
+    scores = torch.cat([(positive - log_q)[:, None], negative - log_q_negative], dim=1)  # (M, 1+N)
+    return functional.cross_entropy(scores, torch.zeros_like(positive, dtype=torch.int64))
+
+
+def bpr(positive: Tensor, negative: Tensor) -> Tensor:
+    """How often a negative (M, N) beats its target (M,), softly.
+
+    Source: Rendle et al. 2009 (arXiv 1205.2618), without the prior term.
+    """
+    return functional.softplus(negative - positive[:, None]).mean()
+
+
+def bce(positive: Tensor, negative: Tensor) -> Tensor:
+    """Binary cross-entropy of the target (M,) as true and of negatives (M, N) as false, summed."""
+    return (functional.softplus(-positive) + functional.softplus(negative).sum(dim=1)).mean()
+
+
+def gbce(positive: Tensor, negative: Tensor, sampling_rate: float, calibration: float = 0.75) -> Tensor:
+    """Binary cross-entropy that is not overconfident for having seen few negatives.
+
+    sampling_rate is N over the number of items; calibration 0 is plain BCE, 1 fully calibrated.
+    Source: Petrov and Macdonald 2023, gSASRec (arXiv 2308.07192), eq. 19.
+    """
+    beta = sampling_rate * (calibration * (1 - 1 / sampling_rate) + 1 / sampling_rate)
+    return (beta * functional.softplus(-positive) + functional.softplus(negative).sum(dim=1)).mean()
+
+
+def tower_contrast(long: Tensor, short: Tensor) -> Tensor:
+    """BPR between the towers: a user's long vector (M, D) is nearer to their own short one than to others'.
+
+    The others are the next rows of the batch; one row alone costs nothing. Both are normed, so that only
+    their directions count.
+    """
+    if len(long) < 2:
+        return long.sum() * 0
+    long, short = functional.normalize(long, dim=-1), functional.normalize(short, dim=-1)  # (M, D)
+    own = (long * short).sum(dim=-1)  # (M,)
+    others = (long * short.roll(1, dims=0)).sum(dim=-1)  # (M,)
+    return bpr(own, others[:, None])

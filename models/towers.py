@@ -1,0 +1,178 @@
+"""The dual towers: recent events -> short vector, older ones -> long vector, gated -> the user's vector."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.errors import SettingsError
+from models.features import GAP_BUCKETS, Batch, FeatureSettings, Tokens
+from models.layers import BEHAVIOURS, DirectPath, Dropout, Embedded, Tower, at_places
+from models.vocabulary import FIRST_KNOWN, Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """The size of the towers and what is dropped while they learn."""
+
+    #: D, the length of every vector.
+    dimension: int = 128
+    #: Attention heads per layer.
+    heads: int = 2
+    #: Transformer layers of the long tower.
+    long_layers: int = 1
+    #: Share of the coordinates of item embeddings and of layer outputs that is dropped in training.
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("dimension", "heads", "long_layers"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.dimension % self.heads:
+            raise SettingsError(f"dimension {self.dimension} is not a multiple of heads {self.heads}")
+        if not 0 <= self.dropout < 1:
+            raise SettingsError(f"dropout is {self.dropout}; it must be at least 0 and under 1")
+
+
+@dataclass(frozen=True, slots=True)
+class UserVectors:
+    """user, long, short (..., D): the mixed vector and the two towers' own, all in the space of the items."""
+
+    user: Tensor
+    long: Tensor
+    short: Tensor
+
+
+class ItemEmbedding(nn.Module):
+    """Items as they enter the towers, and as they are scored: the same plus a learned difference.
+
+    Both are the sum of the item's and its category's, so that a rare item leans on its category. Where users
+    return to an item, the shared part alone already scores it high.
+    """
+
+    item_categories: Tensor
+
+    def __init__(self, vocabulary: Vocabulary, dimension: int) -> None:
+        super().__init__()
+        self.item = nn.Embedding(vocabulary.item_count, dimension)
+        self.category = nn.Embedding(vocabulary.category_count, dimension)
+        self.item_difference = nn.Embedding(vocabulary.item_count, dimension)
+        self.category_difference = nn.Embedding(vocabulary.category_count, dimension)
+        categories = torch.zeros(vocabulary.item_count, dtype=torch.int64)
+        categories[FIRST_KNOWN:] = torch.from_numpy(vocabulary.item_categories)
+        self.register_buffer("item_categories", categories, persistent=False)
+        nn.init.normal_(self.item.weight, std=dimension**-0.5)
+        nn.init.normal_(self.category.weight, std=0.5 * dimension**-0.5)
+        for table in (self.item_difference, self.category_difference):
+            nn.init.zeros_(table.weight)
+        with torch.no_grad():
+            self.item.weight[:FIRST_KNOWN] = 0
+            self.category.weight[:FIRST_KNOWN] = 0
+
+    def forward(self, item: Tensor, category: Tensor) -> Tensor:
+        """Return what enters the towers, (..., D), of item and category indices (...)."""
+        entering: Tensor = self.item(item) + self.category(category)  # (..., D)
+        return entering
+
+    def outputs(self, item: Tensor) -> Tensor:
+        """Return the vectors (..., D) by which items (...) of known index are scored."""
+        category = self.item_categories[item]  # (...)
+        difference: Tensor = self.item_difference(item) + self.category_difference(category)  # (..., D)
+        return difference + self.forward(item, category)  # (..., D)
+
+
+class DualTowers(nn.Module):
+    """Item embedding, short tower, long tower, gate."""
+
+    def __init__(self, vocabulary: Vocabulary, features: FeatureSettings, settings: ModelSettings) -> None:
+        super().__init__()
+        dimension = settings.dimension
+        self.settings = settings
+        self.items = ItemEmbedding(vocabulary, dimension)
+        self.behaviour = nn.Embedding(BEHAVIOURS, dimension)
+        self.gap = nn.Embedding(GAP_BUCKETS, dimension)
+        self.direct = DirectPath(features.short_events)
+        self.short_tower = Tower(dimension, settings.heads, settings.dropout, 1, features.short_events)
+        self.long_tower = Tower(
+            dimension, settings.heads, settings.dropout, settings.long_layers, features.long_events
+        )
+        self.short_scale = nn.Parameter(torch.full((dimension,), 0.1))
+        self.unseen_short = nn.Parameter(torch.zeros(dimension))
+        self.unseen_long = nn.Parameter(torch.zeros(dimension))
+        self.gate = nn.Linear(2 * dimension, dimension)
+        self.everyone = nn.Parameter(torch.zeros(dimension))
+        self.temperature = nn.Parameter(torch.tensor(math.log(4.0)))
+        self.dropout = Dropout(settings.dropout)
+        for table in (self.behaviour, self.gap):
+            nn.init.normal_(table.weight, std=0.1 * dimension**-0.5)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, 2.0)
+
+    def short_vectors(self, events: Embedded, query: Tensor | None, first: Tensor) -> Tensor:
+        """Return (B, Q, D): the short vector when place query (B, Q) is the newest, reading from first on."""
+        direct: Tensor = self.direct(events, query, first)  # (B, Q, D)
+        deep: Tensor = self.short_tower(events, query, first)  # (B, Q, D)
+        return direct + self.short_scale * deep
+
+    def long_vectors(self, events: Embedded, query: Tensor | None) -> Tensor:
+        """Return (B, Q, D): the long vector of the events up to place query (B, Q) and with it."""
+        first = torch.zeros_like(events.session if query is None else query)  # (B, Q)
+        long: Tensor = self.long_tower(events, query, first)  # (B, Q, D)
+        return long
+
+    def mix(self, long: Tensor, short: Tensor) -> UserVectors:
+        """Return the user's vectors of the towers' (..., D): gated, scaled, shifted by everyone's taste."""
+        share = torch.sigmoid(self.gate(torch.cat([short, long], dim=-1)))  # (..., D)
+        scale = self.temperature.exp()
+        user = (share * short + (1 - share) * long) * scale + self.everyone  # (..., D)
+        return UserVectors(user, long * scale + self.everyone, short * scale + self.everyone)
+
+    def forward(self, batch: Batch) -> UserVectors:
+        """Return each user's vectors (B, D) from the whole of what `features` made of their history."""
+        long = self.unseen_long.expand(len(batch.long.count), -1)  # (B, D)
+        short = self.unseen_short.expand(len(batch.short.count), -1)  # (B, D)
+        if batch.long.item.shape[1]:
+            has_events, last = _last_place(batch.long)
+            found = self.long_vectors(self.embed(batch.long), last)[:, 0]  # (B, D)
+            long = torch.where(has_events, found, long)  # (B, D)
+        if batch.short.item.shape[1]:
+            has_events, last = _last_place(batch.short)
+            found = self.short_vectors(self.embed(batch.short), last, torch.zeros_like(last))[:, 0]
+            short = torch.where(has_events, found, short)  # (B, D)
+        return self.mix(long, short)
+
+    def forward_every(
+        self, tokens: Tokens, boundary: Tensor, short_start: Tensor, wanted: Tensor
+    ) -> UserVectors:
+        """Return the vectors (M, D) at the wanted places (B, T) of histories, each seen as the newest there.
+
+        One causal pass for all of them: boundary, short_start (B, T) are the place's own, from
+        `EventFeatures`. Equal to `forward` of each history cut off behind its place, as long as none is
+        longer than the towers read.
+        """
+        events = self.embed(tokens)
+        short = self.short_vectors(events, None, short_start)[wanted]  # (M, D)
+        at_boundary = at_places(self.long_vectors(events, None), (boundary - 1).clamp(min=0))  # (B, T, D)
+        has_long = (boundary > 0)[wanted][:, None]  # (M, 1)
+        return self.mix(torch.where(has_long, at_boundary[wanted], self.unseen_long), short)
+
+    def unseen(self, count: int) -> UserVectors:
+        """Return the vectors (count, D) of users never seen."""
+        return self.mix(self.unseen_long.expand(count, -1), self.unseen_short.expand(count, -1))
+
+    def item_vectors(self) -> Tensor:
+        """Return (I, D), the vectors of the known items in the order of the vocabulary."""
+        count = self.items.item.num_embeddings
+        return self.items.outputs(torch.arange(FIRST_KNOWN, count, device=self.everyone.device))
+
+    def embed(self, tokens: Tokens) -> Embedded:
+        """Return the tokens as vectors."""
+        items = self.dropout(self.items(tokens.item, tokens.category))  # (B, T, D)
+        events = items + self.behaviour(tokens.behaviour) + self.gap(tokens.gap)  # (B, T, D)
+        return Embedded(items, events, tokens.behaviour, tokens.session)
+
+
+def _last_place(tokens: Tokens) -> tuple[Tensor, Tensor]:
+    """Return whether each user has events, (B, 1), and the place (B, 1) of the last, 0 without."""
+    return tokens.count[:, None] > 0, (tokens.count - 1).clamp(min=0)[:, None]

@@ -1,0 +1,51 @@
+"""Full-ranking metrics from the rank of each target."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+#: Rank of a target that is not in the catalogue: a miss at every cut-off.
+MISSING = np.iinfo(np.int64).max
+
+Ranks = npt.NDArray[np.int64]
+
+
+def ranks(scores: npt.NDArray[np.float32], target: npt.NDArray[np.int64]) -> Ranks:
+    """Return the rank (B,) of each target (B,) among all items, 1 for the best; scores (B, I).
+
+    Ties count against the target: its rank is the number of items that score at least as high, itself
+    included. A target of -1 is not in the catalogue: MISSING.
+    """
+    known = target >= 0
+    own = scores[np.arange(len(target)), np.where(known, target, 0)]
+    return np.where(known, (scores >= own[:, None]).sum(axis=1), MISSING)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How well B targets were ranked, misses included; every figure is a mean over all B."""
+
+    recall_at_10: float
+    recall_at_20: float
+    ndcg_at_10: float
+    mrr_at_10: float
+    mrr: float
+
+
+def summarise(target_ranks: Ranks) -> Ranking:
+    """Return the metrics of ranks (B,), B at least 1.
+
+    With one target per row: Recall@k is the share with rank <= k; NDCG@10 the mean of 1/log2(1 + rank), and
+    MRR@10 the mean of 1/rank, both 0 beyond rank 10; MRR has no cut-off, but 0 for MISSING.
+    """
+    rank = target_ranks.astype(np.float64)
+    in_ten = rank <= 10
+    reciprocal = np.where(target_ranks == MISSING, 0.0, 1 / rank)
+    return Ranking(
+        recall_at_10=float(in_ten.mean()),
+        recall_at_20=float((rank <= 20).mean()),
+        ndcg_at_10=float(np.where(in_ten, 1 / np.log2(1 + rank), 0.0).mean()),
+        mrr_at_10=float(np.where(in_ten, reciprocal, 0.0).mean()),
+        mrr=float(reciprocal.mean()),
+    )

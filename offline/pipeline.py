@@ -1,0 +1,120 @@
+"""CSV -> artifact, as one function: slice, learn the vocabulary, fit, test once, save, publish."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.artifact import Artifact, Settings, publish, save
+from models.behaviour_log import BehaviourLog
+from models.errors import DataError
+from models.features import EVERYTHING, FeatureSettings, histories_of_log
+from models.sessions import default_gap_ms
+from models.towers import DualTowers
+from models.vocabulary import Vocabulary, vocabulary_of_log
+from offline.data import Slices, Stretches, cut_stretches, slice_log
+from offline.metrics import Ranking, summarise
+from offline.settings import TrainingConfig, to_plain
+from offline.training import Epoch, fit, target_ranks
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished run: the artifact, its publication number, and what each epoch and the test gave."""
+
+    artifact: Artifact
+    publication: int
+    epochs: list[Epoch]
+    test: Ranking
+
+
+def train(
+    log: BehaviourLog, config: TrainingConfig, store: Path, on_epoch: Callable[[Epoch], None] = lambda _: None
+) -> Trained:
+    """Train on a log, test the best epoch once, write the artifact into `store` and publish it there.
+
+    The same log, settings and machine give the same artifact. DataError where the log is too small.
+    """
+    settings = _settings(log, config)
+    slices = slice_log(log, config.train)
+    vocabulary = _vocabulary(log, slices, config)
+    pieces = _stretches(log, slices, vocabulary, settings)
+    torch.manual_seed(config.train.seed)
+    towers = DualTowers(vocabulary, settings.features, settings.model)
+    epochs = fit(towers, pieces["train"], pieces["validation"], config.train, on_epoch)
+    best = max(epochs, key=lambda epoch: epoch.validation.ndcg_at_10)
+    test = summarise(target_ranks(towers, pieces["test"]))
+    metrics = {
+        "best_epoch": best.number,
+        "validation": dataclasses.asdict(best.validation),
+        "test": dataclasses.asdict(test),
+    }
+    training = {
+        **to_plain(config.train),
+        "cutoff_ms": slices.cutoff_ms,
+        "data_fingerprint": log.fingerprint,
+        "data_rows": len(log),
+    }
+    artifact = save(store, towers, vocabulary, settings, metrics, training)
+    return Trained(artifact, publish(store, artifact.version), epochs, test)
+
+
+def _settings(log: BehaviourLog, config: TrainingConfig) -> Settings:
+    features = config.features
+    if not config.is_gap_given:
+        features = dataclasses.replace(features, gap_ms=default_gap_ms(log.precision_ms))
+    return Settings(config.window, features, config.model)
+
+
+def _vocabulary(log: BehaviourLog, slices: Slices, config: TrainingConfig) -> Vocabulary:
+    settings = config.train
+    vocabulary = vocabulary_of_log(log.select(slices.train), settings.min_item_count, settings.max_items)
+    if len(vocabulary.item_ids) < 2:
+        raise DataError(
+            f"{log.path}: {len(vocabulary.item_ids)} items have {settings.min_item_count} or more of the "
+            f"{int(slices.train.sum())} training rows; two are needed: give a longer log"
+        )
+    return vocabulary
+
+
+def _stretches(
+    log: BehaviourLog, slices: Slices, vocabulary: Vocabulary, settings: Settings
+) -> dict[str, Stretches]:
+    """Return what each slice asks: its own rows as targets, with all rows before them to read."""
+    readable = {
+        "train": slices.train,
+        "validation": slices.train | slices.validation,
+        "test": np.ones(len(log), dtype=np.bool_),
+    }
+    pieces = {
+        name: _stretches_of(log, read, getattr(slices, name), vocabulary, settings)
+        for name, read in readable.items()
+    }
+    for name, found in pieces.items():
+        if not has_targets(found):
+            raise DataError(
+                f"{log.path}: no row of the {name} slice has a known item and an earlier row of its user "
+                f"({len(log)} rows in all): give a longer log"
+            )
+    return pieces
+
+
+def has_targets(stretches: Stretches) -> bool:
+    """Return whether there is anything to predict."""
+    return len(stretches) > 0
+
+
+def _stretches_of(
+    log: BehaviourLog, readable: Mask, wanted: Mask, vocabulary: Vocabulary, settings: Settings
+) -> Stretches:
+    part = log.select(readable)
+    _, histories = histories_of_log(part, vocabulary, EVERYTHING)
+    order = np.lexsort((part.line, part.time_ms, part.user.codes))
+    features: FeatureSettings = settings.features
+    return cut_stretches(histories, wanted[readable][order], features, settings.window.horizon_ms)

@@ -1,0 +1,80 @@
+"""`python -m offline.train`: a behaviour log -> a published artifact."""
+
+from pathlib import Path
+
+import click
+
+from models.behaviour_log import read_behaviour_log
+from models.command import Command, log_to_stderr
+from offline.pipeline import train
+from offline.settings import TrainSettings, read_config
+from offline.training import Epoch
+
+DEFAULTS = TrainSettings()
+
+
+@click.command(cls=Command)
+@click.option(
+    "--data-path",
+    type=click.Path(path_type=Path),
+    default=Path("data/behaviour.csv"),
+    show_default=True,
+    help="Behaviour log in Tianchi's columns.",
+)
+@click.option(
+    "--save-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("artifacts"),
+    show_default=True,
+    help="Store that gets the artifact and its link `current`.",
+)
+@click.option("--epochs", type=int, help="Passes over the data at most.  [default: 3 to 30, by its size]")
+@click.option(
+    "--batch-size", type=int, help=f"Stretches of history per step.  [default: {DEFAULTS.batch_size}]"
+)
+@click.option("--lr", type=float, help=f"Learning rate.  [default: {DEFAULTS.lr}]")
+@click.option("--seed", type=int, help=f"Of everything random.  [default: {DEFAULTS.seed}]")
+@click.option(
+    "--protocol",
+    type=click.Choice(["time", "leave-one-out"]),
+    help=f"How rows are held out.  [default: {DEFAULTS.protocol}]",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file of settings, one `name = value` per line; flags overrule it.",
+)
+def main(data_path: Path, save_dir: Path, config: Path | None, **flags: object) -> None:
+    """Train the dual towers on a behaviour log and publish the artifact.
+
+    After every epoch it prints how well all items are ranked for the next event of the validation slice; the
+    best epoch is kept, tested once, written under its version and made `current`.
+
+    \b
+    Example:
+      python -m offline.train --data-path data/behaviour.csv --save-dir artifacts --epochs 10
+    """
+    log_to_stderr()
+    chosen = read_config(config, flags)
+    log = read_behaviour_log(data_path)
+    click.echo(f"{data_path}: {len(log):,} rows")
+    done = train(log, chosen, save_dir, _print_epoch)
+    test = done.test
+    click.echo(f"best epoch {done.artifact.metrics['best_epoch']} of {len(done.epochs)}")
+    click.echo(
+        f"test: recall@10 {test.recall_at_10:.4f}  ndcg@10 {test.ndcg_at_10:.4f}  mrr@10 {test.mrr_at_10:.4f}"
+    )
+    click.echo(f"artifact {done.artifact.path}")
+    click.echo(f"version {done.artifact.version}, publication {done.publication}")
+
+
+def _print_epoch(epoch: Epoch) -> None:
+    found = epoch.validation
+    click.echo(
+        f"epoch {epoch.number:3d}  loss {epoch.loss:.4f}  validation: recall@10 {found.recall_at_10:.4f}  "
+        f"ndcg@10 {found.ndcg_at_10:.4f}  mrr@10 {found.mrr_at_10:.4f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

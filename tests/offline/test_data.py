@@ -1,0 +1,114 @@
+"""Slices never mix, and every wanted event is asked for once, with all it may know and nothing more."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.behaviour_log import BehaviourLog, read_behaviour_log
+from models.errors import DataError
+from models.features import EVERYTHING, FeatureSettings, Histories, histories_of_log
+from models.vocabulary import FIRST_KNOWN, vocabulary_of_log
+from offline.data import collate, cut_stretches, slice_log
+from offline.protocols import Cases, cases_by_time, cases_leave_one_out
+from offline.settings import TrainSettings
+
+
+@pytest.fixture(scope="module")
+def walk(walk_csv: Path) -> BehaviourLog:
+    return read_behaviour_log(walk_csv)
+
+
+def test_time_slices_follow_each_other_and_hold_every_row(walk: BehaviourLog) -> None:
+    slices = slice_log(walk, TrainSettings())
+    assert (slices.train.astype(int) + slices.validation + slices.test == 1).all()
+    assert walk.time_ms[slices.train].max() < walk.time_ms[slices.validation].min()
+    assert walk.time_ms[slices.validation].max() < walk.time_ms[slices.test].min() == slices.cutoff_ms
+    assert slices.test.mean() == pytest.approx(0.1, abs=0.02)
+
+
+def test_leave_one_out_holds_out_the_last_two_of_users_with_three(walk: BehaviourLog) -> None:
+    slices = slice_log(walk, TrainSettings(protocol="leave-one-out"))
+    users = walk.user.strings()
+    assert slices.test.sum() == slices.validation.sum() == 60
+    for user in set(users[slices.test]):
+        rows = users == user
+        latest = sorted(walk.time_ms[rows])[-2:]
+        assert walk.time_ms[rows & slices.test].item() == latest[1]
+        assert walk.time_ms[rows & slices.validation].item() == latest[0]
+    assert slices.train[users == "late#1"].all()
+
+
+def test_log_of_one_time_cannot_be_split(walk: BehaviourLog) -> None:
+    with pytest.raises(DataError, match="too few"):
+        slice_log(walk.select(walk.time_ms == walk.time_ms[0]), TrainSettings())
+
+
+def histories_of(counts: list[int]) -> Histories:
+    total = sum(counts)
+    return Histories(
+        item=np.arange(total) + FIRST_KNOWN,
+        category=np.full(total, 2),
+        behaviour=np.ones(total, np.uint8),
+        time_ms=np.concatenate([np.arange(count) * 60_000 for count in counts]).astype(np.int64),
+        starts=np.concatenate(([0], np.cumsum(counts))),
+    )
+
+
+@pytest.mark.parametrize("wanted_share", [1.0, 0.3])
+def test_every_wanted_event_is_asked_once_and_read_only_from_before(wanted_share: float) -> None:
+    whole = histories_of([1, 2, 100, 101, 0, 350])
+    wanted = np.random.default_rng(0).random(554) < wanted_share
+    stretches = cut_stretches(whole, wanted, FeatureSettings(), 10**12)
+    stretch = collate(stretches, np.arange(len(stretches)))
+    assert stretch.tokens.item.shape[1] <= 200
+    asked = stretch.target[stretch.target > 0].tolist()
+    opening = set(whole.starts[:-1][np.diff(whole.starts) > 0] + FIRST_KNOWN)
+    assert sorted(asked) == sorted(set((np.flatnonzero(wanted) + FIRST_KNOWN).tolist()) - opening)
+    rows, places = np.nonzero(stretch.target.numpy())
+    np.testing.assert_array_equal(
+        stretch.tokens.item.numpy()[rows, places] + 1, stretch.target.numpy()[rows, places]
+    )
+    assert (stretch.boundary.numpy()[rows, places] <= places).all()
+
+
+def test_pause_longer_than_the_horizon_ends_a_history() -> None:
+    whole = histories_of([4])
+    whole.time_ms[2:] += 10_000_000
+    stretches = cut_stretches(whole, np.ones(4, dtype=np.bool_), FeatureSettings(), 9_000_000)
+    assert stretches.histories.starts.tolist() == [0, 2, 4]
+    assert sorted(collate(stretches, np.arange(len(stretches))).opening.tolist()) == [2, 4]
+
+
+def targets_read(cases: Cases) -> list[str]:
+    """Return the users whose target stands in what the model reads of them; targets are unique items here."""
+    starts = cases.histories.starts
+    return [
+        user_id
+        for user, user_id in enumerate(cases.user_ids)
+        if cases.target[user] + FIRST_KNOWN in cases.histories.item[starts[user] : starts[user + 1]]
+    ]
+
+
+@pytest.mark.parametrize("protocol", ["time", "leave-one-out"])
+def test_held_out_target_is_in_no_history_and_a_planted_one_is_caught(tmp_path: Path, protocol: str) -> None:
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    lines = ["user_id,item_id,behavior_type,user_geohash,item_category,time"]
+    for user in range(5):
+        for event in range(8):
+            time = start + timedelta(days=event, hours=user)
+            lines.append(f"u{user},item {user}-{event},1,,c,{time:%Y-%m-%d %H}")
+    (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
+    log = read_behaviour_log(tmp_path / "log.csv")
+    vocabulary = vocabulary_of_log(log)
+    window = EVERYTHING
+    if protocol == "time":
+        cases = cases_by_time(log, vocabulary, window, int(start.timestamp() * 1000) + 7 * 86_400_000)
+    else:
+        cases = cases_leave_one_out(log, vocabulary, window)
+    assert [vocabulary.item_ids[item] for item in cases.target] == [f"item {user}-7" for user in range(5)]
+    assert targets_read(cases) == []
+    user_ids, leaking = histories_of_log(log, vocabulary, window)
+    planted = Cases(user_ids, leaking, cases.target, cases.known, 0)
+    assert targets_read(planted) == user_ids

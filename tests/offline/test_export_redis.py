@@ -1,0 +1,64 @@
+"""Export into a real Redis: the HASH that the worker writes, and the original's JSON."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+from click.testing import CliRunner
+
+from models.artifact import load
+from models.behaviour_log import read_behaviour_log
+from offline import export, train
+from stream.connections import RedisConnection
+from stream.layout import vector_from_bytes
+
+
+@pytest.mark.parametrize("to", ["redis", "json"])
+def test_every_user_and_the_one_never_seen_are_written(
+    to: str,
+    walk_csv: Path,
+    tmp_path: Path,
+    redis_connection: RedisConnection,
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_connection.url)
+    (tmp_path / "c.toml").write_text("dimension = 16\n")
+    paths = ["--data-path", str(walk_csv)]
+    made = CliRunner().invoke(
+        train.main,
+        [*paths, "--save-dir", str(tmp_path), "--epochs", "1", "--config", str(tmp_path / "c.toml")],
+    )
+    assert made.exit_code == 0, made.output
+    found = CliRunner().invoke(export.main, [*paths, "--artifact", str(tmp_path), "--to", to])
+    assert found.exit_code == 0, found.output
+    assert found.stdout.startswith("61 users of model ")
+    artifact = load(tmp_path)
+    users = export.encode_log(artifact, read_behaviour_log(walk_csv))
+    for row, user_id in enumerate(users.user_ids):
+        if to == "json":
+            stored = np.array(json.loads(redis_client.get(user_id) or "[]"))
+        else:
+            stored = vector_from_bytes(redis_client.hget(f"user:{user_id}", "vec"), "float32")
+        np.testing.assert_allclose(stored, users.vectors.user[row], atol=1e-6)
+    if to == "redis":
+        assert redis_client.hget("user:", "model") == artifact.version.encode()
+        unseen = vector_from_bytes(redis_client.hget("user:", "vec"), "float32")
+        np.testing.assert_allclose(unseen, export.unseen_user(artifact).user[0], atol=1e-6)
+
+
+def test_redis_that_does_not_answer_is_one_line(
+    walk_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://localhost:1")
+    (tmp_path / "c.toml").write_text("dimension = 16\n")
+    arguments = ["--data-path", str(walk_csv)]
+    CliRunner().invoke(
+        train.main,
+        [*arguments, "--save-dir", str(tmp_path), "--epochs", "1", "--config", str(tmp_path / "c.toml")],
+    )
+    found = CliRunner().invoke(export.main, [*arguments, "--artifact", str(tmp_path)])
+    assert found.exit_code == 1
+    assert "no Redis at redis://localhost:1" in found.stderr
