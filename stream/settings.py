@@ -40,7 +40,7 @@ class Settings:
     encode: bool = True
     #: Seconds between two checkpoints (changelog, RocksDB, source offsets).
     checkpoint_s: float = 1.0
-    #: How long a changed user may wait for a batch to fill (ms); 0 encodes at once.
+    #: A batch that is not full waits for more users at most half of this (ms).
     freshness_ms: int = 100
     #: Users encoded together at most.
     batch_users: int = 256

@@ -1,0 +1,99 @@
+"""The README's commands do what it says, and its tables name what exists."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from prometheus_client import REGISTRY
+
+import stream.metrics
+from local.ports import free_port
+from local.processes import spawn
+from local.servers import ROOT
+from models import artifact as artifacts
+from stream.connections import KafkaConnection, RedisConnection
+from stream.reader import Reader
+from stream.settings import Settings, variable
+
+README = (ROOT / "README.md").read_text()
+
+
+def block(language: str) -> str:
+    """Return the first code block of a language."""
+    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    assert found
+    return found[1]
+
+
+@pytest.mark.integration
+def test_step_by_step(
+    kafka: KafkaConnection, redis_connection: RedisConnection, redis_client, tmp_path: Path
+) -> None:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("TWINTIDE_")},
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "REDIS_URL": redis_connection.url,
+        "TWINTIDE_METRICS_PORT": str(free_port()),
+    }
+    script = f"set -e; cd {tmp_path}; trap 'kill %1' EXIT\n{block('sh')}\nsleep 25"
+    with (tmp_path / "log").open("wb") as log:
+        child = spawn(["bash", "-c", script], log, environment)
+        try:
+            child.wait(timeout=300)
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+    assert child.returncode == 0, (tmp_path / "log").read_text()[-2000:]
+    exported = pyarrow.parquet.read_table(tmp_path / "vectors" / "users.parquet").to_pydict()
+    user_ids = [user_id for user_id in exported["user_id"] if user_id]
+    version = artifacts.load(tmp_path / "artifacts").version
+    streamed = Reader(redis_client, model=version).read(user_ids)
+    assert not [each.user_id for each in streamed if each.reason]
+    of_user = dict(zip(exported["user_id"], exported["vec"], strict=True))
+    assert max(abs(each.vec - of_user[each.user_id]).max() for each in streamed) < 1e-4
+
+
+@pytest.mark.integration
+def test_reading_from_a_ranker(redis_connection: RedisConnection, redis_client, artifact) -> None:
+    from stream.encoder import Encoder
+    from stream.store import Store
+
+    Store(redis_client).upsert([Encoder(artifact).unseen_row()], force=True)
+    code = block("python").replace("redis://localhost:6379/0", redis_connection.url)
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "nobody" in finished.stdout
+    assert "unseen" in finished.stdout
+
+
+def test_every_setting_stands_in_its_table() -> None:
+    missing = [
+        variable(each.name)
+        for each in fields(Settings)
+        if each.name not in ("kafka", "redis") and f"`{variable(each.name)}`" not in README
+    ]
+    assert not missing
+
+
+def test_every_metric_stands_in_its_table() -> None:
+    assert stream.metrics
+    names = {family.name for family in REGISTRY.collect() if family.name.startswith("twintide_")}
+    missing = [name for name in names if f"`{name.removeprefix('twintide_')}" not in README]
+    assert not missing
+
+
+def test_every_room_of_the_tree_exists() -> None:
+    rooms = re.findall(r"^    (\w+)/   ", README, re.MULTILINE)
+    assert len(rooms) == 6
+    assert all((ROOT / room).is_dir() for room in rooms)
