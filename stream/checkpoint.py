@@ -27,9 +27,12 @@ class Checkpointer:
     async def write(self, partitions: Mapping[int, PartitionFold]) -> None:
         """Make all that is folded durable. Raises PublishError; the worker must then stop.
 
+        Raises AbandonedError, with nothing stored, where the partitions were given away meanwhile.
+
         Dead letters are sent through the same publisher as soon as they are found, so the acknowledgement
         that this waits for covers them too.
         """
+        partitions = dict(partitions)  # a rebalance may take some away meanwhile
         snapshots = {
             partition: fold.snapshot()
             for partition, fold in partitions.items()

@@ -11,21 +11,21 @@ tests/stream/test_faust_contract.py fails loudly where an upgrade changes it.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from faust.serializers import codecs
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, ensure_aiokafka_TP
 from faust.transport.drivers.aiokafka import Consumer as FaustConsumer
 from faust.transport.drivers.aiokafka import Transport as FaustTransport
-from faust.types import TP
+from faust.types import TP, ConsumerMessage
 
 #: The broker answers a fetch that finds nothing after this long. Faust's 1500 ms would hold full partitions
 #: back for as long, whenever an empty topic (the assignor's) is in the same request.
 FETCH_MAX_WAIT_MS = 20
 
-#: A fetch from Faust's side waits this long at most (s), so that a seek need not wait longer.
+#: A fetch waits this long at most (s), so that a seek, and what Faust itself reads, need not wait longer.
 FETCH_TIMEOUT_S = 0.2
 
 
@@ -61,9 +61,14 @@ class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
         return consumer
 
+    async def leave_to_others(self, tps: Iterable[TP]) -> None:
+        """Have aiokafka, which holds these partitions for the group, not fetch them as well."""
+        places = [ensure_aiokafka_TP(tp) for tp in tps]
+        await self.call_thread(self._ensure_consumer().pause, *places)
+
 
 class BatchConsumer(FaustConsumer):  # type: ignore[misc]
-    """Faust's consumer, one message per fetched batch of the behaviour topic."""
+    """Faust's consumer for the group and the tables, librdkafka for the records of the behaviour topic."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -81,44 +86,61 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         return bool(tp.topic == self.app.behaviour_topic)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
-        """Yield one message per behaviour partition, and other topics' records one by one."""
+        """Yield one message per partition of the behaviour topic and of changelogs, others' one by one."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
         async with self._fetching:
             generation, seek = self.app.consumer_generation_id, self.seek_count
-            records, active = await self._fetch(min(timeout, FETCH_TIMEOUT_S))
+            messages = await self._fetch(min(timeout, FETCH_TIMEOUT_S))
         if self.should_stop:
             return
         if not self.flow_active:
-            if records:
+            if messages:
                 await self.perform_seek()  # they were read and will not be folded
             return
-        for tp, message in self._messages(records):
+        for tp, message in messages:
             is_void = seek != self.seek_count or generation != self.app.consumer_generation_id
             if not self.flow_active or is_void:
                 break
-            if tp in active or tp in self._buffered_partitions:
-                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-                yield tp, message
+            yield tp, message
 
-    async def _fetch(self, timeout: float) -> tuple[dict[TP, list[Any]], set[TP]]:
+    async def _fetch(self, timeout: float) -> list[tuple[TP, Any]]:
+        """Return messages for what was read: events where they may be folded, and what Faust itself reads."""
         if not self.flow_active:
-            return {}, set()
-        active = self._get_active_partitions()
-        if not active:
+            return []
+        active = set(self._get_active_partitions())
+        behaviour = {tp for tp in active if self._is_behaviour(tp)}
+        messages = []
+        # A full buffer makes a partition inactive; they all share it, so then none is read.
+        if behaviour and behaviour == {tp for tp in self.assignment() if self._is_behaviour(tp)}:
+            for partition, records in (await self.app.source.read(timeout)).items():
+                messages.append(self._batch_message(TP(self.app.behaviour_topic, partition), records))
+            timeout = 0.0
+        others = active - behaviour
+        if others:
+            messages += self._messages(await self._getmany(active_partitions=others, timeout=timeout))
+        elif not behaviour:
             await self.sleep(timeout)
-            return {}, set()
-        return await self._getmany(active_partitions=active, timeout=timeout), set(active)
+        return messages
+
+    def _batch_message(self, tp: TP, records: list[Any]) -> tuple[TP, Any]:
+        last = records[-1]
+        message = ConsumerMessage(
+            *(tp.topic, tp.partition, last.offset(), last.timestamp()[1] / 1000, 0, [], None),
+            *(Batch(records, self.seek_count, self._batch_numbers[tp]), None, None, None, tp),
+            generation_id=self.app.consumer_generation_id,
+        )
+        self._batch_numbers[tp] += 1
+        return tp, message
 
     def _messages(self, records: dict[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:
         others = {}
         for tp, of_partition in records.items():
-            if not (self._is_behaviour(tp) or self._is_changelog_tp(tp)):
+            if not self._is_changelog_tp(tp):
                 others[tp] = of_partition
             elif of_partition:
                 message = self._to_message(tp, of_partition[-1])
-                message.value = Batch(of_partition, self.seek_count, self._batch_numbers[tp])
-                self._batch_numbers[tp] += 1
+                message.value = Batch(of_partition, self.seek_count, 0)
                 yield tp, message
         for tp, record in self.scheduler.iterate(others):
             yield tp, self._to_message(tp, record)
@@ -126,17 +148,23 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
     async def perform_seek(self) -> None:
         """Go back to the committed offset of every partition, or to the beginning where there is none."""
         async with self._fetching:
+            behaviour = [tp for tp in self.assignment() if self._is_behaviour(tp)]
+            await self._thread.leave_to_others(behaviour)
             await super().perform_seek()
-            # aiokafka's seek_to_committed leaves these where they are, wherever that is.
-            new = [
-                self._new_topicpartition(tp.topic, tp.partition)
-                for tp in self.assignment()
-                if self._is_behaviour(tp) and not self._committed_offset[tp]
-            ]
-            if new:
-                await self._thread.seek_to_beginning(*new)
+            offsets = {tp.partition: self._committed_offset[tp] or None for tp in behaviour}
+            await self.app.source.assign(offsets)
             self.seek_count += 1
             self._batch_numbers.clear()
+
+    def lag(self, partition: int, position: int) -> int:
+        """Return how many events of a behaviour partition come after a position, as far as is known."""
+        lag: int = self.app.source.lag(partition, position)
+        return lag
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Say nothing of partitions that aiokafka does not read: Faust would report them as stuck."""
+        if not self._is_behaviour(tp):
+            super().verify_event_path(now, tp)
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         for tp in super()._filter_tps_with_pending_acks(topics):

@@ -25,12 +25,12 @@ LoadWindows = Callable[[Sequence[bytes]], Sequence[bytes | None]]
 
 
 class Record(Protocol):
-    """What the fold needs of a Kafka record."""
+    """What the fold needs of a Kafka record (confluent_kafka.Message)."""
 
-    key: bytes | None
-    value: bytes | None
-    offset: int
-    headers: Sequence[tuple[str, bytes]]
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def offset(self) -> int: ...
+    def headers(self) -> Sequence[tuple[str, bytes]] | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class PartitionFold:
                 self._changed[user_id] = None
             if "applied" in outcomes or "redelivered" in outcomes:
                 self._mark_dirty(user_id, of_user, sent_at_ms[user_id])
-        self.position = max(self.position, records[-1].offset + 1)
+        self.position = max(self.position, records[-1].offset() + 1)
         return counts, rejected
 
     def window(self, user_id: str) -> Window:
@@ -168,18 +168,19 @@ class PartitionFold:
         latest_ms = int(time.time() * 1000) + MAX_AHEAD_MS
         for record in records:
             try:
-                event = decode(record.value or b"")
+                event = decode(record.value() or b"")
             except Exception:  # a decoder of the user's may raise anything; an event is data, never a crash
                 rejected.append(Rejected(record, "unreadable"))
                 continue
             user_id = event.user_id if type(event.user_id) is str else str(event.user_id)
-            if reason := _complaint(event, user_id, record.key, latest_ms):
+            if reason := _complaint(event, user_id, record.key(), latest_ms):
                 rejected.append(Rejected(record, reason))
                 continue
             if user_id not in events:
                 events[user_id], sent[user_id] = [], []
-            events[user_id].append(self._incoming(event, record.offset))
-            if record.headers and (at_ms := sent_at_ms(record.headers)):
+            events[user_id].append(self._incoming(event, record.offset()))
+            headers = record.headers()
+            if headers and (at_ms := sent_at_ms(headers)):
                 sent[user_id].append(at_ms)
         return events, sent, rejected
 

@@ -42,7 +42,7 @@ def check(app: Any) -> Health:
     if recovery.in_recovery:
         reason = f"{remaining} changelog records to restore"
         return Health("recovering", reason, partitions, remaining)
-    if lane.redis_error and time.monotonic() - lane.redis_error_since > STUCK_AFTER_S:
+    if lane.redis_error and max(uncommitted_s, time.monotonic() - lane.redis_error_since) > STUCK_AFTER_S:
         return Health("stuck", f"Redis refuses vectors: {lane.redis_error}", partitions)
     if app.rebalancing or not recovery.completed.is_set():
         return Health("starting", "waiting for partitions", partitions)

@@ -25,7 +25,7 @@ from stream.consumer import Batch
 from stream.decoder import Decode
 from stream.encoder import Encoder
 from stream.fold import DirtyUser, PartitionFold, Rejected
-from stream.publisher import Publisher
+from stream.publisher import AbandonedError, Publisher
 from stream.settings import Settings
 from stream.store import Store, UserRow
 from stream.table import WindowTable
@@ -43,6 +43,9 @@ class Source(Protocol):
 
     async def commit(self) -> bool:
         """Commit what `FastLane.committable` says."""
+
+    def lag(self, partition: int, position: int) -> int:
+        """Return how many events of a partition come after a position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ class FastLane:
             # A redelivery is a duplicate to whoever counts events.
             metrics.events_total.labels("duplicate" if outcome == "redelivered" else outcome).inc(count)
         self._reject(partition, rejected)
-        metrics.event_time_lag_seconds.set(time.time() - batch.records[-1].timestamp / 1000)
+        metrics.event_time_lag_seconds.set(time.time() - batch.records[-1].timestamp()[1] / 1000)
         if self._parts.vectors is None:
             fold.dirty.clear()
         elif fold.dirty:
@@ -156,19 +159,19 @@ class FastLane:
                 "reason": each.reason,
                 "topic": self._parts.topic.name,
                 "partition": str(partition),
-                "offset": str(each.record.offset),
+                "offset": str(each.record.offset()),
             }
             self._parts.publisher.send(
                 self.settings.dead_letter_topic,
-                each.record.key,
-                each.record.value,
+                each.record.key(),
+                each.record.value(),
                 headers=[(name, value.encode()) for name, value in headers.items()],
             )
         if rejected:
             logger.warning(
                 "%d unreadable events of partition %d went to %s; the first: offset %d, %s, %.200r",
                 *(len(rejected), partition, self.settings.dead_letter_topic),
-                *(rejected[0].record.offset, rejected[0].reason, rejected[0].record.value),
+                *(rejected[0].record.offset(), rejected[0].reason, rejected[0].record.value()),
             )
 
     # -- encode
@@ -253,9 +256,16 @@ class FastLane:
     async def checkpoint(self, source: Source) -> None:
         """Make what is folded durable, and commit the offsets up to which vectors are written too."""
         async with self._checkpointing:
-            await self._checkpointer.write(self.partitions)
+            try:
+                await self._checkpointer.write(self.partitions)
+            except AbandonedError as error:
+                logger.warning("%s; they come again", error)
+                return
             with metrics.stage_seconds.labels("commit").time():
                 await source.commit()
+            for partition, fold in self.partitions.items():
+                lag = source.lag(partition, fold.position)
+                metrics.consumer_lag_events.labels(str(partition)).set(lag)
             if all(fold.committable() == fold.position for fold in self.partitions.values()):
                 self.committed_at = time.monotonic()
 
@@ -285,5 +295,6 @@ class FastLane:
             logger.warning("not all was finished in %g s; what is left comes again", self.settings.drain_s)
             self._parts.publisher.abandon()
         finally:
+            metrics.consumer_lag_events.clear()
             self.partitions.clear()
             self._expected.clear()

@@ -14,6 +14,14 @@ class PublishError(TwintideError):
     """Records that Kafka did not take; the worker must not go on as if it had them."""
 
 
+class AbandonedError(TwintideError):
+    """What was waited for has been thrown away: it may have arrived or not."""
+
+
+#: What librdkafka reports of records that `Publisher.abandon` threw away.
+_PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
+
+
 class Publisher:
     """Sends records and waits until Kafka has acknowledged every one of them."""
 
@@ -30,6 +38,7 @@ class Publisher:
         }
         self._producer = Producer(self._settings)
         self._error: KafkaError | None = None
+        self._refused_by = ""
         self._last_offsets: dict[tuple[str, int], int] = {}
 
     def send(
@@ -54,19 +63,20 @@ class Publisher:
     async def delivered(self, timeout_s: float) -> dict[tuple[str, int], int]:
         """Wait for all that was sent, and return the last offset of every (topic, partition) so far.
 
-        Raises PublishError where a record was refused, or not acknowledged in time.
+        Raises PublishError where a record was refused, or not acknowledged in time, and AbandonedError where
+        `abandon` came first.
         """
-        deadline = time.monotonic() + timeout_s
-        while len(self._producer) and self._error is None:
+        deadline, producer = time.monotonic() + timeout_s, self._producer
+        while len(producer) and self._error is None:
             if time.monotonic() > deadline:
-                raise PublishError(
-                    f"Kafka did not acknowledge {len(self._producer)} records in {timeout_s:g} s"
-                )
-            await asyncio.to_thread(self._producer.flush, 0.1)
+                raise PublishError(f"Kafka did not acknowledge {len(producer)} records in {timeout_s:g} s")
+            await asyncio.to_thread(producer.flush, 0.1)
+        if producer is not self._producer:
+            raise AbandonedError("partitions were given away before Kafka had acknowledged their records")
         if self._error is not None:
-            raise PublishError(f"Kafka refused a record: {self._error.str()}") from KafkaException(
-                self._error
-            )
+            raise PublishError(
+                f"Kafka refused a record of {self._refused_by}: {self._error.str()}"
+            ) from KafkaException(self._error)
         return self._last_offsets
 
     def abandon(self) -> None:
@@ -77,7 +87,8 @@ class Publisher:
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            self._error = error
+            if error.code() not in _PURGED:
+                self._error, self._refused_by = error, str(message.topic())
             return
         place = (message.topic(), message.partition())
         self._last_offsets[place] = max(self._last_offsets.get(place, -1), message.offset())

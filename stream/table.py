@@ -27,12 +27,19 @@ class WindowTable:
         return cast(list[bytes | None], self._database(partition).get(list(keys)))
 
     def write(self, partition: int, values: Mapping[bytes, bytes], changelog_offset: int) -> None:
-        """Write the values, and the changelog offset up to which this store is complete, at once."""
+        """Write the values, whose changelog records end at this offset, at once.
+
+        The offset up to which this store is complete follows, unless another worker wrote in between: then
+        one of the two has lost the partition without knowing it, and whoever holds it next begins to restore
+        before the other's records.
+        """
+        database, offset_key = self._database(partition), self._table.data.offset_key
         batch = WriteBatch(raw_mode=True)
         for key, value in values.items():
             batch.put(key, value)
-        batch.put(self._table.data.offset_key, str(changelog_offset).encode())
-        self._database(partition).write(batch)
+        if changelog_offset - int(database.get(offset_key, b"-1")) == len(values):
+            batch.put(offset_key, str(changelog_offset).encode())
+        database.write(batch)
 
     def _database(self, partition: int) -> Any:
         # Never kept: Faust closes a partition's database by dropping its own reference.

@@ -3,6 +3,7 @@
 import logging
 import socket
 import ssl
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from stream.lane import FastLane, Parts, Topic, Vectors
 from stream.publisher import Publisher
 from stream.recovery import RestoringTable
 from stream.settings import Settings
+from stream.source import RecordSource
 from stream.store import Store, redis_client
 from stream.table import WindowTable
 from stream.topics import ensure_topic, partition_counts, topic_id
@@ -41,6 +43,7 @@ class TwintideApp(faust.App):  # type: ignore[misc]
 
     settings: Settings
     lane: FastLane
+    source: RecordSource
     metrics_port: int
 
     @property
@@ -68,6 +71,7 @@ class TwintideApp(faust.App):  # type: ignore[misc]
     def prepare(self) -> None:
         """Check artifact, Kafka and Redis, and have everything ready that the worker needs."""
         self.lane = self._open_lane()
+        self.source = RecordSource(self.settings.kafka, self.settings.topic, self.settings.batch_records)
         metrics.commit_age_seconds.set_function(self.lane.uncommitted_s)
         host, port = self.settings.metrics_host, self.settings.metrics_port
         self.metrics_port = health.serve(host, port, lambda: health.check(self))
@@ -98,7 +102,7 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         vectors = _open_vectors(settings, artifact) if artifact else None
         self._follow_topic()
         identity = topic_id(settings.kafka, settings.topic)
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        _check_writable(settings.data_dir)
         return FastLane(
             settings,
             Parts(
@@ -127,6 +131,17 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         table.partitions = table.changelog_topic.partitions = partitions
 
 
+def _check_writable(data_dir: Path) -> None:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=data_dir):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"TWINTIDE_DATA_DIR is {data_dir}, where nothing can be written ({error.strerror})"
+        ) from error
+
+
 def _open_vectors(settings: Settings, artifact: Artifact) -> Vectors:
     store = Store(
         redis_client(settings.redis),
@@ -147,6 +162,14 @@ class CheckedWorker(faust.Worker):  # type: ignore[misc]
         with one_line_errors():
             app.prepare()
         super().__init__(app, *services, **options)
+
+    def _shutdown_loop(self) -> None:
+        # The last thing a worker does; where it crashed, this raises the reason, and the exit status is 1.
+        try:
+            super()._shutdown_loop()
+        except Exception as error:
+            logger.critical("this worker has ended, and nothing is lost: %s", error)
+            raise
 
 
 def make_app(settings: Settings) -> TwintideApp:

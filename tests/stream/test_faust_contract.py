@@ -4,6 +4,7 @@ import inspect
 from importlib.metadata import version
 
 import pytest
+from aiokafka.consumer.fetcher import Fetcher
 from faust import App
 from faust.serializers import codecs
 from faust.stores.rocksdb import Store
@@ -30,6 +31,7 @@ def test_faust_is_the_version_that_was_read() -> None:
         "_new_offset",
         "_add_gap",
         "_new_consumer_thread",
+        "verify_event_path",
     ],
 )
 def test_every_override_overrides_something(name: str) -> None:
@@ -62,6 +64,12 @@ def test_drain_happens_before_tables_are_closed_and_partitions_given_away() -> N
     assert stop.index("_consumer_wait_empty") < stop.index("tables.stop()")
     revoke = source(App._on_partitions_revoked)
     assert revoke.index("stop_flow") < revoke.index("_consumer_wait_empty")
+
+
+def test_aiokafka_can_be_told_to_leave_partitions_alone() -> None:
+    consumer = driver.aiokafka.AIOKafkaConsumer
+    assert "self._subscription.pause(" in source(consumer.pause)
+    assert "paused" in source(Fetcher._get_actions_per_node)
 
 
 def test_the_fetch_wait_is_where_we_set_it() -> None:

@@ -1,7 +1,7 @@
 """A partition's fold: what becomes of records, what is dirty, what may be committed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 import pytest
@@ -13,14 +13,26 @@ from stream.fold import PartitionFold
 DECODE = make_decoder("", "")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Record:
-    """As much of a Kafka record as the fold looks at."""
+    """As much of a Kafka record as the fold asks for."""
 
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = field(default_factory=tuple)
+    at: int
+    of: bytes | None
+    holds: bytes | None
+    with_headers: Sequence[tuple[str, bytes]] = ()
+
+    def offset(self) -> int:
+        return self.at
+
+    def key(self) -> bytes | None:
+        return self.of
+
+    def value(self) -> bytes | None:
+        return self.holds
+
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        return self.with_headers
 
 
 def record(offset: int, key: str = "u", **changes: object) -> Record:
@@ -77,8 +89,8 @@ def test_ids_that_are_numbers_are_the_same_as_strings(fold: PartitionFold) -> No
         ("time", record(1, time=4_102_444_800_000)),
         ("no_user", record(1, "", user_id="")),
         ("no_item", record(1, item_id="")),
-        ("key", Record(1, b"another", record(1).value)),
-        ("key", Record(1, None, record(1).value)),
+        ("key", Record(1, b"another", record(1).value())),
+        ("key", Record(1, None, record(1).value())),
     ],
 )
 def test_unreadable_event_is_rejected_with_its_reason(fold: PartitionFold, reason: str, bad: Record) -> None:

@@ -1,0 +1,86 @@
+"""Reading the behaviour topic with librdkafka, at the positions that Faust's group membership gives.
+
+Faust's own client makes a Python object of every record while it holds the interpreter; librdkafka fetches
+and decompresses in threads of its own and hands over a thousand records in a millisecond. It joins no group
+and commits nothing: which partitions to read, and from where, it is told.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+
+from models.errors import TwintideError
+from stream.connections import KafkaConnection
+
+#: Megabytes of records that librdkafka may hold ready.
+READ_AHEAD_MB = 32
+
+
+class SourceError(TwintideError):
+    """The behaviour topic cannot be read any more."""
+
+
+class RecordSource:
+    """Reads some partitions of one topic; what it was not told to read, it does not."""
+
+    def __init__(self, kafka: KafkaConnection, topic: str, batch_records: int) -> None:
+        self._topic = topic
+        self._batch_records = batch_records
+        self._consumer = Consumer(
+            {
+                **kafka.librdkafka(),
+                "group.id": "unused",  # librdkafka wants one; this consumer neither joins nor commits
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 100,
+                "fetch.queue.backoff.ms": 10,  # the default of a second stalls a fast reader
+                "queued.max.messages.kbytes": READ_AHEAD_MB << 10,
+                "log_level": 2,
+            }
+        )
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="source")
+
+    async def assign(self, offsets: Mapping[int, int | None]) -> None:
+        """Read these partitions from here on, each from its offset, or from its beginning where that is None.
+
+        Nothing that was fetched before is returned afterwards.
+        """
+        places = [
+            TopicPartition(self._topic, partition, OFFSET_BEGINNING if offset is None else offset)
+            for partition, offset in offsets.items()
+        ]
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._consumer.assign, places)
+
+    async def read(self, timeout_s: float) -> dict[int, list[Message]]:
+        """Return the records at hand by partition, oldest first; wait for the first one if there is none.
+
+        Raises SourceError where the topic or the right to read it is gone.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, timeout_s)
+
+    def lag(self, partition: int, position: int) -> int:
+        """Return how many events of a partition come after a position, as far as is known."""
+        end: int
+        _, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
+        return max(end - position, 0)
+
+    def _read(self, timeout_s: float) -> dict[int, list[Message]]:
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return {}
+        # consume() alone would wait for a full batch or for the timeout, whichever comes last.
+        messages = [first, *self._consumer.consume(self._batch_records - 1, timeout=0)]
+        by_partition: dict[int, list[Message]] = defaultdict(list)
+        for message in messages:
+            error = message.error()
+            if error is None:
+                by_partition[message.partition()].append(message)
+            elif not error.retriable():
+                raise SourceError(f"topic {self._topic} cannot be read: {error.str()}") from KafkaException(
+                    error
+                )
+        return by_partition
