@@ -107,6 +107,18 @@ class ServerProcess:
         """End the server at once (SIGKILL)."""
         self._end(politely=False)
 
+    def wait(self, timeout_s: float) -> int:
+        """Return the exit status once the process we started has ended by itself.
+
+        Raises UnreachableError where it goes on, or never ran.
+        """
+        if self._child is None:
+            raise UnreachableError(f"{self.name} was not started here")
+        try:
+            return self._child.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise UnreachableError(f"{self.name} still runs after {timeout_s:g} s") from error
+
     def end_leftover(self) -> None:
         """End a server that a crashed run left here; TwintideError where a live run still owns it."""
         process, record = self._pid_file.process(), self._pid_file.read()

@@ -90,11 +90,24 @@ def prove(settings: Settings, artifact: Artifact, client: "redis.Redis", publish
         sum(getattr(window, name) for window in stored.values()) for name in ("applied", "duplicate", "late")
     )
     difference, complaint = _compare(settings, artifact, client, windows)
+    complaint = _compare_windows(stored, windows) or complaint
     if records != published:
         complaint = f"{published} events were published, the topic holds {records}"
     elif published != applied + duplicate + late + malformed:
         complaint = f"{published} published, {applied + duplicate + late + malformed} accounted for"
     return Proof(published, applied, duplicate, late, malformed, len(windows), difference, complaint)
+
+
+def _compare_windows(stored: dict[bytes, Window], windows: dict[str, Window]) -> str:
+    """Return which window of the changelog is not what the topic's events make it; empty if none."""
+    for user_id, expected in windows.items():
+        found = stored.get(user_id.encode())
+        if found is None:
+            return f"the changelog has no window of user {user_id!r}"
+        for column in ("times_ms", "behaviours", "item_ids", "categories"):
+            if getattr(found, column) != getattr(expected, column):
+                return f"the {column} in the window of user {user_id!r} are wrong"
+    return ""
 
 
 def _compare(

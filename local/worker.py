@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,9 +20,15 @@ from local.servers import ROOT
 class WorkerProcess:
     """A worker with its data in `directory`; `start` after `kill` or `stop` finds that data again."""
 
-    def __init__(self, directory: Path, environment: Mapping[str, str], name: str = "worker") -> None:
-        """`environment` holds what the worker is told: KAFKA_*, REDIS_URL and TWINTIDE_* variables."""
+    def __init__(
+        self, directory: Path, environment: Mapping[str, str], name: str = "worker", app: str = "stream.app"
+    ) -> None:
+        """`environment` holds what the worker is told: KAFKA_*, REDIS_URL and TWINTIDE_* variables.
+
+        `app` is the module that `faust -A` runs: a test may have a broken worker of its own.
+        """
         self.port = free_port()
+        self.app = app
         self.process = ServerProcess(name, directory, self.port)
         self._environment = {
             **environment,
@@ -28,12 +37,13 @@ class WorkerProcess:
             "PYTHONPATH": str(ROOT),
         }
 
-    def start(self) -> None:
-        """Start the worker and return when it is ready to read."""
+    def start(self, wait: bool = True) -> None:
+        """Start the worker and return when it is ready to read; at once where nobody is to wait for that."""
         self.process.directory.mkdir(parents=True, exist_ok=True)
         faust = Path(sys.executable).with_name("faust")
-        command = [str(faust), "-A", "stream.app", "worker", "-l", "info"]
-        self.process.start(command, self.is_ready, {**os.environ, **self._environment})
+        command = [str(faust), "-A", self.app, "worker", "-l", "info"]
+        is_ready = self.is_ready if wait else lambda: True
+        self.process.start(command, is_ready, {**os.environ, **self._environment})
 
     def stop(self) -> None:
         """Ask the worker to finish and leave (SIGTERM)."""
@@ -43,12 +53,30 @@ class WorkerProcess:
         """End the worker as a crash does (SIGKILL)."""
         self.process.kill()
 
+    def pause(self) -> None:
+        """Freeze the worker (SIGSTOP): to the group it is dead, and it does not know that."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused worker go on (SIGCONT)."""
+        self._signal(signal.SIGCONT)
+
+    def wait(self, timeout_s: float) -> int:
+        """Return the exit status of a worker that ends by itself; UnreachableError where it does not."""
+        return self.process.wait(timeout_s)
+
     def is_ready(self) -> bool:
         """Return whether /health says ready."""
+        return self.health().get("status") == "ready"
+
+    def health(self) -> dict[str, Any]:
+        """Return what /health says, {} where it does not answer."""
         try:
-            return bool(json.loads(self._get("/health"))["status"] == "ready")
+            return dict(json.loads(self._get("/health")))
+        except urllib.error.HTTPError as error:
+            return dict(json.loads(error.read()))
         except OSError:
-            return False
+            return {}
 
     def metrics(self) -> dict[str, float]:
         """Return the samples of /metrics, labels in the names as Prometheus writes them; {} if it is down."""
@@ -61,6 +89,10 @@ class WorkerProcess:
             for family in text_string_to_metric_families(text)
             for sample in family.samples
         }
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.process.pid is not None:
+            os.kill(self.process.pid, number)
 
     def _get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:

@@ -4,8 +4,7 @@ The one reader of such files, for training and for replay, so that both see the 
 """
 
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from models.errors import DataError
 from models.events import Behaviour
+from models.log_format import TIANCHI, LogFormat
 
 HOUR_MS, MINUTE_MS, SECOND_MS = 3_600_000, 60_000, 1_000
 
@@ -25,31 +25,10 @@ HOUR_MS, MINUTE_MS, SECOND_MS = 3_600_000, 60_000, 1_000
 BLOCK_BYTES = 1 << 23
 #: Bytes within which the header must end.
 MAX_HEADER_BYTES = 1 << 16
+#: In place of a behaviour: the row is left out.
+SKIPPED = 0
 #: Lengths of `YYYY-MM-DD HH`, with minutes, with seconds.
 TIME_LENGTHS = (13, 16, 19)
-
-
-@dataclass(frozen=True, slots=True)
-class LogFormat:
-    """What a file calls its columns and its behaviours; Tianchi's names by default."""
-
-    user: str = "user_id"
-    item: str = "item_id"
-    behaviour: str = "behavior_type"
-    geohash: str = "user_geohash"
-    category: str = "item_category"
-    time: str = "time"
-    #: What each text in the behaviour column means.
-    behaviours: Mapping[str, Behaviour] = field(default_factory=lambda: {str(int(b)): b for b in Behaviour})
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Return the names of the columns that a file must have."""
-        return (self.user, self.item, self.behaviour, self.geohash, self.category, self.time)
-
-
-#: The form of Tianchi's `tianchi_mobile_recommend_train_user.csv`, and of what `offline.sample` writes.
-TIANCHI = LogFormat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +53,8 @@ class BehaviourLog:
     path: Path
     #: Short hash of the file's content, so that event ids of different files differ.
     fingerprint: str
-    #: The finest of hour, minute and second that the file's times make use of (ms): times that all stand
-    #: on the full hour know only the hour, however many zeros they are written with.
+    #: The finest of hour, minute, second and millisecond that the file's times make use of (ms): times that
+    #: all stand on the full hour know only the hour, however many zeros they are written with.
     precision_ms: int
     user: Column
     item: Column
@@ -115,19 +94,21 @@ def read_behaviour_log(path: Path, log_format: LogFormat = TIANCHI) -> Behaviour
     """Read a behaviour log; DataError, with the line and the value, where it cannot be read."""
     header = _read_header(path, log_format)
     fingerprint, line_count = _fingerprint(path)
-    if line_count < 2:
+    if line_count < 2 and not log_format.header:
         raise _no_rows(path)
     table = _read_table(path, header, log_format)
-    line = _line_numbers(path, len(table), line_count)
+    line = _line_numbers(path, len(table), line_count, 0 if log_format.header else 1)
     user, item = (_column(table, name) for name in (log_format.user, log_format.item))
     for name, column in ((log_format.user, user), (log_format.item, item)):
         _refuse_empty(path, line, name, column)
+    if log_format.whole_ids:
+        user, item = _as_whole(user), _as_whole(item)
     behaviour = _behaviours(path, line, _column(table, log_format.behaviour), log_format)
-    time_ms = _times_ms(path, line, table.column(log_format.time), log_format.time)
-    return BehaviourLog(
+    time_ms = _times_ms(path, line, table.column(log_format.time), log_format)
+    log = BehaviourLog(
         path=path,
         fingerprint=fingerprint,
-        precision_ms=next(unit for unit in (HOUR_MS, MINUTE_MS, SECOND_MS) if not (time_ms % unit).any()),
+        precision_ms=next(unit for unit in (HOUR_MS, MINUTE_MS, SECOND_MS, 1) if not (time_ms % unit).any()),
         user=user,
         item=item,
         category=_column(table, log_format.category),
@@ -136,6 +117,9 @@ def read_behaviour_log(path: Path, log_format: LogFormat = TIANCHI) -> Behaviour
         time_ms=time_ms,
         line=line,
     )
+    if not behaviour.any():
+        raise _no_rows(path)
+    return log if behaviour.all() else log.select(behaviour != SKIPPED)
 
 
 def _read_header(path: Path, log_format: LogFormat) -> list[str]:
@@ -148,6 +132,8 @@ def _read_header(path: Path, log_format: LogFormat) -> list[str]:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give the path of a CSV file") from error
     if not first:
         raise DataError(f"{path}: the file is empty; expected the header {','.join(log_format.columns)}")
+    if log_format.header:
+        return list(log_format.header)
     try:
         names = next(csv.reader([first.decode("utf-8-sig").rstrip("\r\n")]), [])
     except UnicodeDecodeError as error:
@@ -188,7 +174,9 @@ def _read_table(path: Path, header: list[str], log_format: LogFormat) -> Any:
     try:
         table = pyarrow.csv.read_csv(
             path,
-            read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES, skip_rows=1, column_names=header),
+            read_options=pyarrow.csv.ReadOptions(
+                block_size=BLOCK_BYTES, skip_rows=0 if log_format.header else 1, column_names=header
+            ),
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=types, include_columns=list(log_format.columns), null_values=[]
@@ -226,20 +214,31 @@ def _explain(path: Path, header: list[str], error: Exception) -> DataError:
     return DataError(f"{path}: not readable as CSV: {' '.join(str(error).split())[:300]}")
 
 
-def _line_numbers(path: Path, row_count: int, line_count: int) -> NDArray[np.int64]:
+def _line_numbers(path: Path, row_count: int, line_count: int, header_lines: int) -> NDArray[np.int64]:
     """Return the line of each row; the file is read again only where lines and rows do not pair up."""
-    if line_count == row_count + 1:
-        return np.arange(2, row_count + 2, dtype=np.int64)
+    if line_count == row_count + header_lines:
+        return np.arange(header_lines + 1, line_count + 1, dtype=np.int64)
     with path.open(newline="", encoding="utf-8-sig") as text:
         reader = csv.reader(text)
         lines = [reader.line_num for fields in reader if fields]
-    return np.array(lines[1:], dtype=np.int64)
+    return np.array(lines[header_lines:], dtype=np.int64)
 
 
 def _column(table: Any, name: str) -> Column:
+    """Return a column; one that the format does not have is empty in every row."""
+    if not name:
+        return Column(np.zeros(len(table), dtype=np.int32), np.array([""], dtype=object))
     chunks = table.column(name).chunks
     codes = np.concatenate([np.from_dlpack(chunk.indices) for chunk in chunks])
     return Column(codes, np.array(chunks[0].dictionary.to_pylist(), dtype=object))
+
+
+def _as_whole(column: Column) -> Column:
+    """Return the column with ids such as 266079.0 as 266079; two that become one share a code."""
+    place: dict[str, int] = {}
+    whole = (text[:-2] if text.endswith(".0") and text[:-2].isdigit() else text for text in column.values)
+    moved = np.array([place.setdefault(text, len(place)) for text in whole], dtype=np.int32)
+    return Column(moved[column.codes], np.array(list(place), dtype=object))
 
 
 def _refuse_empty(path: Path, line: NDArray[np.int64], name: str, column: Column) -> None:
@@ -252,19 +251,26 @@ def _refuse_empty(path: Path, line: NDArray[np.int64], name: str, column: Column
 def _behaviours(
     path: Path, line: NDArray[np.int64], column: Column, log_format: LogFormat
 ) -> NDArray[np.uint8]:
+    if not log_format.behaviour:
+        return np.full(len(line), Behaviour.VIEW, dtype=np.uint8)
     unknown = [code for code, text in enumerate(column.values) if text not in log_format.behaviours]
     if unknown:
         row = int(np.argmax(np.isin(column.codes, unknown)))
-        known = ", ".join(f"{text} ({name.name.lower()})" for text, name in log_format.behaviours.items())
+        known = ", ".join(
+            f"{text} ({name.name.lower() if name else 'skipped'})"
+            for text, name in log_format.behaviours.items()
+        )
         raise DataError(
             f"{path}:{line[row]}: {log_format.behaviour} is {column.values[column.codes[row]]!r}; "
             f"it must be one of {known}"
         )
-    by_code = np.array([log_format.behaviours[text] for text in column.values], dtype=np.uint8)
+    by_code = np.array([log_format.behaviours[text] or SKIPPED for text in column.values], dtype=np.uint8)
     return by_code[column.codes]
 
 
-def _times_ms(path: Path, line: NDArray[np.int64], texts: Any, name: str) -> NDArray[np.int64]:
+def _times_ms(path: Path, line: NDArray[np.int64], texts: Any, log_format: LogFormat) -> NDArray[np.int64]:
+    if log_format.time_unit != "text":
+        return _epoch_ms(path, line, texts, log_format)
     lengths = np.concatenate([np.from_dlpack(pyarrow.compute.binary_length(chunk)) for chunk in texts.chunks])
     bad = np.flatnonzero(~np.isin(lengths, TIME_LENGTHS))
     try:
@@ -273,16 +279,28 @@ def _times_ms(path: Path, line: NDArray[np.int64], texts: Any, name: str) -> NDA
             return np.concatenate([np.from_dlpack(chunk.cast(pa.int64())) for chunk in times.chunks])
         row = int(bad[0])
     except pa.ArrowInvalid:
-        row = next(row for row, text in enumerate(texts) if not _is_time(text))
+        row = next(row for row, text in enumerate(texts) if not _is_a(pa.timestamp("ms"), text))
     raise DataError(
-        f"{path}:{line[row]}: {name} is {texts[row].as_py()!r}; it must be YYYY-MM-DD HH, "
+        f"{path}:{line[row]}: {log_format.time} is {texts[row].as_py()!r}; it must be YYYY-MM-DD HH, "
         "with :MM and :SS where known"
     )
 
 
-def _is_time(text: Any) -> bool:
+def _epoch_ms(path: Path, line: NDArray[np.int64], texts: Any, log_format: LogFormat) -> NDArray[np.int64]:
     try:
-        text.cast(pa.timestamp("ms"))
+        times = np.concatenate([np.from_dlpack(chunk.cast(pa.int64())) for chunk in texts.chunks])
+    except pa.ArrowInvalid:
+        row = next(row for row, text in enumerate(texts) if not _is_a(pa.int64(), text))
+        raise DataError(
+            f"{path}:{line[row]}: {log_format.time} is {texts[row].as_py()!r}; it must be a whole number of "
+            f"{log_format.time_unit} since 1970"
+        ) from None
+    return times * (SECOND_MS if log_format.time_unit == "seconds" else 1)
+
+
+def _is_a(kind: Any, text: Any) -> bool:
+    try:
+        text.cast(kind)
     except pa.ArrowInvalid:
         return False
     return True

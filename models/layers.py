@@ -66,7 +66,7 @@ class AttentionBias(nn.Module):
         """
         distance = _distances(query, session.shape[1])  # (1 or B, Q, T)
         bucket = torch.log2(distance.clamp(min=0) + 1.0).long().clamp(max=DISTANCE_BUCKETS - 1)
-        bias = self.distance[bucket].permute(0, 3, 1, 2)  # (1 or B, H, Q, T)
+        bias = look_up(self.distance, bucket).permute(0, 3, 1, 2)  # (1 or B, H, Q, T)
         apart = session.gather(1, query.expand(len(session), -1))[..., None] - session[:, None]  # (B, Q, T)
         apart = apart.clamp(max=MAX_SESSIONS_APART)[:, None]  # (B, 1, Q, T)
         for count, term in enumerate(self.session, start=1):
@@ -159,10 +159,18 @@ class DirectPath(nn.Module):
         is_seen = _is_seen(distance, places, first, self.reach)  # (B, Q, T)
         session = events.session.gather(1, places.expand(len(events.session), -1))  # (B, Q)
         is_same = session[..., None] == events.session[:, None]  # (B, Q, T)
-        other, same = self.place[distance.clamp(0, self.reach - 1)].unbind(-1)  # (1 or B, Q, T) each
+        other, same = look_up(self.place, distance.clamp(0, self.reach - 1)).unbind(-1)  # (1 or B, Q, T) each
         weight = torch.where(is_same, same, other)  # (B, Q, T)
-        weight = weight * self.behaviour.exp()[events.behaviour][:, None]  # (B, Q, T)
+        weight = weight * look_up(self.behaviour.exp()[:, None], events.behaviour).mT  # (B, Q, T)
         return (weight * is_seen) @ events.items  # (B, Q, D)
+
+
+def look_up(table: Tensor, index: Tensor) -> Tensor:
+    """Return rows (..., D) of a table (R, D) at (...): as `table[index]`, but with a gradient that repeats.
+
+    On a CPU the threads that sum the gradient of `table[index]` race, so that no two trainings are alike.
+    """
+    return functional.embedding(index, table)
 
 
 def at_places(events: Tensor, places: Tensor) -> Tensor:

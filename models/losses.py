@@ -1,4 +1,4 @@
-"""What the towers learn from: small losses over scores, each the mean over M targets.
+"""What the towers learn from: small losses over scores, each (M,), one per target.
 
 Shapes: M targets, N negatives shared by all of them, V items, D dimension. A negative that is the target
 itself is given the score minus infinity beforehand and then costs nothing.
@@ -9,9 +9,14 @@ from torch import Tensor
 from torch.nn import functional
 
 
+def weighted_mean(loss: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean of losses (M,) by weights (M,)."""
+    return (loss * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
 def full_softmax(scores: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of the targets (M,) among all items, scores (M, V)."""
-    return functional.cross_entropy(scores, target)
+    return functional.cross_entropy(scores, target, reduction="none")
 
 
 def sampled_softmax(positive: Tensor, negative: Tensor, log_q: Tensor, log_q_negative: Tensor) -> Tensor:
@@ -22,7 +27,7 @@ def sampled_softmax(positive: Tensor, negative: Tensor, log_q: Tensor, log_q_neg
     Source: Bengio and Senécal 2008; Yi et al. 2019, eq. 3.
     """
     scores = torch.cat([(positive - log_q)[:, None], negative - log_q_negative], dim=1)  # (M, 1+N)
-    return functional.cross_entropy(scores, torch.zeros_like(positive, dtype=torch.int64))
+    return functional.cross_entropy(scores, torch.zeros_like(positive, dtype=torch.int64), reduction="none")
 
 
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
@@ -30,12 +35,12 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
 
     Source: Rendle et al. 2009 (arXiv 1205.2618), without the prior term.
     """
-    return functional.softplus(negative - positive[:, None]).mean()
+    return functional.softplus(negative - positive[:, None]).mean(dim=1)
 
 
 def bce(positive: Tensor, negative: Tensor) -> Tensor:
     """Binary cross-entropy of the target (M,) as true and of negatives (M, N) as false, summed."""
-    return (functional.softplus(-positive) + functional.softplus(negative).sum(dim=1)).mean()
+    return functional.softplus(-positive) + functional.softplus(negative).sum(dim=1)
 
 
 def gbce(positive: Tensor, negative: Tensor, sampling_rate: float, calibration: float = 0.75) -> Tensor:
@@ -45,7 +50,7 @@ def gbce(positive: Tensor, negative: Tensor, sampling_rate: float, calibration: 
     Source: Petrov and Macdonald 2023, gSASRec (arXiv 2308.07192), eq. 19.
     """
     beta = sampling_rate * (calibration * (1 - 1 / sampling_rate) + 1 / sampling_rate)
-    return (beta * functional.softplus(-positive) + functional.softplus(negative).sum(dim=1)).mean()
+    return beta * functional.softplus(-positive) + functional.softplus(negative).sum(dim=1)
 
 
 def tower_contrast(long: Tensor, short: Tensor) -> Tensor:
@@ -55,7 +60,7 @@ def tower_contrast(long: Tensor, short: Tensor) -> Tensor:
     their directions count.
     """
     if len(long) < 2:
-        return long.sum() * 0
+        return long.sum(dim=-1) * 0
     long, short = functional.normalize(long, dim=-1), functional.normalize(short, dim=-1)  # (M, D)
     own = (long * short).sum(dim=-1)  # (M,)
     others = (long * short.roll(1, dims=0)).sum(dim=-1)  # (M,)

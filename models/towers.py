@@ -97,10 +97,12 @@ class DualTowers(nn.Module):
         self.long_tower = Tower(
             dimension, settings.heads, settings.dropout, settings.long_layers, features.long_events
         )
-        self.short_scale = nn.Parameter(torch.full((dimension,), 0.1))
+        # From 0 on the Transformers add to the direct path only what helps it (ReZero, arXiv 2003.04887).
+        self.short_scale = nn.Parameter(torch.zeros(dimension))
+        self.long_scale = nn.Parameter(torch.zeros(dimension))
         self.unseen_short = nn.Parameter(torch.zeros(dimension))
         self.unseen_long = nn.Parameter(torch.zeros(dimension))
-        self.gate = nn.Linear(2 * dimension, dimension)
+        self.gate = nn.Linear(2 * dimension, 1)
         self.everyone = nn.Parameter(torch.zeros(dimension))
         self.temperature = nn.Parameter(torch.tensor(math.log(4.0)))
         self.dropout = Dropout(settings.dropout)
@@ -118,12 +120,12 @@ class DualTowers(nn.Module):
     def long_vectors(self, events: Embedded, query: Tensor | None) -> Tensor:
         """Return (B, Q, D): the long vector of the events up to place query (B, Q) and with it."""
         first = torch.zeros_like(events.session if query is None else query)  # (B, Q)
-        long: Tensor = self.long_tower(events, query, first)  # (B, Q, D)
-        return long
+        deep: Tensor = self.long_tower(events, query, first)  # (B, Q, D)
+        return self.long_scale * deep
 
     def mix(self, long: Tensor, short: Tensor) -> UserVectors:
         """Return the user's vectors of the towers' (..., D): gated, scaled, shifted by everyone's taste."""
-        share = torch.sigmoid(self.gate(torch.cat([short, long], dim=-1)))  # (..., D)
+        share = torch.sigmoid(self.gate(torch.cat([short, long], dim=-1)))  # (..., 1)
         scale = self.temperature.exp()
         user = (share * short + (1 - share) * long) * scale + self.everyone  # (..., D)
         return UserVectors(user, long * scale + self.everyone, short * scale + self.everyone)
@@ -156,6 +158,18 @@ class DualTowers(nn.Module):
         at_boundary = at_places(self.long_vectors(events, None), (boundary - 1).clamp(min=0))  # (B, T, D)
         has_long = (boundary > 0)[wanted][:, None]  # (M, 1)
         return self.mix(torch.where(has_long, at_boundary[wanted], self.unseen_long), short)
+
+    def forward_direct(
+        self, tokens: Tokens, boundary: Tensor, short_start: Tensor, wanted: Tensor
+    ) -> UserVectors:
+        """Return what `forward_every` returns while the scales of both Transformers are 0, as at first.
+
+        Training starts with it: on little data the direct path must stand before the Transformers learn what
+        it leaves over, and it costs a quarter.
+        """
+        short = self.direct(self.embed(tokens), None, short_start)[wanted]  # (M, D)
+        has_long = (boundary > 0)[wanted][:, None]  # (M, 1)
+        return self.mix(self.unseen_long * ~has_long, short)
 
     def unseen(self, count: int) -> UserVectors:
         """Return the vectors (count, D) of users never seen."""

@@ -1,4 +1,4 @@
-"""Rankers that need no training, to be beaten: popularity, recent popularity, the step from the last item."""
+"""The rankers to be beaten; here those that only count: popularity, and the step from the last item."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 from models.behaviour_log import BehaviourLog
 from models.vocabulary import FIRST_KNOWN, Vocabulary
+from offline.factorisation import factorisations
+from offline.neighbours import item_knn, session_knn
 from offline.protocols import Cases
 
 #: Share of the known rows, the last by time, that counts as recent.
@@ -18,20 +20,23 @@ Scores = npt.NDArray[np.float64]
 Scorer = Callable[[Ints], Scores]
 
 
-def baselines(cases: Cases, vocabulary: Vocabulary) -> Mapping[str, Scorer]:
+def baselines(cases: Cases, vocabulary: Vocabulary, gap_ms: int) -> Mapping[str, Scorer]:
     """Return the baselines by name, learned from all rows that the cases may know.
 
-    Equal scores are told apart by popularity and then by the order of the vocabulary.
+    Equal scores are told apart by popularity and then by the order of the vocabulary. Sessions end with a
+    pause over `gap_ms`. ALS and BPR are there where the package `implicit` is.
     """
     known = cases.known
     recent_rows = max(int(len(known) * RECENT_SHARE), 1)
     recent = known.in_time_order().select(np.arange(len(known) - recent_rows, len(known)))
+    popular = popularity(known, vocabulary)
     return {
-        "popularity": _same_for_all(popularity(known, vocabulary)),
-        "recent popularity": _same_for_all(
-            popularity(recent, vocabulary) + popularity(known, vocabulary) / 1e9
-        ),
+        "popularity": _same_for_all(popular),
+        "recent popularity": _same_for_all(popularity(recent, vocabulary) + popular / 1e9),
         "markov": markov(cases, vocabulary),
+        "item kNN": item_knn(cases, popular),
+        "session kNN": session_knn(cases, popular, gap_ms),
+        **factorisations(cases, len(popular)),
     }
 
 

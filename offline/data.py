@@ -102,14 +102,16 @@ class Stretch:
     """Tensors of B pieces: what is read, and at each place (B, T) the target behind it (0 for none).
 
     boundary, short_start (B, T): as in EventFeatures, counted from the piece's first event; opening (O,) the
-    items with which histories open, targets of a user never seen.
+    items with which histories open, targets of a user never seen; the behaviours are those of the targets.
     """
 
     tokens: Tokens
     boundary: Tensor
     short_start: Tensor
     target: Tensor
+    target_behaviour: Tensor
     opening: Tensor
+    opening_behaviour: Tensor
 
 
 def cut_stretches(
@@ -169,11 +171,14 @@ def collate(
     is_target = is_asked & stretches.wanted[rows + 1] & (next_item >= FIRST_KNOWN)
     user_start = histories.starts[np.searchsorted(histories.starts, first, side="right") - 1]
     skipped = (first - user_start)[:, None]
-    opens = histories.item[first[(first == begin) & stretches.wanted[first]]]
+    opens = first[(first == begin) & stretches.wanted[first]]
+    opens = opens[histories.item[opens] >= FIRST_KNOWN]
     return Stretch(
         tokens=tokens,
         boundary=torch.from_numpy(np.maximum(derived.boundary[rows] - skipped, 0)),
         short_start=torch.from_numpy(np.maximum(derived.short_start[rows] - skipped, 0)),
         target=torch.from_numpy(np.where(is_target, next_item, 0)),
-        opening=torch.from_numpy(opens[opens >= FIRST_KNOWN]),
+        target_behaviour=torch.from_numpy(histories.behaviour[rows + 1].astype(np.int64)),
+        opening=torch.from_numpy(histories.item[opens]),
+        opening_behaviour=torch.from_numpy(histories.behaviour[opens].astype(np.int64)),
     )

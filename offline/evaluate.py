@@ -8,6 +8,7 @@ from models.artifact import Artifact, load
 from models.behaviour_log import BehaviourLog, read_behaviour_log
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
+from models.log_format import log_format_option, read_log_format
 from offline.data import describe_time
 from offline.evaluation import as_table, evaluate
 from offline.export import parse_time
@@ -28,22 +29,38 @@ from offline.protocols import Cases, cases_by_time, cases_leave_one_out
     type=click.Path(path_type=Path),
     default=Path("data/behaviour.csv"),
     show_default=True,
-    help="Behaviour log in Tianchi's columns.",
+    help="Behaviour log (CSV).",
 )
+@log_format_option
 @click.option(
     "--protocol",
     type=click.Choice(["time", "leave-one-out"]),
     help="What is asked.  [default: as the artifact was trained]",
 )
 @click.option("--cutoff", help="Time to cut at instead of training's, 'YYYY-MM-DD HH[:MM[:SS]]' or epoch ms.")
-def main(artifact_path: Path, data_path: Path, protocol: str | None, cutoff: str | None) -> None:
+@click.option(
+    "--exclude-seen/--no-exclude-seen",
+    default=False,
+    show_default=True,
+    help="Do not rank what a user had before, and leave out who returns to it. For logs without repeats, "
+    "such as ratings.",
+)
+def main(
+    artifact_path: Path,
+    data_path: Path,
+    log_format: str,
+    protocol: str | None,
+    cutoff: str | None,
+    exclude_seen: bool,
+) -> None:
     """Rank all items for every user and print Recall, NDCG and MRR beside baselines.
 
     time: a user's window of events before the cutoff, the target is their first event at or after it.
     leave-one-out: the target is their last event, the history their window before that. Users without a
     history are left out; a target that the model does not know is a miss; items that score the same as the
-    target rank before it. NDCG@10 is the mean of 1/log2(1 + rank) up to rank 10, MRR that of 1/rank.
-    The figures can be had from the vectors of `offline.export --until CUTOFF --to parquet` alone.
+    target rank before it. By default all items are ranked, the user's own past ones too. NDCG@10 is the mean
+    of 1/log2(1 + rank) up to rank 10, MRR that of 1/rank; +- is half its 95 % confidence interval. The
+    figures can be had from the vectors of `offline.export --until CUTOFF --to parquet` alone.
 
     \b
     Example:
@@ -51,10 +68,13 @@ def main(artifact_path: Path, data_path: Path, protocol: str | None, cutoff: str
     """
     log_to_stderr()
     artifact = load(artifact_path)
-    log = read_behaviour_log(data_path)
+    log = read_behaviour_log(data_path, read_log_format(log_format))
     cases, question = _cases(artifact, log, protocol, cutoff)
-    found = evaluate(artifact, cases)
-    click.echo(f"model {artifact.version}, {len(artifact.item_ids):,} items, {question}")
+    found = evaluate(artifact, cases, exclude_seen=exclude_seen)
+    ranked = "items never seen by the user are ranked" if exclude_seen else "all items are ranked"
+    click.echo(f"model {artifact.version}, {len(artifact.item_ids):,} items, {question}; {ranked}")
+    if found.repeats:
+        click.echo(f"{found.repeats:,} users whose next item they had before are left out")
     click.echo(
         f"{found.users:,} users with a history ({found.unseen_users:,} without are left out), "
         f"{found.missing_share:.1%} of targets unknown to the model"

@@ -16,6 +16,7 @@ from models.behaviour_log import BehaviourLog, read_behaviour_log
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
 from models.features import Histories, histories_of_log
+from models.log_format import log_format_option, read_log_format
 from stream.connections import RedisConnection
 from stream.layout import UNSEEN_USER
 from stream.store import Store, UserRow, redis_client
@@ -144,12 +145,15 @@ def required_out(out: Path | None, to: str) -> Path:
     type=click.Path(path_type=Path),
     default=Path("data/behaviour.csv"),
     show_default=True,
-    help="Behaviour log in Tianchi's columns.",
+    help="Behaviour log (CSV).",
 )
+@log_format_option
 @click.option("--to", type=click.Choice(["redis", "json", "parquet"]), default="redis", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Directory for --to parquet.")
 @click.option("--until", help="Only events before this time, 'YYYY-MM-DD HH[:MM[:SS]]' or epoch ms.")
-def main(artifact_path: Path, data_path: Path, to: str, out: Path | None, until: str | None) -> None:
+def main(
+    artifact_path: Path, data_path: Path, log_format: str, to: str, out: Path | None, until: str | None
+) -> None:
     """Encode every user of a behaviour log as of their last event, and write the vectors out.
 
     parquet: users.parquet (user_id, vec, long, short, ts) and items.parquet (item_id, vec) under --out; the
@@ -164,7 +168,7 @@ def main(artifact_path: Path, data_path: Path, to: str, out: Path | None, until:
     until_ms = None if until is None else parse_time(until)
     directory = required_out(out, to) if to == "parquet" else None
     artifact = load(artifact_path)
-    users = encode_log(artifact, read_behaviour_log(data_path), until_ms)
+    users = encode_log(artifact, read_behaviour_log(data_path, read_log_format(log_format)), until_ms)
     if directory is not None:
         for path in export_to_parquet(artifact, users, directory):
             click.echo(path)

@@ -1,6 +1,8 @@
 """CSV -> artifact, as one function: slice, learn the vocabulary, fit, test once, save, publish."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +14,15 @@ import torch
 from models.artifact import Artifact, Settings, publish, save
 from models.behaviour_log import BehaviourLog
 from models.errors import DataError
-from models.features import EVERYTHING, FeatureSettings, histories_of_log
+from models.features import EVERYTHING, histories_of_log
 from models.sessions import default_gap_ms
 from models.towers import DualTowers
 from models.vocabulary import Vocabulary, vocabulary_of_log
 from offline.data import Slices, Stretches, cut_stretches, slice_log
 from offline.metrics import Ranking, summarise
-from offline.settings import TrainingConfig, to_plain
-from offline.training import Epoch, fit, target_ranks
+from offline.progress import Epoch
+from offline.settings import TrainingConfig, TrainSettings, to_plain
+from offline.training import fit, target_ranks
 
 Mask = npt.NDArray[np.bool_]
 
@@ -39,7 +42,8 @@ def train(
 ) -> Trained:
     """Train on a log, test the best epoch once, write the artifact into `store` and publish it there.
 
-    The same log, settings and machine give the same artifact. DataError where the log is too small.
+    The same log, settings and machine give the same artifact, also when training was interrupted and is
+    started again: it goes on after the last finished epoch. DataError where the log is too small.
     """
     settings = _settings(log, config)
     slices = slice_log(log, config.train)
@@ -47,8 +51,10 @@ def train(
     pieces = _stretches(log, slices, vocabulary, settings)
     torch.manual_seed(config.train.seed)
     towers = DualTowers(vocabulary, settings.features, settings.model)
-    epochs = fit(towers, pieces["train"], pieces["validation"], config.train, on_epoch)
-    best = max(epochs, key=lambda epoch: epoch.validation.ndcg_at_10)
+    store.mkdir(parents=True, exist_ok=True)
+    checkpoint = store / f".training-{_run_hash(log, settings, config.train)}"
+    epochs = fit(towers, pieces["train"], pieces["validation"], config.train, on_epoch, checkpoint)
+    best = max(epochs, key=lambda epoch: epoch.validation.ndcg)
     test = summarise(target_ranks(towers, pieces["test"]))
     metrics = {
         "best_epoch": best.number,
@@ -62,7 +68,15 @@ def train(
         "data_rows": len(log),
     }
     artifact = save(store, towers, vocabulary, settings, metrics, training)
-    return Trained(artifact, publish(store, artifact.version), epochs, test)
+    publication = publish(store, artifact.version)
+    checkpoint.unlink(missing_ok=True)
+    return Trained(artifact, publication, epochs, test)
+
+
+def _run_hash(log: BehaviourLog, settings: Settings, train_settings: TrainSettings) -> str:
+    """Return a short hash of all that the result depends on: who trains the same again goes on."""
+    parts = [log.fingerprint, len(log), dataclasses.asdict(settings), to_plain(train_settings)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _settings(log: BehaviourLog, config: TrainingConfig) -> Settings:
@@ -92,10 +106,13 @@ def _stretches(
         "validation": slices.train | slices.validation,
         "test": np.ones(len(log), dtype=np.bool_),
     }
-    pieces = {
-        name: _stretches_of(log, read, getattr(slices, name), vocabulary, settings)
-        for name, read in readable.items()
-    }
+    order = np.lexsort((log.line, log.time_ms, log.user.codes))
+    _, whole = histories_of_log(log, vocabulary, EVERYTHING)
+    features, horizon_ms = settings.features, settings.window.horizon_ms
+    pieces = {}
+    for name, read in readable.items():
+        kept, wanted = read[order], getattr(slices, name)[order]
+        pieces[name] = cut_stretches(whole.keep(kept), wanted[kept], features, horizon_ms)
     for name, found in pieces.items():
         if not has_targets(found):
             raise DataError(
@@ -108,13 +125,3 @@ def _stretches(
 def has_targets(stretches: Stretches) -> bool:
     """Return whether there is anything to predict."""
     return len(stretches) > 0
-
-
-def _stretches_of(
-    log: BehaviourLog, readable: Mask, wanted: Mask, vocabulary: Vocabulary, settings: Settings
-) -> Stretches:
-    part = log.select(readable)
-    _, histories = histories_of_log(part, vocabulary, EVERYTHING)
-    order = np.lexsort((part.line, part.time_ms, part.user.codes))
-    features: FeatureSettings = settings.features
-    return cut_stretches(histories, wanted[readable][order], features, settings.window.horizon_ms)

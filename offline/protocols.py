@@ -1,13 +1,13 @@
 """What an evaluation asks: for each user a history and the item that came next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from models.behaviour_log import BehaviourLog
 from models.errors import DataError
-from models.features import Histories, histories_of_log
+from models.features import EVERYTHING, Histories, histories_of_log
 from models.vocabulary import FIRST_KNOWN, Vocabulary
 from models.window import WindowSettings
 
@@ -19,14 +19,44 @@ class Cases:
     """B users with what their windows held and what came next.
 
     target (B,) place of the next item in the vocabulary's item_ids, -1 where it is not there; known: the log
-    of all rows that a model may have seen; unseen_users: how many had no history and are left out.
+    of all rows that a model may have seen, past: all its users' whole histories, asked (B,) the place of
+    ours there; unseen_users: how many had no history and are left out.
     """
 
     user_ids: list[str]
     histories: Histories
     target: Ints
     known: BehaviourLog
+    past: Histories
+    asked: Ints
     unseen_users: int
+
+    def take(self, users: Ints) -> "Cases":
+        """Return the cases of these users (indices), in this order."""
+        return replace(
+            self,
+            user_ids=[self.user_ids[user] for user in users],
+            histories=self.histories.take(users),
+            target=self.target[users],
+            asked=self.asked[users],
+        )
+
+    def seen(self, users: Ints) -> tuple[Ints, Ints]:
+        """Return (user, item) pairs: which known items (places in item_ids) each of these users ever had."""
+        whole = self.past.take(self.asked[users])
+        user = np.repeat(np.arange(len(users)), np.diff(whole.starts))
+        is_known = whole.item >= FIRST_KNOWN
+        return user[is_known], whole.item[is_known] - FIRST_KNOWN
+
+
+def without_repeats(cases: Cases) -> Cases:
+    """Return the cases whose next item is not one that the user had before."""
+    user, item = cases.seen(np.arange(len(cases.target)))
+    is_repeat = np.zeros(len(cases.target), dtype=np.bool_)
+    is_repeat[user[item == cases.target[user]]] = True
+    if is_repeat.all():
+        raise DataError(f"{cases.known.path}: every next item is one seen before: leave --exclude-seen out")
+    return cases.take(np.flatnonzero(~is_repeat))
 
 
 def cases_by_time(log: BehaviourLog, vocabulary: Vocabulary, window: WindowSettings, cutoff_ms: int) -> Cases:
@@ -52,6 +82,7 @@ def _cases(
     log: BehaviourLog, known: BehaviourLog, target_rows: Ints, vocabulary: Vocabulary, window: WindowSettings
 ) -> Cases:
     user_ids, histories = histories_of_log(known, vocabulary, window)
+    _, past = histories_of_log(known, vocabulary, EVERYTHING)  # in the same order of users
     targets = log.select(target_rows)
     items = vocabulary.item_indices(targets.item.strings().tolist())
     next_item = dict(zip(targets.user.strings().tolist(), items.tolist(), strict=True))
@@ -67,5 +98,7 @@ def _cases(
         histories=histories.take(asked),
         target=np.where(target >= FIRST_KNOWN, target - FIRST_KNOWN, -1),
         known=known,
+        past=past,
+        asked=asked,
         unseen_users=len(next_item) - len(asked),
     )

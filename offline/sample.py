@@ -10,9 +10,9 @@ import pyarrow.csv
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from models.behaviour_log import TIANCHI
 from models.command import Command
 from models.errors import DataError, SettingsError
+from models.log_format import TIANCHI
 from offline.synthetic import TIANCHI_ROWS, SampleRows, SampleSettings, generate
 
 TIANCHI_USERS = 10_000

@@ -20,13 +20,16 @@ LossName = Literal["auto", "full-softmax", "sampled-softmax", "bpr", "bce", "gbc
 class TrainSettings:
     """How a model learns from a behaviour log."""
 
-    #: Passes over the training slice at most; None: as many as make about 800 steps, from 3 to 30.
+    #: Passes over the training slice at most; None: as many as make about 1,200 steps, from 4 to 30.
     epochs: int | None = None
     #: Stretches of user histories (up to 100 targets each) per step.
-    batch_size: int = 16
-    #: Learning rate of Adam in the first step; it falls evenly to a tenth.
+    batch_size: int = 8
+    #: Highest learning rate of Adam; it falls to a tenth.
     lr: float = 3e-3
-    #: Epochs without a better validation NDCG@10 after which training stops.
+    #: How it falls, and the share of all steps in which it first rises.
+    lr_decay: Literal["linear", "cosine", "exponential", "step"] = "linear"
+    warmup_share: float = 0.0
+    #: Epochs without a better validation NDCG after which training stops.
     patience: int = 3
     #: Of everything random.
     seed: int = 0
@@ -44,6 +47,8 @@ class TrainSettings:
     #: Negatives drawn per step, shared by its targets; this share of them uniformly, the rest by popularity.
     negatives: int = 1_024
     uniform_share: float = 0.5
+    #: How much a target counts that is a view, a favourite, a cart and a buy.
+    behaviour_weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     #: Weight of the contrast between the long and the short vector.
     contrast_weight: float = 0.01
     #: Share of input items that are made unknown, so that the model learns to do with the category.
@@ -59,9 +64,15 @@ class TrainSettings:
         for name in ("test_share", "validation_share"):
             if not 0 < getattr(self, name) < 0.5:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be over 0 and under 0.5")
-        for name in ("uniform_share", "unknown_share"):
+        if self.warmup_share >= 1:
+            raise SettingsError(f"warmup_share is {self.warmup_share}; it must be under 1")
+        for name in ("uniform_share", "unknown_share", "warmup_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
+        if min(self.behaviour_weights) < 0 or not any(self.behaviour_weights):
+            raise SettingsError(
+                f"behaviour_weights is {self.behaviour_weights}; none may be under 0, and one must be over it"
+            )
         if self.contrast_weight < 0:
             raise SettingsError(f"contrast_weight is {self.contrast_weight}; it must be at least 0")
 

@@ -6,9 +6,10 @@ import click
 
 from models.behaviour_log import read_behaviour_log
 from models.command import Command, log_to_stderr
+from models.log_format import log_format_option, read_log_format
 from offline.pipeline import train
+from offline.progress import Epoch
 from offline.settings import TrainSettings, read_config
-from offline.training import Epoch
 
 DEFAULTS = TrainSettings()
 
@@ -19,8 +20,9 @@ DEFAULTS = TrainSettings()
     type=click.Path(path_type=Path),
     default=Path("data/behaviour.csv"),
     show_default=True,
-    help="Behaviour log in Tianchi's columns.",
+    help="Behaviour log (CSV).",
 )
+@log_format_option
 @click.option(
     "--save-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -28,7 +30,7 @@ DEFAULTS = TrainSettings()
     show_default=True,
     help="Store that gets the artifact and its link `current`.",
 )
-@click.option("--epochs", type=int, help="Passes over the data at most.  [default: 3 to 30, by its size]")
+@click.option("--epochs", type=int, help="Passes over the data at most.  [default: 4 to 30, by its size]")
 @click.option(
     "--batch-size", type=int, help=f"Stretches of history per step.  [default: {DEFAULTS.batch_size}]"
 )
@@ -44,11 +46,12 @@ DEFAULTS = TrainSettings()
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file of settings, one `name = value` per line; flags overrule it.",
 )
-def main(data_path: Path, save_dir: Path, config: Path | None, **flags: object) -> None:
+def main(data_path: Path, log_format: str, save_dir: Path, config: Path | None, **flags: object) -> None:
     """Train the dual towers on a behaviour log and publish the artifact.
 
     After every epoch it prints how well all items are ranked for the next event of the validation slice; the
-    best epoch is kept, tested once, written under its version and made `current`.
+    best epoch is kept, tested once, written under its version and made `current`. The same command after a
+    crash goes on after the last finished epoch, to the same result.
 
     \b
     Example:
@@ -56,7 +59,7 @@ def main(data_path: Path, save_dir: Path, config: Path | None, **flags: object) 
     """
     log_to_stderr()
     chosen = read_config(config, flags)
-    log = read_behaviour_log(data_path)
+    log = read_behaviour_log(data_path, read_log_format(log_format))
     click.echo(f"{data_path}: {len(log):,} rows")
     done = train(log, chosen, save_dir, _print_epoch)
     test = done.test

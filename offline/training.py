@@ -1,38 +1,40 @@
 """The training loop: epochs over stretches of histories, the best one kept by validation."""
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from models import losses
-from models.towers import DualTowers
+from models.features import Tokens
+from models.towers import DualTowers, UserVectors
 from models.vocabulary import FIRST_KNOWN
 from offline.data import Stretch, Stretches, collate, shuffled
-from offline.metrics import Ranking, Ranks, ranks, summarise
+from offline.metrics import Ranks, ranks, summarise
 from offline.negatives import NegativeSampler, negative_sampler
-from offline.settings import TrainSettings
+from offline.progress import Epoch, Progress
+from offline.schedules import lr_share
+from offline.settings import LossName, TrainSettings
 
 #: Targets ranked at a time; about this many are ranked per validation and test.
 RANKED_AT_ONCE = 1_024
 MAX_RANKED_TARGETS = 5_000
 #: Where the number of epochs is not given: what it is chosen by.
-DEFAULT_STEPS, MIN_EPOCHS, MAX_EPOCHS = 800, 3, 30
-#: Share of the learning rate that is left in the last step.
-LAST_LR_SHARE = 0.1
+DEFAULT_STEPS, MIN_EPOCHS, MAX_EPOCHS = 1_200, 4, 30
+#: Share of the epochs, the first ones, in which the direct path learns alone.
+DIRECT_SHARE = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What one pass over the training slice gave."""
+#: Gradients of all but sparse tables are scaled down to this norm.
+MAX_GRADIENT_NORM = 5.0
 
-    number: int
-    loss: float
-    validation: Ranking
+#: What gives the user vectors at the wanted places: `DualTowers.forward_every` or `forward_direct`.
+Forward = Callable[[Tokens, Tensor, Tensor, Tensor], UserVectors]
 
 
 def fit(
@@ -41,56 +43,93 @@ def fit(
     validation: Stretches,
     settings: TrainSettings,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
+    checkpoint: Path | None = None,
 ) -> list[Epoch]:
-    """Train in place, leave the weights of the epoch with the best validation NDCG@10, return all epochs."""
-    random = np.random.default_rng(settings.seed)
-    sampler = _sampler(towers, train, settings)
-    optimiser = torch.optim.Adam(towers.parameters(), lr=settings.lr)
+    """Train in place, leave the weights of the epoch with the best validation NDCG, return all epochs.
+
+    What is validated and left is the running average of the weights. In the first DIRECT_SHARE of the epochs
+    the direct path learns alone. After each, all is written to `checkpoint`; where that is there at first,
+    training goes on from it, to the same result.
+    """
     steps = -(-len(train) // settings.batch_size)
     last_epoch = settings.epochs or min(max(round(DEFAULT_STEPS / steps), MIN_EPOCHS), MAX_EPOCHS)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, LAST_LR_SHARE, steps * last_epoch)
-    epochs: list[Epoch] = []
-    best_ndcg, best_number, best_weights = -1.0, 0, towers.state_dict()
-    for number in range(1, last_epoch + 1):
-        loss = _one_epoch(towers, train, optimiser, schedule, sampler, settings, random)
-        epochs.append(Epoch(number, loss, summarise(target_ranks(towers, validation))))
-        on_epoch(epochs[-1])
-        if epochs[-1].validation.ndcg_at_10 > best_ndcg:
-            best_ndcg = epochs[-1].validation.ndcg_at_10
-            best_number, best_weights = number, copy.deepcopy(towers.state_dict())
-        elif number - best_number >= settings.patience:
+    direct_epochs = int(last_epoch * DIRECT_SHARE)
+    sampler = _sampler(towers, train, settings)
+    optimisers = optimisers_of(towers, settings)
+    share = partial(
+        lr_share, steps=steps * last_epoch, warmup_share=settings.warmup_share, decay=settings.lr_decay
+    )
+    schedules = [LambdaLR(each, share) for each in optimisers]
+    progress = Progress(towers, optimisers, schedules, settings.seed)
+    if checkpoint is not None and checkpoint.exists():
+        progress.restore(checkpoint)
+        for epoch in progress.epochs:
+            on_epoch(epoch)
+    for number in range(len(progress.epochs) + 1, last_epoch + 1):
+        if number - 1 - max(progress.best_number, direct_epochs) >= settings.patience:
             break
-    towers.load_state_dict(best_weights)
-    return epochs
+        forward = towers.forward_direct if number <= direct_epochs else towers.forward_every
+        loss = _one_epoch(progress, forward, train, sampler, settings)
+        with progress.average.in_place():
+            progress.add(Epoch(number, loss, summarise(target_ranks(towers, validation))))
+        if checkpoint is not None:
+            progress.save(checkpoint)
+        on_epoch(progress.epochs[-1])
+    towers.load_state_dict(progress.best_weights)
+    return progress.epochs
+
+
+def optimisers_of(towers: DualTowers, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+    """Return Adam, and for the tables of items, where a step touches few of them, one that is sparse.
+
+    Adam moves every row of a table in every step; with 300,000 items that costs more than all the rest.
+    """
+    tables = [towers.items.item, towers.items.item_difference]
+    is_sparse = loss_name(towers, settings) != "full-softmax"
+    for table in tables:
+        table.sparse = is_sparse
+    if not is_sparse:
+        return [torch.optim.Adam(towers.parameters(), lr=settings.lr)]
+    rows = [table.weight for table in tables]
+    others = [each for each in towers.parameters() if all(each is not row for row in rows)]
+    return [torch.optim.Adam(others, lr=settings.lr), torch.optim.SparseAdam(rows, lr=settings.lr)]
+
+
+def loss_name(towers: DualTowers, settings: TrainSettings) -> LossName:
+    """Return the chosen loss; `auto` means full softmax where the catalogue allows it."""
+    if settings.loss != "auto":
+        return settings.loss
+    item_count = towers.items.item.num_embeddings - FIRST_KNOWN
+    return "full-softmax" if item_count <= settings.full_softmax_items else "sampled-softmax"
 
 
 def _one_epoch(
-    towers: DualTowers,
-    train: Stretches,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    sampler: NegativeSampler,
-    settings: TrainSettings,
-    random: np.random.Generator,
+    progress: Progress, forward: Forward, train: Stretches, sampler: NegativeSampler, settings: TrainSettings
 ) -> float:
     """Return the mean loss of one pass."""
+    towers, random, optimisers = progress.towers, progress.random, progress.optimisers
     towers.train()
     total, steps = 0.0, 0
+    clipped = optimisers[0].param_groups[0]["params"]
     batches = list(shuffled(train, settings.batch_size, random))
     for pieces in tqdm(batches, desc="epoch", leave=False, disable=None):
         stretch = collate(train, pieces, settings.unknown_share, random)
-        loss = stretch_loss(towers, stretch, sampler.draw(random), sampler, settings)
-        optimiser.zero_grad(set_to_none=True)
+        loss = stretch_loss(towers, forward, stretch, sampler.draw(random), sampler, settings)
+        for optimiser in optimisers:
+            optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(towers.parameters(), 5.0)
-        optimiser.step()
-        schedule.step()
+        torch.nn.utils.clip_grad_norm_(clipped, MAX_GRADIENT_NORM)
+        for optimiser, schedule in zip(optimisers, progress.schedules, strict=True):
+            optimiser.step()
+            schedule.step()
+        progress.average.step()
         total, steps = total + loss.item(), steps + 1
     return total / max(steps, 1)
 
 
 def stretch_loss(
     towers: DualTowers,
+    forward: Forward,
     stretch: Stretch,
     negatives: Tensor,
     sampler: NegativeSampler,
@@ -98,13 +137,15 @@ def stretch_loss(
 ) -> Tensor:
     """Return the next-item loss of every target of a batch, openings included, plus the towers' contrast."""
     wanted = stretch.target > 0  # (B, T)
-    seen = towers.forward_every(stretch.tokens, stretch.boundary, stretch.short_start, wanted)
+    seen = forward(stretch.tokens, stretch.boundary, stretch.short_start, wanted)
     unseen = towers.unseen(len(stretch.opening))
     user = torch.cat([seen.user, unseen.user])  # (M, D)
     target = torch.cat([stretch.target[wanted], stretch.opening])  # (M,)
-    loss = next_item_loss(towers, user, target, negatives, sampler, settings)
-    if settings.contrast_weight:
-        loss = loss + settings.contrast_weight * losses.tower_contrast(seen.long, seen.short)
+    behaviour = torch.cat([stretch.target_behaviour[wanted], stretch.opening_behaviour])  # (M,)
+    weight = torch.tensor(settings.behaviour_weights)[behaviour - 1]  # (M,)
+    loss = losses.weighted_mean(next_item_loss(towers, user, target, negatives, sampler, settings), weight)
+    if settings.contrast_weight and forward == towers.forward_every:
+        loss = loss + settings.contrast_weight * losses.tower_contrast(seen.long, seen.short).mean()
     return loss
 
 
@@ -116,11 +157,8 @@ def next_item_loss(
     sampler: NegativeSampler,
     settings: TrainSettings,
 ) -> Tensor:
-    """Return the chosen loss of targets (M,) for user vectors (M, D) with shared negatives (N,)."""
-    name = settings.loss
-    item_count = len(sampler.log_probability)
-    if name == "auto":
-        name = "full-softmax" if item_count <= settings.full_softmax_items else "sampled-softmax"
+    """Return the chosen loss (M,) of targets (M,) for user vectors (M, D) with shared negatives (N,)."""
+    name = loss_name(towers, settings)
     if name == "full-softmax":
         return losses.full_softmax(user @ towers.item_vectors().T, target - FIRST_KNOWN)
     positive = (user * towers.items.outputs(target)).sum(dim=-1)  # (M,)
@@ -135,7 +173,7 @@ def next_item_loss(
         case "bce":
             return losses.bce(positive, negative)
         case _:
-            return losses.gbce(positive, negative, min(len(negatives) / item_count, 1.0))
+            return losses.gbce(positive, negative, min(len(negatives) / len(sampler.log_probability), 1.0))
 
 
 def _sampler(towers: DualTowers, train: Stretches, settings: TrainSettings) -> NegativeSampler:

@@ -10,6 +10,7 @@ import click
 
 from models.behaviour_log import read_behaviour_log
 from models.command import Command, log_to_stderr
+from models.log_format import log_format_option, read_log_format
 from replay.publisher import Publisher, PublisherSettings
 from replay.run import Stop, replay
 from replay.schedule import parse_speed
@@ -29,6 +30,7 @@ TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H
     "--data-path", type=click.Path(path_type=Path), default=Path("data/behaviour.csv"), show_default=True,
     help="The behaviour log (CSV) to publish.",
 )  # fmt: skip
+@log_format_option
 @click.option("--topic", default="user-behavior", show_default=True, help="Made if it does not exist.")
 @click.option(
     "--partitions", type=click.IntRange(min=1), default=4, show_default=True,
@@ -45,6 +47,7 @@ TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H
 def main(
     context: click.Context,
     data_path: Path,
+    log_format: str,
     topic: str,
     partitions: int,
     speed: str,
@@ -62,10 +65,11 @@ def main(
         python -m replay --data-path data/behaviour.csv --from "2014-12-12 00" --speed max
     """
     log_to_stderr()
+    log_columns = read_log_format(log_format)
     factor, settings = parse_speed(speed), PublisherSettings(topic=topic)
     kafka = KafkaConnection.from_environment(os.environ)
     partition_counts(kafka)  # tells whether Kafka is there, before a large file is read
-    log = choose_rows(read_behaviour_log(data_path), first, until, limit)
+    log = choose_rows(read_behaviour_log(data_path, log_columns), first, until, limit)
     ensure_topic(kafka, topic, partitions)
     with Stop() as stop:
         published = replay(log, factor, Publisher(kafka, settings, stop.is_stopping), stop)

@@ -15,7 +15,7 @@ windows = app.Table(
     "windows",
     key_type=bytes,
     value_type=bytes,
-    options={"driver": "rocksdict", "write_buffer_size": 16 << 20, "block_cache_size": 64 << 20},
+    options={"driver": "rocksdict"},
 )
 
 
@@ -36,3 +36,9 @@ async def encode() -> None:
 async def checkpoint() -> None:
     """Make windows durable and commit source offsets."""
     await app.lane.checkpoint(app.consumer)
+
+
+@app.timer(settings.checkpoint_s)
+async def sweep() -> None:
+    """Drop users who were not seen for long, a few at a time."""
+    await app.lane.sweep()

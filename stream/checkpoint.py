@@ -34,9 +34,7 @@ class Checkpointer:
         """
         partitions = dict(partitions)  # a rebalance may take some away meanwhile
         snapshots = {
-            partition: fold.snapshot()
-            for partition, fold in partitions.items()
-            if fold.position > fold.durable_position
+            partition: fold.snapshot() for partition, fold in partitions.items() if fold.needs_checkpoint()
         }
         if not snapshots:
             return
@@ -50,12 +48,14 @@ class Checkpointer:
 
     async def _send(self, snapshots: Mapping[int, Snapshot]) -> dict[tuple[str, int], int]:
         for partition, snapshot in snapshots.items():
+            for key in snapshot.tombstones:
+                self._publisher.send(self._table.changelog_topic, key, None, partition=partition)
             for key, value in snapshot.values.items():
                 self._publisher.send(self._table.changelog_topic, key, value, partition=partition)
         return await self._publisher.delivered(self._timeout_s)
 
     def _store(self, snapshots: Mapping[int, Snapshot], offsets: Mapping[tuple[str, int], int]) -> None:
         for partition, snapshot in snapshots.items():
-            if snapshot.values:
+            if snapshot.values or snapshot.tombstones:
                 changelog_offset = offsets[self._table.changelog_topic, partition]
-                self._table.write(partition, snapshot.values, changelog_offset)
+                self._table.write(partition, snapshot.values, changelog_offset, snapshot.tombstones)

@@ -12,9 +12,11 @@ tests/stream/test_faust_contract.py fails loudly where an upgrade changes it.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from aiokafka.errors import IllegalStateError
 from faust.serializers import codecs
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, ensure_aiokafka_TP
 from faust.transport.drivers.aiokafka import Consumer as FaustConsumer
@@ -95,8 +97,10 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         if self.should_stop:
             return
         if not self.flow_active:
-            if messages:
-                await self.perform_seek()  # they were read and will not be folded
+            if messages:  # they were read and will not be folded
+                # Where a rebalance takes partitions away meanwhile, it seeks itself at its end.
+                with suppress(IllegalStateError):
+                    await self.perform_seek()
             return
         for tp, message in messages:
             is_void = seek != self.seek_count or generation != self.app.consumer_generation_id
@@ -117,7 +121,7 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
                 messages.append(self._batch_message(TP(self.app.behaviour_topic, partition), records))
             timeout = 0.0
         others = active - behaviour
-        if others:
+        if any(self._is_changelog_tp(tp) for tp in others):
             messages += self._messages(await self._getmany(active_partitions=others, timeout=timeout))
         elif not behaviour:
             await self.sleep(timeout)

@@ -21,6 +21,8 @@ class Encoder:
 
     def rows(self, users: Sequence[tuple[str, Window]], epoch: int) -> list[UserRow]:
         """Return one row per (user id, window), in order; epoch is that of the windows' source topic."""
+        if not users:
+            return []
         histories = histories_of_windows([window for _, window in users], self.artifact.vocabulary)
         vectors = self.artifact.encode(histories, batch_users=len(users))
         return [

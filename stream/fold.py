@@ -20,6 +20,12 @@ from stream.decoder import Decode
 #: Header with the producer's wall-clock time, epoch ms in ASCII digits.
 SENT_AT_HEADER = "sent_at"
 
+#: Send times read of one batch, about.
+SEND_TIMES_PER_BATCH = 256
+
+#: A record without a value that has this header asks for its key's user to be forgotten (stream/forget.py).
+FORGET_HEADER = "twintide-forget"
+
 #: Reads the stored windows of some users; None for a user without one.
 LoadWindows = Callable[[Sequence[bytes]], Sequence[bytes | None]]
 
@@ -58,6 +64,8 @@ class Snapshot:
 
     position: int
     values: Mapping[bytes, bytes]
+    #: Users to forget; one that came back since has a value too, which comes after the tombstone.
+    tombstones: Sequence[bytes] = ()
 
 
 class PartitionFold:
@@ -77,19 +85,29 @@ class PartitionFold:
         self.dirty: dict[str, DirtyUser] = {}
         #: Users being encoded or written right now.
         self.in_flight: dict[str, DirtyUser] = {}
+        #: The newest event time seen (ms).
+        self.newest_ms = 0
         self._settings = settings
         self._load = load
         self._windows: dict[str, Window] = {}
         self._changed: dict[str, None] = {}
+        self._tombstones: dict[str, None] = {}
 
     def fold(self, records: Sequence[Record], decode: Decode) -> tuple[Mapping[Outcome, int], list[Rejected]]:
         """Fold the records, which stand in offset order; return counts by outcome, and what is unreadable."""
-        events, sent_at_ms, rejected = self._by_user(records, decode)
+        forgets: dict[str, int] = {}
+        events, sent_at_ms, rejected = self._by_user(records, decode, forgets)
         self._fetch(events)
         counts: dict[Outcome, int] = {}
         for user_id, of_user in events.items():
+            if user_id in forgets:
+                self._forget(user_id, forgets[user_id])
+                if not of_user:
+                    continue
             window = self._windows[user_id]
             outcomes = fold_all(window, of_user, self.topic_id, self.partition, self._settings)
+            if window.times_ms:  # else forgotten, and these came before
+                self.newest_ms = max(self.newest_ms, window.times_ms[-1])
             for outcome, count in outcomes.items():
                 counts[outcome] = counts.get(outcome, 0) + count
             if len(outcomes) > 1 or "redelivered" not in outcomes:
@@ -117,9 +135,37 @@ class PartitionFold:
 
     def snapshot(self) -> Snapshot:
         """Return what changed since the last snapshot; the caller makes it durable or stops the worker."""
-        values = {user_id.encode(): window_to_bytes(self._windows[user_id]) for user_id in self._changed}
-        self._changed = {}
-        return Snapshot(self.position, values)
+        values = {
+            user_id.encode(): window_to_bytes(self._windows[user_id])
+            for user_id in self._changed
+            if len(self._windows[user_id])
+        }
+        tombstones = [user_id.encode() for user_id in self._tombstones]
+        self._changed, self._tombstones = {}, {}
+        return Snapshot(self.position, values, tombstones)
+
+    def needs_checkpoint(self) -> bool:
+        """Return whether there is anything that the changelog does not have."""
+        return self.position > self.durable_position or bool(self._tombstones)
+
+    def drop(self, user_ids: Iterable[str]) -> None:
+        """Drop the windows of users who are stored but not in use (sweep.py)."""
+        for user_id in user_ids:
+            if not self.is_in_use(user_id):
+                self._windows.pop(user_id, None)
+                self._tombstones[user_id] = None
+
+    def is_in_use(self, user_id: str) -> bool:
+        """Return whether a user's window or vector is not all written yet."""
+        return user_id in self._changed or user_id in self.dirty or user_id in self.in_flight
+
+    def _forget(self, user_id: str, offset: int) -> None:
+        """Empty a user's window, once; the checkpoint makes a tombstone of it, the encoder a deletion."""
+        if not self._windows[user_id].has_folded(self.topic_id, self.partition, offset):
+            # It remembers the offset, so that older events that come again meanwhile change nothing.
+            self._windows[user_id] = Window(self.topic_id, self.partition, offset)
+            self._changed[user_id] = self._tombstones[user_id] = None
+        self.dirty.setdefault(user_id, DirtyUser(offset, 1, []))
 
     def _vectors_written_up_to(self) -> int:
         """Return the oldest offset whose user's vector is not in Redis yet; the position if there is none."""
@@ -159,18 +205,26 @@ class PartitionFold:
                 self._windows[user_id] = Window() if value is None else window_from_bytes(value)
 
     def _by_user(
-        self, records: Sequence[Record], decode: Decode
+        self, records: Sequence[Record], decode: Decode, forgets: dict[str, int]
     ) -> tuple[dict[str, list[Incoming]], dict[str, list[int]], list[Rejected]]:
         """Return each user's readable events and their send times, users by their first, and the rest."""
         events: dict[str, list[Incoming]] = {}
         sent: dict[str, list[int]] = {}
         rejected: list[Rejected] = []
         latest_ms = int(time.time() * 1000) + MAX_AHEAD_MS
+        # Reading a header costs as much as decoding the event: of large batches some send times must do.
+        sampled = records[:: 1 + len(records) // SEND_TIMES_PER_BATCH]
+        sent_at = {record.offset(): sent_at_ms(record.headers() or ()) for record in sampled}
         for record in records:
             try:
                 event = decode(record.value() or b"")
             except Exception:  # a decoder of the user's may raise anything; an event is data, never a crash
-                rejected.append(Rejected(record, "unreadable"))
+                if user_id := _user_to_forget(record):
+                    events.pop(user_id, None)  # what came before need not be folded, what comes later stands
+                    events[user_id], sent[user_id] = [], []
+                    forgets[user_id] = record.offset()
+                else:
+                    rejected.append(Rejected(record, "unreadable"))
                 continue
             user_id = event.user_id if type(event.user_id) is str else str(event.user_id)
             if reason := _complaint(event, user_id, record.key(), latest_ms):
@@ -179,8 +233,7 @@ class PartitionFold:
             if user_id not in events:
                 events[user_id], sent[user_id] = [], []
             events[user_id].append(self._incoming(event, record.offset()))
-            headers = record.headers()
-            if headers and (at_ms := sent_at_ms(headers)):
+            if at_ms := sent_at.get(record.offset()):
                 sent[user_id].append(at_ms)
         return events, sent, rejected
 
@@ -211,6 +264,13 @@ def _complaint(event: Event, user_id: str, key: bytes | None, latest_ms: int) ->
     if key != user_id.encode():
         # Another key may mean another partition, whose worker would keep a second window of this user.
         return "key"
+    return ""
+
+
+def _user_to_forget(record: Record) -> str:
+    """Return which user a control record says to forget; empty where it is no such record."""
+    if record.value() is None and any(name == FORGET_HEADER for name, _ in record.headers() or ()):
+        return (record.key() or b"").decode(errors="replace")
     return ""
 
 

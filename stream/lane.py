@@ -11,70 +11,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import redis
 import tenacity
 
-from models.window import WindowSettings
 from stream import metrics
 from stream.checkpoint import Checkpointer
 from stream.consumer import Batch
-from stream.decoder import Decode
-from stream.encoder import Encoder
 from stream.fold import DirtyUser, PartitionFold, Rejected
-from stream.publisher import AbandonedError, Publisher
+from stream.parts import Parts, Source, Vectors
+from stream.publisher import AbandonedError
 from stream.settings import Settings
-from stream.store import Store, UserRow
-from stream.table import WindowTable
+from stream.store import UserRow
+from stream.sweep import Sweeper, SweepSettings
 
 logger = logging.getLogger(__name__)
-
-
-class Source(Protocol):
-    """What the lane needs of the consumer."""
-
-    seek_count: int
-
-    async def perform_seek(self) -> None:
-        """Go back to the committed offsets."""
-
-    async def commit(self) -> bool:
-        """Commit what `FastLane.committable` says."""
-
-    def lag(self, partition: int, position: int) -> int:
-        """Return how many events of a partition come after a position."""
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """The behaviour topic as it is now: made again, it has another id and a greater epoch."""
-
-    name: str
-    topic_id: str
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Vectors:
-    """What makes vectors of windows, and where they go."""
-
-    encoder: Encoder
-    store: Store
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the lane drives; `vectors` is None for a worker that keeps windows alone."""
-
-    topic: Topic
-    window_settings: WindowSettings
-    decode: Decode
-    publisher: Publisher
-    table: WindowTable
-    vectors: Vectors | None
 
 
 class FastLane:
@@ -98,6 +50,11 @@ class FastLane:
         self._has_room = asyncio.Event()
         self._encoding = asyncio.Lock()
         self._checkpointing = asyncio.Lock()
+        self._sweeper = Sweeper(
+            parts.table,
+            parts.vectors.store if parts.vectors else None,
+            SweepSettings(parts.topic.epoch, parts.window_settings.horizon_ms, settings.sweep_every_s),
+        )
         self._last_encode_s = 0.0
 
     @property
@@ -196,12 +153,19 @@ class FastLane:
                 return
             metrics.batch_users.observe(len(users))
             windows = [(user_id, fold.window(user_id).snapshot()) for fold, user_id in users]
+            # Only a forgotten user's window is empty.
+            forgotten = [
+                (user_id, fold.position - 1)
+                for (fold, user_id), (_, window) in zip(users, windows, strict=True)
+                if not len(window)
+            ]
+            windows = [each for each in windows if len(each[1])]
             with metrics.stage_seconds.labels("encode").time():
                 rows = await asyncio.to_thread(vectors.encoder.rows, windows, self._parts.topic.epoch)
             for tower in ("short", "long"):
                 metrics.encoded_users_total.labels(tower).inc(len(rows))
             with metrics.stage_seconds.labels("upsert").time():
-                is_written = await self._upsert(vectors.store, rows)
+                is_written = await self._upsert(vectors, rows, forgotten)
             if is_written:
                 self._finish(users)
 
@@ -214,7 +178,9 @@ class FastLane:
             users += [(fold, user_id) for user_id in fold.take(max(share, 1))]
         return users
 
-    async def _upsert(self, store: Store, rows: Sequence[UserRow]) -> bool:
+    async def _upsert(
+        self, vectors: Vectors, rows: Sequence[UserRow], forgotten: Sequence[tuple[str, int]]
+    ) -> bool:
         """Write the rows, trying for as long as these partitions are ours; return whether that worked."""
         seek_void_before = self._void_seek
         retrying = tenacity.AsyncRetrying(
@@ -224,7 +190,9 @@ class FastLane:
             before_sleep=self._on_redis_error,
         )
         try:
-            written: int = await retrying(asyncio.to_thread, store.upsert, rows)
+            written: int = await retrying(
+                asyncio.to_thread, vectors.write, rows, forgotten, self._parts.topic.epoch
+            )
         except tenacity.RetryError:
             return False
         self.redis_error = ""
@@ -268,6 +236,11 @@ class FastLane:
                 metrics.consumer_lag_events.labels(str(partition)).set(lag)
             if all(fold.committable() == fold.position for fold in self.partitions.values()):
                 self.committed_at = time.monotonic()
+
+    async def sweep(self) -> None:
+        """Drop some users who were not seen for longer than the horizon; the next checkpoint writes it."""
+        async with self._checkpointing:
+            await self._sweeper.step(self.partitions)
 
     def committable(self, partition: int) -> int | None:
         """Return the source offset of a partition that may be committed, None where there is none yet."""

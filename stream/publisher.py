@@ -31,7 +31,7 @@ class Publisher:
             "client.id": client_id,
             "acks": "all",
             "enable.idempotence": True,
-            "compression.type": "zstd",
+            "compression.type": "lz4",
             "linger.ms": 5,
             "queue.buffering.max.messages": 1_000_000,
             "log_level": 2,

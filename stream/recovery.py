@@ -15,6 +15,7 @@ from rocksdict import WriteBatch
 
 from models.window import is_newer
 from stream import metrics
+from stream.rocks import WITHOUT_LOG, SharedMemoryOptions
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,11 @@ class RestoringTable(faust.Table):  # type: ignore[misc]
         super().__init__(*args, recovery_buffer_size=2, standby_buffer_size=1, **options)
         self._progress = Progress()
 
+    def _new_store(self) -> Any:
+        store = super()._new_store()
+        store.rocksdb_options = SharedMemoryOptions(self.app.settings.rocksdb_mb)
+        return store
+
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         """Write buffered changelog events, each of them the records of one fetched batch."""
         for event in batch:
@@ -75,7 +81,7 @@ class RestoringTable(faust.Table):  # type: ignore[misc]
             else:
                 writes.put(key, value)
         writes.put(self.data.offset_key, str(records[-1].offset).encode())
-        database.write(writes)
+        database.write(writes, WITHOUT_LOG)
 
 
 def newest(records: list[Any], stored: Mapping[bytes, bytes | None]) -> dict[bytes, bytes | None]:

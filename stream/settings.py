@@ -40,6 +40,8 @@ class Settings:
     encode: bool = True
     #: Seconds between two checkpoints (changelog, RocksDB, source offsets).
     checkpoint_s: float = 1.0
+    #: Seconds between two sweeps of users whose newest event is older than the model's horizon (0: never).
+    sweep_every_s: float = 3600.0
     #: A batch that is not full waits for more users at most half of this (ms).
     freshness_ms: int = 100
     #: Users encoded together at most.
@@ -47,9 +49,11 @@ class Settings:
     #: Changed users that may wait for their vector before reading pauses.
     waiting_users: int = 20_000
     #: Windows kept in memory, per partition, beside the changed ones.
-    cached_windows: int = 2_000
+    cached_windows: int = 3_000
+    #: Memory of RocksDB, block cache and write buffers of all partitions together (MB).
+    rocksdb_mb: int = 256
     #: Records read from Kafka at once.
-    batch_records: int = 4_000
+    batch_records: int = 10_000
     #: Threads of one encode; 0 takes PyTorch's choice.
     torch_threads: int = 1
     #: How a vector is stored: float32, float16 or int8.
@@ -73,7 +77,7 @@ class Settings:
             "batch_users": 1,
         }
         at_least |= {"waiting_users": 1, "cached_windows": 0, "batch_records": 1, "torch_threads": 0}
-        at_least |= {"ttl_s": 0, "metrics_port": 1}
+        at_least |= {"ttl_s": 0, "metrics_port": 1, "sweep_every_s": 0, "rocksdb_mb": 16}
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise SettingsError(f"{variable(name)} is {getattr(self, name)}; it must be at least {least}")

@@ -43,6 +43,20 @@ return written
     "PAIRS", ", ".join(f"'{name}', ARGV[base + {place}]" for place, name in enumerate(FIELDS, start=1))
 )
 
+# ARGV: epoch, then for each of KEYS the source offset up to which to forget; a newer vector stays.
+_FORGET = """
+local deleted = 0
+for i, key in ipairs(KEYS) do
+  local stored = redis.call('HMGET', key, 'epoch', 'seq')
+  local epoch, seq = tonumber(stored[1] or nil), tonumber(stored[2] or nil)
+  local last_epoch, last_seq = tonumber(ARGV[1]), tonumber(ARGV[1 + i])
+  if not epoch or not seq or epoch < last_epoch or (epoch == last_epoch and seq <= last_seq) then
+    deleted = deleted + redis.call('DEL', key)
+  end
+end
+return deleted
+"""
+
 # Redis' own clock, so that an epoch given out later is greater even after Redis came back empty.
 _TOPIC_EPOCH = """
 local known = redis.call('HGET', KEYS[1], ARGV[1])
@@ -92,6 +106,7 @@ class Store:
         self._ttl_s = ttl_s
         self._clock = clock
         self._upsert = client.register_script(_UPSERT)
+        self._forget = client.register_script(_FORGET)
         self._topic_epoch = client.register_script(_TOPIC_EPOCH)
 
     def topic_epoch(self, topic_id: str) -> int:
@@ -113,6 +128,18 @@ class Store:
                 int, self._upsert(keys=[self._key_prefix + row.user_id for row in some], args=arguments)
             )
         return written
+
+    def forget(self, users: Sequence[tuple[str, int]], epoch: int) -> int:
+        """Delete the keys of these (user id, source offset) whose vectors are not newer; return how many.
+
+        Raises redis.RedisError.
+        """
+        deleted = 0
+        for start in range(0, len(users), USERS_PER_CALL):
+            some = users[start : start + USERS_PER_CALL]
+            keys = [self._key_prefix + user_id for user_id, _ in some]
+            deleted += cast(int, self._forget(keys=keys, args=[epoch, *(offset for _, offset in some)]))
+        return deleted
 
     def set_json(self, rows: Sequence[UserRow]) -> None:
         """Write each vector as a JSON list under the raw user id, as the original format has it."""

@@ -5,10 +5,13 @@ all of a partition at once, with the changelog offset in the same WriteBatch. Pr
 0.15.3 used here: `Store._db_for_partition`, `Store.offset_key`.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from rocksdict import WriteBatch
+
+from stream.rocks import WITHOUT_LOG
 
 
 class WindowTable:
@@ -26,8 +29,14 @@ class WindowTable:
         """Return the stored values of the keys, None where there is none."""
         return cast(list[bytes | None], self._database(partition).get(list(keys)))
 
-    def write(self, partition: int, values: Mapping[bytes, bytes], changelog_offset: int) -> None:
-        """Write the values, whose changelog records end at this offset, at once.
+    def write(
+        self,
+        partition: int,
+        values: Mapping[bytes, bytes],
+        changelog_offset: int,
+        tombstones: Sequence[bytes] = (),
+    ) -> None:
+        """Delete the tombstones' keys and write the values, whose changelog records end here, at once.
 
         The offset up to which this store is complete follows, unless another worker wrote in between: then
         one of the two has lost the partition without knowing it, and whoever holds it next begins to restore
@@ -35,11 +44,19 @@ class WindowTable:
         """
         database, offset_key = self._database(partition), self._table.data.offset_key
         batch = WriteBatch(raw_mode=True)
+        for key in tombstones:
+            batch.delete(key)
         for key, value in values.items():
             batch.put(key, value)
-        if changelog_offset - int(database.get(offset_key, b"-1")) == len(values):
+        if changelog_offset - int(database.get(offset_key, b"-1")) == len(tombstones) + len(values):
             batch.put(offset_key, str(changelog_offset).encode())
-        database.write(batch)
+        database.write(batch, WITHOUT_LOG)
+
+    def scan(self, partition: int, after: bytes, at_most: int) -> list[tuple[bytes, bytes]]:
+        """Return the next stored keys after this one, in order, with their values; empty at the end."""
+        rows = self._database(partition).items(from_key=after + b"\0")
+        found = itertools.islice(rows, at_most + 1)  # one of them may be the offset
+        return [(key, value) for key, value in found if key != self._table.data.offset_key][:at_most]
 
     def _database(self, partition: int) -> Any:
         # Never kept: Faust closes a partition's database by dropping its own reference.

@@ -16,6 +16,12 @@ from local.redis import RedisServer
 from stream.connections import KafkaConnection, RedisConnection
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the chaos test be as long as one likes."""
+    parser.addoption("--chaos-faults", type=int, default=5, help="faults of the chaos test (5)")
+    parser.addoption("--chaos-seed", type=int, default=1, help="what decides their order (1)")
+
+
 @pytest.fixture(scope="session")
 def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
     """Give a running broker of our own."""

@@ -1,8 +1,9 @@
 """What the tests of the whole path share: a small artifact, settings of a test's own, and events."""
 
 import json
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,19 @@ from stream.topics import ensure_topic
 
 #: Items of the events below; every seventh is unknown to the model.
 ITEMS = 70
+
+
+def _until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    """Give a function that returns when a condition holds, and fails the test where it never does."""
+    return _until
 
 
 @pytest.fixture(scope="session")
@@ -77,10 +91,16 @@ class Shop:
     def __post_init__(self) -> None:
         ensure_topic(self.settings.kafka, self.settings.topic, self.settings.partitions)
         self._producer = Producer(
-            {**self.settings.kafka.librdkafka(), "partitioner": "murmur2_random", "acks": "all"}
+            {
+                **self.settings.kafka.librdkafka(),
+                "partitioner": "murmur2_random",
+                "acks": "all",
+                "enable.idempotence": True,  # a broker that comes back must not make one event two
+                "log_level": 0,
+            }
         )
 
-    def send(self, count: int, users: int = 40, first: int = 0) -> None:
+    def send(self, count: int, users: int = 40, first: int = 0, flush: bool = True) -> None:
         """Publish sound events number `first` and following, of users and items in turn."""
         for number in range(first, first + count):
             user_id = f"user {number * 7 % users}#ü"
@@ -94,7 +114,8 @@ class Shop:
                 "time": 1_417_000_000_000 + number * 60_000,
             }
             self.send_raw(user_id.encode(), json.dumps(event).encode())
-        self._producer.flush()
+        if flush:
+            self._producer.flush()
 
     def send_raw(self, key: bytes | None, value: bytes | None) -> None:
         """Publish any bytes."""

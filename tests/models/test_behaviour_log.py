@@ -10,11 +10,11 @@ from models.behaviour_log import (
     MINUTE_MS,
     SECOND_MS,
     BehaviourLog,
-    LogFormat,
     read_behaviour_log,
 )
 from models.errors import DataError
 from models.events import Behaviour
+from models.log_format import LogFormat
 
 HEADER = "user_id,item_id,behavior_type,user_geohash,item_category,time"
 NINE_O_CLOCK_MS = 1_416_301_200_000  # 2014-11-18 09:00 UTC

@@ -102,3 +102,17 @@ def test_dropout_keeps_the_mean_and_does_nothing_when_encoding() -> None:
     assert dropped.mean().item() == pytest.approx(1, abs=0.01)
     assert dropped[:, ::8].mean().item() == pytest.approx(1, abs=0.02)
     assert dropout.eval()(ones) is ones
+
+
+def test_direct_path_alone_is_what_the_towers_give_before_they_learn() -> None:
+    chosen, whole = FeatureSettings(), history(60)
+    torch.manual_seed(0)
+    towers = DualTowers(VOCABULARY, chosen, ModelSettings(dimension=16)).eval()
+    with torch.no_grad():
+        towers.unseen_long.normal_()
+    derived = event_features(whole, chosen)
+    tokens = pad(whole, derived, whole.starts[:-1], np.diff(whole.starts))
+    boundary, first = torch.from_numpy(derived.boundary)[None], torch.from_numpy(derived.short_start)[None]
+    with torch.inference_mode():
+        alone = towers.forward_direct(tokens, boundary, first, torch.ones(boundary.shape, dtype=torch.bool))
+    torch.testing.assert_close(alone.user, every_place(towers, whole, chosen).user)

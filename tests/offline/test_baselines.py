@@ -20,7 +20,7 @@ def test_popularity_counts_rows_and_markov_counts_steps(tmp_path: Path) -> None:
     log = read_behaviour_log(tmp_path / "log.csv")
     vocabulary = vocabulary_of_log(log)
     cases = cases_leave_one_out(log, vocabulary, WindowSettings())
-    scorers = baselines(cases, vocabulary)
+    scorers = baselines(cases, vocabulary, 60_000)
     place = {item: vocabulary.item_ids.index(item) for item in "abcxz"}
     everyone = np.arange(3)
     popular = scorers["popularity"](everyone)

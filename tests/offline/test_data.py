@@ -1,5 +1,6 @@
 """Slices never mix, and every wanted event is asked for once, with all it may know and nothing more."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def histories_of(counts: list[int]) -> Histories:
     return Histories(
         item=np.arange(total) + FIRST_KNOWN,
         category=np.full(total, 2),
-        behaviour=np.ones(total, np.uint8),
+        behaviour=(np.arange(total) % 4 + 1).astype(np.uint8),
         time_ms=np.concatenate([np.arange(count) * 60_000 for count in counts]).astype(np.int64),
         starts=np.concatenate(([0], np.cumsum(counts))),
     )
@@ -71,6 +72,10 @@ def test_every_wanted_event_is_asked_once_and_read_only_from_before(wanted_share
         stretch.tokens.item.numpy()[rows, places] + 1, stretch.target.numpy()[rows, places]
     )
     assert (stretch.boundary.numpy()[rows, places] <= places).all()
+    behaviours = stretch.target_behaviour.numpy()[rows, places]
+    np.testing.assert_array_equal(
+        behaviours, whole.behaviour[stretch.target.numpy()[rows, places] - FIRST_KNOWN]
+    )
 
 
 def test_pause_longer_than_the_horizon_ends_a_history() -> None:
@@ -110,5 +115,6 @@ def test_held_out_target_is_in_no_history_and_a_planted_one_is_caught(tmp_path: 
     assert [vocabulary.item_ids[item] for item in cases.target] == [f"item {user}-7" for user in range(5)]
     assert targets_read(cases) == []
     user_ids, leaking = histories_of_log(log, vocabulary, window)
-    planted = Cases(user_ids, leaking, cases.target, cases.known, 0)
+    assert cases.user_ids == user_ids
+    planted = replace(cases, histories=leaking)
     assert targets_read(planted) == user_ids

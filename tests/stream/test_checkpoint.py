@@ -1,4 +1,4 @@
-"""What a checkpoint leaves on disk, above all where somebody else wrote the same changelog or took the partition."""
+"""What a checkpoint leaves on disk, above all where somebody else wrote the same changelog meanwhile."""
 
 import asyncio
 from collections.abc import Iterator
@@ -121,3 +121,16 @@ def test_what_is_abandoned_does_not_count_as_delivered() -> None:
         assert await publisher.delivered(timeout_s=10) == {}  # the next ones start anew, without an error
 
     asyncio.run(abandon_while_waiting())
+
+
+def test_forgotten_user_leaves_disk_and_changelog(
+    checkpointer: Checkpointer, changelog: Changelog, table: WindowTable, database: Rdict
+) -> None:
+    asyncio.run(checkpointer.write({0: fold_of(table, "a", "b")}))
+    fold = PartitionFold("topic-id", 0, WindowSettings(), lambda keys: table.load(0, keys))
+    fold.drop(["a"])
+    asyncio.run(checkpointer.write({0: fold}))
+    assert changelog.sent[-1] == (b"a", None)
+    assert b"a" not in database
+    assert database[OFFSET_KEY] == b"2"
+    assert [key for key, _ in table.scan(0, b"", 10)] == [b"b"]

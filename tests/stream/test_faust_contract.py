@@ -8,6 +8,7 @@ from aiokafka.consumer.fetcher import Fetcher
 from faust import App
 from faust.serializers import codecs
 from faust.stores.rocksdb import Store
+from faust.tables.base import Collection
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 
@@ -94,3 +95,8 @@ def test_partition_databases_are_opened_by_number_and_keep_their_offset_under_a_
     assert Store.offset_key == b"__faust\0offset__"
     assert "self.offset_key" in source(Store.persisted_offset)
     assert "_dbs.pop(tp.partition" in source(Store.revoke_partitions)
+
+
+def test_databases_are_opened_by_the_options_we_replace() -> None:
+    assert "self.rocksdb_options.open(" in source(Store._open_for_partition)
+    assert "self._new_store()" in source(Collection.data.fget)

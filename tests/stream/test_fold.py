@@ -8,7 +8,7 @@ import pytest
 
 from models.window import WindowSettings, window_from_bytes
 from stream.decoder import make_decoder
-from stream.fold import PartitionFold
+from stream.fold import FORGET_HEADER, PartitionFold
 
 DECODE = make_decoder("", "")
 
@@ -200,3 +200,64 @@ def test_other_field_names_are_read_through_a_mapping(fold: PartitionFold) -> No
     value = msgspec.json.encode({"uid": "u", "sku": 9, "ts": 1234, "kind": 4})
     assert fold.fold([Record(0, b"u", value)], decode)[0]["applied"] == 1
     assert (fold.window("u").item_ids, fold.window("u").times_ms) == (["9"], [1234])
+
+
+def forget(offset: int, key: str = "u") -> Record:
+    return Record(offset, key.encode(), None, [(FORGET_HEADER, b"1")])
+
+
+def test_forgotten_user_leaves_a_tombstone_and_is_dirty_until_redis_knows(fold: PartitionFold) -> None:
+    fold.fold([record(0), record(1, "v")], DECODE)
+    fold.snapshot()
+    counts, rejected = fold.fold([record(2), forget(3)], DECODE)
+    assert (counts, rejected) == ({}, [])
+    assert len(fold.window("u")) == 0
+    snapshot = fold.snapshot()
+    assert (snapshot.position, snapshot.values, snapshot.tombstones) == (4, {}, [b"u"])
+    fold.durable_position = 4
+    assert fold.committable() == 0  # the vectors of the first two events are not written either
+    fold.take(10)
+    del fold.in_flight["v"]
+    fold.in_flight.pop("u")
+    assert fold.committable() == 4
+
+
+def test_commit_waits_until_redis_knows_who_is_forgotten(fold: PartitionFold, stored: Stored) -> None:
+    fold.fold([record(4, "v"), forget(5), record(6, "w")], DECODE)
+    fold.durable_position = 7
+    fold.take(1)
+    fold.in_flight.clear()
+    assert fold.committable() == 5
+
+
+def test_events_before_that_come_again_do_not_bring_a_forgotten_user_back(fold: PartitionFold) -> None:
+    again = [record(0), record(1), forget(2)]
+    fold.fold(again, DECODE)
+    fold.fold(again[:2], DECODE)
+    assert len(fold.window("u")) == 0
+    fold.fold(again, DECODE)
+    assert len(fold.window("u")) == 0
+
+
+def test_user_who_comes_back_has_a_new_window_after_the_tombstone(fold: PartitionFold) -> None:
+    fold.fold([record(0)], DECODE)
+    fold.fold([record(1), forget(2), record(3), record(4)], DECODE)
+    snapshot = fold.snapshot()
+    assert snapshot.tombstones == [b"u"]
+    assert window_from_bytes(snapshot.values[b"u"]).item_ids == ["i3", "i4"]
+
+
+def test_forgetting_that_comes_again_leaves_later_events(fold: PartitionFold, stored: Stored) -> None:
+    fold.fold([forget(2), record(3)], DECODE)
+    stored.values.update(fold.snapshot().values)
+    after_a_crash = PartitionFold("topic-id", 0, WindowSettings(), stored.load)
+    after_a_crash.fold([record(0), record(1), forget(2)], DECODE)
+    assert after_a_crash.window("u").item_ids == ["i3"]
+    assert after_a_crash.snapshot().tombstones == []
+
+
+def test_null_without_the_header_is_no_request_to_forget(fold: PartitionFold) -> None:
+    fold.fold([record(0)], DECODE)
+    _, rejected = fold.fold([Record(1, b"u", None, [("trace", b"1")])], DECODE)
+    assert [each.reason for each in rejected] == ["unreadable"]
+    assert len(fold.window("u")) == 1

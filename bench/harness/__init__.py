@@ -1,0 +1,1 @@
+"""What the benchmarks share: data whose result is known, contestants as processes, and their report."""

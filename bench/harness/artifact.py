@@ -1,0 +1,18 @@
+"""An untrained artifact: encoding costs the same whatever the weights are."""
+
+from pathlib import Path
+
+import torch
+
+from models import artifact as artifacts
+from models.towers import DualTowers
+from models.vocabulary import Vocabulary
+
+
+def publish_untrained(store: Path, vocabulary: Vocabulary) -> None:
+    """Publish an artifact with random weights, and every setting at its default, in `store`."""
+    torch.manual_seed(0)
+    settings = artifacts.Settings()
+    towers = DualTowers(vocabulary, settings.features, settings.model)
+    saved = artifacts.save(store, towers, vocabulary, settings, {}, {})
+    artifacts.publish(store, saved.version)

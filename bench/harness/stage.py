@@ -1,0 +1,85 @@
+"""Where a benchmark plays: the servers, names of its own on them, and a directory; all removed at its end."""
+
+import os
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.harness.contestants import PeerProcess, WatchedWorker
+from bench.harness.topics import remove
+from bench.peers.job import Job
+from bench.peers.quix_environment import quix_python
+from local.demo import worker_environment
+from local.servers import LOCAL
+from stream.connections import KafkaConnection, RedisConnection
+from stream.settings import Settings
+from stream.store import redis_client
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The servers, the prefix of every name on them, and where state and logs go."""
+
+    kafka: KafkaConnection
+    redis: RedisConnection
+    prefix: str
+    directory: Path
+    partitions: int
+
+    @property
+    def artifact_store(self) -> Path:
+        """Return where the worker's artifact is to be published."""
+        return self.directory / "artifacts"
+
+    def group(self, name: str) -> str:
+        """Return a contestant's consumer group."""
+        return f"{self.prefix}-{name}"
+
+    def worker(self, name: str, topic: str, encode: bool = True) -> WatchedWorker:
+        """Return Twintide's worker on a topic, with its default settings."""
+        settings = Settings(
+            kafka=self.kafka,
+            redis=self.redis,
+            artifact=self.artifact_store,
+            app_id=self.group(name),
+            topic=topic,
+            dead_letter_topic=f"{self.prefix}-dlq",
+            key_prefix=f"{self.prefix}-{name}:",
+        )
+        environment = {**worker_environment(settings), "TWINTIDE_ENCODE": str(encode).lower()}
+        return WatchedWorker(name, self.directory / name, environment)
+
+    def peer(self, name: str, topic: str, awaited: str = "first_event") -> PeerProcess:
+        """Return Faust or Quix Streams on a topic."""
+        servers, group = self.kafka.bootstrap_servers, self.group(name)
+        job = Job(servers, group, topic, self.partitions, self.directory / name)
+        return PeerProcess(name, _COMMANDS[name](), job, awaited)
+
+
+_COMMANDS = {
+    "faust": lambda: [
+        *(sys.executable, "-m", "faust", "-A", "bench.peers.faust_app"),
+        *("worker", "--without-web", "-l", "warn"),
+    ],
+    "quix": lambda: [str(quix_python()), "-m", "bench.peers.quix_app"],
+}
+
+
+@contextmanager
+def stage(partitions: int) -> Iterator[Stage]:
+    """Give a stage on the servers that the environment names; what failed leaves its logs and state."""
+    kafka, redis = KafkaConnection.from_environment(os.environ), RedisConnection.from_environment(os.environ)
+    (LOCAL / "bench").mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="run-", dir=LOCAL / "bench"))
+    prefix = f"bench-{uuid.uuid4().hex[:8]}"
+    try:
+        yield Stage(kafka, redis, prefix, directory, partitions)
+    finally:
+        with redis_client(redis) as client:
+            remove(kafka, client, prefix)
+    shutil.rmtree(directory)

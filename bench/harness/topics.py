@@ -1,0 +1,95 @@
+"""Topics of a benchmark's own: filled, read back, watched until committed, and removed."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import redis
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+from tqdm import tqdm
+
+from models.behaviour_log import BehaviourLog
+from models.errors import TwintideError
+from replay.publisher import Publisher, PublisherSettings
+from replay.source import MessageSource
+from stream.connections import KafkaConnection
+from stream.topics import TIMEOUT_S, admin_client, ensure_topic, partition_counts
+
+#: How often committed offsets are looked at (s).
+POLL_S = 0.05
+#: A contestant that commits nothing for this long has failed (s).
+PATIENCE_S = 60.0
+#: Rows made into messages at once.
+SLICE = 10_000
+
+
+def fill(kafka: KafkaConnection, topic: str, partitions: int, log: BehaviourLog) -> None:
+    """Make the topic and publish the log's rows in their order, as `replay` does."""
+    ensure_topic(kafka, topic, partitions)
+    publisher, source = Publisher(kafka, PublisherSettings(topic=topic)), MessageSource(log)
+    for first in tqdm(range(0, len(log), SLICE), desc=f"filling {topic}", disable=None):
+        publisher.send(source.messages(slice(first, min(first + SLICE, len(log)))))
+    publisher.finish()
+
+
+def names(kafka: KafkaConnection) -> list[str]:
+    """Return the names of all topics."""
+    return list(partition_counts(kafka))
+
+
+def end_offsets(client: AdminClient, topic: str) -> dict[int, int]:
+    """Return the offset after the last record of each partition."""
+    partitions = client.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions
+    request = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions}
+    answers = client.list_offsets(request, request_timeout=TIMEOUT_S)
+    return {place.partition: answer.result(timeout=TIMEOUT_S).offset for place, answer in answers.items()}
+
+
+def wait_until_committed(kafka: KafkaConnection, group: str, topic: str, look: Callable[[], None]) -> float:
+    """Return the time (monotonic s) at which the group had committed the end of every partition.
+
+    `look` is called at every poll. Raises TwintideError where the group gets no further.
+    """
+    client = admin_client(kafka)
+    ends = end_offsets(client, topic)
+    left, moved_at = -1, time.monotonic()
+    while True:
+        look()
+        committed = _committed(client, group, topic)
+        now = time.monotonic()
+        behind = sum(end - max(committed.get(partition, 0), 0) for partition, end in ends.items())
+        if not behind:
+            return now
+        if behind != left:
+            left, moved_at = behind, now
+        elif now - moved_at > PATIENCE_S:
+            raise TwintideError(f"{group} has {behind} events left and committed none for {PATIENCE_S:g} s")
+        time.sleep(POLL_S)
+
+
+def _committed(client: AdminClient, group: str, topic: str) -> Mapping[int, int]:
+    answer = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group]
+    return {
+        each.partition: each.offset
+        for each in answer.result(timeout=TIMEOUT_S).topic_partitions
+        if each.topic == topic
+    }
+
+
+def remove(kafka: KafkaConnection, client: "redis.Redis", prefix: str) -> None:
+    """Remove every topic, consumer group and Redis key of the benchmark whose names hold this prefix."""
+    admin = admin_client(kafka)
+    topics = [name for name in admin.list_topics(timeout=TIMEOUT_S).topics if prefix in name]
+    groups = [
+        each.group_id
+        for each in admin.list_consumer_groups().result(timeout=TIMEOUT_S).valid
+        if prefix in each.group_id
+    ]
+    futures = [
+        *(admin.delete_topics(topics).values() if topics else ()),
+        *(admin.delete_consumer_groups(groups).values() if groups else ()),
+    ]
+    for future in futures:
+        future.exception(timeout=TIMEOUT_S)  # a group that is still closing stays; nothing depends on it
+    for key in client.scan_iter(f"{prefix}*", count=1_000):
+        client.unlink(key)

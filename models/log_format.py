@@ -1,0 +1,143 @@
+"""What other people's behaviour logs call their columns and behaviours, by name or from a TOML file."""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import click
+import msgspec
+
+from models.errors import SettingsError
+from models.events import Behaviour
+
+#: What a behaviour may be called in a format; None: rows with it are left out.
+BEHAVIOUR_NAMES: Mapping[str, Behaviour | None] = {b.name.lower(): b for b in Behaviour} | {"skip": None}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class LogFormat:
+    """What a file calls its columns and its behaviours; Tianchi's names by default."""
+
+    user: str = "user_id"
+    item: str = "item_id"
+    #: These three may be missing, and are "" then: every row is a view, nothing has a category or a place.
+    behaviour: str = "behavior_type"
+    geohash: str = "user_geohash"
+    category: str = "item_category"
+    time: str = "time"
+    #: "text": YYYY-MM-DD HH, with :MM and :SS where known, in UTC; or an epoch time.
+    time_unit: Literal["text", "seconds", "milliseconds"] = "text"
+    #: The names of all columns where the file's first line is a row already; empty: it names them.
+    header: tuple[str, ...] = ()
+    #: Whether ids written as 266079.0 mean 266079.
+    whole_ids: bool = False
+    #: What each text in the behaviour column means; rows with None are left out.
+    behaviours: Mapping[str, Behaviour | None] = field(
+        default_factory=lambda: {str(int(b)): b for b in Behaviour}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("user", "item", "time"):
+            if not getattr(self, name):
+                raise SettingsError(f"the format's {name} is empty: name the column that holds it")
+        missing = [name for name in self.columns if self.header and name not in self.header]
+        if missing:
+            raise SettingsError(f"the format's header lacks {missing[0]}; it names {', '.join(self.header)}")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of the columns that a file must have."""
+        named = (self.user, self.item, self.behaviour, self.geohash, self.category, self.time)
+        return tuple(name for name in named if name)
+
+
+#: The form of Tianchi's `tianchi_mobile_recommend_train_user.csv`, and of what `offline.sample` writes.
+TIANCHI = LogFormat()
+
+#: Taobao's `UserBehavior.csv`.
+TAOBAO = LogFormat(
+    geohash="",
+    time_unit="seconds",
+    header=("user_id", "item_id", "item_category", "behavior_type", "time"),
+    behaviours={
+        "pv": Behaviour.VIEW,
+        "fav": Behaviour.FAVOURITE,
+        "cart": Behaviour.CART,
+        "buy": Behaviour.BUY,
+    },
+)
+
+#: JD's `JData_Action_*.csv` of 2016; what was taken out of the cart (3) says nothing, a click (6) is a view.
+JDATA = LogFormat(
+    item="sku_id",
+    behaviour="type",
+    geohash="",
+    category="cate",
+    whole_ids=True,
+    behaviours={
+        "1": Behaviour.VIEW,
+        "2": Behaviour.CART,
+        "3": None,
+        "4": Behaviour.BUY,
+        "5": Behaviour.FAVOURITE,
+        "6": Behaviour.VIEW,
+    },
+)
+
+FORMATS: Mapping[str, LogFormat] = {"tianchi": TIANCHI, "taobao": TAOBAO, "jdata": JDATA}
+
+
+def log_format_option(command: F) -> F:
+    """Give a command the option `--format`, passed on as `log_format`, text for `read_log_format`."""
+    return click.option(
+        "--format",
+        "log_format",
+        default="tianchi",
+        show_default=True,
+        metavar=f"[{'|'.join(FORMATS)}|FILE]",
+        help="What the log calls its columns and behaviours: a name, or a TOML file with the keys "
+        f"{', '.join(f.name for f in fields(LogFormat))}.",
+    )(command)
+
+
+def read_log_format(text: str) -> LogFormat:
+    """Return the format of this name or in this TOML file; SettingsError where it is neither.
+
+    The file's keys are LogFormat's fields; behaviours maps each text of the log to view, favourite, cart,
+    buy or skip.
+    """
+    if text in FORMATS:
+        return FORMATS[text]
+    try:
+        values = tomllib.loads(Path(text).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"--format {text}: no such format ({', '.join(FORMATS)}), and as a file it cannot be read: "
+            f"{error.strerror}"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--format {text} is not TOML: {error}") from error
+    return _format_of(text, values)
+
+
+def _format_of(file: str, values: dict[str, Any]) -> LogFormat:
+    known = [field.name for field in fields(LogFormat)]
+    unknown = [name for name in values if name not in known]
+    if unknown:
+        raise SettingsError(f"{file}: there is no key {unknown[0]!r}; the keys are {', '.join(known)}")
+    behaviours = values.get("behaviours", {})
+    for text, name in behaviours.items() if isinstance(behaviours, dict) else ():
+        if name not in BEHAVIOUR_NAMES:
+            raise SettingsError(
+                f"{file}: behaviours says {text} = {name!r}; it must be one of {', '.join(BEHAVIOUR_NAMES)}"
+            )
+    if isinstance(behaviours, dict) and behaviours:
+        values = values | {"behaviours": {text: BEHAVIOUR_NAMES[name] for text, name in behaviours.items()}}
+    try:
+        return msgspec.convert(values, LogFormat)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{file}: {error}") from error

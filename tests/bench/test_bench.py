@@ -1,0 +1,148 @@
+"""The benchmarks: the windows they expect are right, a wrong one is found, each runs in its short form."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench import ingest, recovery
+from bench.harness.behaviour import expected_windows, make_log
+from bench.harness.watch import Sample, Watch
+from bench.peers.job import LIMITS, fold_event
+from bench.peers.quix_environment import quix_python
+from models.behaviour_log import BehaviourLog
+from models.errors import SettingsError, TwintideError
+from models.window import Window, window_from_bytes, window_to_bytes
+from replay.source import MessageSource
+from stream.connections import KafkaConnection, RedisConnection
+
+RESULT = {"events", "seconds", "events_per_second", "cpu_seconds", "peak_mb"}
+
+
+def folded(log: BehaviourLog) -> dict[str, bytes]:
+    """Return the windows that a peer keeps after these events."""
+    windows: dict[str, bytes] = {}
+    for key, value, _ in MessageSource(log).messages(slice(0, len(log))):
+        windows[key.decode()] = fold_event(windows.get(key.decode()), msgspec.json.decode(value))
+    return windows
+
+
+@pytest.fixture(scope="module")
+def log() -> BehaviourLog:
+    """Give a log in which every rule of a window matters."""
+    return make_log(events=20_000, users=200)
+
+
+def check(log: BehaviourLog, windows: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check these windows as those of a contestant."""
+    records = [(user_id.encode(), value) for user_id, value in windows.items()]
+    monkeypatch.setattr(ingest, "_changelog", lambda here, name: iter(records))
+    ingest._check_windows(SimpleNamespace(), "somebody", log)  # type: ignore[arg-type]
+
+
+def test_log_has_late_and_repeated_events_and_a_heavy_tail(log: BehaviourLog) -> None:
+    assert len(set(log.line.tolist())) < len(log)
+    assert (log.time_ms[1:] < log.time_ms[:-1]).any()
+    assert log.time_ms.max() - log.time_ms.min() > LIMITS.horizon_ms
+    windows = expected_windows(log, LIMITS)
+    assert len(windows) == 200
+    assert max(map(len, windows.values())) == LIMITS.max_events > min(map(len, windows.values()))
+
+
+def test_folding_events_one_by_one_leads_to_the_expected_windows(
+    log: BehaviourLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(log, folded(log), monkeypatch)
+
+
+def test_a_wrong_window_is_found(log: BehaviourLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = folded(log)
+    user_id = next(iter(windows))
+    window = window_from_bytes(windows[user_id])
+    window.item_ids[0] = "another"
+    with pytest.raises(TwintideError, match=f"user {user_id} is wrong: .*item_ids differs"):
+        check(log, windows | {user_id: window_to_bytes(window)}, monkeypatch)
+
+
+def test_a_missing_and_a_strange_window_are_found(log: BehaviourLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = folded(log)
+    with pytest.raises(TwintideError, match="of nobody, 'stranger' first"):
+        check(log, windows | {"stranger": window_to_bytes(Window())}, monkeypatch)
+    del windows[next(iter(windows))]
+    with pytest.raises(TwintideError, match="0 events stored"):
+        check(log, windows, monkeypatch)
+
+
+def test_cpu_time_is_that_between_two_looks() -> None:
+    watch = Watch()
+    watch._samples = [Sample(1.0, 5.0, 10), Sample(2.0, 6.0, 3_000_000), Sample(3.0, 8.0, 20)]
+    assert watch.cpu_seconds(1.5, 3.5) == 3.0
+    assert watch.cpu_seconds(0.0, 2.0) == 1.0
+    assert watch.peak_mb() == 3.0
+
+
+@pytest.mark.parametrize("arguments", [["--peers", "flink"], ["--peer-events", "faust"], ["--events", "0"]])
+def test_what_makes_no_sense_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(Exception) as refused:
+        ingest.main(arguments, standalone_mode=False)
+    assert isinstance(refused.value.__cause__, SettingsError)
+
+
+@pytest.fixture
+def _servers(
+    kafka: KafkaConnection, redis_connection: RedisConnection, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Have servers that the environment names, as `./run bench` does."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    monkeypatch.setenv("REDIS_URL", redis_connection.url)
+    yield
+
+
+def report(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    assert list(found) == ["machine", "settings", "results", "ratios"]
+    assert found["machine"]["cores"] >= 1
+    return found
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("_servers")
+def test_ingest_reports_the_promised_figures(tmp_path: Path) -> None:
+    path = tmp_path / "ingest.json"
+    contestants = ["faust", "twintide", "twintide-no-encode"]
+    ingest.main(["--smoke", "--peers", ",".join(contestants), "--json", str(path)], standalone_mode=False)
+    found = report(path)
+    assert list(found["results"]) == contestants
+    assert all(set(result) == RESULT for result in found["results"].values())
+    assert all(value > 0 for result in found["results"].values() for value in result.values())
+    assert found["results"]["twintide"]["events"] == found["settings"]["events"] == 20_000
+    speeds = {name: result["events_per_second"] for name, result in found["results"].items()}
+    assert found["ratios"]["twintide/faust"] == pytest.approx(speeds["twintide"] / speeds["faust"])
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("_servers")
+def test_quix_streams_does_the_same_job(tmp_path: Path) -> None:
+    try:
+        quix_python()
+    except TwintideError as error:
+        pytest.skip(str(error))
+    path = tmp_path / "quix.json"
+    ingest.main(["--smoke", "--peers", "quix", "--json", str(path)], standalone_mode=False)
+    assert report(path)["results"]["quix"]["events"] == 20_000
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("_servers")
+def test_recovery_reports_the_promised_figures(tmp_path: Path) -> None:
+    path = tmp_path / "recovery.json"
+    recovery.main(["--smoke", "--json", str(path)], standalone_mode=False)
+    found = report(path)
+    results = found["results"]
+    assert results["faust"]["records"] == results["twintide"]["records"] == found["settings"]["users"]
+    ratio = results["twintide"]["records_per_second"] / results["faust"]["records_per_second"]
+    assert found["ratios"] == {"twintide/faust": pytest.approx(ratio)}

@@ -1,0 +1,155 @@
+"""Faults in a seeded random order, while events flow: what the chaos test does to workers and servers."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from local.demo import worker_environment
+from local.kafka import KafkaServer
+from local.proof import wait_until_committed
+from local.redis import RedisServer
+from local.worker import WorkerProcess
+from stream.settings import Settings
+
+#: Workers that take part at most; the first two run from the beginning.
+WORKERS = 3
+
+#: The group takes a member that is silent for 10 s for dead (stream/worker.py); a paused one is so longer.
+PAUSE_S = 14.0
+
+#: Events published a second.
+EVENTS_PER_S = 400
+
+
+class Traffic(threading.Thread):
+    """Publishes events at an even pace until `finish`; a few come twice, a few late, a few are unreadable."""
+
+    def __init__(self, publish: Callable[[int], None], flush: Callable[[], None]) -> None:
+        super().__init__(name="traffic", daemon=True)
+        self.published = 0
+        self._publish = publish
+        self._flush = flush
+        self._is_over = threading.Event()
+
+    def run(self) -> None:
+        started = time.monotonic()
+        while not self._is_over.wait(0.05):
+            due = int((time.monotonic() - started) * EVENTS_PER_S)
+            while self.published < due:
+                self._publish(self.published)
+                self.published += 1
+        self._flush()
+
+    def finish(self) -> int:
+        """Stop and return how many records Kafka has taken."""
+        self._is_over.set()
+        self.join(timeout=120)
+        assert not self.is_alive(), "the producer could not deliver what it sent"
+        return self.published
+
+
+class Chaos:
+    """Servers of its own, up to three workers, and every fault that can befall them."""
+
+    def __init__(
+        self, settings: Settings, servers: tuple[KafkaServer, RedisServer], directory: Path, app: str
+    ) -> None:
+        self.settings = settings
+        self.kafka, self.redis = servers
+        environment = worker_environment(settings)
+        self.workers = [
+            WorkerProcess(directory / f"worker{number}", environment, f"worker{number}", app)
+            for number in range(WORKERS)
+        ]
+        #: Those that are to run; `rest` starts them again whenever they do not.
+        self.wanted = self.workers[:2]
+        self.done: Counter[str] = Counter()
+        #: Workers that ended by themselves: allowed, as a supervisor starts them again, but worth knowing.
+        self.gave_up = 0
+        self.random = random.Random()
+
+    def run(self, faults: Sequence[str], seed: int) -> None:
+        """Commit the faults one by one; `join` and `leave` become each other where there is no room."""
+        self.random.seed(seed)
+        for fault in faults:
+            self.rest(self.random.uniform(1.0, 4.0))
+            name = self._possible(fault)
+            print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+            getattr(self, name)()
+            self.done[name] += 1
+
+    def rest(self, seconds: float) -> None:
+        """Let events flow, and start again what ended, as a supervisor would."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for worker in self.wanted:
+                if worker.process.pid is None:
+                    self.gave_up += 1
+                    print(f"{time.strftime('%H:%M:%S')} {worker.process.name} had ended", flush=True)
+                    worker.start(wait=False)
+            time.sleep(0.2)
+
+    def settle(self, timeout_s: float = 120.0) -> None:
+        """Return when every worker that is to run is ready, and all that was published is committed."""
+        deadline = time.monotonic() + timeout_s
+        while not all(worker.is_ready() for worker in self.wanted):
+            assert time.monotonic() < deadline, [worker.health() for worker in self.wanted]
+            self.rest(0.5)
+        wait_until_committed(self.settings, timeout_s=timeout_s)
+
+    def end(self) -> None:
+        """End everything."""
+        for worker in self.workers:
+            worker.kill()
+        self.kafka.kill()
+        self.redis.kill()
+
+    def _possible(self, fault: str) -> str:
+        if fault == "join" and len(self.wanted) == WORKERS:
+            return "leave"
+        if fault == "leave" and len(self.wanted) == 1:
+            return "join"
+        return fault
+
+    # -- the faults
+
+    def kill(self) -> None:
+        """End a worker as a crash does, and start it again now or when the group has given it up."""
+        worker = self.random.choice(self.wanted)
+        worker.kill()
+        time.sleep(self.random.choice((0.0, 12.0)))
+        worker.start(wait=False)
+
+    def join(self) -> None:
+        """Start one more worker."""
+        worker = self.random.choice([each for each in self.workers if each not in self.wanted])
+        worker.start(wait=False)
+        self.wanted = [*self.wanted, worker]
+
+    def leave(self) -> None:
+        """Ask a worker to leave."""
+        worker = self.random.choice(self.wanted)
+        self.wanted = [each for each in self.wanted if each is not worker]
+        worker.stop()
+
+    def pause(self) -> None:
+        """Freeze a worker until others have its partitions, then let it go on where it was."""
+        worker = self.random.choice(self.wanted)
+        worker.pause()
+        time.sleep(PAUSE_S)
+        worker.resume()
+
+    def broker(self) -> None:
+        """End the broker as a crash does and start it again."""
+        self.kafka.kill()
+        time.sleep(self.random.uniform(0.0, 5.0))
+        self.kafka.start()
+
+    def redis_outage(self) -> None:
+        """Take Redis away for some seconds."""
+        self.redis.kill()
+        time.sleep(self.random.uniform(2.0, 6.0))
+        self.redis.start()

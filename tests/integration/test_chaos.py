@@ -1,0 +1,140 @@
+"""Whatever happens to workers, broker and Redis, in whatever order: no event lost, none counted twice.
+
+pytest tests/integration/test_chaos.py                                     the short form
+pytest tests/integration/test_chaos.py --chaos-faults 24 --chaos-seed 7    as long as you like
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from confluent_kafka import Producer
+
+from local.kafka import KafkaServer
+from local.proof import Proof, prove
+from local.redis import RedisServer
+from models.artifact import Artifact
+from stream.connections import KafkaConnection, RedisConnection
+from stream.settings import Settings
+from stream.topics import ensure_topic
+from tests.integration.chaos import Chaos, Traffic
+
+pytestmark = pytest.mark.integration
+
+#: One of each come first, in random order; a longer run goes on with any of these.
+SHORT = ("kill", "join", "pause", "broker", "redis_outage")
+ALL = (*SHORT, "leave")
+
+USERS = 300
+
+
+@contextmanager
+def chaos(artifact: Artifact, directory: Path, app: str = "stream.app") -> Iterator[Chaos]:
+    """Give servers and workers that nothing else depends on, and end them all."""
+    kafka, redis_server = KafkaServer(directory / "kafka"), RedisServer(directory / "redis", durable=True)
+    settings = Settings(
+        kafka=KafkaConnection(kafka.bootstrap_servers),
+        redis=RedisConnection(redis_server.url),
+        artifact=artifact.path.parent,
+    )
+    found = Chaos(settings, (kafka, redis_server), directory, app)
+    try:
+        kafka.start()
+        redis_server.start()
+        ensure_topic(settings.kafka, settings.topic, settings.partitions)
+        yield found
+    finally:
+        found.end()
+
+
+def traffic(settings: Settings, seed: int) -> Traffic:
+    """Return traffic of many users: some events come twice, some late, a few cannot be read."""
+    chance = random.Random(seed)
+    producer = Producer(
+        {
+            **settings.kafka.librdkafka(),
+            "partitioner": "murmur2_random",
+            "acks": "all",
+            "enable.idempotence": True,  # a broker that comes back must not make one event two
+            "log_level": 0,
+        }
+    )
+
+    def publish(number: int) -> None:
+        if chance.random() < 0.02:
+            number = max(number - chance.randrange(2_000), 0)
+        user_id = f"user {int(USERS * random.Random(number).random() ** 2)}#ü"
+        lateness_ms = random.Random(-number).choice((0, 0, 0, 0, 0, 0, 300_000, 20_000_000))
+        event = {
+            "event_id": f"e{number}",
+            "user_id": user_id,
+            "item_id": f"i{number * 13 % 70}",
+            "behavior_type": 1 + number % 4,
+            "item_category": f"c{number % 3}",
+            "time": 1_417_000_000_000 + number * 1_000 - lateness_ms,
+        }
+        value = json.dumps(event).encode() if chance.random() > 0.001 else b"not an event"
+        producer.produce(settings.topic, value, user_id.encode())
+        producer.poll(0)
+
+    return Traffic(publish, lambda: producer.flush(100))
+
+
+def verdict(found: Chaos, artifact: Artifact, published: int) -> Proof:
+    """Return what the servers say, once nobody writes any more."""
+    for worker in found.workers:
+        worker.stop()
+    with redis.Redis.from_url(found.settings.redis.url) as client:
+        proof = prove(found.settings, artifact, client, published)
+    print(f"{proof} {proof.complaint}; faults {dict(found.done)}, gave up {found.gave_up}", flush=True)
+    return proof
+
+
+def some_faults(count: int, seed: int) -> list[str]:
+    chance = random.Random(seed)
+    return [*chance.sample(SHORT, len(SHORT)), *chance.choices(ALL, k=max(count - len(SHORT), 0))][:count]
+
+
+def test_nothing_is_lost_whatever_happens(
+    artifact: Artifact, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    count, seed = pytestconfig.getoption("--chaos-faults"), pytestconfig.getoption("--chaos-seed")
+    print(f"seed {seed}", flush=True)
+    with chaos(artifact, tmp_path) as found:
+        for worker in found.wanted:
+            worker.start()
+        events = traffic(found.settings, seed)
+        events.start()
+        found.run(some_faults(count, seed), seed)
+        published = events.finish()
+        found.settle()
+        proof = verdict(found, artifact, published)
+    assert proof.is_ok, proof.complaint
+    assert sum(found.done.values()) == count
+    assert proof.applied > 1_000
+    assert proof.duplicate > 0
+    assert proof.malformed > 0
+
+
+def test_commit_before_the_changelog_would_be_noticed(
+    artifact: Artifact, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    with chaos(artifact, tmp_path, "tests.integration.commit_first") as found:
+        found.wanted = found.workers[:1]
+        (worker,) = found.wanted
+        worker.start()
+        events = traffic(found.settings, seed=0)
+        events.start()
+        until(lambda: worker.metrics().get("twintide_events_total{applied}", 0) > 500)
+        commits = worker.metrics()["twintide_stage_seconds_count{commit}"]
+        until(lambda: worker.metrics()["twintide_stage_seconds_count{commit}"] > commits)
+        found.kill()
+        published = events.finish()
+        found.settle()
+        proof = verdict(found, artifact, published)
+    assert "accounted for" in proof.complaint
+    assert proof.applied < published

@@ -1,0 +1,141 @@
+"""What the worker does when a server or its disk fails it: wait and heal, or end and say why."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from local.demo import worker_environment
+from local.kafka import KafkaServer
+from local.redis import RedisServer
+from local.worker import WorkerProcess
+from stream.connections import RedisConnection
+from stream.settings import Settings
+from stream.topics import admin_client
+
+pytestmark = pytest.mark.integration
+
+
+@contextmanager
+def load(shop, first: int, users: int = 40, events_per_s: int = 200) -> Iterator[None]:
+    """Publish events in a thread until the block ends."""
+    is_over = threading.Event()
+
+    def publish() -> None:
+        number = first
+        while not is_over.wait(0.1):
+            shop.send(events_per_s // 10, users=users, first=number, flush=False)
+            number += events_per_s // 10
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def last_line(worker: WorkerProcess) -> str:
+    return worker.process.log.read_text().strip().splitlines()[-1]
+
+
+def test_broker_that_is_away_for_20_s_under_load_costs_nothing(
+    shop, worker: WorkerProcess, kafka_server: KafkaServer
+) -> None:
+    worker.start()
+    shop.send(1_000)
+    pid = worker.process.pid
+    with load(shop, first=1_000):
+        time.sleep(2)
+        kafka_server.kill()
+        try:
+            time.sleep(20)
+        finally:
+            kafka_server.start()
+        time.sleep(5)
+    found = shop.prove()
+    assert found.is_ok, found.complaint
+    assert worker.process.pid == pid, "it did not heal: it ended"
+    assert found.applied > 1_000 + 20 * 200
+
+
+def test_refused_changelog_record_ends_the_worker_with_the_reason(
+    shop, worker: WorkerProcess, settings: Settings, until: Callable[..., None]
+) -> None:
+    worker.start()
+    shop.send(500)
+    until(lambda: worker.metrics().get("twintide_events_total{applied}", 0) == 500)
+    changelog = f"{settings.app_id}-windows-changelog"
+    limit = ConfigEntry("max.message.bytes", "100", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, changelog, incremental_configs=[limit])
+    client = admin_client(settings.kafka)
+    client.incremental_alter_configs([resource])[resource].result(timeout=10)
+    shop.send(500, first=500)
+    assert worker.wait(60) == 1
+    assert f"Kafka refused a record of {changelog}: Broker: Message size too large" in last_line(worker)
+
+
+def test_full_disk_ends_the_worker_with_the_reason(shop, settings: Settings, tmp_path: Path) -> None:
+    environment = {**worker_environment(settings), "TWINTIDE_ROCKSDB_MB": "16"}
+    worker = WorkerProcess(tmp_path / "worker", environment)
+    worker.start()
+    # No file may grow beyond this: to RocksDB the same as a disk without room. It has no log of its own (the
+    # changelog is that), so it sees the disk only when what is in memory is to become a file.
+    psutil.Process(worker.process.pid).rlimit(psutil.RLIMIT_FSIZE, (200_000, 200_000))
+    with load(shop, first=0, users=1_000, events_per_s=3_000):
+        assert worker.wait(120) == 1
+    assert "File too large" in last_line(worker)
+
+
+def test_data_directory_that_cannot_be_written_is_refused(shop, settings: Settings, tmp_path: Path) -> None:
+    worker = WorkerProcess(tmp_path / "worker", worker_environment(settings))
+    (tmp_path / "worker").mkdir()
+    (tmp_path / "worker" / "state").write_text("a file where the directory should be")
+    worker.start(wait=False)
+    assert worker.wait(60) == 2
+    state = tmp_path / "worker" / "state"
+    assert last_line(worker) == (
+        f"Error: TWINTIDE_DATA_DIR is {state}, where nothing can be written (File exists)"
+    )
+    assert "Traceback" not in worker.process.log.read_text()
+
+
+def test_redis_without_memory_pauses_reading_and_heals(
+    shop, settings: Settings, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    client = shop.client = redis.Redis.from_url(server.url)
+    shop.settings = replace(settings, redis=RedisConnection(server.url))
+    environment = {**worker_environment(shop.settings), "TWINTIDE_WAITING_USERS": "20"}
+    worker = WorkerProcess(tmp_path / "worker", environment)
+    try:
+        worker.start()
+        shop.send(1_000)
+        until(lambda: worker.metrics().get("twintide_events_total{applied}", 0) == 1_000)
+        client.config_set("maxmemory", "1mb")  # less than it has already; nothing is evicted
+        for first in range(1_000, 3_000, 100):
+            shop.send(100, first=first)
+            time.sleep(0.2)
+        read = worker.metrics()["twintide_events_total{applied}"]
+        assert read < 3_000, "reading goes on although no vector can be written"
+        until(lambda: worker.health()["status"] == "stuck", timeout_s=60)
+        assert "maxmemory" in worker.health()["reason"]
+        assert worker.metrics()["twintide_events_total{applied}"] == read
+        client.config_set("maxmemory", "0")
+        found = shop.prove()
+        until(worker.is_ready)
+    finally:
+        worker.kill()
+        server.stop()
+        client.close()
+    assert found.is_ok, found.complaint
+    assert found.applied == 3_000
