@@ -18,7 +18,7 @@ from bench.harness.report import Report, Result, print_table
 from bench.harness.stage import Stage, stage
 from bench.peers.job import COMMIT_INTERVAL_S, LIMITS
 from bench.peers.quix_environment import QUIX_VERSION
-from local.proof import _read_all as read_all
+from local.proof import read_all
 from models.behaviour_log import BehaviourLog
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError

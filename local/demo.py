@@ -19,7 +19,7 @@ from local.freshness import FreshnessProbe
 from local.processes import spawn
 from local.proof import Proof, prove, wait_until_committed
 from local.servers import LOCAL, ROOT, servers
-from local.worker import WorkerProcess
+from local.worker import WorkerProcess, servers_of, worker_environment
 from models import artifact as artifacts
 from models.artifact import Artifact
 from models.behaviour_log import BehaviourLog, read_behaviour_log
@@ -119,26 +119,6 @@ def _settings(environment: dict[str, str], store: Path, are_servers_ours: bool) 
     )
 
 
-def worker_environment(settings: Settings) -> dict[str, str]:
-    """Return the variables that give a worker these settings (those the demo sets)."""
-    return {
-        "TWINTIDE_ARTIFACT": str(settings.artifact.resolve()),
-        "TWINTIDE_APP_ID": settings.app_id,
-        "TWINTIDE_TOPIC": settings.topic,
-        "TWINTIDE_DEAD_LETTER_TOPIC": settings.dead_letter_topic,
-        "TWINTIDE_KEY_PREFIX": settings.key_prefix,
-        **_servers_of(settings),
-    }
-
-
-def _servers_of(settings: Settings) -> dict[str, str]:
-    return {
-        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
-        "REDIS_URL": settings.redis.url,
-        "PYTHONPATH": str(ROOT),
-    }
-
-
 def _last_days(log: BehaviourLog, days: float) -> BehaviourLog:
     return log.select(log.time_ms >= log.time_ms.max() - int(days * DAY_MS)).in_time_order()
 
@@ -195,7 +175,7 @@ def _replay_and_watch(stage: Stage, report: Path) -> tuple[int, UserVectors | No
     before: UserVectors | None = None
     is_kill_due = stage.options.kill_worker
     with report.open("wb") as output, show.LiveView(stage.worker, stage.probe) as view:
-        child = spawn(_replay_command(stage), output, {**os.environ, **_servers_of(stage.settings)})
+        child = spawn(_replay_command(stage), output, {**os.environ, **servers_of(stage.settings)})
         try:
             while child.poll() is None:
                 time.sleep(0.25)

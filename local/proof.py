@@ -134,7 +134,7 @@ def _reference(settings: Settings, limits: WindowSettings) -> tuple[int, dict[st
     decoder = msgspec.json.Decoder(Event)
     records = 0
     events: dict[str, list[tuple[int, int, Event]]] = defaultdict(list)
-    for message in _read_all(settings, settings.topic):
+    for message in read_all(settings, settings.topic):
         records += 1
         try:
             event = decoder.decode(message.value() or b"")
@@ -166,14 +166,12 @@ def _window(of_user: list[tuple[int, int, Event]], limits: WindowSettings) -> Wi
 
 def _stored_windows(settings: Settings) -> dict[bytes, Window]:
     """Return the last value of every key of the changelog."""
-    values = {
-        each.key(): each.value() for each in _read_all(settings, f"{settings.app_id}-windows-changelog")
-    }
+    values = {each.key(): each.value() for each in read_all(settings, f"{settings.app_id}-windows-changelog")}
     return {key: window_from_bytes(value) for key, value in values.items() if value is not None}
 
 
 def dead_letters(settings: Settings) -> Iterator[Message]:
-    for message in _read_all(settings, settings.dead_letter_topic):
+    for message in read_all(settings, settings.dead_letter_topic):
         if _header(message, "topic") == settings.topic.encode():
             yield message
 
@@ -203,7 +201,7 @@ def _end_offsets(consumer: Consumer, topic: str) -> dict[int, int]:
     }
 
 
-def _read_all(settings: Settings, topic: str) -> Iterator[Message]:
+def read_all(settings: Settings, topic: str) -> Iterator[Message]:
     """Yield every record of a topic, each partition's in order, up to its end as it is now."""
     if topic not in partition_counts(settings.kafka):
         return

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from local.ports import free_port
 from local.processes import ServerProcess
 from local.servers import ROOT
+from stream.settings import Settings
 
 
 class WorkerProcess:
@@ -97,3 +98,24 @@ class WorkerProcess:
     def _get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
             return str(answer.read().decode())
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """Return the variables that give a worker these settings, as far as demo and tests set them."""
+    return {
+        "TWINTIDE_ARTIFACT": str(settings.artifact.resolve()),
+        "TWINTIDE_APP_ID": settings.app_id,
+        "TWINTIDE_TOPIC": settings.topic,
+        "TWINTIDE_DEAD_LETTER_TOPIC": settings.dead_letter_topic,
+        "TWINTIDE_KEY_PREFIX": settings.key_prefix,
+        **servers_of(settings),
+    }
+
+
+def servers_of(settings: Settings) -> dict[str, str]:
+    """Return the variables that tell any command of Twintide where these servers are."""
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        "REDIS_URL": settings.redis.url,
+        "PYTHONPATH": str(ROOT),
+    }

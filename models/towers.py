@@ -23,7 +23,7 @@ class ModelSettings:
     #: Transformer layers of the long tower.
     long_layers: int = 1
     #: Share of the coordinates of item embeddings and of layer outputs that is dropped in training.
-    dropout: float = 0.5
+    dropout: float = 0.65
 
     def __post_init__(self) -> None:
         for name in ("dimension", "heads", "long_layers"):

@@ -14,8 +14,8 @@ from bench.harness.contestants import PeerProcess, WatchedWorker
 from bench.harness.topics import remove
 from bench.peers.job import Job
 from bench.peers.quix_environment import quix_python
-from local.demo import worker_environment
 from local.servers import LOCAL
+from local.worker import worker_environment
 from stream.connections import KafkaConnection, RedisConnection
 from stream.settings import Settings
 from stream.store import redis_client

@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from local.demo import worker_environment
 from local.kafka import KafkaServer
 from local.proof import wait_until_committed
 from local.redis import RedisServer
-from local.worker import WorkerProcess
+from local.worker import WorkerProcess, worker_environment
 from stream.settings import Settings
 
 #: Workers that take part at most; the first two run from the beginning.

@@ -12,9 +12,8 @@ import redis
 import torch
 from confluent_kafka import Producer
 
-from local.demo import worker_environment
 from local.proof import Proof, prove, wait_until_committed
-from local.worker import WorkerProcess
+from local.worker import WorkerProcess, worker_environment
 from models import artifact as artifacts
 from models.artifact import Artifact
 from models.towers import DualTowers, ModelSettings

@@ -12,10 +12,9 @@ import pytest
 import redis
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from local.demo import worker_environment
 from local.kafka import KafkaServer
 from local.redis import RedisServer
-from local.worker import WorkerProcess
+from local.worker import WorkerProcess, worker_environment
 from stream.connections import RedisConnection
 from stream.settings import Settings
 from stream.topics import admin_client

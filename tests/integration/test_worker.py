@@ -11,11 +11,10 @@ import pytest
 import redis
 from confluent_kafka.admin import NewPartitions
 
-from local.demo import worker_environment
 from local.proof import dead_letters
 from local.redis import RedisServer
 from local.servers import ROOT
-from local.worker import WorkerProcess
+from local.worker import WorkerProcess, worker_environment
 from stream.connections import RedisConnection
 from stream.settings import Settings
 from stream.topics import admin_client, ensure_topic

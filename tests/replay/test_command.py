@@ -36,6 +36,7 @@ BAD_OPTIONS = [
     ("--partitions", "0"),
     ("--from", "noon"),
     ("--topic", ""),
+    ("--format", "nowhere.toml"),
 ]
 
 
