@@ -136,35 +136,40 @@ def fold_all(
 ) -> dict[Outcome, int]:
     """Fold some events, which stand in offset order, and return how many came to which outcome.
 
-    The same as `fold` one by one, at a fraction of its cost where the events are new and in time order, as
-    nearly all are.
+    The same as `fold` one by one, at a fraction of its cost where runs of events are new and in time order,
+    as nearly all are.
     """
     counts: dict[Outcome, int] = {}
-    if _are_new_and_in_order(window, events, topic_id, partition):
-        window.topic_id, window.partition, window.offset = topic_id, partition, events[-1].offset
-        window.times_ms += [event.time_ms for event in events]
-        window.behaviours += [event.behaviour for event in events]
-        window.item_ids += [event.item_id for event in events]
-        window.categories += [event.category for event in events]
-        window.event_hashes += [event.event_hash for event in events]
-        window.applied += len(events)
-        _drop_oldest(window, settings)
-        counts["applied"] = len(events)
-    else:
-        for event in events:
-            outcome = fold(window, event, topic_id, partition, settings)
-            counts[outcome] = counts.get(outcome, 0) + 1
+    start = 0
+    while start < len(events):
+        end = start
+        if not window.has_folded(topic_id, partition, events[start].offset):
+            end = _end_of_run(window, events, start)
+        run = events[start:end] if start or end < len(events) else events
+        if run and _are_new(window, run):
+            window.topic_id, window.partition, window.offset = topic_id, partition, run[-1].offset
+            _append(window, run)
+            _drop_oldest(window, settings)
+            counts["applied"] = counts.get("applied", 0) + len(run)
+        else:
+            for event in run or events[start : start + 1]:
+                outcome = fold(window, event, topic_id, partition, settings)
+                counts[outcome] = counts.get(outcome, 0) + 1
+        start = max(end, start + 1)
     return counts
 
 
-def _are_new_and_in_order(window: Window, events: Sequence[Incoming], topic_id: str, partition: int) -> bool:
-    if window.has_folded(topic_id, partition, events[0].offset):
-        return False
+def _end_of_run(window: Window, events: Sequence[Incoming], start: int) -> int:
+    """Return where the events from `start` on cease to be in time order behind the window's newest."""
     newest_ms = window.times_ms[-1] if window.times_ms else 0
-    for event in events:
-        if event.time_ms < newest_ms:
-            return False
-        newest_ms = event.time_ms
+    for place in range(start, len(events)):
+        if events[place].time_ms < newest_ms:
+            return place
+        newest_ms = events[place].time_ms
+    return len(events)
+
+
+def _are_new(window: Window, events: Sequence[Incoming]) -> bool:
     if len(events) == 1:
         event_hash = events[0].event_hash
         return event_hash not in window.event_hashes and event_hash not in window.edge_hashes
@@ -174,6 +179,15 @@ def _are_new_and_in_order(window: Window, events: Sequence[Incoming], topic_id: 
         and hashes.isdisjoint(window.event_hashes)
         and hashes.isdisjoint(window.edge_hashes)
     )
+
+
+def _append(window: Window, events: Sequence[Incoming]) -> None:
+    window.times_ms += [event.time_ms for event in events]
+    window.behaviours += [event.behaviour for event in events]
+    window.item_ids += [event.item_id for event in events]
+    window.categories += [event.category for event in events]
+    window.event_hashes += [event.event_hash for event in events]
+    window.applied += len(events)
 
 
 def _drop_oldest(window: Window, settings: WindowSettings) -> None:

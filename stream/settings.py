@@ -53,7 +53,7 @@ class Settings:
     #: Memory of RocksDB, block cache and write buffers of all partitions together (MB).
     rocksdb_mb: int = 256
     #: Records read from Kafka at once.
-    batch_records: int = 10_000
+    batch_records: int = 50_000
     #: Threads of one encode; 0 takes PyTorch's choice.
     torch_threads: int = 1
     #: How a vector is stored: float32, float16 or int8.
