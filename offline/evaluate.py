@@ -12,25 +12,13 @@ from models.log_format import log_format_option, read_log_format
 from offline.data import describe_time
 from offline.evaluation import as_table, evaluate
 from offline.export import parse_time
+from offline.options import artifact_option, data_path_option
 from offline.protocols import Cases, cases_by_time, cases_leave_one_out
 
 
 @click.command(cls=Command)
-@click.option(
-    "--artifact",
-    "artifact_path",
-    type=click.Path(path_type=Path),
-    default=Path("artifacts"),
-    show_default=True,
-    help="Artifact, or the store whose current one is meant.",
-)
-@click.option(
-    "--data-path",
-    type=click.Path(path_type=Path),
-    default=Path("data/behaviour.csv"),
-    show_default=True,
-    help="Behaviour log (CSV).",
-)
+@artifact_option
+@data_path_option
 @log_format_option
 @click.option(
     "--protocol",

@@ -17,6 +17,7 @@ from models.command import Command, log_to_stderr
 from models.errors import SettingsError
 from models.features import Histories, histories_of_log
 from models.log_format import log_format_option, read_log_format
+from offline.options import artifact_option, data_path_option
 from stream.connections import RedisConnection
 from stream.layout import UNSEEN_USER
 from stream.store import Store, UserRow, redis_client
@@ -132,21 +133,8 @@ def required_out(out: Path | None, to: str) -> Path:
 
 
 @click.command(cls=Command)
-@click.option(
-    "--artifact",
-    "artifact_path",
-    type=click.Path(path_type=Path),
-    default=Path("artifacts"),
-    show_default=True,
-    help="Artifact, or the store whose current one is meant.",
-)
-@click.option(
-    "--data-path",
-    type=click.Path(path_type=Path),
-    default=Path("data/behaviour.csv"),
-    show_default=True,
-    help="Behaviour log (CSV).",
-)
+@artifact_option
+@data_path_option
 @log_format_option
 @click.option("--to", type=click.Choice(["redis", "json", "parquet"]), default="redis", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Directory for --to parquet.")

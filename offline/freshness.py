@@ -11,25 +11,13 @@ from models.errors import SettingsError
 from models.log_format import log_format_option, read_log_format
 from offline.data import describe_time
 from offline.export import parse_time
+from offline.options import artifact_option, data_path_option
 from offline.staleness import FreshnessCurve, freshness_curve
 
 
 @click.command(cls=Command)
-@click.option(
-    "--artifact",
-    "artifact_path",
-    type=click.Path(path_type=Path),
-    default=Path("artifacts"),
-    show_default=True,
-    help="Artifact, or the store whose current one is meant.",
-)
-@click.option(
-    "--data-path",
-    type=click.Path(path_type=Path),
-    default=Path("data/behaviour.csv"),
-    show_default=True,
-    help="Behaviour log (CSV).",
-)
+@artifact_option
+@data_path_option
 @log_format_option
 @click.option("--cutoff", help="Time to cut at instead of training's, 'YYYY-MM-DD HH[:MM[:SS]]' or epoch ms.")
 @click.option(

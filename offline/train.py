@@ -7,6 +7,7 @@ import click
 from models.behaviour_log import read_behaviour_log
 from models.command import Command, log_to_stderr
 from models.log_format import log_format_option, read_log_format
+from offline.options import data_path_option
 from offline.pipeline import train
 from offline.progress import Epoch
 from offline.settings import TrainSettings, read_config
@@ -15,13 +16,7 @@ DEFAULTS = TrainSettings()
 
 
 @click.command(cls=Command)
-@click.option(
-    "--data-path",
-    type=click.Path(path_type=Path),
-    default=Path("data/behaviour.csv"),
-    show_default=True,
-    help="Behaviour log (CSV).",
-)
+@data_path_option
 @log_format_option
 @click.option(
     "--save-dir",
