@@ -121,7 +121,8 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
                 messages.append(self._batch_message(TP(self.app.behaviour_topic, partition), records))
             timeout = 0.0
         others = active - behaviour
-        if any(self._is_changelog_tp(tp) for tp in others):
+        # Asking Faust's client means two changes of thread: under load only for a changelog.
+        if others and (not messages or any(self._is_changelog_tp(tp) for tp in others)):
             messages += self._messages(await self._getmany(active_partitions=others, timeout=timeout))
         elif not behaviour:
             await self.sleep(timeout)
