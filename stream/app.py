@@ -29,7 +29,7 @@ async def keep_fresh(batches: Any) -> None:
 @app.task
 async def encode() -> None:
     """Encode and write the users that changed."""
-    await app.lane.encode_forever()
+    await app.lane.refresher.run()
 
 
 @app.timer(settings.checkpoint_s)

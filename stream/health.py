@@ -42,8 +42,9 @@ def check(app: Any) -> Health:
     if recovery.in_recovery:
         reason = f"{remaining} changelog records to restore"
         return Health("recovering", reason, partitions, remaining)
-    if lane.redis_error and max(uncommitted_s, time.monotonic() - lane.redis_error_since) > STUCK_AFTER_S:
-        return Health("stuck", f"Redis refuses vectors: {lane.redis_error}", partitions)
+    redis_error, since = lane.refresher.redis_error, lane.refresher.redis_error_since
+    if redis_error and max(uncommitted_s, time.monotonic() - since) > STUCK_AFTER_S:
+        return Health("stuck", f"Redis refuses vectors: {redis_error}", partitions)
     if app.rebalancing or not recovery.completed.is_set():
         return Health("starting", "waiting for partitions", partitions)
     if uncommitted_s > STUCK_AFTER_S:

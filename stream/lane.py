@@ -12,32 +12,26 @@ import logging
 import time
 from collections.abc import Sequence
 
-import numpy as np
-import redis
-import tenacity
-
 from stream import metrics
 from stream.checkpoint import Checkpointer
 from stream.consumer import Batch
-from stream.fold import DirtyUser, PartitionFold, Rejected
-from stream.parts import Parts, Source, Vectors
+from stream.fold import PartitionFold, Rejected
+from stream.parts import Parts, Source
 from stream.publisher import AbandonedError
+from stream.refresh import Refresher
 from stream.settings import Settings
-from stream.store import UserRow
 from stream.sweep import Sweeper, SweepSettings
 
 logger = logging.getLogger(__name__)
 
 
 class FastLane:
-    """Folds, encodes, checkpoints and says what may be committed; used from the event loop alone."""
+    """Folds, checkpoints and says what may be committed; used from the event loop alone."""
 
     def __init__(self, settings: Settings, parts: Parts) -> None:
         self.settings = settings
         self.partitions: dict[int, PartitionFold] = {}
-        #: Why Redis was last refused, and since when (monotonic); empty while it answers.
-        self.redis_error = ""
-        self.redis_error_since = 0.0
+        self.refresher = Refresher(settings, parts.vectors, parts.topic.epoch, self.partitions)
         #: When offsets were last up to date with what was read (monotonic).
         self.committed_at = time.monotonic()
         self._parts = parts
@@ -46,16 +40,12 @@ class FastLane:
         )
         self._expected: dict[int, tuple[int, int]] = {}
         self._void_seek = -1
-        self._has_dirty = asyncio.Event()
-        self._has_room = asyncio.Event()
-        self._encoding = asyncio.Lock()
         self._checkpointing = asyncio.Lock()
         self._sweeper = Sweeper(
             parts.table,
             parts.vectors.store if parts.vectors else None,
             SweepSettings(parts.topic.epoch, parts.window_settings.horizon_ms, settings.sweep_every_s),
         )
-        self._last_encode_s = 0.0
 
     @property
     def model_version(self) -> str:
@@ -66,9 +56,8 @@ class FastLane:
 
     async def fold(self, source: Source, partition: int, batch: Batch) -> None:
         """Fold a batch as soon as there is room for the users it changes."""
-        while self._waiting() >= self.settings.waiting_users and batch.seek != self._void_seek:
-            self._has_room.clear()
-            await self._has_room.wait()
+        while self.refresher.waiting() >= self.settings.waiting_users and batch.seek != self._void_seek:
+            await self.refresher.room()
         if batch.seek != source.seek_count or batch.seek == self._void_seek:
             return  # fetched before the last seek, which brings these records again
         if not self._is_next(partition, batch):
@@ -86,11 +75,7 @@ class FastLane:
             metrics.events_total.labels("duplicate" if outcome == "redelivered" else outcome).inc(count)
         self._reject(partition, rejected)
         metrics.event_time_lag_seconds.set(time.time() - batch.records[-1].timestamp()[1] / 1000)
-        if self._parts.vectors is None:
-            fold.dirty.clear()
-        elif fold.dirty:
-            self._has_dirty.set()
-        metrics.dirty_users.set(self._waiting())
+        self.refresher.wake()
 
     def _is_next(self, partition: int, batch: Batch) -> bool:
         seek, number = self._expected.get(partition, (batch.seek, 0))
@@ -131,94 +116,6 @@ class FastLane:
                 *(rejected[0].record.offset(), rejected[0].reason, rejected[0].record.value()),
             )
 
-    # -- encode
-
-    async def encode_forever(self) -> None:
-        """Encode changed users, in batches that grow with the load."""
-        while self._parts.vectors:
-            await self._has_dirty.wait()
-            if self._waiting() < self.settings.batch_users:
-                # Rest as long as the last batch took: under light traffic encoding never takes more than half
-                # of a core, and nobody waits longer than a batch takes anyway.
-                await asyncio.sleep(min(self._last_encode_s, self.settings.freshness_ms / 2000))
-            started = time.monotonic()
-            await self._encode_batch(self._parts.vectors)
-            self._last_encode_s = time.monotonic() - started
-
-    async def _encode_batch(self, vectors: Vectors) -> None:
-        async with self._encoding:
-            users = self._take()
-            if not users:
-                self._has_dirty.clear()
-                return
-            metrics.batch_users.observe(len(users))
-            windows = [(user_id, fold.window(user_id).snapshot()) for fold, user_id in users]
-            # Only a forgotten user's window is empty.
-            forgotten = [
-                (user_id, fold.position - 1)
-                for (fold, user_id), (_, window) in zip(users, windows, strict=True)
-                if not len(window)
-            ]
-            windows = [each for each in windows if len(each[1])]
-            with metrics.stage_seconds.labels("encode").time():
-                rows = await asyncio.to_thread(vectors.encoder.rows, windows, self._parts.topic.epoch)
-            for tower in ("short", "long"):
-                metrics.encoded_users_total.labels(tower).inc(len(rows))
-            with metrics.stage_seconds.labels("upsert").time():
-                is_written = await self._upsert(vectors, rows, forgotten)
-            if is_written:
-                self._finish(users)
-
-    def _take(self) -> list[tuple[PartitionFold, str]]:
-        users: list[tuple[PartitionFold, str]] = []
-        # The partition with the fewest waiting first: what it leaves of its share goes to the others.
-        folds = sorted(self.partitions.values(), key=lambda fold: len(fold.dirty))
-        for place, fold in enumerate(folds):
-            share = (self.settings.batch_users - len(users)) // (len(folds) - place)
-            users += [(fold, user_id) for user_id in fold.take(max(share, 1))]
-        return users
-
-    async def _upsert(
-        self, vectors: Vectors, rows: Sequence[UserRow], forgotten: Sequence[tuple[str, int]]
-    ) -> bool:
-        """Write the rows, trying for as long as these partitions are ours; return whether that worked."""
-        seek_void_before = self._void_seek
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(redis.RedisError),
-            wait=tenacity.wait_random_exponential(multiplier=0.05, max=2),
-            stop=lambda _: self._void_seek != seek_void_before,
-            before_sleep=self._on_redis_error,
-        )
-        try:
-            written: int = await retrying(
-                asyncio.to_thread, vectors.write, rows, forgotten, self._parts.topic.epoch
-            )
-        except tenacity.RetryError:
-            return False
-        self.redis_error = ""
-        metrics.upserts_total.labels("written").inc(written)
-        metrics.upserts_total.labels("stale").inc(len(rows) - written)
-        return True
-
-    def _on_redis_error(self, state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        if not self.redis_error:
-            self.redis_error_since = time.monotonic()
-            logger.warning("Redis refuses vectors (%s); they wait, and nothing is committed meanwhile", error)
-        self.redis_error = str(error)
-        metrics.upserts_total.labels("retried").inc()
-
-    def _finish(self, users: Sequence[tuple[PartitionFold, str]]) -> None:
-        done: list[DirtyUser] = [fold.in_flight.pop(user_id) for fold, user_id in users]
-        sent_at_ms = np.array([sent for user in done for sent in user.sent_at_ms], dtype=np.float64)
-        metrics.event_to_vector_seconds.observe(np.maximum(time.time() - sent_at_ms / 1000, 0.0))
-        metrics.encodes_saved_total.inc(sum(user.events for user in done) - len(done))
-        metrics.dirty_users.set(self._waiting())
-        self._has_room.set()
-
-    def _waiting(self) -> int:
-        return sum(len(fold.dirty) + len(fold.in_flight) for fold in self.partitions.values())
-
     # -- checkpoint
 
     async def checkpoint(self, source: Source) -> None:
@@ -257,13 +154,11 @@ class FastLane:
         What the budget does not suffice for is not committed, and so comes again to the next owner.
         """
         self._void_seek = source.seek_count
-        self._has_room.set()
+        self.refresher.give_up_retries()
         try:
             async with asyncio.timeout(self.settings.drain_s):
-                while self._parts.vectors and self._has_dirty.is_set() and not self.redis_error:
-                    await self._encode_batch(self._parts.vectors)
-                async with self._encoding:  # the batch in flight, if there is one
-                    await self.checkpoint(source)
+                await self.refresher.finish()
+                await self.checkpoint(source)
         except TimeoutError:
             logger.warning("not all was finished in %g s; what is left comes again", self.settings.drain_s)
             self._parts.publisher.abandon()

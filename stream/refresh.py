@@ -1,0 +1,157 @@
+"""Changed users -> vectors in Redis: batches that grow with the load, retried for as long as it takes."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import redis
+import tenacity
+
+from stream import metrics
+from stream.fold import DirtyUser, PartitionFold
+from stream.parts import Vectors
+from stream.settings import Settings
+from stream.store import UserRow
+
+logger = logging.getLogger(__name__)
+
+
+class Refresher:
+    """Takes the dirty users of all partitions, encodes and writes them; used from the event loop alone.
+
+    Without `vectors` it only forgets who is dirty: a worker that keeps windows alone.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        vectors: Vectors | None,
+        epoch: int,
+        partitions: Mapping[int, PartitionFold],
+    ) -> None:
+        #: Why Redis was last refused, and since when (monotonic); empty while it answers.
+        self.redis_error = ""
+        self.redis_error_since = 0.0
+        self._settings = settings
+        self._vectors = vectors
+        self._epoch = epoch
+        self._partitions = partitions
+        self._has_dirty = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._encoding = asyncio.Lock()
+        self._last_encode_s = 0.0
+        #: How often retries were given up.
+        self._given_up = 0
+
+    def waiting(self) -> int:
+        """Return how many users' vectors do not know all of their windows yet."""
+        return sum(len(fold.dirty) + len(fold.in_flight) for fold in self._partitions.values())
+
+    def wake(self) -> None:
+        """Notice that users may have become dirty."""
+        if self._vectors is None:
+            for fold in self._partitions.values():
+                fold.dirty.clear()
+        elif any(fold.dirty for fold in self._partitions.values()):
+            self._has_dirty.set()
+        metrics.dirty_users.set(self.waiting())
+
+    async def room(self) -> None:
+        """Wait until some users are done, or retries are given up."""
+        self._has_room.clear()
+        await self._has_room.wait()
+
+    async def run(self) -> None:
+        """Encode changed users for ever, in batches that grow with the load."""
+        while self._vectors:
+            await self._has_dirty.wait()
+            if self.waiting() < self._settings.batch_users:
+                # Rest as long as the last batch took: under light traffic encoding never takes more than half
+                # of a core, and nobody waits longer than a batch takes anyway.
+                await asyncio.sleep(min(self._last_encode_s, self._settings.freshness_ms / 2000))
+            started = time.monotonic()
+            await self._encode_batch(self._vectors)
+            self._last_encode_s = time.monotonic() - started
+
+    async def finish(self) -> None:
+        """Encode and write all that is dirty, unless Redis refuses, and wait for the batch in flight."""
+        while self._vectors and self._has_dirty.is_set() and not self.redis_error:
+            await self._encode_batch(self._vectors)
+        async with self._encoding:
+            pass
+
+    def give_up_retries(self) -> None:
+        """Let a write that Redis refuses fail, and let whoever waits for room go on."""
+        self._given_up += 1
+        self._has_room.set()
+
+    async def _encode_batch(self, vectors: Vectors) -> None:
+        async with self._encoding:
+            users = self._take()
+            if not users:
+                self._has_dirty.clear()
+                return
+            metrics.batch_users.observe(len(users))
+            windows = [(user_id, fold.window(user_id).snapshot()) for fold, user_id in users]
+            # Only a forgotten user's window is empty.
+            forgotten = [
+                (user_id, fold.position - 1)
+                for (fold, user_id), (_, window) in zip(users, windows, strict=True)
+                if not len(window)
+            ]
+            windows = [each for each in windows if len(each[1])]
+            with metrics.stage_seconds.labels("encode").time():
+                rows = await asyncio.to_thread(vectors.encoder.rows, windows, self._epoch)
+            for tower in ("short", "long"):
+                metrics.encoded_users_total.labels(tower).inc(len(rows))
+            with metrics.stage_seconds.labels("upsert").time():
+                is_written = await self._upsert(vectors, rows, forgotten)
+            if is_written:
+                self._finish(users)
+
+    def _take(self) -> list[tuple[PartitionFold, str]]:
+        users: list[tuple[PartitionFold, str]] = []
+        # The partition with the fewest waiting first: what it leaves of its share goes to the others.
+        folds = sorted(self._partitions.values(), key=lambda fold: len(fold.dirty))
+        for place, fold in enumerate(folds):
+            share = (self._settings.batch_users - len(users)) // (len(folds) - place)
+            users += [(fold, user_id) for user_id in fold.take(max(share, 1))]
+        return users
+
+    async def _upsert(
+        self, vectors: Vectors, rows: Sequence[UserRow], forgotten: Sequence[tuple[str, int]]
+    ) -> bool:
+        """Write the rows, trying until retries are given up; return whether that worked."""
+        given_up_before = self._given_up
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(redis.RedisError),
+            wait=tenacity.wait_random_exponential(multiplier=0.05, max=2),
+            stop=lambda _: self._given_up != given_up_before,
+            before_sleep=self._on_redis_error,
+        )
+        try:
+            written: int = await retrying(asyncio.to_thread, vectors.write, rows, forgotten, self._epoch)
+        except tenacity.RetryError:
+            return False
+        self.redis_error = ""
+        metrics.upserts_total.labels("written").inc(written)
+        metrics.upserts_total.labels("stale").inc(len(rows) - written)
+        return True
+
+    def _on_redis_error(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if not self.redis_error:
+            self.redis_error_since = time.monotonic()
+            logger.warning("Redis refuses vectors (%s); they wait, and nothing is committed meanwhile", error)
+        self.redis_error = str(error)
+        metrics.upserts_total.labels("retried").inc()
+
+    def _finish(self, users: Sequence[tuple[PartitionFold, str]]) -> None:
+        done: list[DirtyUser] = [fold.in_flight.pop(user_id) for fold, user_id in users]
+        sent_at_ms = np.array([sent for user in done for sent in user.sent_at_ms], dtype=np.float64)
+        metrics.event_to_vector_seconds.observe(np.maximum(time.time() - sent_at_ms / 1000, 0.0))
+        metrics.encodes_saved_total.inc(sum(user.events for user in done) - len(done))
+        metrics.dirty_users.set(self.waiting())
+        self._has_room.set()
