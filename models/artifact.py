@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import safetensors.numpy
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
 from models.errors import ArtifactError, TwintideError
-from models.features import FeatureSettings, Histories, features
+from models.features import FeatureSettings, Histories
+from models.inference import Floats, Inference, Vectors
 from models.publications import CURRENT, publication_of
 from models.publications import publish as publish
 from models.towers import DualTowers, ModelSettings
@@ -32,9 +32,6 @@ CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.msgpack", "weights.safe
 ITEM_VECTORS, METRICS, CHECKSUMS = "item_vectors.safetensors", "metrics.json", "checksums.json"
 FILES = (CONFIG, VOCABULARY, WEIGHTS, ITEM_VECTORS, METRICS)
 
-#: Users whose history is encoded in one pass by default.
-BATCH_USERS = 256
-
 #: What reading a damaged or foreign file may raise.
 _UNUSABLE = (
     OSError,
@@ -47,7 +44,6 @@ _UNUSABLE = (
     msgspec.MsgspecError,
 )
 
-Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
 
 
@@ -63,15 +59,6 @@ class Settings:
     def gap_ms(self) -> int:
         """The pause that ends a session (ms)."""
         return self.features.gap_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Vectors:
-    """user, long, short (B, D) float32: each user's vector, and the two towers' it is mixed from."""
-
-    user: Floats
-    long: Floats
-    short: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +78,7 @@ class Artifact:
     metrics: Mapping[str, Any]
     training: Mapping[str, Any]
     towers: DualTowers
+    inference: Inference
     path: Path
 
     @property
@@ -98,32 +86,9 @@ class Artifact:
         """The raw ids of the known items, the most frequent in training first."""
         return self.vocabulary.item_ids
 
-    def encode(self, histories: Histories, batch_users: int = BATCH_USERS) -> Vectors:
-        """Return the vectors of B users; one without events gets the vector of a user never seen.
-
-        A user's vector does not depend on who else is encoded with them (up to rounding, 1e-5).
-        """
-        return encode(self.towers, self.settings.features, histories, batch_users)
-
-
-def encode(
-    towers: DualTowers, settings: FeatureSettings, histories: Histories, batch_users: int = BATCH_USERS
-) -> Vectors:
-    """Return the vectors of B users by these towers, `batch_users` at a time, in evaluation mode."""
-    counts = np.diff(histories.starts)
-    order = np.argsort(counts, kind="stable")
-    dimension = towers.settings.dimension
-    vectors = np.empty((3, len(histories), dimension), dtype=np.float32)
-    was_training = towers.training
-    towers.eval()
-    with torch.inference_mode():
-        for begin in range(0, len(order), batch_users):
-            users = order[begin : begin + batch_users]
-            batch = towers(features(histories.take(users), settings))
-            for out, tensor in zip(vectors, (batch.user, batch.long, batch.short), strict=True):
-                out[users] = tensor.float().cpu().numpy()
-    towers.train(was_training)
-    return Vectors(*vectors)
+    def encode(self, histories: Histories) -> Vectors:
+        """Return the vectors of B users; see `Inference.encode`."""
+        return self.inference.encode(histories)
 
 
 def save(
@@ -197,14 +162,10 @@ def load(path: Path) -> Artifact:
     vocabulary = _parse(
         directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
     )
-    towers = DualTowers(vocabulary, settings.features, settings.model)
-    _parse(
-        directory / WEIGHTS,
-        lambda: towers.load_state_dict(safetensors.torch.load_file(directory / WEIGHTS)),
-    )
+    towers = _parse(directory / WEIGHTS, lambda: _mapped_towers(directory / WEIGHTS, vocabulary, settings))
     item_vectors = _parse(
         directory / ITEM_VECTORS,
-        lambda: safetensors.numpy.load_file(directory / ITEM_VECTORS)["item_vectors"],
+        lambda: safetensors.torch.load_file(directory / ITEM_VECTORS)["item_vectors"].numpy(),
     )
     version = _version(checksums)
     return Artifact(
@@ -215,9 +176,18 @@ def load(path: Path) -> Artifact:
         item_vectors=item_vectors,
         metrics=_read_json(directory / METRICS),
         training=config.get("training", {}),
-        towers=towers.eval(),
+        towers=towers,
+        inference=Inference(towers, settings.features),
         path=directory,
     )
+
+
+def _mapped_towers(weights: Path, vocabulary: Vocabulary, settings: Settings) -> DualTowers:
+    """Return the towers on the file's weights as they are mapped into memory: a host's workers share them."""
+    with torch.device("meta"):
+        towers = DualTowers(vocabulary, settings.features, settings.model)
+    towers.load_state_dict(safetensors.torch.load_file(weights), assign=True)
+    return towers.eval()
 
 
 def _directory_of(path: Path) -> Path:
@@ -241,7 +211,8 @@ def _directory_of(path: Path) -> Path:
 def _check(file: Path, checksums: Mapping[str, Any]) -> None:
     """Raise ArtifactError where the file is missing or is not the one that was saved."""
     try:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        with file.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
         raise ArtifactError(
             f"{file} cannot be read ({error.strerror}): copy or train the artifact again"

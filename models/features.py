@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +117,26 @@ class EventFeatures:
     short_start: Ints
 
 
+class Part(NamedTuple):
+    """A stretch of each of B users' events: firsts, counts (B,), its first event and how many it has."""
+
+    firsts: Ints
+    counts: Ints
+
+    def take(self, users: Ints) -> "Part":
+        """Return the parts of these users (indices), in this order."""
+        return Part(self.firsts[users], self.counts[users])
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Which events the two towers read of each user, and what is derived from the times of all events."""
+
+    derived: EventFeatures
+    long: Part
+    short: Part
+
+
 def histories_of_windows(windows: Sequence[Window], vocabulary: Vocabulary) -> Histories:
     """Return the histories that live windows hold."""
     starts = np.zeros(len(windows) + 1, dtype=np.int64)
@@ -193,8 +213,8 @@ def event_features(histories: Histories, settings: FeatureSettings) -> EventFeat
     return EventFeatures(np.minimum(gap, GAP_BUCKETS - 1), session, boundary, short_start)
 
 
-def features(histories: Histories, settings: FeatureSettings) -> Batch:
-    """Return the padded tensors of both towers for each user's whole history."""
+def reading_of(histories: Histories, settings: FeatureSettings) -> Reading:
+    """Return which events the towers read of each user's whole history."""
     derived = event_features(histories, settings)
     starts, counts = histories.starts[:-1], np.diff(histories.starts)
     boundary, short_start = np.zeros_like(counts), np.zeros_like(counts)
@@ -202,10 +222,29 @@ def features(histories: Histories, settings: FeatureSettings) -> Batch:
     last = histories.starts[1:][full] - 1
     boundary[full], short_start[full] = derived.boundary[last], derived.short_start[last]
     long_start = np.maximum(boundary - settings.long_events, 0)
-    long = pad(histories, derived, starts + long_start, boundary - long_start)
-    # What came before the part that it reads must not reach the long tower: its vector can then be kept.
-    long.gap[:, :1] = 0
-    return Batch(long, pad(histories, derived, starts + short_start, counts - short_start))
+    return Reading(
+        derived,
+        long=Part(starts + long_start, boundary - long_start),
+        short=Part(starts + short_start, counts - short_start),
+    )
+
+
+def features(histories: Histories, settings: FeatureSettings) -> Batch:
+    """Return the padded tensors of both towers for each user's whole history."""
+    reading = reading_of(histories, settings)
+    short = pad(histories, reading.derived, *reading.short)
+    return Batch(long_tokens(histories, reading.derived, reading.long), short)
+
+
+def long_tokens(histories: Histories, derived: EventFeatures, part: Part) -> Tokens:
+    """Return the padded tensors that the long tower reads of these parts.
+
+    What came before the part must not reach the tower, its vector can then be kept: the first event has no
+    pause before it.
+    """
+    tokens = pad(histories, derived, *part)
+    tokens.gap[:, :1] = 0
+    return tokens
 
 
 def pad(histories: Histories, derived: EventFeatures, first: Ints, count: Ints) -> Tokens:

@@ -65,14 +65,23 @@ class AttentionBias(nn.Module):
         the query, before `first`, or `reach` or more back.
         """
         distance = _distances(query, session.shape[1])  # (1 or B, Q, T)
-        bucket = torch.log2(distance.clamp(min=0) + 1.0).long().clamp(max=DISTANCE_BUCKETS - 1)
-        bias = look_up(self.distance, bucket).permute(0, 3, 1, 2)  # (1 or B, H, Q, T)
+        bias = self._of_distance(distance).permute(0, 3, 1, 2)  # (1 or B, H, Q, T)
         apart = session.gather(1, query.expand(len(session), -1))[..., None] - session[:, None]  # (B, Q, T)
         apart = apart.clamp(max=MAX_SESSIONS_APART)[:, None]  # (B, 1, Q, T)
         for count, term in enumerate(self.session, start=1):
             bias = bias + (apart == count) * term[:, None, None]  # (B, H, Q, T)
         is_seen = _is_seen(distance, query, first, self.reach)[:, None]  # (B, 1, Q, T)
         return bias.masked_fill(~is_seen, -math.inf)
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Return the terms by events back, (reach, H), and by sessions apart, (MAX_SESSIONS_APART + 1, H)."""
+        by_distance = self._of_distance(torch.arange(self.reach, device=self.distance.device))
+        return by_distance, torch.cat([torch.zeros_like(self.session[:1]), self.session])
+
+    def _of_distance(self, distance: Tensor) -> Tensor:
+        """Return the term (..., H) of so many events back (...)."""
+        bucket = torch.log2(distance.clamp(min=0) + 1.0).long().clamp(max=DISTANCE_BUCKETS - 1)
+        return look_up(self.distance, bucket)
 
 
 class Layer(nn.Module):

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -59,9 +60,9 @@ class ItemEmbedding(nn.Module):
         self.category = nn.Embedding(vocabulary.category_count, dimension)
         self.item_difference = nn.Embedding(vocabulary.item_count, dimension)
         self.category_difference = nn.Embedding(vocabulary.category_count, dimension)
-        categories = torch.zeros(vocabulary.item_count, dtype=torch.int64)
-        categories[FIRST_KNOWN:] = torch.from_numpy(vocabulary.item_categories)
-        self.register_buffer("item_categories", categories, persistent=False)
+        categories = np.pad(vocabulary.item_categories, (FIRST_KNOWN, 0))
+        # From numpy, it is there even where the weights are still to come (the device "meta").
+        self.register_buffer("item_categories", torch.from_numpy(categories), persistent=False)
         nn.init.normal_(self.item.weight, std=dimension**-0.5)
         nn.init.normal_(self.category.weight, std=0.5 * dimension**-0.5)
         for table in (self.item_difference, self.category_difference):
@@ -132,17 +133,24 @@ class DualTowers(nn.Module):
 
     def forward(self, batch: Batch) -> UserVectors:
         """Return each user's vectors (B, D) from the whole of what `features` made of their history."""
-        long = self.unseen_long.expand(len(batch.long.count), -1)  # (B, D)
-        short = self.unseen_short.expand(len(batch.short.count), -1)  # (B, D)
-        if batch.long.item.shape[1]:
-            has_events, last = _last_place(batch.long)
-            found = self.long_vectors(self.embed(batch.long), last)[:, 0]  # (B, D)
-            long = torch.where(has_events, found, long)  # (B, D)
-        if batch.short.item.shape[1]:
-            has_events, last = _last_place(batch.short)
-            found = self.short_vectors(self.embed(batch.short), last, torch.zeros_like(last))[:, 0]
-            short = torch.where(has_events, found, short)  # (B, D)
-        return self.mix(long, short)
+        return self.mix(self.long_of(batch.long), self.short_of(batch.short))
+
+    def long_of(self, tokens: Tokens) -> Tensor:
+        """Return each user's long vector (B, D) of what the long tower reads; its own for nothing."""
+        unseen = self.unseen_long.expand(len(tokens.count), -1)  # (B, D)
+        if not tokens.item.shape[1]:
+            return unseen
+        has_events, last = _last_place(tokens)
+        return torch.where(has_events, self.long_vectors(self.embed(tokens), last)[:, 0], unseen)  # (B, D)
+
+    def short_of(self, tokens: Tokens) -> Tensor:
+        """Return each user's short vector (B, D) of what the short tower reads; its own for nothing."""
+        unseen = self.unseen_short.expand(len(tokens.count), -1)  # (B, D)
+        if not tokens.item.shape[1]:
+            return unseen
+        has_events, last = _last_place(tokens)
+        found = self.short_vectors(self.embed(tokens), last, torch.zeros_like(last))[:, 0]  # (B, D)
+        return torch.where(has_events, found, unseen)  # (B, D)
 
     def forward_every(
         self, tokens: Tokens, boundary: Tensor, short_start: Tensor, wanted: Tensor

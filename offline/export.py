@@ -11,11 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
 
-from models.artifact import Artifact, Vectors, load
+from models.artifact import Artifact, load
 from models.behaviour_log import BehaviourLog, read_behaviour_log
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
 from models.features import Histories, histories_of_log
+from models.inference import Vectors
 from models.log_format import log_format_option, read_log_format
 from offline.options import artifact_option, data_path_option
 from stream.connections import RedisConnection

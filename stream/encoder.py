@@ -6,7 +6,9 @@ import torch
 
 from models.artifact import Artifact
 from models.features import histories_of_windows
+from models.kept import KeptVectors
 from models.window import Window
+from stream import metrics
 from stream.layout import UNSEEN_USER
 from stream.store import UserRow
 
@@ -14,17 +16,22 @@ from stream.store import UserRow
 class Encoder:
     """Encodes users with one artifact; `rows` runs off the event loop, in one thread at a time."""
 
-    def __init__(self, artifact: Artifact, torch_threads: int = 0) -> None:
+    def __init__(self, artifact: Artifact, torch_threads: int = 0, kept_vectors: int = 1) -> None:
         if torch_threads:
             torch.set_num_threads(torch_threads)
         self.artifact = artifact
+        self._kept = KeptVectors(kept_vectors, artifact.inference.dimension)
 
     def rows(self, users: Sequence[tuple[str, Window]], epoch: int) -> list[UserRow]:
         """Return one row per (user id, window), in order; epoch is that of the windows' source topic."""
         if not users:
             return []
         histories = histories_of_windows([window for _, window in users], self.artifact.vocabulary)
-        vectors = self.artifact.encode(histories, batch_users=len(users))
+        made_before = self._kept.made
+        user_ids = [user_id for user_id, _ in users]
+        vectors = self.artifact.inference.encode_pass(histories, user_ids, self._kept)
+        metrics.encoded_users_total.labels("short").inc(len(users))
+        metrics.encoded_users_total.labels("long").inc(self._kept.made - made_before)
         return [
             UserRow(
                 user_id=user_id,

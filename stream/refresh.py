@@ -104,8 +104,6 @@ class Refresher:
             windows = [each for each in windows if len(each[1])]
             with metrics.stage_seconds.labels("encode").time():
                 rows = await asyncio.to_thread(vectors.encoder.rows, windows, self._epoch)
-            for tower in ("short", "long"):
-                metrics.encoded_users_total.labels(tower).inc(len(rows))
             with metrics.stage_seconds.labels("upsert").time():
                 is_written = await self._upsert(vectors, rows, forgotten)
             if is_written:

@@ -54,6 +54,8 @@ class Settings:
     rocksdb_mb: int = 256
     #: Records read from Kafka at once.
     batch_records: int = 50_000
+    #: Long vectors kept, so that they need not be made again while what they were made from stays the same.
+    kept_vectors: int = 50_000
     #: Threads of one encode; 0 takes PyTorch's choice.
     torch_threads: int = 1
     #: How a vector is stored: float32, float16 or int8.
@@ -77,6 +79,7 @@ class Settings:
             "batch_users": 1,
         }
         at_least |= {"waiting_users": 1, "cached_windows": 0, "batch_records": 1, "torch_threads": 0}
+        at_least |= {"kept_vectors": 1}
         at_least |= {"ttl_s": 0, "metrics_port": 1, "sweep_every_s": 0, "rocksdb_mb": 16}
         for name, least in at_least.items():
             if getattr(self, name) < least:

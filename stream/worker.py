@@ -151,7 +151,7 @@ def _open_vectors(settings: Settings, artifact: Artifact) -> Vectors:
         vector_format=settings.vector_format,
         ttl_s=settings.ttl_s,
     )
-    encoder = Encoder(artifact, settings.torch_threads)
+    encoder = Encoder(artifact, settings.torch_threads, settings.kept_vectors)
     store.upsert([encoder.unseen_row()])
     metrics.model_info.labels(artifact.version).set(1)
     return Vectors(encoder, store)

@@ -62,15 +62,6 @@ def test_loaded_artifact_encodes_as_the_saved_one(artifact: Artifact) -> None:
     assert again.training == {"cutoff_ms": 7}
 
 
-def test_vectors_do_not_depend_on_who_else_is_encoded(artifact: Artifact) -> None:
-    users = histories([0, 1, 9, 10, 11, 57, 110, 0, 25])
-    together = artifact.encode(users)
-    for batch_users in (1, 4):
-        apart = artifact.encode(users, batch_users)
-        for name in ("user", "long", "short"):
-            np.testing.assert_allclose(getattr(apart, name), getattr(together, name), atol=1e-5)
-
-
 def test_no_users_one_user_and_empty_histories_have_vectors(artifact: Artifact) -> None:
     users = histories([0, 5, 0])
     assert artifact.encode(users.take(np.array([], dtype=np.int64))).user.shape == (0, 16)

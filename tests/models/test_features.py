@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.artifact import encode
 from models.behaviour_log import BehaviourLog, Column
 from models.errors import SettingsError
 from models.features import (
@@ -19,6 +18,7 @@ from models.features import (
     histories_of_log,
     histories_of_windows,
 )
+from models.inference import Inference
 from models.towers import DualTowers, ModelSettings
 from models.vocabulary import FIRST_KNOWN, Vocabulary
 from models.window import Incoming, Window, WindowSettings, fold
@@ -106,8 +106,9 @@ def test_vectors_of_both_paths_agree() -> None:
     towers = DualTowers(VOCABULARY, FeatureSettings(), ModelSettings(dimension=16))
     user_ids, batch = histories_of_log(log, VOCABULARY, window_settings)
     live = histories_of_windows([windows[user_id] for user_id in user_ids], VOCABULARY)
-    offline = encode(towers, FeatureSettings(), batch).user
-    one_by_one = [encode(towers, FeatureSettings(), live.take(np.array([user]))).user[0] for user in range(4)]
+    inference = Inference(towers, FeatureSettings())
+    offline = inference.encode(batch).user
+    one_by_one = [inference.encode(live.take(np.array([user]))).user[0] for user in range(4)]
     np.testing.assert_allclose(offline, np.array(one_by_one), atol=1e-5)
 
 

@@ -1,0 +1,198 @@
+"""What a CPU does per event when it encodes, as machine code outside the interpreter lock.
+
+Letters: B users, E events of all of them, H heads, D dimension. An event enters the towers as the sum of its
+item's, its category's and its behaviour-and-pause's vector, normed (mean 0, variance 1).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+#: As torch's layer_norm has it.
+EPSILON = 1e-5
+
+#: What lets sums be vectorised; infinities and NaN keep their meaning.
+FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Prints = npt.NDArray[np.uint64]
+
+
+class Events(NamedTuple):
+    """The events of B users, users one after the other, each oldest first; all (E,).
+
+    item, category int64 indices; detail int64 rows of `Tables.detail`; session int64, numbered within a user.
+    """
+
+    item: Ints
+    category: Ints
+    detail: Ints
+    session: Ints
+
+
+class Tables(NamedTuple):
+    """What an event's vector is the sum of: item (I, D), category (C, D), detail (., D), float32."""
+
+    item: Floats
+    category: Floats
+    detail: Floats
+
+
+def kernel(function: F) -> F:
+    """Compile a function when it is first called, and keep the code on disk."""
+    return cast(F, numba.njit(cache=True, nogil=True, fastmath=FAST_MATH)(function))
+
+
+@kernel
+def newest(events: Events, tables: Tables, firsts: Ints, counts: Ints) -> tuple[Floats, Floats]:
+    """Return the newest event of each user's part as it enters the tower, and normed: (B, D) each.
+
+    The part of user u is events firsts[u] to firsts[u] + counts[u]; an empty one gives zeros.
+    """
+    users, dimension = len(firsts), tables.item.shape[1]
+    entering = np.zeros((users, dimension), np.float32)
+    normed = np.zeros((users, dimension), np.float32)
+    for user in range(users):
+        if counts[user]:
+            _enter(events, tables, firsts[user] + counts[user] - 1, entering, user)
+            normed[user] = entering[user]
+            _norm(normed, user)
+    return entering, normed
+
+
+@kernel
+def attend(
+    events: Events,
+    tables: Tables,
+    firsts: Ints,
+    counts: Ints,
+    queries: Floats,
+    by_distance: Floats,
+    by_session: Floats,
+) -> Floats:
+    """Return what each head sees of each user's part, (B, H, D): a weighted mean of its normed events.
+
+    queries (B, H, D) score normed events; by_distance (T, H) is added at so many events before the newest,
+    by_session (S, H) at so many sessions. An empty part gives zeros.
+    """
+    users, heads, dimension = queries.shape
+    seen = np.zeros(queries.shape, np.float32)
+    normed = np.empty((len(by_distance), dimension), np.float32)
+    weights = np.empty((heads, len(by_distance)), np.float32)
+    for user in range(users):
+        first, count = firsts[user], counts[user]
+        for place in range(count):
+            _enter(events, tables, first + place, normed, place)
+            _norm(normed, place)
+            apart = events.session[first + count - 1] - events.session[first + place]
+            apart = min(apart, len(by_session) - 1)
+            for head in range(heads):
+                score = by_distance[count - 1 - place, head] + by_session[apart, head]
+                for column in range(dimension):
+                    score += queries[user, head, column] * normed[place, column]
+                weights[head, place] = score
+        for head in range(heads if count else 0):
+            _softmax(weights, head, count)
+            for place in range(count):
+                for column in range(dimension):
+                    seen[user, head, column] += weights[head, place] * normed[place, column]
+    return seen
+
+
+@kernel
+def recall(
+    events: Events, tables: Tables, firsts: Ints, counts: Ints, by_place: Floats, by_detail: Floats
+) -> Floats:
+    """Return the weighted sum (B, D) of the items of each user's part.
+
+    An event weighs by_place (T, 2) at its distance from the newest, [1] where it is of the same session,
+    times by_detail (.,) of its behaviour and pause.
+    """
+    users, dimension = len(firsts), tables.item.shape[1]
+    total = np.zeros((users, dimension), np.float32)
+    for user in range(users):
+        last = firsts[user] + counts[user] - 1
+        for event in range(firsts[user], last + 1):
+            is_same = events.session[event] == events.session[last]
+            weight = by_place[last - event, int(is_same)] * by_detail[events.detail[event]]
+            item, category = events.item[event], events.category[event]
+            for column in range(dimension):
+                entering = tables.item[item, column] + tables.category[category, column]
+                total[user, column] += weight * entering
+    return total
+
+
+@kernel
+def _enter(events: Events, tables: Tables, event: int, out: Floats, row: int) -> None:
+    item, category, detail = events.item[event], events.category[event], events.detail[event]
+    for column in range(out.shape[1]):
+        entering = tables.item[item, column] + tables.category[category, column]
+        out[row, column] = entering + tables.detail[detail, column]
+
+
+@kernel
+def _norm(vectors: Floats, row: int) -> None:
+    dimension = np.float32(vectors.shape[1])
+    total = squares = np.float32(0)
+    for column in range(vectors.shape[1]):
+        total += vectors[row, column]
+    mean = total / dimension
+    for column in range(vectors.shape[1]):
+        squares += (vectors[row, column] - mean) * (vectors[row, column] - mean)
+    scale = np.float32(1 / np.sqrt(squares / dimension + EPSILON))
+    for column in range(vectors.shape[1]):
+        vectors[row, column] = (vectors[row, column] - mean) * scale
+
+
+@kernel
+def _softmax(scores: Floats, row: int, count: int) -> None:
+    highest, total = scores[row, 0], np.float32(0)
+    for place in range(1, count):
+        highest = max(highest, scores[row, place])
+    for place in range(count):
+        scores[row, place] = np.exp(scores[row, place] - highest)
+        total += scores[row, place]
+    for place in range(count):
+        scores[row, place] /= total
+
+
+@kernel
+def fingerprints(
+    item: Ints,
+    category: Ints,
+    behaviour: npt.NDArray[np.uint8],
+    gap: Ints,
+    session: Ints,
+    firsts: Ints,
+    counts: Ints,
+    seed: int,
+) -> Prints:
+    """Return 64 bits (B,) of all that a tower reads of each user's part, but of the pause before its first.
+
+    Two different parts of one user have the same with a chance of 2**-64; `seed` makes it nobody's to choose.
+    """
+    prints = np.empty(len(firsts), np.uint64)
+    for user in range(len(firsts)):
+        first = firsts[user]
+        mixed = np.uint64(seed) ^ np.uint64(counts[user])
+        for event in range(first, first + counts[user]):
+            pause = gap[event] if event > first else 0
+            place = ((session[event] - session[first]) * 64 + pause) * 8 + behaviour[event]
+            mixed = _mix(mixed ^ np.uint64(item[event]))
+            mixed = _mix(mixed ^ np.uint64(category[event]) ^ (np.uint64(place) << np.uint64(32)))
+        prints[user] = mixed
+    return prints
+
+
+@kernel
+def _mix(bits: np.uint64) -> np.uint64:
+    # The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), which maps one to one.
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
