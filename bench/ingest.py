@@ -18,13 +18,12 @@ from bench.harness.report import Report, Result, print_table
 from bench.harness.stage import Stage, stage
 from bench.peers.job import COMMIT_INTERVAL_S, LIMITS
 from bench.peers.quix_environment import QUIX_VERSION
-from local.proof import read_all
 from models.behaviour_log import BehaviourLog
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
 from models.vocabulary import vocabulary_of_log
 from models.window import Window, window_from_bytes
-from stream.settings import Settings
+from stream.reading import read_all
 
 CONTESTANTS = ("faust", "quix", "twintide", "twintide-no-encode")
 #: Events that a smoke run has, and each peer in it.
@@ -198,7 +197,7 @@ def _changelog(here: Stage, name: str) -> Iterator[tuple[bytes, bytes | None]]:
     group = here.group(name)
     for topic in topics.names(here.kafka):
         if topic.startswith(f"changelog__{group}--" if is_quix else f"{group}-windows-changelog"):
-            for message in read_all(Settings(kafka=here.kafka), topic):
+            for message in read_all(here.kafka, topic):
                 key = _user_of_quix_key(message) if is_quix else message.key()
                 yield key, message.value()
 

@@ -14,16 +14,18 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 import redis
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
+from confluent_kafka import Message
 
 from models.artifact import Artifact
 from models.errors import TwintideError
 from models.events import BEHAVIOURS, MAX_AHEAD_MS, Event, event_hash
 from models.features import histories_of_windows
 from models.window import Window, WindowSettings, window_from_bytes
+from stream.group import committed_offsets
 from stream.reader import Reader
+from stream.reading import read_all
 from stream.settings import Settings
-from stream.topics import admin_client, partition_counts
+from stream.topics import end_offsets
 
 #: Largest difference between a streamed and a batch-encoded vector that counts as equal.
 TOLERANCE = 1e-4
@@ -58,19 +60,12 @@ class Proof:
 
 def wait_until_committed(settings: Settings, timeout_s: float) -> None:
     """Return when the worker's group has committed the end of every partition of the topic."""
-    client = admin_client(settings.kafka)
-    consumer = _consumer(settings)
     deadline = time.monotonic() + timeout_s
-    request = [ConsumerGroupTopicPartitions(settings.app_id)]
     while True:
-        ends = _end_offsets(consumer, settings.topic)
-        group = client.list_consumer_group_offsets(request)[settings.app_id].result(timeout=10)
-        committed = {
-            each.partition: each.offset for each in group.topic_partitions if each.topic == settings.topic
-        }
-        behind = sum(max(end - max(committed.get(partition, 0), 0), 0) for partition, end in ends.items())
+        committed = committed_offsets(settings.kafka, settings.app_id, settings.topic)
+        ends = end_offsets(settings.kafka, settings.topic)
+        behind = sum(max(end - committed.get(partition, 0), 0) for partition, end in ends.items())
         if not behind:
-            consumer.close()
             return
         if time.monotonic() > deadline:
             raise TwintideError(
@@ -134,7 +129,7 @@ def _reference(settings: Settings, limits: WindowSettings) -> tuple[int, dict[st
     decoder = msgspec.json.Decoder(Event)
     records = 0
     events: dict[str, list[tuple[int, int, Event]]] = defaultdict(list)
-    for message in read_all(settings, settings.topic):
+    for message in read_all(settings.kafka, settings.topic):
         records += 1
         try:
             event = decoder.decode(message.value() or b"")
@@ -166,12 +161,13 @@ def _window(of_user: list[tuple[int, int, Event]], limits: WindowSettings) -> Wi
 
 def _stored_windows(settings: Settings) -> dict[bytes, Window]:
     """Return the last value of every key of the changelog."""
-    values = {each.key(): each.value() for each in read_all(settings, f"{settings.app_id}-windows-changelog")}
+    changelog = f"{settings.app_id}-windows-changelog"
+    values = {each.key(): each.value() for each in read_all(settings.kafka, changelog)}
     return {key: window_from_bytes(value) for key, value in values.items() if value is not None}
 
 
 def dead_letters(settings: Settings) -> Iterator[Message]:
-    for message in read_all(settings, settings.dead_letter_topic):
+    for message in read_all(settings.kafka, settings.dead_letter_topic):
         if _header(message, "topic") == settings.topic.encode():
             yield message
 
@@ -179,41 +175,3 @@ def dead_letters(settings: Settings) -> Iterator[Message]:
 def _header(message: Message, name: str) -> bytes:
     headers: dict[str, bytes] = dict(message.headers() or ())
     return headers.get(name, b"")
-
-
-def _consumer(settings: Settings) -> Consumer:
-    return Consumer(
-        {
-            **settings.kafka.librdkafka(),
-            "group.id": "twintide-proof",
-            "enable.auto.commit": False,
-            "fetch.queue.backoff.ms": 10,
-            "log_level": 2,
-        }
-    )
-
-
-def _end_offsets(consumer: Consumer, topic: str) -> dict[int, int]:
-    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-    return {
-        partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
-        for partition in partitions
-    }
-
-
-def read_all(settings: Settings, topic: str) -> Iterator[Message]:
-    """Yield every record of a topic, each partition's in order, up to its end as it is now."""
-    if topic not in partition_counts(settings.kafka):
-        return
-    consumer = _consumer(settings)
-    ends = {partition: end for partition, end in _end_offsets(consumer, topic).items() if end}
-    # Reading ends by position, not by the last record: compaction and transactions leave gaps in the offsets.
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
-    try:
-        while ends:
-            yield from consumer.consume(10_000, timeout=0.2)
-            for position in consumer.position([TopicPartition(topic, partition) for partition in ends]):
-                if position.offset >= ends[position.partition]:
-                    del ends[position.partition]
-    finally:
-        consumer.close()

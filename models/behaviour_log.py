@@ -85,6 +85,10 @@ class BehaviourLog:
             line=self.line[rows],
         )
 
+    def event_ids(self, rows: slice | NDArray[Any]) -> list[str]:
+        """Return the ids of these rows' events: unique per row, the same in every reading."""
+        return [f"{self.fingerprint}:{line}" for line in self.line[rows].tolist()]
+
     def in_time_order(self) -> "BehaviourLog":
         """Return the log by event time; rows of the same time keep their order."""
         return self.select(np.argsort(self.time_ms, kind="stable"))

@@ -164,7 +164,7 @@ def histories_of_log(
     """
     rows = np.arange(len(log)) if until_ms is None else np.flatnonzero(log.time_ms < until_ms)
     rows = rows[np.lexsort((log.line[rows], log.time_ms[rows], log.user.codes[rows]))]
-    rows, starts = _last_events(rows, log.user.codes[rows], log.time_ms[rows], settings)
+    rows, starts = last_events(rows, log.user.codes[rows], log.time_ms[rows], settings)
     items = vocabulary.item_indices(log.item.values.tolist())[log.item.codes[rows]]
     categories = vocabulary.category_indices(log.category.values.tolist())[log.category.codes[rows]]
     user_ids = log.user.values[log.user.codes[rows[starts[:-1]]]].tolist()
@@ -172,10 +172,13 @@ def histories_of_log(
     return user_ids, Histories(items, categories, log.behaviour[rows], log.time_ms[rows], starts)
 
 
-def _last_events(
+def last_events(
     rows: Ints, users: npt.NDArray[np.int32], times_ms: Ints, settings: WindowSettings
 ) -> tuple[Ints, Ints]:
-    """Return the rows that the window's rule keeps, and where each user starts in them."""
+    """Return the rows that the window's rule keeps, and where each user starts in them.
+
+    users, times_ms (R,) are those of the rows: one user after the other, each in time order.
+    """
     is_first = np.ones(len(rows), dtype=np.bool_)
     np.not_equal(users[1:], users[:-1], out=is_first[1:])
     starts = np.flatnonzero(is_first)

@@ -58,7 +58,7 @@ class MessageSource:
         log = self.log
         columns = (
             self._keys[log.user.codes[rows]],
-            log.line[rows].tolist(),
+            log.event_ids(rows),
             self._users[log.user.codes[rows]],
             self._items[log.item.codes[rows]],
             log.behaviour[rows].tolist(),
@@ -66,15 +66,14 @@ class MessageSource:
             self._categories[log.category.codes[rows]],
             log.time_ms[rows].tolist(),
         )
-        file = log.fingerprint
         return [
             (
                 key,
-                f'{{"event_id":"{file}:{line}","user_id":{user},"item_id":{item},"behavior_type":{behaviour},'
+                f'{{"event_id":"{event_id}","user_id":{user},"item_id":{item},"behavior_type":{behaviour},'
                 f'"user_geohash":{geohash},"item_category":{category},"time":{time_ms}}}'.encode(),
                 time_ms,
             )
-            for key, line, user, item, behaviour, geohash, category, time_ms in zip(*columns, strict=True)
+            for key, event_id, user, item, behaviour, geohash, category, time_ms in zip(*columns, strict=True)
         ]
 
 

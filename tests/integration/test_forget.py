@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from local.proof import read_all
 from local.servers import ROOT
 from local.worker import WorkerProcess, worker_environment
+from stream.reading import read_all
 from stream.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -33,7 +33,7 @@ def forget(
 
 def last_values(settings: Settings) -> dict[bytes, bytes | None]:
     """Return the last value of every key of the changelog, None for a tombstone."""
-    records = read_all(settings, f"{settings.app_id}-windows-changelog")
+    records = read_all(settings.kafka, f"{settings.app_id}-windows-changelog")
     return {record.key(): record.value() for record in records}
 
 

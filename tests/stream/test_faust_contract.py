@@ -13,6 +13,7 @@ from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 
 from stream.consumer import FETCH_MAX_WAIT_MS, BatchConsumer, BatchTransport, IdentityCodec
+from stream.topics import CHANGELOG
 
 
 def source(thing: object) -> str:
@@ -100,3 +101,10 @@ def test_partition_databases_are_opened_by_number_and_keep_their_offset_under_a_
 def test_databases_are_opened_by_the_options_we_replace() -> None:
     assert "self.rocksdb_options.open(" in source(Store._open_for_partition)
     assert "self._new_store()" in source(Collection.data.fget)
+
+
+def test_changelog_that_a_bootstrap_makes_is_the_one_that_faust_would_make() -> None:
+    made = driver.Transport._topic_config(object(), compacting=True, deleting=None, retention=None)
+    assert made == CHANGELOG
+    assert (Collection._changelog_compacting, Collection._changelog_deleting) == (True, None)
+    assert "compacting=compacting" in source(Collection._new_changelog_topic)

@@ -1,0 +1,81 @@
+"""`python -m offline.bootstrap`: a new deployment that starts warm, with a log's windows and vectors."""
+
+import logging
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import numpy as np
+
+from models.behaviour_log import BehaviourLog, read_behaviour_log
+from models.command import Command, log_to_stderr
+from models.errors import DataError
+from models.events import MAX_AHEAD_MS
+from models.log_format import log_format_option, read_log_format
+from offline.warm_start import bootstrap
+from stream.settings import Settings
+from stream.topics import partition_counts
+
+logger = logging.getLogger("bootstrap")
+
+TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"])
+
+
+def sound_rows(log: BehaviourLog, until_ms: int | None, now_s: float) -> BehaviourLog:
+    """Return the rows that a worker would take, those before `until_ms`; DataError where there are none."""
+    is_sound = (log.time_ms > 0) & (log.time_ms <= now_s * 1000 + MAX_AHEAD_MS)
+    if not is_sound.all():
+        row = int(np.argmin(is_sound))
+        logger.warning(
+            "%d rows are left out, as a worker would refuse them: their times are ahead of now; see line %d",
+            *(int((~is_sound).sum()), log.line[row]),
+        )
+    wanted = is_sound if until_ms is None else is_sound & (log.time_ms < until_ms)
+    if not wanted.any():
+        raise DataError(f"{log.path}: none of its {len(log)} rows is in the time asked for: change --until")
+    return log if wanted.all() else log.select(wanted)
+
+
+@click.command(cls=Command)
+@click.argument("csv", type=click.Path(path_type=Path))
+@log_format_option
+@click.option("--until", type=TIME, metavar="TIME", help="Only rows before this time (UTC).")
+@click.option(
+    "--from", "live_from", type=TIME, metavar="TIME",
+    help="The live topic goes on at its first event of this time (UTC) or later; by default at its end.",
+)  # fmt: skip
+@click.option(
+    "--replace", is_flag=True, help="Throw away the windows and offsets that the group already has."
+)
+def main(
+    csv: Path, log_format: str, until: datetime | None, live_from: datetime | None, replace: bool
+) -> None:
+    """Fill windows and Redis with the behaviour log CSV, so that a new deployment starts warm.
+
+    Windows become records of the workers' changelog, vectors go to Redis where there is an artifact, and the
+    group's offsets say where the live topic goes on: at its end, or with --from. An event of the topic that
+    is a row of the file too is a duplicate, if `python -m replay` sent it; where other producers did, give
+    --until and --from the same time. TIME is YYYY-MM-DD, or with HH, HH:MM or HH:MM:SS.
+
+    Reads the worker's settings (KAFKA_*, REDIS_*, TWINTIDE_*). Exit 1 where a worker of the group is running,
+    or where it has windows already. What interrupts it costs nothing: start it again.
+
+    \b
+    Example:
+      python -m offline.bootstrap data/behaviour.csv --until "2014-12-17" --from "2014-12-17"
+    """
+    log_to_stderr()
+    settings = Settings.from_environment(os.environ)
+    partition_counts(settings.kafka)  # tells whether Kafka is there, before a large file is read
+    log = sound_rows(read_behaviour_log(csv, read_log_format(log_format)), _epoch_ms(until), time.time())
+    click.echo(str(bootstrap(settings, log, _epoch_ms(live_from), replace=replace)))
+
+
+def _epoch_ms(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.replace(tzinfo=UTC).timestamp() * 1_000)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""A behaviour log -> the state that a worker would have left that had followed it."""
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from aiokafka.partitioner import murmur2
+from confluent_kafka import Message
+from tqdm import tqdm
+
+from models import artifact as artifacts
+from models.behaviour_log import BehaviourLog
+from models.errors import SettingsError, TwintideError
+from models.window import Window, WindowSettings, window_to_bytes
+from offline.windows import windows_of_log
+from stream.encoder import Encoder
+from stream.group import committed_offsets, has_members, set_offsets
+from stream.parts import Vectors
+from stream.publisher import Publisher
+from stream.reading import read_all
+from stream.settings import Settings
+from stream.store import Store, redis_client
+from stream.topics import CHANGELOG, end_offsets, ensure_topic, offsets_from, topic_id
+
+#: Header of the changelog records that a bootstrap writes: another may replace them, if it was interrupted.
+BOOTSTRAP_HEADER = "twintide-bootstrap"
+
+#: Kafka has this long to acknowledge a portion of the windows (s).
+DELIVERY_TIMEOUT_S = 60.0
+
+#: Above every offset.
+ANY_OFFSET = 2**53
+
+
+class BootstrapRefusedError(TwintideError):
+    """There is state already that a bootstrap would destroy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrapped:
+    """What a bootstrap wrote, and from where the worker goes on."""
+
+    users: int
+    events: int
+    vectors: int
+    #: Of each partition the offset of the first event that the worker will read.
+    offsets: Mapping[int, int]
+
+    def __str__(self) -> str:
+        places = ",".join(f"{partition}:{offset}" for partition, offset in sorted(self.offsets.items()))
+        return (
+            f"bootstrapped: users={self.users} events={self.events} vectors={self.vectors} "
+            f"continues_at={places}"
+        )
+
+
+class Target:
+    """Where a bootstrap writes: the changelog of a deployment without workers, its Redis and its offsets."""
+
+    def __init__(self, settings: Settings, live_from_ms: int | None) -> None:
+        """Make the topics that are missing; the live topic goes on at its end, or from an event time on."""
+        kafka = settings.kafka
+        partitions = ensure_topic(kafka, settings.topic, settings.partitions)
+        self.changelog = f"{settings.app_id}-windows-changelog"
+        width = ensure_topic(kafka, self.changelog, partitions, CHANGELOG, settings.replication_factor)
+        if width != partitions:
+            raise SettingsError(
+                f"topic {settings.topic} has {partitions} partitions, {self.changelog} has {width}: a user's "
+                "events and state must share a partition; delete the changelog, or set TWINTIDE_TOPIC"
+            )
+        self.settings = settings
+        self.topic_id = topic_id(kafka, settings.topic)
+        self.offsets = (
+            end_offsets(kafka, settings.topic)
+            if live_from_ms is None
+            else offsets_from(kafka, settings.topic, live_from_ms)
+        )
+        self._publisher = Publisher(kafka, f"{settings.app_id}-bootstrap-{uuid.uuid4().hex[:8]}")
+
+    def refuse_state(self) -> None:
+        """Raise BootstrapRefusedError where a worker has been at work, or another program's records stand."""
+        committed = committed_offsets(self.settings.kafka, self.settings.app_id, self.settings.topic)
+        if committed:
+            raise BootstrapRefusedError(
+                f"group {self.settings.app_id} has read {self.settings.topic} already (partition "
+                f"{min(committed)} up to {committed[min(committed)]}): set another TWINTIDE_APP_ID, or throw "
+                "its windows away with --replace"
+            )
+        last = read_all(self.settings.kafka, self.changelog, last=1)
+        if not all(_is_bootstrap(record) for record in last):
+            raise BootstrapRefusedError(
+                f"topic {self.changelog} holds a worker's windows: set another TWINTIDE_APP_ID, or throw "
+                "them away with --replace"
+            )
+
+    def refuse_workers(self) -> None:
+        """Raise BootstrapRefusedError where a worker of the group runs."""
+        if has_members(self.settings.kafka, self.settings.app_id):
+            raise BootstrapRefusedError(
+                f"a worker of group {self.settings.app_id} is running: stop all of them, wait 10 s, try again"
+            )
+
+    def clear(self) -> list[str]:
+        """Have what the changelog holds forgotten, and return whose windows that were."""
+        is_kept = {
+            record.key(): record.value() is not None
+            for record in read_all(self.settings.kafka, self.changelog)
+        }
+        users = [key for key, has_value in is_kept.items() if has_value and key is not None]
+        for key in users:
+            self._send(key, self.partition_of(key), None)
+        self._delivered()
+        return [key.decode() for key in users]
+
+    def write_windows(self, users: Sequence[tuple[str, Window]]) -> None:
+        """Append windows to the changelog, as folded up to the offset at which the live topic goes on."""
+        for user_id, window in users:
+            key = user_id.encode()
+            partition = self.partition_of(key)
+            window.topic_id, window.partition = self.topic_id, partition
+            window.offset = self.offsets[partition] - 1
+            self._send(key, partition, window_to_bytes(window))
+        self._delivered()
+
+    def finish(self) -> None:
+        """Record where the live topic goes on; without this nothing has happened that cannot be repeated."""
+        set_offsets(self.settings.kafka, self.settings.app_id, self.settings.topic, self.offsets)
+
+    def partition_of(self, key: bytes) -> int:
+        """Return the partition that a producer with the Java clients' partitioner gives a key."""
+        return int(murmur2(key) & 0x7FFFFFFF) % len(self.offsets)
+
+    def _send(self, key: bytes, partition: int, value: bytes | None) -> None:
+        headers = [(BOOTSTRAP_HEADER, b"1")]
+        self._publisher.send(self.changelog, key, value, partition=partition, headers=headers)
+
+    def _delivered(self) -> None:
+        asyncio.run(self._publisher.delivered(DELIVERY_TIMEOUT_S))
+
+
+def _is_bootstrap(record: Message) -> bool:
+    return any(name == BOOTSTRAP_HEADER for name, _ in record.headers() or ())
+
+
+def bootstrap(
+    settings: Settings, log: BehaviourLog, live_from_ms: int | None = None, *, replace: bool = False
+) -> Bootstrapped:
+    """Fill windows and Redis with a log, and have the worker go on at the live topic's end or from a time.
+
+    The offsets come last, so that whatever interrupts it, doing it again is right. Without an artifact only
+    windows are written. Raises BootstrapRefusedError where there is state already, unless `replace`.
+    """
+    vectors = _open_vectors(settings)
+    target = Target(settings, live_from_ms)
+    target.refuse_workers()
+    if not replace:
+        target.refuse_state()
+    epoch = vectors.store.topic_epoch(target.topic_id) if vectors else 0
+    forgotten = target.clear()
+    if vectors and replace:
+        vectors.store.forget([(user_id, ANY_OFFSET) for user_id in forgotten], epoch)
+    limits = vectors.encoder.artifact.settings.window if vectors else WindowSettings()
+    users = written = 0
+    with tqdm(total=len(np.unique(log.user.codes)), unit="user", desc="bootstrap", disable=None) as bar:
+        for portion in windows_of_log(log, limits):
+            target.write_windows(portion)
+            if vectors:
+                rows = vectors.encoder.rows(portion, epoch)
+                written += vectors.store.upsert(rows, force=replace)
+            users += len(portion)
+            bar.update(len(portion))
+    target.finish()
+    return Bootstrapped(users, len(log), written, target.offsets)
+
+
+def _open_vectors(settings: Settings) -> Vectors | None:
+    """Return what makes and takes vectors; None where there is no artifact yet."""
+    if not settings.encode or not settings.artifact.exists():
+        return None
+    encoder = Encoder(artifacts.load(settings.artifact))
+    store = Store(
+        redis_client(settings.redis),
+        key_prefix=settings.key_prefix,
+        vector_format=settings.vector_format,
+        ttl_s=settings.ttl_s,
+    )
+    store.upsert([encoder.unseen_row()])
+    return Vectors(encoder, store)
