@@ -83,13 +83,16 @@ def export_to_redis(artifact: Artifact, users: EncodedUsers, store: Store, as_js
     """Write every user and the user never seen into Redis, whatever is stored there; return how many users.
 
     As the worker's HASH, or `as_json` as a JSON list under the raw user id, which an empty id cannot have.
-    Epoch and offset are 0, so the first event that a worker sees of a user replaces the row.
+    Epoch and offset are 0, so the first event that a worker sees of a user replaces the row. Readers get this
+    model when all are written.
     """
     unseen = EncodedUsers([UNSEEN_USER], unseen_user(artifact), np.zeros(1, np.int64), np.zeros(1, np.int64))
     if as_json:
         store.set_json(_rows(artifact, users))
     else:
+        store.registry.stage(artifact.version, artifact.publication, partitions=1)
         store.upsert(_rows(artifact, users) + _rows(artifact, unseen), force=True)
+        store.registry.serve(artifact.version, artifact.publication)
     return len(users.user_ids)
 
 
@@ -102,7 +105,6 @@ def _rows(artifact: Artifact, users: EncodedUsers) -> list[UserRow]:
             long=vectors.long[row],
             short=vectors.short[row],
             model=artifact.version,
-            publication=artifact.publication,
             epoch=0,
             seq=0,
             ts=int(users.ts_ms[row]),

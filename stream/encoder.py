@@ -39,7 +39,6 @@ class Encoder:
                 long=vectors.long[place],
                 short=vectors.short[place],
                 model=self.artifact.version,
-                publication=self.artifact.publication,
                 epoch=epoch,
                 seq=window.offset,
                 ts=window.times_ms[-1] if window.times_ms else 0,

@@ -9,6 +9,7 @@ and the Redis key, and only then commits the control record.
 import os
 import time
 from dataclasses import dataclass
+from typing import cast
 
 import click
 import redis
@@ -17,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from models.command import Command
 from models.errors import TwintideError, UnreachableError
 from stream.fold import FORGET_HEADER
+from stream.layout import OTHER
 from stream.settings import Settings
 from stream.store import redis_client
 from stream.topics import partition_counts
@@ -136,8 +138,9 @@ def _wait_for_redis(
     """Return when no vector in Redis knows anything from before the control record."""
     while settings.encode:
         _forget_json(client, user_id)
-        seq = client.hget(settings.key_prefix + user_id, "seq")
-        if seq is None or int(str(seq, "ascii") if isinstance(seq, bytes) else str(seq)) > control_offset:
+        found = client.hmget(settings.key_prefix + user_id, ("seq", OTHER + "seq"))
+        offsets = [int(seq) for seq in cast(list[bytes | None], found) if seq is not None]
+        if all(offset > control_offset for offset in offsets):
             return
         if time.monotonic() > deadline:
             raise NotForgottenError(f"Redis still has a vector of user {user_id!r}: see the worker's log")

@@ -7,10 +7,17 @@
         n                  events in the window
         written_at         wall-clock of the write, ms
         format             how the vectors are written: float32, float16 or int8
-        publication, epoch, seq   what a write is compared by: the model's publication number, the epoch
-                           of the source topic, the source offset applied last
+        publication        number under which the model was last published
+        epoch, seq         what a write is compared by: the epoch of the source topic, the source offset
+                           applied last
+        other:*            the same fields for a second model, while one is staged or kept for rollback
 
-The HASH of the empty id is what a user never seen gets.
+The HASH of the empty id is what a user never seen gets. A model has at most one of the two slots of a user.
+Which one says nothing: a reader takes the one whose `model` it wants (slots.py has the rule of writing).
+
+    twintide:models:user:          HASH, which models are live (registry.py); the end is the key prefix
+    twintide:writer:user:{writer}  counter of a writer's calls, by which it notices that writes were lost
+    twintide:topic-epochs          HASH of topic id -> epoch
 """
 
 import numpy as np
@@ -24,11 +31,24 @@ VECTOR_FORMATS = {"float32": 4, "float16": 2, "int8": 1}
 #: The id whose HASH holds the vector of a user never seen.
 UNSEEN_USER = ""
 
-#: The fields of a user's HASH in the order in which the store's script takes them.
-FIELDS = ("publication", "epoch", "seq", "vec", "long", "short", "model", "ts", "n", "written_at", "format")
+#: The fields of one slot of a user's HASH, in the order in which the store's script takes them.
+FIELDS = ("model", "publication", "epoch", "seq", "ts", "n", "written_at", "format", "vec", "long", "short")
+
+#: What the names of the second slot's fields begin with.
+OTHER = "other:"
 
 #: HASH of topic id -> epoch.
 TOPIC_EPOCHS_KEY = "twintide:topic-epochs"
+
+
+def models_key(key_prefix: str) -> str:
+    """Return the key of the HASH that says which models are live for the users of this prefix."""
+    return f"twintide:models:{key_prefix}"
+
+
+def writer_key(key_prefix: str, writer: str) -> str:
+    """Return the key that counts the calls of one writer."""
+    return f"twintide:writer:{key_prefix}{writer}"
 
 
 def vector_to_bytes(vector: Vector, vector_format: str) -> bytes:

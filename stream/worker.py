@@ -152,6 +152,7 @@ def _open_vectors(settings: Settings, artifact: Artifact) -> Vectors:
         ttl_s=settings.ttl_s,
     )
     encoder = Encoder(artifact, settings.torch_threads, settings.kept_vectors)
+    store.registry.serve(artifact.version, artifact.publication)
     store.upsert([encoder.unseen_row()])
     metrics.model_info.labels(artifact.version).set(1)
     return Vectors(encoder, store)

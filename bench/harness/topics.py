@@ -91,5 +91,5 @@ def remove(kafka: KafkaConnection, client: "redis.Redis", prefix: str) -> None:
     ]
     for future in futures:
         future.exception(timeout=TIMEOUT_S)  # a group that is still closing stays; nothing depends on it
-    for key in client.scan_iter(f"{prefix}*", count=1_000):
+    for key in client.scan_iter(f"*{prefix}*", count=1_000):
         client.unlink(key)

@@ -67,7 +67,9 @@ def test_reading_from_a_ranker(redis_connection: RedisConnection, redis_client, 
     from stream.encoder import Encoder
     from stream.store import Store
 
-    Store(redis_client).upsert([Encoder(artifact).unseen_row()], force=True)
+    store = Store(redis_client)
+    store.registry.serve(artifact.version, artifact.publication)
+    store.upsert([Encoder(artifact).unseen_row()], force=True)
     code = block("python").replace("redis://localhost:6379/0", redis_connection.url)
     finished = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
