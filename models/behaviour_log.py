@@ -4,20 +4,25 @@ The one reader of such files, for training and for replay, so that both see the 
 """
 
 import csv
+import io
+from array import array
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 import pyarrow.csv
 import xxhash
 from numpy.typing import NDArray
+from tqdm import tqdm
 
+from models.bad_rows import BadRows
 from models.errors import DataError
-from models.events import Behaviour
 from models.log_format import TIANCHI, LogFormat
+from models.log_values import SKIPPED, behaviours_of, times_of
+from models.log_values import Column as Column
 
 HOUR_MS, MINUTE_MS, SECOND_MS = 3_600_000, 60_000, 1_000
 
@@ -25,25 +30,6 @@ HOUR_MS, MINUTE_MS, SECOND_MS = 3_600_000, 60_000, 1_000
 BLOCK_BYTES = 1 << 23
 #: Bytes within which the header must end.
 MAX_HEADER_BYTES = 1 << 16
-#: In place of a behaviour: the row is left out.
-SKIPPED = 0
-#: Lengths of `YYYY-MM-DD HH`, with minutes, with seconds.
-TIME_LENGTHS = (13, 16, 19)
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of R strings, each distinct string held once."""
-
-    #: (R,) index into `values`.
-    codes: NDArray[np.int32]
-    #: The distinct strings of the file, in the order of their first row; `select` keeps them all.
-    values: NDArray[np.object_]
-
-    def strings(self) -> NDArray[np.object_]:
-        """Return the R strings themselves."""
-        strings: NDArray[np.object_] = self.values[self.codes]
-        return strings
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +52,8 @@ class BehaviourLog:
     time_ms: NDArray[np.int64]
     #: (R,) line in the file; the header is line 1.
     line: NDArray[np.int64]
+    #: How many rows of the file could not be used and are left out.
+    bad_rows: int = 0
 
     def __len__(self) -> int:
         return len(self.time_ms)
@@ -89,41 +77,64 @@ class BehaviourLog:
         """Return the ids of these rows' events: unique per row, the same in every reading."""
         return [f"{self.fingerprint}:{line}" for line in self.line[rows].tolist()]
 
+    def by_user(self) -> NDArray[np.int64]:
+        """Return the rows (R,) by user, the rows of each by event time, and those of one time by line."""
+        if not len(self):
+            return np.zeros(0, dtype=np.int64)
+        in_file_order = bool((self.line[1:] > self.line[:-1]).all())
+        earliest_ms = int(self.time_ms.min())
+        span_ms = int(self.time_ms.max()) - earliest_ms + 1
+        if in_file_order and span_ms * len(self.user.values) < 2**63:  # one key sorts three times as fast
+            key = self.user.codes * np.int64(span_ms) + (self.time_ms - earliest_ms)
+            return np.argsort(key, kind="stable")
+        return np.lexsort((self.line, self.time_ms, self.user.codes))
+
     def in_time_order(self) -> "BehaviourLog":
         """Return the log by event time; rows of the same time keep their order."""
         return self.select(np.argsort(self.time_ms, kind="stable"))
 
 
 def read_behaviour_log(path: Path, log_format: LogFormat = TIANCHI) -> BehaviourLog:
-    """Read a behaviour log; DataError, with the line and the value, where it cannot be read."""
+    """Read a behaviour log; DataError, with the line and the value, where it cannot be read.
+
+    Rows that make no sense are left out and counted, as long as they are not more than bad_share of all.
+    """
     header = _read_header(path, log_format)
     fingerprint, line_count = _fingerprint(path)
     if line_count < 2 and not log_format.header:
         raise _no_rows(path)
     table = _read_table(path, header, log_format)
-    line = _line_numbers(path, len(table), line_count, 0 if log_format.header else 1)
-    user, item = (_column(table, name) for name in (log_format.user, log_format.item))
-    for name, column in ((log_format.user, user), (log_format.item, item)):
-        _refuse_empty(path, line, name, column)
+    bad = _lines(path, len(table), line_count, header, 0 if log_format.header else 1)
+    if not len(table):
+        bad.check(log_format.bad_share)
+        raise _no_rows(path)
+    user, item = (_id_column(table, name, bad) for name in (log_format.user, log_format.item))
     if log_format.whole_ids:
         user, item = _as_whole(user), _as_whole(item)
-    behaviour = _behaviours(path, line, _column(table, log_format.behaviour), log_format)
-    time_ms = _times_ms(path, line, table.column(log_format.time), log_format)
+    behaviour = behaviours_of(_column(table, log_format.behaviour), log_format, bad)
+    time_ms = times_of(table.column(log_format.time), log_format, bad)
+    bad.check(log_format.bad_share)
+    is_kept = (behaviour != SKIPPED) & ~bad.is_bad
+    if not is_kept.any():
+        raise _no_rows(path)
     log = BehaviourLog(
         path=path,
         fingerprint=fingerprint,
-        precision_ms=next(unit for unit in (HOUR_MS, MINUTE_MS, SECOND_MS, 1) if not (time_ms % unit).any()),
+        precision_ms=_precision_ms(time_ms[~bad.is_bad]),
         user=user,
         item=item,
         category=_column(table, log_format.category),
         geohash=_column(table, log_format.geohash),
         behaviour=behaviour,
         time_ms=time_ms,
-        line=line,
+        line=bad.line,
+        bad_rows=len(bad),
     )
-    if not behaviour.any():
-        raise _no_rows(path)
-    return log if behaviour.all() else log.select(behaviour != SKIPPED)
+    return log if is_kept.all() else log.select(is_kept)
+
+
+def _precision_ms(time_ms: NDArray[np.int64]) -> int:
+    return next(unit for unit in (HOUR_MS, MINUTE_MS, SECOND_MS, 1) if not (time_ms % unit).any())
 
 
 def _read_header(path: Path, log_format: LogFormat) -> list[str]:
@@ -171,25 +182,47 @@ def _fingerprint(path: Path) -> tuple[str, int]:
     return digest.hexdigest()[:12], newlines + (last != b"\n")
 
 
+class _Watched(io.FileIO):
+    """A file that shows, on a terminal, how much of it has been read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._bar = tqdm(
+            total=path.stat().st_size, unit="B", unit_scale=True, desc=f"reading {path.name}", disable=None
+        )
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as any file does."""
+        block = super().read(-1 if size is None else size)
+        self._bar.update(len(block))
+        return block
+
+    def close(self) -> None:
+        """Close the file and end the bar."""
+        self._bar.close()
+        super().close()
+
+
 def _read_table(path: Path, header: list[str], log_format: LogFormat) -> Any:
     """Return the needed columns as an Arrow table: times as text, all others as dictionary codes."""
     coded = pa.dictionary(pa.int32(), pa.string())
     types = dict.fromkeys(log_format.columns, coded) | {log_format.time: pa.string()}
     try:
-        table = pyarrow.csv.read_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(
-                block_size=BLOCK_BYTES, skip_rows=0 if log_format.header else 1, column_names=header
-            ),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=types, include_columns=list(log_format.columns), null_values=[]
-            ),
-        )
+        with _Watched(path) as file:
+            table = pyarrow.csv.read_csv(
+                file,
+                read_options=pyarrow.csv.ReadOptions(
+                    block_size=BLOCK_BYTES, skip_rows=0 if log_format.header else 1, column_names=header
+                ),
+                parse_options=pyarrow.csv.ParseOptions(
+                    newlines_in_values=True, invalid_row_handler=lambda _: "skip"
+                ),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types=types, include_columns=list(log_format.columns), null_values=[]
+                ),
+            )
     except pa.ArrowInvalid as error:
-        raise _explain(path, header, error) from error
-    if not len(table):
-        raise _no_rows(path)
+        raise _explain(path, error) from error
     return table.unify_dictionaries()
 
 
@@ -197,35 +230,40 @@ def _no_rows(path: Path) -> DataError:
     return DataError(f"{path}: the file has a header but no rows; give a file with at least one event")
 
 
-def _explain(path: Path, header: list[str], error: Exception) -> DataError:
+def _explain(path: Path, error: Exception) -> DataError:
     """Return what is wrong with a file that Arrow refused, by reading it again line by line."""
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             if raw.decode(errors="replace").encode() != raw:
                 return DataError(f"{path}:{number}: not UTF-8 text: {raw[:60]!r}; save the file as UTF-8 CSV")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as text:
-            reader = csv.reader(text)
-            for fields in reader:
-                if fields and len(fields) != len(header):
-                    row = ",".join(fields)[:200]
-                    return DataError(
-                        f"{path}:{reader.line_num}: {len(fields)} fields where the header has {len(header)}: "
-                        f"{row!r}; mend or remove the line"
-                    )
-    except csv.Error as broken:
-        return DataError(f"{path}:{reader.line_num}: not CSV ({broken}); mend or remove the line")
     return DataError(f"{path}: not readable as CSV: {' '.join(str(error).split())[:300]}")
 
 
-def _line_numbers(path: Path, row_count: int, line_count: int, header_lines: int) -> NDArray[np.int64]:
-    """Return the line of each row; the file is read again only where lines and rows do not pair up."""
+def _lines(path: Path, row_count: int, line_count: int, header: list[str], header_lines: int) -> BadRows:
+    """Return the line of each row, and the broken lines, which the table lacks.
+
+    The file is read again only where lines and rows do not pair up.
+    """
     if line_count == row_count + header_lines:
-        return np.arange(header_lines + 1, line_count + 1, dtype=np.int64)
+        return BadRows(path, np.arange(header_lines + 1, line_count + 1, dtype=np.int64))
+    lines, broken = array("q"), []
     with path.open(newline="", encoding="utf-8-sig") as text:
         reader = csv.reader(text)
-        lines = [reader.line_num for fields in reader if fields]
-    return np.array(lines[header_lines:], dtype=np.int64)
+        try:
+            for fields in islice(reader, header_lines, None):
+                if len(fields) == len(header):
+                    lines.append(reader.line_num)
+                elif fields:
+                    broken.append((reader.line_num, fields))
+        except csv.Error as error:
+            raise DataError(
+                f"{path}:{reader.line_num}: not CSV ({error}); mend or remove the line"
+            ) from error
+    bad = BadRows(path, np.frombuffer(lines, dtype=np.int64))
+    for line, fields in broken:
+        row = ",".join(fields)[:200]
+        bad.add_broken(line, f"{len(fields)} fields where the header has {len(header)}: {row!r}")
+    return bad
 
 
 def _column(table: Any, name: str) -> Column:
@@ -245,66 +283,11 @@ def _as_whole(column: Column) -> Column:
     return Column(moved[column.codes], np.array(list(place), dtype=object))
 
 
-def _refuse_empty(path: Path, line: NDArray[np.int64], name: str, column: Column) -> None:
+def _id_column(table: Any, name: str, bad: BadRows) -> Column:
+    """Return a column in which no row may be empty."""
+    column = _column(table, name)
     empty = np.flatnonzero(column.values == "")
     if len(empty):
-        row = int(np.argmax(column.codes == empty[0]))
-        raise DataError(f"{path}:{line[row]}: {name} is empty; every row needs one, mend or remove the line")
-
-
-def _behaviours(
-    path: Path, line: NDArray[np.int64], column: Column, log_format: LogFormat
-) -> NDArray[np.uint8]:
-    if not log_format.behaviour:
-        return np.full(len(line), Behaviour.VIEW, dtype=np.uint8)
-    unknown = [code for code, text in enumerate(column.values) if text not in log_format.behaviours]
-    if unknown:
-        row = int(np.argmax(np.isin(column.codes, unknown)))
-        known = ", ".join(
-            f"{text} ({name.name.lower() if name else 'skipped'})"
-            for text, name in log_format.behaviours.items()
-        )
-        raise DataError(
-            f"{path}:{line[row]}: {log_format.behaviour} is {column.values[column.codes[row]]!r}; "
-            f"it must be one of {known}"
-        )
-    by_code = np.array([log_format.behaviours[text] or SKIPPED for text in column.values], dtype=np.uint8)
-    return by_code[column.codes]
-
-
-def _times_ms(path: Path, line: NDArray[np.int64], texts: Any, log_format: LogFormat) -> NDArray[np.int64]:
-    if log_format.time_unit != "text":
-        return _epoch_ms(path, line, texts, log_format)
-    lengths = np.concatenate([np.from_dlpack(pyarrow.compute.binary_length(chunk)) for chunk in texts.chunks])
-    bad = np.flatnonzero(~np.isin(lengths, TIME_LENGTHS))
-    try:
-        if not len(bad):
-            times = texts.cast(pa.timestamp("ms"))
-            return np.concatenate([np.from_dlpack(chunk.cast(pa.int64())) for chunk in times.chunks])
-        row = int(bad[0])
-    except pa.ArrowInvalid:
-        row = next(row for row, text in enumerate(texts) if not _is_a(pa.timestamp("ms"), text))
-    raise DataError(
-        f"{path}:{line[row]}: {log_format.time} is {texts[row].as_py()!r}; it must be YYYY-MM-DD HH, "
-        "with :MM and :SS where known"
-    )
-
-
-def _epoch_ms(path: Path, line: NDArray[np.int64], texts: Any, log_format: LogFormat) -> NDArray[np.int64]:
-    try:
-        times = np.concatenate([np.from_dlpack(chunk.cast(pa.int64())) for chunk in texts.chunks])
-    except pa.ArrowInvalid:
-        row = next(row for row, text in enumerate(texts) if not _is_a(pa.int64(), text))
-        raise DataError(
-            f"{path}:{line[row]}: {log_format.time} is {texts[row].as_py()!r}; it must be a whole number of "
-            f"{log_format.time_unit} since 1970"
-        ) from None
-    return times * (SECOND_MS if log_format.time_unit == "seconds" else 1)
-
-
-def _is_a(kind: Any, text: Any) -> bool:
-    try:
-        text.cast(kind)
-    except pa.ArrowInvalid:
-        return False
-    return True
+        rows = np.flatnonzero(column.codes == empty[0])
+        bad.add(rows, lambda _: f"{name} is empty; every row needs one")
+    return column

@@ -162,8 +162,9 @@ def histories_of_log(
     Equal to folding the rows in time order, ties in the order of the file, through `models.window.fold`:
     the last `max_events` that lie within `horizon_ms` of the user's newest. Users without a row are left out.
     """
-    rows = np.arange(len(log)) if until_ms is None else np.flatnonzero(log.time_ms < until_ms)
-    rows = rows[np.lexsort((log.line[rows], log.time_ms[rows], log.user.codes[rows]))]
+    rows = log.by_user()
+    if until_ms is not None:
+        rows = rows[log.time_ms[rows] < until_ms]
     rows, starts = last_events(rows, log.user.codes[rows], log.time_ms[rows], settings)
     items = vocabulary.item_indices(log.item.values.tolist())[log.item.codes[rows]]
     categories = vocabulary.category_indices(log.category.values.tolist())[log.category.codes[rows]]

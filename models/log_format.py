@@ -40,7 +40,12 @@ class LogFormat:
         default_factory=lambda: {str(int(b)): b for b in Behaviour}
     )
 
+    #: Rows that make no sense are left out, if they are not more than this share of all.
+    bad_share: float = 0.001
+
     def __post_init__(self) -> None:
+        if not 0 <= self.bad_share < 1:
+            raise SettingsError(f"the format's bad_share is {self.bad_share}; it must be from 0 to under 1")
         for name in ("user", "item", "time"):
             if not getattr(self, name):
                 raise SettingsError(f"the format's {name} is empty: name the column that holds it")

@@ -46,10 +46,10 @@ class UserVectors:
 
 
 class ItemEmbedding(nn.Module):
-    """Items as they enter the towers, and as they are scored: the same plus a learned difference.
+    """Items as they enter the towers, and as they are scored: a share of the same plus a learned difference.
 
     Both are the sum of the item's and its category's, so that a rare item leans on its category. Where users
-    return to an item, the shared part alone already scores it high.
+    return to an item, the shared part alone already scores it high; where they never do, its share falls.
     """
 
     item_categories: Tensor
@@ -60,6 +60,7 @@ class ItemEmbedding(nn.Module):
         self.category = nn.Embedding(vocabulary.category_count, dimension)
         self.item_difference = nn.Embedding(vocabulary.item_count, dimension)
         self.category_difference = nn.Embedding(vocabulary.category_count, dimension)
+        self.share = nn.Parameter(torch.ones(dimension))
         categories = np.pad(vocabulary.item_categories, (FIRST_KNOWN, 0))
         # From numpy, it is there even where the weights are still to come (the device "meta").
         self.register_buffer("item_categories", torch.from_numpy(categories), persistent=False)
@@ -80,7 +81,7 @@ class ItemEmbedding(nn.Module):
         """Return the vectors (..., D) by which items (...) of known index are scored."""
         category = self.item_categories[item]  # (...)
         difference: Tensor = self.item_difference(item) + self.category_difference(category)  # (..., D)
-        return difference + self.forward(item, category)  # (..., D)
+        return difference + self.share * self.forward(item, category)  # (..., D)
 
 
 class DualTowers(nn.Module):

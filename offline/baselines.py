@@ -54,7 +54,7 @@ def _same_for_all(scores: Scores) -> Scorer:
 def markov(cases: Cases, vocabulary: Vocabulary) -> Scorer:
     """Return the scorer of a first-order Markov chain: how often an item came right after the last one."""
     known = cases.known
-    order = np.lexsort((known.line, known.time_ms, known.user.codes))
+    order = known.by_user()
     user = known.user.codes[order]
     item = vocabulary.item_indices(known.item.values.tolist())[known.item.codes[order]] - FIRST_KNOWN
     is_step = (user[1:] == user[:-1]) & (item[1:] >= 0) & (item[:-1] >= 0)

@@ -60,7 +60,7 @@ def _by_time(log: BehaviourLog, settings: TrainSettings) -> Slices:
 
 def _last_of_users(log: BehaviourLog) -> Slices:
     """Take each user's last row for test and the one before it for validation, where three or more exist."""
-    order = np.lexsort((log.line, log.time_ms, log.user.codes))
+    order = log.by_user()
     users = log.user.codes[order]
     is_last = np.append(users[1:] != users[:-1], True)
     ends = np.flatnonzero(is_last) + 1

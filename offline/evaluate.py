@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from models.artifact import Artifact, load
-from models.behaviour_log import BehaviourLog, read_behaviour_log
+from models.behaviour_log import BehaviourLog
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
+from models.log_cache import read_cached
 from models.log_format import log_format_option, read_log_format
 from offline.data import describe_time
 from offline.evaluation import as_table, evaluate
@@ -56,7 +57,7 @@ def main(
     """
     log_to_stderr()
     artifact = load(artifact_path)
-    log = read_behaviour_log(data_path, read_log_format(log_format))
+    log = read_cached(data_path, read_log_format(log_format))
     cases, question = _cases(artifact, log, protocol, cutoff)
     found = evaluate(artifact, cases, exclude_seen=exclude_seen)
     ranked = "items never seen by the user are ranked" if exclude_seen else "all items are ranked"

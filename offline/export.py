@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from models.artifact import Artifact, load
-from models.behaviour_log import BehaviourLog, read_behaviour_log
+from models.behaviour_log import BehaviourLog
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
 from models.features import Histories, histories_of_log
 from models.inference import Vectors
+from models.log_cache import read_cached
 from models.log_format import log_format_option, read_log_format
 from offline.options import artifact_option, data_path_option
 from stream.connections import RedisConnection
@@ -159,7 +160,7 @@ def main(
     until_ms = None if until is None else parse_time(until)
     directory = required_out(out, to) if to == "parquet" else None
     artifact = load(artifact_path)
-    users = encode_log(artifact, read_behaviour_log(data_path, read_log_format(log_format)), until_ms)
+    users = encode_log(artifact, read_cached(data_path, read_log_format(log_format)), until_ms)
     if directory is not None:
         for path in export_to_parquet(artifact, users, directory):
             click.echo(path)

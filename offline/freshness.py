@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from models.artifact import load
-from models.behaviour_log import read_behaviour_log
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
+from models.log_cache import read_cached
 from models.log_format import log_format_option, read_log_format
 from offline.data import describe_time
 from offline.export import parse_time
@@ -42,7 +42,7 @@ def main(artifact_path: Path, data_path: Path, log_format: str, cutoff: str | No
         raise SettingsError(
             "the artifact was trained leave-one-out and has no cutoff: give one with --cutoff"
         )
-    found = freshness_curve(artifact, read_behaviour_log(data_path, read_log_format(log_format)), cutoff_ms)
+    found = freshness_curve(artifact, read_cached(data_path, read_log_format(log_format)), cutoff_ms)
     click.echo(f"model {artifact.version}, {found.targets:,} events from {describe_time(cutoff_ms)} on")
     click.echo(as_table(found))
     if png is not None:

@@ -106,7 +106,7 @@ def _stretches(
         "validation": slices.train | slices.validation,
         "test": np.ones(len(log), dtype=np.bool_),
     }
-    order = np.lexsort((log.line, log.time_ms, log.user.codes))
+    order = log.by_user()
     _, whole = histories_of_log(log, vocabulary, EVERYTHING)
     features, horizon_ms = settings.features, settings.window.horizon_ms
     pieces = {}

@@ -70,7 +70,7 @@ def cases_by_time(log: BehaviourLog, vocabulary: Vocabulary, window: WindowSetti
 
 def cases_leave_one_out(log: BehaviourLog, vocabulary: Vocabulary, window: WindowSettings) -> Cases:
     """Ask for each user's last event, given their window of the events before it."""
-    order = np.lexsort((log.line, log.time_ms, log.user.codes))
+    order = log.by_user()
     users = log.user.codes[order]
     last = order[np.append(users[1:] != users[:-1], True)] if len(order) else order
     is_known = np.ones(len(log), dtype=np.bool_)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from models.behaviour_log import read_behaviour_log
 from models.command import Command, log_to_stderr
+from models.log_cache import read_cached
 from models.log_format import log_format_option, read_log_format
 from offline.options import data_path_option
 from offline.pipeline import train
@@ -54,8 +54,9 @@ def main(data_path: Path, log_format: str, save_dir: Path, config: Path | None, 
     """
     log_to_stderr()
     chosen = read_config(config, flags)
-    log = read_behaviour_log(data_path, read_log_format(log_format))
-    click.echo(f"{data_path}: {len(log):,} rows")
+    log = read_cached(data_path, read_log_format(log_format))
+    left_out = f", {log.bad_rows:,} bad ones left out" if log.bad_rows else ""
+    click.echo(f"{data_path}: {len(log):,} rows{left_out}")
     done = train(log, chosen, save_dir, _print_epoch)
     test = done.test
     click.echo(f"best epoch {done.artifact.metrics['best_epoch']} of {len(done.epochs)}")

@@ -15,6 +15,7 @@ from models.behaviour_log import (
 from models.errors import DataError
 from models.events import Behaviour
 from models.log_format import LogFormat
+from models.log_values import Column
 
 HEADER = "user_id,item_id,behavior_type,user_geohash,item_category,time"
 NINE_O_CLOCK_MS = 1_416_301_200_000  # 2014-11-18 09:00 UTC
@@ -86,6 +87,28 @@ def test_time_order_keeps_file_order_within_one_time(tmp_path: Path) -> None:
     assert ordered.line.tolist() == [3, 6, 5, 2, 4, 7]
     assert (np.diff(ordered.time_ms) >= 0).all()
     assert ordered.fingerprint == log.fingerprint
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30),
+    years=st.sampled_from([1, 90_000_000]),
+)
+def test_rows_by_user_are_in_time_order_and_ties_in_file_order(
+    rows: list[tuple[int, int]], years: int
+) -> None:
+    codes, times = np.array(rows).T
+    users = Column(codes.astype(np.int32), np.array(list("abcd"), dtype=object))
+    length = len(rows)
+    log = BehaviourLog(
+        path=Path("log.csv"), fingerprint="", precision_ms=1, user=users, item=users, category=users,
+        geohash=users, behaviour=np.ones(length, np.uint8), time_ms=times * (years * 31_536_000_000),
+        line=np.arange(length) + 2,
+    )  # fmt: skip
+    expected = sorted(range(length), key=lambda row: (rows[row], row))
+    assert log.by_user().tolist() == expected
+    backwards = log.select(np.arange(length)[::-1])
+    assert backwards.line[backwards.by_user()].tolist() == log.line[expected].tolist()
+    assert log.select(np.zeros(length, dtype=bool)).by_user().tolist() == []
 
 
 def test_select_keeps_rows_together(tmp_path: Path) -> None:
@@ -161,6 +184,21 @@ def test_a_bad_row_is_named_by_line_and_value(tmp_path: Path, row: str, message:
         read(tmp_path, ROW, "", ROW, row, ROW)
     assert f"log.csv:5: {message}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("row", "message"), BAD_ROWS.values(), ids=BAD_ROWS.keys())
+def test_a_few_bad_rows_are_left_out_and_counted(
+    tmp_path: Path, row: str, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, ROW, row, "", "u2,i2,2,,c2,2014-11-18 10", row)
+    log = read_behaviour_log(path, LogFormat(bad_share=0.5))
+    assert log.user.strings().tolist() == ["u1", "u2"]
+    assert log.time_ms.tolist() == [NINE_O_CLOCK_MS, NINE_O_CLOCK_MS + HOUR_MS]
+    assert (log.line.tolist(), log.bad_rows, log.precision_ms) == ([2, 5], 2, HOUR_MS)
+    assert f"2 of 4 rows are bad and left out: line 3: {message}" in caplog.text
+    assert "; line 6: " in caplog.text
+    with pytest.raises(DataError, match=r"log\.csv:3: .*2 of 4 rows are bad; up to 49\.00% would be"):
+        read_behaviour_log(path, LogFormat(bad_share=0.49))
 
 
 def test_text_of_another_encoding_is_named_by_line(tmp_path: Path) -> None:

@@ -94,6 +94,16 @@ def test_an_item_alone_scores_itself_highest_before_training() -> None:
     assert scores.argmax().item() == once.item[0] - FIRST_KNOWN
 
 
+def test_an_item_needs_not_score_itself_high_once_its_share_has_fallen() -> None:
+    torch.manual_seed(0)
+    towers = DualTowers(VOCABULARY, FeatureSettings(), ModelSettings(dimension=64)).eval()
+    once = until(history(5), 1)
+    with torch.inference_mode():
+        towers.items.share.fill_(-1)
+        scores = towers(features(once, FeatureSettings())).user @ towers.item_vectors().T
+    assert scores.argmin().item() == once.item[0] - FIRST_KNOWN
+
+
 def test_dropout_keeps_the_mean_and_does_nothing_when_encoding() -> None:
     torch.manual_seed(0)
     dropout, ones = Dropout(0.25), torch.ones(100, 999)

@@ -1,0 +1,59 @@
+"""The rows of a behaviour log that cannot be used: which lines, and why; too many of them are an error."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+#: Bad rows that a message shows.
+SHOWN = 3
+
+
+class BadRows:
+    """Collects what is wrong with the R rows of a file, whose lines are line (R,), and with broken lines.
+
+    A broken line has another number of fields than the header, so that it is no row at all.
+    """
+
+    def __init__(self, path: Path, line: NDArray[np.int64]) -> None:
+        self.path, self.line = path, line
+        self.is_bad = np.zeros(len(line), dtype=np.bool_)
+        #: What is wrong by line, of a few rows.
+        self.reasons: dict[int, str] = {}
+        self.broken = 0
+
+    def __len__(self) -> int:
+        return int(self.is_bad.sum()) + self.broken
+
+    def add(self, rows: NDArray[np.int64], reason: Callable[[int], str]) -> None:
+        """Note rows, in the order of the file; reason says what is wrong with one, the value in it."""
+        for row in rows[:SHOWN].tolist():
+            self.reasons.setdefault(int(self.line[row]), reason(row))
+        self.is_bad[rows] = True
+
+    def add_broken(self, line: int, reason: str) -> None:
+        """Note a line that is no row."""
+        self.broken += 1
+        if self.broken <= SHOWN:
+            self.reasons.setdefault(line, reason)
+
+    def check(self, share: float) -> None:
+        """Raise DataError where more than this share of all rows is bad; log a warning where fewer are."""
+        if not len(self):
+            return
+        total = len(self.line) + self.broken
+        first = sorted(self.reasons.items())[:SHOWN]
+        if len(self) > total * share:
+            line, reason = first[0]
+            raise DataError(
+                f"{self.path}:{line}: {reason}; mend or remove the line ({len(self):,} of {total:,} rows are "
+                f"bad; up to {share:.2%} would be left out, see bad_share of --format)"
+            )
+        shown = "; ".join(f"line {line}: {reason}" for line, reason in first)
+        logger.warning("%s: %d of %d rows are bad and left out: %s", self.path, len(self), total, shown)
