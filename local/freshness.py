@@ -6,6 +6,8 @@ again and again until the user's `seq` has reached the event's offset. It shares
 
 import threading
 import time
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +20,8 @@ from stream.settings import Settings
 
 #: Pause between two looks at Redis (s); it bounds how exact a measurement can be.
 POLL_S = 0.002
+#: Events looked for at once, the oldest first: a probe that asks for thousands would take part in the load.
+LOOKED_FOR = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,10 @@ class FreshnessProbe:
         self._settings = settings
         self._client = client
         self._sample_every = sample_every
-        self._seen = 0
+        #: Events seen on the topic.
+        self.seen = 0
+        #: Offsets seen of each user's key, oldest first.
+        self._offsets: dict[str, list[int]] = defaultdict(list)
         self._seconds: list[float] = []
         self._stopping = threading.Event()
         self._ready = threading.Event()
@@ -57,6 +64,15 @@ class FreshnessProbe:
     def samples(self) -> int:
         """Return how many events were measured so far."""
         return len(self._seconds)
+
+    def readable(self) -> int:
+        """Return how many of all events seen are known to their users' vectors by now."""
+        pipeline = self._client.pipeline(transaction=False)
+        for key in self._offsets:
+            pipeline.hget(key, "seq")
+        known = [int(seq if seq is not None else -1) for seq in pipeline.execute()]
+        of_users = zip(self._offsets.values(), known, strict=True)
+        return sum(bisect_right(offsets, seq) for offsets, seq in of_users)
 
     def percentiles_ms(self, quantiles: Sequence[float] = (50, 99), last: int | None = None) -> list[float]:
         """Return percentiles of all measured events, or of the last so many (ms); NaN where there is none."""
@@ -86,24 +102,27 @@ class FreshnessProbe:
         return consumer
 
     def _sampled(self, message: Message) -> list[Waiting]:
-        self._seen += 1
-        sent = sent_at_ms(message.headers() or ())
-        if self._seen % self._sample_every or not sent or message.key() is None:
+        self.seen += 1
+        if message.key() is None:
             return []
-        return [Waiting(self._settings.key_prefix + message.key().decode(), message.offset(), sent)]
+        key = self._settings.key_prefix + message.key().decode()
+        self._offsets[key].append(message.offset())
+        sent = 0 if self.seen % self._sample_every else sent_at_ms(message.headers() or ())
+        return [Waiting(key, message.offset(), sent)] if sent else []
 
     def _still_waiting(self, waiting: list[Waiting]) -> list[Waiting]:
         if not waiting:
             return waiting
+        oldest = waiting[:LOOKED_FOR]
         pipeline = self._client.pipeline(transaction=False)
-        for each in waiting:
+        for each in oldest:
             pipeline.hget(each.key, "seq")
-        known = [int(seq or -1) for seq in pipeline.execute()]
+        known = [int(seq if seq is not None else -1) for seq in pipeline.execute()]
         now = time.time()
         still = []
-        for each, seq in zip(waiting, known, strict=True):
+        for each, seq in zip(oldest, known, strict=True):
             if seq >= each.offset:
                 self._seconds.append(now - each.sent_at_ms / 1000)
             else:
                 still.append(each)
-        return still
+        return still + waiting[LOOKED_FOR:]

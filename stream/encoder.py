@@ -1,25 +1,32 @@
 """Changed users' windows -> rows for the store."""
 
+import logging
 from collections.abc import Sequence
 
 import torch
 
 from models.artifact import Artifact
-from models.features import histories_of_windows
+from models.errors import SettingsError
+from models.features import Histories, histories_of_windows
+from models.inference import Inference, Vectors
 from models.kept import KeptVectors
+from models.padded import PaddedTowers
 from models.window import Window
 from stream import metrics
 from stream.layout import UNSEEN_USER
+from stream.settings import Settings
 from stream.store import UserRow
+
+logger = logging.getLogger(__name__)
 
 
 class Encoder:
     """Encodes users with one artifact; `rows` runs off the event loop, in one thread at a time."""
 
-    def __init__(self, artifact: Artifact, torch_threads: int = 0, kept_vectors: int = 1) -> None:
-        if torch_threads:
-            torch.set_num_threads(torch_threads)
+    def __init__(self, artifact: Artifact, inference: Inference | None = None, kept_vectors: int = 1) -> None:
+        """`inference` encodes on a device of its own, whose failure leaves all further work to the CPU."""
         self.artifact = artifact
+        self._inference = inference or artifact.inference
         self._kept = KeptVectors(kept_vectors, artifact.inference.dimension)
 
     def rows(self, users: Sequence[tuple[str, Window]], epoch: int) -> list[UserRow]:
@@ -28,8 +35,7 @@ class Encoder:
             return []
         histories = histories_of_windows([window for _, window in users], self.artifact.vocabulary)
         made_before = self._kept.made
-        user_ids = [user_id for user_id, _ in users]
-        vectors = self.artifact.inference.encode_pass(histories, user_ids, self._kept)
+        vectors = self._encode(histories, [user_id for user_id, _ in users])
         metrics.encoded_users_total.labels("short").inc(len(users))
         metrics.encoded_users_total.labels("long").inc(self._kept.made - made_before)
         return [
@@ -47,7 +53,32 @@ class Encoder:
             for place, (user_id, window) in enumerate(users)
         ]
 
+    def _encode(self, histories: Histories, user_ids: Sequence[str]) -> Vectors:
+        try:
+            return self._inference.encode_pass(histories, user_ids, self._kept)
+        except RuntimeError as error:  # what PyTorch raises for a device, out of memory included
+            if self._inference is self.artifact.inference:
+                raise
+            metrics.device_failures_total.inc()
+            logger.error("the device has failed (%s): encoding on the CPU until the next start", error)
+            self._inference = self.artifact.inference
+            return self._encode(histories, user_ids)
+
     def unseen_row(self) -> UserRow:
         """Return the row of a user never seen, whose vector comes from an empty window."""
         (row,) = self.rows([(UNSEEN_USER, Window(offset=0))], epoch=0)
         return row
+
+
+def open_encoder(settings: Settings, artifact: Artifact) -> Encoder:
+    """Return an encoder with this artifact, on the GPU where there is one and the settings want it."""
+    if settings.torch_threads:
+        torch.set_num_threads(settings.torch_threads)
+    has_gpu = torch.cuda.is_available()
+    if settings.device == "cuda" and not has_gpu:
+        raise SettingsError("TWINTIDE_DEVICE is cuda, but PyTorch finds no GPU: use auto or cpu")
+    on_gpu = None
+    if has_gpu and settings.device != "cpu":
+        path = PaddedTowers(artifact.towers, "cuda", settings.bfloat16)
+        on_gpu = Inference(artifact.towers, artifact.settings.features, path)
+    return Encoder(artifact, on_gpu, settings.kept_vectors)

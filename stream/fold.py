@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from models.events import BEHAVIOURS, MAX_AHEAD_MS, Event, event_hash
@@ -126,9 +127,9 @@ class PartitionFold:
         """Return the source offset that may be committed: all before it is durable and written."""
         return min(self.durable_position, self._vectors_written_up_to())
 
-    def take(self, at_most: int) -> list[str]:
-        """Move the users that wait longest from dirty to in flight, and return them."""
-        users = [user_id for user_id, _ in zip(self.dirty, range(at_most), strict=False)]
+    def take(self, at_most: int, is_due: Callable[[str], bool] = lambda _: True) -> list[str]:
+        """Move those of the users who are due that wait longest from dirty to in flight, and return them."""
+        users = list(islice(filter(is_due, self.dirty), at_most))
         for user_id in users:
             self.in_flight[user_id] = self.dirty.pop(user_id)
         return users

@@ -75,7 +75,7 @@ class FastLane:
             metrics.events_total.labels("duplicate" if outcome == "redelivered" else outcome).inc(count)
         self._reject(partition, rejected)
         metrics.event_time_lag_seconds.set(time.time() - batch.records[-1].timestamp()[1] / 1000)
-        self.refresher.wake()
+        self.refresher.wake(partition, source.lag(partition, fold.position))
 
     def _is_next(self, partition: int, batch: Batch) -> bool:
         seek, number = self._expected.get(partition, (batch.seek, 0))

@@ -26,6 +26,9 @@ stage_seconds = Histogram(
     buckets=[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
 )
 encoded_users_total = Counter("twintide_encoded_users_total", "Users encoded.", ["tower"])
+device_failures_total = Counter(
+    "twintide_device_failures_total", "Times that a GPU failed and the CPU took over for good."
+)
 encodes_saved_total = Counter(
     "twintide_encodes_saved_total",
     "Events that needed no encode of their own: their user's next one had them.",

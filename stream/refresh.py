@@ -3,19 +3,24 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import redis
 import tenacity
 
 from stream import metrics
+from stream.damping import Damper
 from stream.fold import DirtyUser, PartitionFold
 from stream.parts import Vectors
 from stream.settings import Settings
 from stream.store import UserRow
 
 logger = logging.getLogger(__name__)
+
+#: The longest pause between two looks whether a resting user is due (s).
+LONGEST_NAP_S = 0.1
 
 
 class Refresher:
@@ -38,7 +43,11 @@ class Refresher:
         self._vectors = vectors
         self._epoch = epoch
         self._partitions = partitions
+        self._damper = Damper(settings.encode_interval_ms / 1000)
+        #: Events of each partition that are still to be read.
+        self._behind: dict[int, int] = {}
         self._has_dirty = asyncio.Event()
+        self._has_full_batch = asyncio.Event()
         self._has_room = asyncio.Event()
         self._encoding = asyncio.Lock()
         self._last_encode_s = 0.0
@@ -49,14 +58,19 @@ class Refresher:
         """Return how many users' vectors do not know all of their windows yet."""
         return sum(len(fold.dirty) + len(fold.in_flight) for fold in self._partitions.values())
 
-    def wake(self) -> None:
-        """Notice that users may have become dirty."""
+    def wake(self, partition: int, behind: int) -> None:
+        """Notice that users of a partition may have become dirty, and that it has `behind` events to read."""
+        self._behind[partition] = behind
+        self._damper.events_behind = sum(self._behind.get(each, 0) for each in self._partitions)
         if self._vectors is None:
             for fold in self._partitions.values():
                 fold.dirty.clear()
         elif any(fold.dirty for fold in self._partitions.values()):
             self._has_dirty.set()
-        metrics.dirty_users.set(self.waiting())
+        waiting = self.waiting()
+        if waiting >= self._settings.batch_users:
+            self._has_full_batch.set()
+        metrics.dirty_users.set(waiting)
 
     async def room(self) -> None:
         """Wait until some users are done, or retries are given up."""
@@ -67,18 +81,31 @@ class Refresher:
         """Encode changed users for ever, in batches that grow with the load."""
         while self._vectors:
             await self._has_dirty.wait()
-            if self.waiting() < self._settings.batch_users:
-                # Rest as long as the last batch took: under light traffic encoding never takes more than half
-                # of a core, and nobody waits longer than a batch takes anyway.
-                await asyncio.sleep(min(self._last_encode_s, self._settings.freshness_ms / 2000))
+            await self._gather()
             started = time.monotonic()
-            await self._encode_batch(self._vectors)
+            # Where reading would soon have to pause for want of room, nobody rests.
+            is_crowded = 2 * self.waiting() >= self._settings.waiting_users
+            count = await self._encode_batch(self._vectors, _always if is_crowded else self._damper.judge())
             self._last_encode_s = time.monotonic() - started
+            if not count and self._has_dirty.is_set():  # all who wait are resting
+                await asyncio.sleep(min(self._damper.interval_s / 4, LONGEST_NAP_S))
+
+    async def _gather(self) -> None:
+        """Wait until a batch is full, but no longer than the deadline allows.
+
+        As long as the last batch took: under light traffic encoding never takes more than half of a core, and
+        nobody waits longer than a batch takes anyway.
+        """
+        self._has_full_batch.clear()
+        if self.waiting() < self._settings.batch_users:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(self._last_encode_s, self._settings.freshness_ms / 2000)):
+                    await self._has_full_batch.wait()
 
     async def finish(self) -> None:
         """Encode and write all that is dirty, unless Redis refuses, and wait for the batch in flight."""
         while self._vectors and self._has_dirty.is_set() and not self.redis_error:
-            await self._encode_batch(self._vectors)
+            await self._encode_batch(self._vectors, _always)
         async with self._encoding:
             pass
 
@@ -87,12 +114,14 @@ class Refresher:
         self._given_up += 1
         self._has_room.set()
 
-    async def _encode_batch(self, vectors: Vectors) -> None:
+    async def _encode_batch(self, vectors: Vectors, is_due: Callable[[str], bool]) -> int:
+        """Encode and write a batch of dirty users who are due; return how many there were."""
         async with self._encoding:
-            users = self._take()
+            users = self._take(is_due)
             if not users:
-                self._has_dirty.clear()
-                return
+                if not any(fold.dirty for fold in self._partitions.values()):
+                    self._has_dirty.clear()
+                return 0
             metrics.batch_users.observe(len(users))
             windows = [(user_id, fold.window(user_id).snapshot()) for fold, user_id in users]
             # Only a forgotten user's window is empty.
@@ -108,14 +137,16 @@ class Refresher:
                 is_written = await self._upsert(vectors, rows, forgotten)
             if is_written:
                 self._finish(users)
+            return len(users)
 
-    def _take(self) -> list[tuple[PartitionFold, str]]:
+    def _take(self, is_due: Callable[[str], bool]) -> list[tuple[PartitionFold, str]]:
         users: list[tuple[PartitionFold, str]] = []
         # The partition with the fewest waiting first: what it leaves of its share goes to the others.
         folds = sorted(self._partitions.values(), key=lambda fold: len(fold.dirty))
         for place, fold in enumerate(folds):
             share = (self._settings.batch_users - len(users)) // (len(folds) - place)
-            users += [(fold, user_id) for user_id in fold.take(max(share, 1))]
+            users += [(fold, user_id) for user_id in fold.take(max(share, 1), is_due)]
+        self._damper.note(user_id for _, user_id in users)
         return users
 
     async def _upsert(
@@ -153,3 +184,7 @@ class Refresher:
         metrics.encodes_saved_total.inc(sum(user.events for user in done) - len(done))
         metrics.dirty_users.set(self.waiting())
         self._has_room.set()
+
+
+def _always(_: str) -> bool:
+    return True

@@ -9,6 +9,8 @@ from models.errors import SettingsError
 from stream.connections import KafkaConnection, RedisConnection
 from stream.layout import VECTOR_FORMATS
 
+DEVICES = ("auto", "cpu", "cuda")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -44,6 +46,8 @@ class Settings:
     sweep_every_s: float = 3600.0
     #: A batch that is not full waits for more users at most half of this (ms).
     freshness_ms: int = 100
+    #: The least time between two encodes of one user; longer while the worker is behind (ms).
+    encode_interval_ms: int = 50
     #: Users encoded together at most.
     batch_users: int = 256
     #: Changed users that may wait for their vector before reading pauses.
@@ -58,6 +62,10 @@ class Settings:
     kept_vectors: int = 50_000
     #: Threads of one encode; 0 takes PyTorch's choice.
     torch_threads: int = 1
+    #: Where users are encoded: cpu, cuda, or auto, which takes a GPU where there is one.
+    device: str = "auto"
+    #: On a GPU, compute in bfloat16: faster, and vectors differ from offline's in the third digit.
+    bfloat16: bool = False
     #: How a vector is stored: float32, float16 or int8.
     vector_format: str = "float32"
     #: Redis key of a user is this and the raw user id.
@@ -79,7 +87,7 @@ class Settings:
             "batch_users": 1,
         }
         at_least |= {"waiting_users": 1, "cached_windows": 0, "batch_records": 1, "torch_threads": 0}
-        at_least |= {"kept_vectors": 1}
+        at_least |= {"kept_vectors": 1, "encode_interval_ms": 0}
         at_least |= {"ttl_s": 0, "metrics_port": 1, "sweep_every_s": 0, "rocksdb_mb": 16}
         for name, least in at_least.items():
             if getattr(self, name) < least:
@@ -87,6 +95,8 @@ class Settings:
         for name in ("checkpoint_s", "drain_s"):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{variable(name)} is {getattr(self, name)}; it must be above 0")
+        if self.device not in DEVICES:
+            raise SettingsError(f"{variable('device')} is {self.device!r}; use one of {', '.join(DEVICES)}")
         if self.vector_format not in VECTOR_FORMATS:
             raise SettingsError(
                 f"{variable('vector_format')} is {self.vector_format!r}; "

@@ -23,7 +23,7 @@ from stream import health, metrics
 from stream.connections import KafkaConnection
 from stream.consumer import BatchTransport
 from stream.decoder import make_decoder
-from stream.encoder import Encoder
+from stream.encoder import open_encoder
 from stream.lane import FastLane
 from stream.parts import Parts, Topic, Vectors
 from stream.publisher import Publisher
@@ -151,7 +151,7 @@ def _open_vectors(settings: Settings, artifact: Artifact) -> Vectors:
         vector_format=settings.vector_format,
         ttl_s=settings.ttl_s,
     )
-    encoder = Encoder(artifact, settings.torch_threads, settings.kept_vectors)
+    encoder = open_encoder(settings, artifact)
     store.registry.serve(artifact.version, artifact.publication)
     store.upsert([encoder.unseen_row()])
     metrics.model_info.labels(artifact.version).set(1)

@@ -14,5 +14,8 @@ def publish_untrained(store: Path, vocabulary: Vocabulary) -> None:
     torch.manual_seed(0)
     settings = artifacts.Settings()
     towers = DualTowers(vocabulary, settings.features, settings.model)
+    with torch.no_grad():  # what starts at 0 would hide what is computed wrongly
+        for parameter in towers.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
     saved = artifacts.save(store, towers, vocabulary, settings, {}, {})
     artifacts.publish(store, saved.version)

@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench import ingest, recovery
+from bench import encode, freshness, ingest, recovery
 from bench.harness.behaviour import expected_windows, make_log
 from bench.harness.watch import Sample, Watch
 from bench.peers.job import LIMITS, fold_event
 from bench.peers.quix_environment import quix_python
 from models.behaviour_log import BehaviourLog
 from models.errors import SettingsError, TwintideError
+from models.inference import Vectors
 from models.window import Window, window_from_bytes, window_to_bytes
 from replay.source import MessageSource
 from stream.connections import KafkaConnection, RedisConnection
@@ -146,3 +147,43 @@ def test_recovery_reports_the_promised_figures(tmp_path: Path) -> None:
     assert results["faust"]["records"] == results["twintide"]["records"] == found["settings"]["users"]
     ratio = results["twintide"]["records_per_second"] / results["faust"]["records_per_second"]
     assert found["ratios"] == {"twintide/faust": pytest.approx(ratio)}
+
+
+def test_encode_reports_the_promised_figures(tmp_path: Path) -> None:
+    path = tmp_path / "encode.json"
+    encode.main(["--smoke", "--json", str(path)], standalone_mode=False)
+    found = report(path)
+    results = found["results"]
+    ratio = results["twintide"]["users_per_second"] / results["eager"]["users_per_second"]
+    assert found["ratios"]["twintide/eager"] == pytest.approx(ratio)
+    assert 0 < results["twintide"]["max_difference"] <= encode.TOLERANCE
+
+
+def test_encode_fails_where_vectors_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = encode.Naive.__call__
+
+    def wrong(self: encode.Naive, values: list[bytes]) -> Vectors:
+        found = right(self, values)
+        return Vectors(found.user + 1e-3, found.long, found.short)
+
+    monkeypatch.setattr(encode.Naive, "__call__", wrong)
+    with pytest.raises(
+        TwintideError, match=r"twintide makes other vectors than eager: they differ by 1\.0e-03"
+    ):
+        encode.run(users=50, threads=1)
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("_servers")
+def test_freshness_reports_the_promised_figures(tmp_path: Path) -> None:
+    path = tmp_path / "freshness.json"
+    freshness.main(["--smoke", "--json", str(path)], standalone_mode=False)
+    (result,) = report(path)["results"].values()
+    assert result["sent"] == result["readable"] == 600
+    assert 0 < result["p50_ms"] <= result["p99_ms"]
+
+
+def test_freshness_sends_only_events_that_change_their_users_vector() -> None:
+    distinct = freshness._distinct(make_log(events=5_000, users=50))
+    assert len(distinct) == len(set(distinct.line.tolist())) < 5_000
+    assert (distinct.time_ms[1:] >= distinct.time_ms[:-1]).all()

@@ -1,0 +1,47 @@
+"""How soon a user may be encoded again: so that a busy user, or a backlog, costs few encodes."""
+
+import time
+from collections.abc import Callable, Iterable
+from itertools import takewhile
+
+#: Behind by this many events, a user rests a second between two encodes, and longer in proportion.
+EVENTS_PER_SECOND = 50_000
+#: The longest rest (s) of a worker that is behind; its commits wait no longer.
+LONGEST_S = 3.0
+
+
+class Damper:
+    """Remembers when users were encoded, as long as that matters.
+
+    The vectors of a worker that is seconds behind are seconds old, however often it makes them; each encode
+    that it leaves out lets it catch up sooner.
+    """
+
+    def __init__(self, interval_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        #: Events that are still to be read.
+        self.events_behind = 0
+        self._least_s = interval_s
+        self._clock = clock
+        #: When each user was encoded last, the longest ago first.
+        self._encoded_at: dict[str, float] = {}
+
+    @property
+    def interval_s(self) -> float:
+        """The least time between two encodes of one user, as things stand (s)."""
+        return max(self._least_s, min(self.events_behind / EVENTS_PER_SECOND, LONGEST_S))
+
+    def note(self, user_ids: Iterable[str]) -> None:
+        """Take these users as encoded now."""
+        now = self._clock()
+        for user_id in user_ids:
+            self._encoded_at.pop(user_id, None)
+            self._encoded_at[user_id] = now
+        longest_ago = now - max(self._least_s, LONGEST_S)
+        past = takewhile(lambda each: each[1] <= longest_ago, self._encoded_at.items())
+        for user_id, _ in list(past):
+            del self._encoded_at[user_id]
+
+    def judge(self) -> Callable[[str], bool]:
+        """Return a function that says whether a user may be encoded, as things stand now."""
+        latest = self._clock() - self.interval_s
+        return lambda user_id: self._encoded_at.get(user_id, latest) <= latest
