@@ -23,7 +23,7 @@ class KeptVectors:
     def __init__(self, capacity: int, dimension: int) -> None:
         #: Long vectors made so far, of users whose long tower had something to read.
         self.made = 0
-        self._vectors = torch.empty(capacity + 1, dimension)
+        self._vectors = np.zeros((capacity + 1, dimension), np.float32)
         self._prints = np.zeros(capacity + 1, np.uint64)
         self._owners: list[str | None] = [None] * capacity
         self._slots: dict[str, int] = {}
@@ -44,20 +44,26 @@ class KeptVectors:
         nowhere = len(self._owners)
         slots = np.fromiter(map(self._slots.get, user_ids, repeat(nowhere)), np.int64, len(user_ids))
         missing = np.flatnonzero((slots == nowhere) | (self._prints[slots] != prints))
-        vectors = self._vectors[torch.from_numpy(slots)]  # (B, D)
+        vectors = self._vectors[slots]  # (B, D)
         if len(missing):
             to_make = part.take(missing)
-            made = make(to_make)  # (M, D)
-            vectors[torch.from_numpy(missing)] = made
+            made = make(to_make).numpy()  # (M, D)
+            vectors[missing] = made
             self.made += int(np.count_nonzero(to_make.counts))
             self._keep([user_ids[user] for user in missing.tolist()], prints[missing], made)
-        return vectors
+        return torch.from_numpy(vectors)
 
-    def _keep(self, user_ids: Sequence[str], prints: kernels.Prints, vectors: Tensor) -> None:
+    def clear(self) -> None:
+        """Forget all vectors, as those of another precision."""
+        self._slots.clear()
+        self._owners = [None] * len(self._owners)
+
+    def _keep(self, user_ids: Sequence[str], prints: kernels.Prints, vectors: kernels.Floats) -> None:
         user_ids = user_ids[: len(self._owners)]
         slots = np.array([self._slot(user_id) for user_id in user_ids], np.int64)
+        # A user may have given way to a later one of the same batch: in both, the later one's stays.
         self._prints[slots] = prints[: len(slots)]
-        self._vectors[torch.from_numpy(slots)] = vectors[: len(slots)]
+        self._vectors[slots] = vectors[: len(slots)]
 
     def _slot(self, user_id: str) -> int:
         """Return the user's slot, or that of the user who gives way."""

@@ -62,6 +62,7 @@ class Encoder:
             metrics.device_failures_total.inc()
             logger.error("the device has failed (%s): encoding on the CPU until the next start", error)
             self._inference = self.artifact.inference
+            self._kept.clear()  # the device's may be less precise
             return self._encode(histories, user_ids)
 
     def unseen_row(self) -> UserRow:

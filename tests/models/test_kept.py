@@ -92,3 +92,25 @@ def test_more_users_than_there_is_room_for_are_still_right(capacity: int) -> Non
         INFERENCE.encode_pass(three, ["u", "v", "w"], kept)
         found = INFERENCE.encode_pass(session(7), ["w"], kept)
         np.testing.assert_allclose(found.long, INFERENCE.encode_pass(session(7)).long, atol=1e-6)
+
+
+def test_user_who_gives_way_within_a_batch_leaves_nothing_behind() -> None:
+    """u has the first of two slots and changes, v takes the second, and w takes u's, all in one batch."""
+    kept = KeptVectors(2, 8)
+
+    def batch(*lengths: int) -> Histories:
+        windows = []
+        for place, length in enumerate(lengths):
+            window = Window()
+            for number in range(length):
+                folded(window, number, (5 * place + number) % 20, 1_000 + number, number)
+            windows.append(window)
+        return histories_of_windows(windows, VOCABULARY)
+
+    INFERENCE.encode_pass(batch(5), ["u"], kept)
+    whole = batch(8, 8, 8)
+    expected = INFERENCE.encode_pass(whole).long
+    for users in ([0, 1, 2], [0], [1], [2], [2, 0, 1]):
+        names = [["u", "v", "w"][user] for user in users]
+        found = INFERENCE.encode_pass(whole.take(np.array(users)), names, kept)
+        np.testing.assert_allclose(found.long, expected[users], atol=1e-6)
