@@ -11,7 +11,7 @@ from models.errors import SettingsError
 from models.log_cache import read_cached
 from models.log_format import log_format_option, read_log_format
 from offline.data import describe_time
-from offline.evaluation import as_table, evaluate
+from offline.evaluation import as_table, details_as_table, evaluate
 from offline.export import parse_time
 from offline.options import artifact_option, data_path_option
 from offline.protocols import Cases, cases_by_time, cases_leave_one_out
@@ -34,6 +34,14 @@ from offline.protocols import Cases, cases_by_time, cases_leave_one_out
     help="Do not rank what a user had before, and leave out who returns to it. For logs without repeats, "
     "such as ratings.",
 )
+@click.option(
+    "--details/--no-details",
+    "with_details",
+    default=False,
+    show_default=True,
+    help="Also print bootstrap intervals, AUC, coverage, categories, and NDCG@10 by how active users and how "
+    "popular items are.",
+)
 def main(
     artifact_path: Path,
     data_path: Path,
@@ -41,6 +49,7 @@ def main(
     protocol: str | None,
     cutoff: str | None,
     exclude_seen: bool,
+    with_details: bool,
 ) -> None:
     """Rank all items for every user and print Recall, NDCG and MRR beside baselines.
 
@@ -48,8 +57,9 @@ def main(
     leave-one-out: the target is their last event, the history their window before that. Users without a
     history are left out; a target that the model does not know is a miss; items that score the same as the
     target rank before it. By default all items are ranked, the user's own past ones too. NDCG@10 is the mean
-    of 1/log2(1 + rank) up to rank 10, MRR that of 1/rank; +- is half its 95 % confidence interval. The
-    figures can be had from the vectors of `offline.export --until CUTOFF --to parquet` alone.
+    of 1/log2(1 + rank) up to rank 10, MRR that of 1/rank; recall is the hit rate too, as there is one target
+    each; +- is half the 95 % confidence interval. The figures can be had from the vectors of
+    `offline.export --until CUTOFF --to parquet` alone.
 
     \b
     Example:
@@ -59,7 +69,7 @@ def main(
     artifact = load(artifact_path)
     log = read_cached(data_path, read_log_format(log_format))
     cases, question = _cases(artifact, log, protocol, cutoff)
-    found = evaluate(artifact, cases, exclude_seen=exclude_seen)
+    found = evaluate(artifact, cases, exclude_seen=exclude_seen, with_details=with_details)
     ranked = "items never seen by the user are ranked" if exclude_seen else "all items are ranked"
     click.echo(f"model {artifact.version}, {len(artifact.item_ids):,} items, {question}; {ranked}")
     if found.repeats:
@@ -69,6 +79,8 @@ def main(
         f"{found.missing_share:.1%} of targets unknown to the model"
     )
     click.echo(as_table(found))
+    if with_details:
+        click.echo(f"\n{details_as_table(found)}")
 
 
 def _cases(

@@ -22,6 +22,12 @@ def ranks(scores: npt.NDArray[np.float32], target: npt.NDArray[np.int64]) -> Ran
     return np.where(known, (scores >= own[:, None]).sum(axis=1), MISSING)
 
 
+def gains_in_ten(target_ranks: Ranks) -> npt.NDArray[np.float64]:
+    """Return what each target (B,) adds to NDCG@10: 1/log2(1 + rank), 0 beyond rank 10."""
+    rank = target_ranks.astype(np.float64)
+    return np.where(rank <= 10, 1 / np.log2(1 + rank), 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """How well B targets were ranked, misses included; every figure is a mean over all B."""
@@ -46,7 +52,7 @@ def summarise(target_ranks: Ranks) -> Ranking:
     rank = target_ranks.astype(np.float64)
     in_ten = rank <= 10
     gain = np.where(target_ranks == MISSING, 0.0, 1 / np.log2(1 + rank))
-    gain_in_ten = np.where(in_ten, gain, 0.0)
+    gain_in_ten = gains_in_ten(target_ranks)
     reciprocal = np.where(target_ranks == MISSING, 0.0, 1 / rank)
     return Ranking(
         recall_at_10=float(in_ten.mean()),

@@ -18,6 +18,7 @@ from models.features import EVERYTHING, histories_of_log
 from models.sessions import default_gap_ms
 from models.towers import DualTowers
 from models.vocabulary import Vocabulary, vocabulary_of_log
+from offline.ablation import leave_out
 from offline.data import Slices, Stretches, cut_stretches, slice_log
 from offline.metrics import Ranking, summarise
 from offline.progress import Epoch
@@ -51,6 +52,7 @@ def train(
     pieces = _stretches(log, slices, vocabulary, settings)
     torch.manual_seed(config.train.seed)
     towers = DualTowers(vocabulary, settings.features, settings.model)
+    leave_out(towers, config.train.without)
     store.mkdir(parents=True, exist_ok=True)
     checkpoint = store / f".training-{_run_hash(log, settings, config.train)}"
     epochs = fit(towers, pieces["train"], pieces["validation"], config.train, on_epoch, checkpoint)

@@ -12,6 +12,7 @@ from models.errors import SettingsError
 from models.features import FeatureSettings
 from models.towers import ModelSettings
 from models.window import WindowSettings
+from offline.ablation import check_parts
 
 LossName = Literal["auto", "full-softmax", "sampled-softmax", "bpr", "bce", "gbce"]
 
@@ -53,6 +54,8 @@ class TrainSettings:
     contrast_weight: float = 0.01
     #: Share of input items that are made unknown, so that the model learns to do with the category.
     unknown_share: float = 0.02
+    #: Parts of the model that are left out, to see what they are worth; see `offline.ablation`.
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "min_item_count", "max_items", "negatives"):
@@ -73,6 +76,7 @@ class TrainSettings:
             raise SettingsError(
                 f"behaviour_weights is {self.behaviour_weights}; none may be under 0, and one must be over it"
             )
+        check_parts(self.without)
         if self.contrast_weight < 0:
             raise SettingsError(f"contrast_weight is {self.contrast_weight}; it must be at least 0")
 

@@ -53,7 +53,7 @@ def fit(
     """
     steps = -(-len(train) // settings.batch_size)
     last_epoch = settings.epochs or min(max(round(DEFAULT_STEPS / steps), MIN_EPOCHS), MAX_EPOCHS)
-    direct_epochs = int(last_epoch * DIRECT_SHARE)
+    direct_epochs = 0 if "direct" in settings.without else int(last_epoch * DIRECT_SHARE)
     sampler = _sampler(towers, train, settings)
     optimisers = optimisers_of(towers, settings)
     share = partial(

@@ -108,6 +108,16 @@ def test_seen_items_can_be_left_out(store: Path, walk_csv: Path) -> None:
     assert re.search(r"^\d+ users whose next item they had before are left out", found.stdout, re.MULTILINE)
 
 
+def test_details_have_a_line_for_every_ranker(store: Path, walk_csv: Path) -> None:
+    found = run(evaluate, "--artifact", store, "--data-path", walk_csv, "--details")
+    assert found.exit_code == 0, found.output
+    first, second = (re.findall(r"^(\w[\w ]*?)  ", part, re.MULTILINE) for part in found.stdout.split("\n\n"))
+    assert first[-len(second) :] == second
+    ours = re.search(r"^twintide +(\S+) +(\S+)", found.stdout.split("\n\n")[1], re.MULTILINE)
+    assert ours
+    assert float(ours[1]) < figures(found.stdout)["twintide"][2] < float(ours[2])
+
+
 def test_exported_users_are_all_users_and_one_never_seen(store: Path, walk_csv: Path, tmp_path: Path) -> None:
     assert (
         run(
