@@ -63,7 +63,7 @@ class Settings:
     #: Threads of one encode; 0 takes PyTorch's choice.
     torch_threads: int = 1
     #: Where users are encoded: cpu, cuda, or auto, which takes a GPU where there is one.
-    device: str = "auto"
+    device: str = "cpu"
     #: On a GPU, compute in bfloat16: faster, and vectors differ from offline's in the third digit.
     bfloat16: bool = False
     #: How a vector is stored: float32, float16 or int8.
