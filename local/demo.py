@@ -26,8 +26,8 @@ from models.behaviour_log import BehaviourLog, read_behaviour_log
 from models.command import Command
 from models.errors import TwintideError
 from stream.reader import Reader, UserVectors
+from stream.redis_clients import redis_client
 from stream.settings import Settings
-from stream.store import redis_client
 
 DAY_MS = 86_400_000
 

@@ -4,6 +4,7 @@ import logging
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from redis import Redis, RedisError
@@ -55,10 +56,16 @@ class RedisServer:
     """A server with its data in `directory`, in memory alone unless durable (an append-only file)."""
 
     def __init__(
-        self, directory: Path, port: int | None = None, durable: bool = False, detached: bool = False
+        self,
+        directory: Path,
+        port: int | None = None,
+        durable: bool = False,
+        detached: bool = False,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port() if port is None else port
         self.durable = durable
+        self.settings = settings or {}
         self.process = ServerProcess("redis", directory, self.port, detached)
         self.directory = self.process.directory
 
@@ -76,6 +83,7 @@ class RedisServer:
             "dir": str(self.directory),
             "save": "",
             "appendonly": "yes" if self.durable else "no",
+            **self.settings,
         }
         options = [word for name, value in settings.items() for word in (f"--{name}", value)]
         self.process.start([str(find_server()), *options], self._is_ready)

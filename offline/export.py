@@ -22,7 +22,8 @@ from models.log_format import log_format_option, read_log_format
 from offline.options import artifact_option, data_path_option
 from stream.connections import RedisConnection
 from stream.layout import UNSEEN_USER
-from stream.store import Store, UserRow, redis_client
+from stream.redis_clients import redis_client
+from stream.store import Store, UserRow
 
 #: Length of the time formats that --until takes, and the formats.
 TIME_FORMATS = ("%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d")

@@ -20,8 +20,9 @@ from stream.group import committed_offsets, has_members, set_offsets
 from stream.parts import Vectors
 from stream.publisher import Publisher
 from stream.reading import read_all
+from stream.redis_clients import redis_client
 from stream.settings import Settings
-from stream.store import Store, redis_client
+from stream.store import Store
 from stream.topics import CHANGELOG, end_offsets, ensure_topic, offsets_from, topic_id
 
 #: Header of the changelog records that a bootstrap writes: another may replace them, if it was interrupted.

@@ -49,6 +49,7 @@ class Encoder:
                 seq=window.offset,
                 ts=window.times_ms[-1] if window.times_ms else 0,
                 n=len(window),
+                history=window.item_ids,
             )
             for place, (user_id, window) in enumerate(users)
         ]

@@ -19,8 +19,8 @@ from models.command import Command
 from models.errors import TwintideError, UnreachableError
 from stream.fold import FORGET_HEADER
 from stream.layout import OTHER
+from stream.redis_clients import redis_client
 from stream.settings import Settings
-from stream.store import redis_client
 from stream.topics import partition_counts
 
 

@@ -7,6 +7,7 @@
         n                  events in the window
         written_at         wall-clock of the write, ms
         format             how the vectors are written: float32, float16 or int8
+        history            the newest items, oldest first, as a JSON list; empty unless asked for
         publication        number under which the model was last published
         epoch, seq         what a write is compared by: the epoch of the source topic, the source offset
                            applied last
@@ -32,7 +33,10 @@ VECTOR_FORMATS = {"float32": 4, "float16": 2, "int8": 1}
 UNSEEN_USER = ""
 
 #: The fields of one slot of a user's HASH, in the order in which the store's script takes them.
-FIELDS = ("model", "publication", "epoch", "seq", "ts", "n", "written_at", "format", "vec", "long", "short")
+FIELDS = (
+    *("model", "publication", "epoch", "seq", "ts", "n", "written_at", "format"),
+    *("vec", "long", "short", "history"),
+)
 
 #: What the names of the second slot's fields begin with.
 OTHER = "other:"

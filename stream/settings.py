@@ -72,6 +72,10 @@ class Settings:
     key_prefix: str = "user:"
     #: Seconds until a user's key expires after its last write; 0 keeps it.
     ttl_s: int = 0
+    #: Seconds until the short vector alone expires, and readers get the long one; 0 keeps it.
+    short_ttl_s: int = 0
+    #: Items of the newest events that are stored with the vectors, for rankers and filters; 0: none.
+    store_history: int = 0
     #: Address and port of /metrics and /health; where the port is taken, the next free one is.
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 9108
@@ -87,7 +91,7 @@ class Settings:
             "batch_users": 1,
         }
         at_least |= {"waiting_users": 1, "cached_windows": 0, "batch_records": 1, "torch_threads": 0}
-        at_least |= {"kept_vectors": 1, "encode_interval_ms": 0}
+        at_least |= {"kept_vectors": 1, "encode_interval_ms": 0, "short_ttl_s": 0, "store_history": 0}
         at_least |= {"ttl_s": 0, "metrics_port": 1, "sweep_every_s": 0, "rocksdb_mb": 16}
         for name, least in at_least.items():
             if getattr(self, name) < least:

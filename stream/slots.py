@@ -21,9 +21,6 @@ once the slot has been written, or confirmed by a stale write, since p; and it i
 
 from stream.layout import FIELDS, OTHER
 
-#: Arguments of every call before the rows: serving model, second model, latest publication number.
-MODELS_ARGUMENTS = 3
-
 _OTHER_FIELDS = tuple(OTHER + name for name in FIELDS)
 
 
@@ -36,10 +33,15 @@ def _pairs(names: tuple[str, ...]) -> str:
 
 
 _HEAD = """
-local serving, second, latest = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local serving, second, latest, short_ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local PLAIN, OTHER = {plain}, {other}
 local function is_dead(model, publication)
   return model ~= serving and model ~= second and (tonumber(publication) or 0) <= latest
+end
+local function expire(key, prefix)
+  if short_ttl ~= '0' then
+    redis.call('HEXPIRE', key, short_ttl, 'FIELDS', 2, prefix .. 'vec', prefix .. 'short')
+  end
 end
 local function set(key, names, values)
   local present, absent = {}, {}
@@ -52,6 +54,7 @@ local function set(key, names, values)
   end
   if #present > 0 then redis.call('HSET', key, unpack(present)) end
   if #absent > 0 then redis.call('HDEL', key, unpack(absent)) end
+  expire(key, names == OTHER and 'other:' or '')
 end
 local function is_older(epoch, seq, than_epoch, than_seq)
   epoch, seq = tonumber(epoch or nil), tonumber(seq or nil)
@@ -61,14 +64,15 @@ local function is_older(epoch, seq, than_epoch, than_seq)
 end
 """.replace("{plain}", "{" + _list(FIELDS) + "}").replace("{other}", "{" + _list(_OTHER_FIELDS) + "}")
 
-# ARGV: the models; force, ttl in seconds; then the fields of each of KEYS in the order of layout.FIELDS.
+# ARGV: the models, seconds until a short vector expires (0: never); force, ttl of the key in seconds; then
+# the fields of each of KEYS in the order of layout.FIELDS.
 UPSERT = (
     _HEAD
     + """
-local force, ttl = ARGV[4] == '1', tonumber(ARGV[5])
+local force, ttl = ARGV[5] == '1', tonumber(ARGV[6])
 local written = 0
 for i, key in ipairs(KEYS) do
-  local base = 5 + (i - 1) * #PLAIN
+  local base = 6 + (i - 1) * #PLAIN
   local model = ARGV[base + 1]
   local plain = redis.call('HMGET', key, 'model', 'publication', 'epoch', 'seq')
   local mine, prefix = plain, ''
@@ -107,6 +111,7 @@ for i, key in ipairs(KEYS) do
     else
       redis.call('HSET', key, {other_pairs})
     end
+    expire(key, prefix)
     if ttl > 0 then redis.call('EXPIRE', key, ttl) end
     written = written + 1
   end
@@ -117,8 +122,8 @@ return written
     .replace("{other_pairs}", _pairs(_OTHER_FIELDS))
 )
 
-# ARGV: the models. Deletes dead slots, and puts the serving model into the plain fields. Returns how many of
-# KEYS it changed.
+# ARGV: the same two. Deletes dead slots, and puts the serving model into the plain fields. Returns how many
+# of KEYS it changed.
 SETTLE = (
     _HEAD
     + """
@@ -148,7 +153,7 @@ return changed
 """.replace("{other_head}", _list(_OTHER_FIELDS[:2]))
 )
 
-# ARGV: the models (unused); epoch; then for each of KEYS the source offset up to which to forget. A newer
+# ARGV: the same two (unused); epoch; then for each of KEYS the source offset up to which to forget. A newer
 # vector stays. Returns how many of KEYS are gone.
 FORGET = (
     _HEAD
@@ -156,8 +161,8 @@ FORGET = (
 local deleted = 0
 for i, key in ipairs(KEYS) do
   local found = redis.call('HMGET', key, 'epoch', 'seq', 'other:epoch', 'other:seq')
-  local has_newer_plain = is_older(ARGV[4], ARGV[4 + i], found[1], found[2])
-  local has_newer_other = is_older(ARGV[4], ARGV[4 + i], found[3], found[4])
+  local has_newer_plain = is_older(ARGV[5], ARGV[5 + i], found[1], found[2])
+  local has_newer_other = is_older(ARGV[5], ARGV[5 + i], found[3], found[4])
   if not has_newer_plain and not has_newer_other then
     deleted = deleted + redis.call('DEL', key)
   elseif not has_newer_other then

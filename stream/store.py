@@ -1,24 +1,29 @@
 """Writing vectors to Redis: the only module that does, and it never replaces a newer vector by an older."""
 
+import itertools
 import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha1
+from operator import attrgetter, itemgetter
 from threading import Lock
 from typing import TypeVar, cast
 
+import msgspec
 import redis
 
-from models.errors import UnreachableError
+from models.errors import SettingsError
 from stream import slots
-from stream.connections import RedisConnection
 from stream.layout import TOPIC_EPOCHS_KEY, UNSEEN_USER, Vector, vector_to_bytes, writer_key
 from stream.registry import MODELS_FIELDS, ModelChangeError, ModelRegistry, Models, parse_models
 
 T = TypeVar("T")
 Arguments = list[bytes | str | int]
+#: Keys and arguments of one call of a script.
+Call = tuple[list[str], Arguments]
 
 #: Users of one script call: no other client waits long for Redis.
 USERS_PER_CALL = 100
@@ -59,6 +64,8 @@ class UserRow:
     #: Event time of the newest event (ms), and how many events the window holds.
     ts: int
     n: int
+    #: The items of the newest events, oldest first; the store writes as many as it was told to.
+    history: Sequence[str] = ()
 
 
 class Store:
@@ -76,6 +83,8 @@ class Store:
         key_prefix: str = "user:",
         vector_format: str = "float32",
         ttl_s: int = 0,
+        short_ttl_s: int = 0,
+        history_items: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         #: Changes which models are live; what it answers, `models` knows after the next call.
@@ -84,19 +93,29 @@ class Store:
         self._key_prefix = key_prefix
         self._vector_format = vector_format
         self._ttl_s = ttl_s
+        self._short_ttl_s = short_ttl_s
+        self._history_items = history_items
         self._clock = clock
         self._models: Models | None = None
-        self._writer_key = writer_key(key_prefix, uuid.uuid4().hex)
+        #: The greatest answer of each node's counter so far: a smaller one means that Redis lost something.
+        self._counted = dict.fromkeys(self._counters(), 0)
         self._lock = Lock()
-        #: The greatest answer of the counter so far: a smaller one means that Redis lost something.
-        self._counted = 0
         self._losses = 0
         self._restored_losses = 0
         self._epochs: dict[str, int] = {}
         self._unseen_rows: dict[str, UserRow] = {}
-        self._settle, self._upsert, self._forget, self._topic_epoch = (
-            client.register_script(text) for text in (slots.SETTLE, slots.UPSERT, slots.FORGET, _TOPIC_EPOCH)
-        )
+        self._topic_epoch = client.register_script(_TOPIC_EPOCH)
+
+    def check_server(self) -> None:
+        """Raise SettingsError where the server cannot do what is asked of it."""
+        if not self._short_ttl_s:
+            return
+        try:
+            self._client.httl(self.registry.key, "serving")
+        except redis.ResponseError as error:
+            raise SettingsError(
+                f"TWINTIDE_SHORT_TTL_S needs Redis >= 7.4 or Valkey >= 9, to expire single fields ({error})"
+            ) from error
 
     # -- which models are live, and whether Redis still has what was written
 
@@ -117,7 +136,7 @@ class Store:
 
     def look(self) -> Models | None:
         """Ask Redis which models are live, and whether it lost anything: for times without writes."""
-        self._round_trip(())
+        self._round_trip(slots.UPSERT, ())
         self._restore()
         return self._models
 
@@ -169,11 +188,8 @@ class Store:
         models = self.look()
         if models is None:
             return 0
-        changed = 0
-        for some in _portions(user_ids):
-            keys = [self._key_prefix + user_id for user_id in some]
-            changed += cast(int, self._settle(keys=keys, args=_models_arguments(models)))
-        return changed
+        calls = [(self._keys(some), self._models_arguments(models)) for some in self._portions(user_ids, str)]
+        return sum(self._round_trip(slots.SETTLE, calls))
 
     def stored_user_ids(self) -> Iterator[str]:
         """Yield the ids of all users that Redis has, the unseen user's included, some of them twice."""
@@ -186,12 +202,11 @@ class Store:
 
         Raises redis.RedisError.
         """
-        deleted = 0
-        for some in _portions(users):
-            keys = [self._key_prefix + user_id for user_id, _ in some]
-            arguments: Arguments = ["", "", 0, epoch, *(offset for _, offset in some)]
-            deleted += cast(int, self._forget(keys=keys, args=arguments))
-        return deleted
+        calls: list[Call] = []
+        for some in self._portions(users, itemgetter(0)):
+            offsets = [offset for _, offset in some]
+            calls.append((self._keys([user_id for user_id, _ in some]), ["", "", 0, 0, epoch, *offsets]))
+        return sum(self._round_trip(slots.FORGET, calls)) if calls else 0
 
     def set_json(self, rows: Sequence[UserRow]) -> None:
         """Write each vector as a JSON list under the raw user id, as the original format has it."""
@@ -204,43 +219,48 @@ class Store:
 
     def _write(self, models: Models, rows: Sequence[UserRow], force: bool) -> int:
         known = [row for row in rows if models.publication_of(row.model) is not None]
-        calls = []
-        for some in _portions(known):
-            arguments: Arguments = [*_models_arguments(models), int(force), self._ttl_s]
+        calls: list[Call] = []
+        for some in self._portions(known, attrgetter("user_id")):
+            arguments = [*self._models_arguments(models), int(force), self._ttl_s]
             for row in some:
                 arguments += self._fields(row, models)
-            calls.append(([self._key_prefix + row.user_id for row in some], arguments))
-        return sum(cast(list[int], self._round_trip(calls)))
+            calls.append((self._keys([row.user_id for row in some]), arguments))
+        return sum(self._round_trip(slots.UPSERT, calls))
 
-    def _round_trip(self, calls: Sequence[tuple[list[str], Arguments]]) -> list[object]:
-        """Run these calls of the upsert script, and see in the same round trip how Redis is."""
-        counted_before = self._counted
+    def _round_trip(self, script: str, calls: Sequence[Call]) -> list[int]:
+        """Run these calls of a script, and see in the same round trip how Redis is."""
+        counted_before = dict(self._counted)
         pipeline = self._client.pipeline(transaction=False)
-        pipeline.incr(self._writer_key)
-        pipeline.expire(self._writer_key, WRITER_TTL_S)
+        for counter in counted_before:
+            pipeline.incr(counter)
+            pipeline.expire(counter, WRITER_TTL_S)
+        sha = sha1(script.encode()).hexdigest()
         for keys, arguments in calls:
-            pipeline.evalsha(self._upsert.sha, len(keys), *keys, *arguments)
+            # Not `evalsha`, which the pipeline of a Cluster refuses: all keys of a call are of one slot.
+            pipeline.execute_command("EVALSHA", sha, len(keys), *keys, *arguments)  # type: ignore[no-untyped-call]
         # Last, so that nothing was written before a change of models without our hearing of it.
         pipeline.hmget(self.registry.key, MODELS_FIELDS)
         answers = pipeline.execute(raise_on_error=False)
-        self._judge(answers[0], counted_before)
-        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        counts, answers = answers[: 2 * len(counted_before)], answers[2 * len(counted_before) :]
+        self._judge(dict(zip(counted_before, counts[::2], strict=True)), counted_before)
+        errors = [answer for answer in (*counts, *answers) if isinstance(answer, Exception)]
         if errors and all(isinstance(error, redis.exceptions.NoScriptError) for error in errors):
-            self._client.script_load(slots.UPSERT)
-            return self._round_trip(calls)
+            self._client.script_load(script)
+            return self._round_trip(script, calls)
         if errors:
             raise errors[0]
         self._notice(parse_models(answers[-1]))
-        return answers[2:-1]
+        return cast(list[int], answers[:-1])
 
-    def _judge(self, count: object, counted_before: int) -> None:
-        """Notice from the counter's answer whether Redis lost writes: it only ever grows."""
-        if isinstance(count, int):
-            with self._lock:
-                if count <= counted_before:
-                    self._losses += 1
-                    self._counted = 0
-                self._counted = max(self._counted, count)
+    def _judge(self, counts: Mapping[str, object], counted_before: Mapping[str, int]) -> None:
+        """Notice from the counters' answers whether Redis lost writes: they only ever grow."""
+        known = {counter: count for counter, count in counts.items() if isinstance(count, int)}
+        with self._lock:
+            lost = [counter for counter, count in known.items() if count <= counted_before[counter]]
+            self._losses += bool(lost)
+            self._counted |= dict.fromkeys(lost, 0)
+            for counter, count in known.items():
+                self._counted[counter] = max(self._counted[counter], count)
 
     def _notice(self, models: Models | None) -> None:
         """Remember which models are live; what a Redis says that lost writes is older, and wrong."""
@@ -267,31 +287,43 @@ class Store:
             *(row.model, models.publication_of(row.model) or 0, row.epoch, row.seq),
             *(row.ts, row.n, written_at, self._vector_format),
             *vectors,
+            self._history(row),
         ]
 
+    def _history(self, row: UserRow) -> bytes:
+        newest = row.history[-self._history_items :] if self._history_items else []
+        return msgspec.json.encode(newest) if newest else b""
 
-def _portions(users: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(users), USERS_PER_CALL):
-        yield users[start : start + USERS_PER_CALL]
+    def _models_arguments(self, models: Models) -> Arguments:
+        """Return what every script wants to know first."""
+        second = models.second.version if models.second else ""
+        return [models.serving.version, second, models.latest, self._short_ttl_s]
 
+    def _keys(self, user_ids: Sequence[str]) -> list[str]:
+        return [self._key_prefix + user_id for user_id in user_ids]
 
-def _models_arguments(models: Models) -> Arguments:
-    """Return what every script wants to know first."""
-    return [models.serving.version, models.second.version if models.second else "", models.latest]
+    def _counters(self) -> list[str]:
+        """Return the key of a counter of this writer's calls on every node."""
+        writer = writer_key(self._key_prefix, uuid.uuid4().hex)
+        if not isinstance(self._client, redis.RedisCluster):
+            return [writer]
+        found: dict[str, str] = {}
+        nodes = len(self._client.get_primaries())
+        for number in itertools.count():
+            key = f"{writer}:{number}"
+            found.setdefault(self._client.get_node_from_key(key).name, key)
+            if len(found) == nodes:
+                break
+        return list(found.values())
 
-
-def redis_client(connection: RedisConnection) -> "redis.Redis":
-    """Return a client that answers; UnreachableError where Redis does not."""
-    client = redis.Redis.from_url(
-        connection.url,
-        socket_timeout=connection.timeout_s,
-        socket_connect_timeout=connection.timeout_s,
-        health_check_interval=30,
-    )
-    try:
-        client.ping()
-    except redis.RedisError as error:
-        raise UnreachableError(
-            f"no Redis at {connection.place} ({error}): start one with `./run up`, or set REDIS_URL"
-        ) from error
-    return client
+    def _portions(self, users: Sequence[T], user_id: Callable[[T], str]) -> Iterator[Sequence[T]]:
+        """Yield the users of one call each: in a Cluster, a script may touch keys of one hash slot alone."""
+        groups: Iterable[Sequence[T]] = [users]
+        if isinstance(self._client, redis.RedisCluster):
+            by_slot: dict[int, list[T]] = {}
+            for each in users:
+                by_slot.setdefault(self._client.keyslot(self._key_prefix + user_id(each)), []).append(each)
+            groups = by_slot.values()
+        for group in groups:
+            for start in range(0, len(group), USERS_PER_CALL):
+                yield group[start : start + USERS_PER_CALL]

@@ -28,9 +28,10 @@ from stream.lane import FastLane
 from stream.parts import Parts, Topic, Vectors
 from stream.publisher import Publisher
 from stream.recovery import RestoringTable
+from stream.redis_clients import redis_client
 from stream.settings import Settings
 from stream.source import RecordSource
-from stream.store import Store, redis_client
+from stream.store import Store
 from stream.table import WindowTable
 from stream.topics import ensure_topic, partition_counts, topic_id
 
@@ -150,7 +151,10 @@ def _open_vectors(settings: Settings, artifact: Artifact) -> Vectors:
         key_prefix=settings.key_prefix,
         vector_format=settings.vector_format,
         ttl_s=settings.ttl_s,
+        short_ttl_s=settings.short_ttl_s,
+        history_items=settings.store_history,
     )
+    store.check_server()
     encoder = open_encoder(settings, artifact)
     store.registry.serve(artifact.version, artifact.publication)
     store.upsert([encoder.unseen_row()])

@@ -17,8 +17,8 @@ from bench.peers.quix_environment import quix_python
 from local.servers import LOCAL
 from local.worker import worker_environment
 from stream.connections import KafkaConnection, RedisConnection
+from stream.redis_clients import redis_client
 from stream.settings import Settings
-from stream.store import redis_client
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,10 @@ README = (ROOT / "README.md").read_text()
 
 
 def block(language: str) -> str:
-    """Return the first code block of a language."""
-    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    """Return all code blocks of a language as one."""
+    found = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
     assert found
-    return found[1]
+    return "\n".join(found)
 
 
 @pytest.mark.integration
@@ -71,6 +71,7 @@ def test_reading_from_a_ranker(redis_connection: RedisConnection, redis_client, 
     store.registry.serve(artifact.version, artifact.publication)
     store.upsert([Encoder(artifact).unseen_row()], force=True)
     code = block("python").replace("redis://localhost:6379/0", redis_connection.url)
+    code = code.replace('Path("artifacts")', f"Path({str(artifact.path.parent)!r})")
     finished = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )

@@ -10,9 +10,9 @@ from models.errors import UnreachableError
 from stream.connections import RedisConnection
 from stream.layout import UNSEEN_USER
 from stream.reader import NoVectorsError, Reader
+from stream.redis_clients import redis_client as connect
 from stream.registry import ModelChangeError
 from stream.store import USERS_PER_CALL, USERS_PER_TRIP, Store, UserRow
-from stream.store import redis_client as connect
 
 pytestmark = pytest.mark.integration
 
