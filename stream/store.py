@@ -5,12 +5,12 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from operator import attrgetter, itemgetter
 from threading import Lock
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 import redis
@@ -188,7 +188,9 @@ class Store:
         models = self.look()
         if models is None:
             return 0
-        calls = [(self._keys(some), self._models_arguments(models)) for some in self._portions(user_ids, str)]
+        calls: list[Call] = []
+        for some in self._portions(user_ids, str):
+            calls.append((self._keys(some), self._models_arguments(models, some[0])))
         return sum(self._round_trip(slots.SETTLE, calls))
 
     def stored_user_ids(self) -> Iterator[str]:
@@ -221,7 +223,8 @@ class Store:
         known = [row for row in rows if models.publication_of(row.model) is not None]
         calls: list[Call] = []
         for some in self._portions(known, attrgetter("user_id")):
-            arguments = [*self._models_arguments(models), int(force), self._ttl_s]
+            ttl_s = self._ttl_s if some[0].user_id != UNSEEN_USER else 0
+            arguments = [*self._models_arguments(models, some[0].user_id), int(force), ttl_s]
             for row in some:
                 arguments += self._fields(row, models)
             calls.append((self._keys([row.user_id for row in some]), arguments))
@@ -247,6 +250,9 @@ class Store:
         if errors and all(isinstance(error, redis.exceptions.NoScriptError) for error in errors):
             self._client.script_load(script)
             return self._round_trip(script, calls)
+        if any(isinstance(error, redis.ReadOnlyError) for error in errors):
+            # What was the master is a replica now: connect again, to whatever the address leads to then.
+            self._client.connection_pool.disconnect()
         if errors:
             raise errors[0]
         self._notice(parse_models(answers[-1]))
@@ -294,10 +300,11 @@ class Store:
         newest = row.history[-self._history_items :] if self._history_items else []
         return msgspec.json.encode(newest) if newest else b""
 
-    def _models_arguments(self, models: Models) -> Arguments:
-        """Return what every script wants to know first."""
+    def _models_arguments(self, models: Models, user_id: str) -> Arguments:
+        """Return what every script wants to know first, in a call that begins with this user."""
         second = models.second.version if models.second else ""
-        return [models.serving.version, second, models.latest, self._short_ttl_s]
+        short_ttl_s = self._short_ttl_s if user_id != UNSEEN_USER else 0
+        return [models.serving.version, second, models.latest, short_ttl_s]
 
     def _keys(self, user_ids: Sequence[str]) -> list[str]:
         return [self._key_prefix + user_id for user_id in user_ids]
@@ -317,13 +324,17 @@ class Store:
         return list(found.values())
 
     def _portions(self, users: Sequence[T], user_id: Callable[[T], str]) -> Iterator[Sequence[T]]:
-        """Yield the users of one call each: in a Cluster, a script may touch keys of one hash slot alone."""
-        groups: Iterable[Sequence[T]] = [users]
-        if isinstance(self._client, redis.RedisCluster):
-            by_slot: dict[int, list[T]] = {}
-            for each in users:
-                by_slot.setdefault(self._client.keyslot(self._key_prefix + user_id(each)), []).append(each)
-            groups = by_slot.values()
-        for group in groups:
+        """Yield the users of one call each.
+
+        In a Cluster, a script may touch keys of one hash slot alone. The unseen user, who never expires, is
+        in a call of their own.
+        """
+        client: Any = self._client
+        keyslot = client.keyslot if isinstance(client, redis.RedisCluster) else lambda key: 0
+        groups: dict[tuple[int, bool], list[T]] = {}
+        for each in users:
+            place = keyslot(self._key_prefix + user_id(each)), user_id(each) == UNSEEN_USER
+            groups.setdefault(place, []).append(each)
+        for group in groups.values():
             for start in range(0, len(group), USERS_PER_CALL):
                 yield group[start : start + USERS_PER_CALL]

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
+import redis
 
-from bench import encode, freshness, ingest, recovery
+from bench import encode, freshness, ingest, recovery, serve
 from bench.harness.behaviour import expected_windows, make_log
 from bench.harness.watch import Sample, Watch
 from bench.peers.job import LIMITS, fold_event
@@ -187,3 +188,21 @@ def test_freshness_sends_only_events_that_change_their_users_vector() -> None:
     distinct = freshness._distinct(make_log(events=5_000, users=50))
     assert len(distinct) == len(set(distinct.line.tolist())) < 5_000
     assert (distinct.time_ms[1:] >= distinct.time_ms[:-1]).all()
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("_servers")
+def test_serve_reports_the_promised_figures(tmp_path: Path, redis_client: redis.Redis) -> None:
+    path = tmp_path / "serve.json"
+    serve.main(["--smoke", "--json", str(path)], standalone_mode=False)
+    found = report(path)
+    results = found["results"]
+    formats = ["float32", "float16", "int8"]
+    assert list(results) == ["upsert", "hset", "read-1", "read-100", "exact", "ann", *formats]
+    ratio = results["upsert"]["users_per_second"] / results["hset"]["users_per_second"]
+    assert found["ratios"] == {"upsert/hset": pytest.approx(ratio)}
+    assert all(0 < results[name]["p50_ms"] <= results[name]["p99_ms"] for name in ("read-1", "read-100"))
+    assert results["exact"]["recall"] == 1.0 >= results["ann"]["recall"] > 0.5
+    assert [results[name]["bytes_per_vector"] for name in formats] == [512, 256, 132]
+    assert 1.0 >= results["float16"]["same_of_best"] >= results["int8"]["same_of_best"] > 0.9
+    assert not redis_client.keys("*bench*")

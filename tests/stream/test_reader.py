@@ -103,6 +103,18 @@ def test_long_vector_stands_in_for_a_short_one_that_has_expired(
 
 
 @pytest.mark.integration
+def test_unseen_user_never_expires(store: Store, redis_client: redis.Redis) -> None:
+    expiring = Store(redis_client, key_prefix=PREFIX, short_ttl_s=100, ttl_s=1000)
+    expiring.upsert([row("u"), row(UNSEEN_USER), row("v")])
+    expiring.registry.serve("m2", 2)
+    expiring.upsert([row("u", "m2"), row(UNSEEN_USER, "m2")])
+    expiring.settle([UNSEEN_USER, "u", "v"])
+    assert redis_client.ttl(PREFIX) == -1
+    assert redis_client.httl(PREFIX, "vec", "other:short") == [-1, -1]
+    assert redis_client.ttl(PREFIX + "v") > 0
+
+
+@pytest.mark.integration
 def test_short_vector_keeps_expiring_when_it_moves_to_the_other_slot(
     store: Store, redis_client: redis.Redis
 ) -> None:

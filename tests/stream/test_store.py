@@ -1,11 +1,13 @@
 """Writes and reads on a real Redis: newer never gives way to older, versions never mix."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import redis
 
+from local.redis import RedisServer
 from models.errors import UnreachableError
 from stream.connections import RedisConnection
 from stream.layout import UNSEEN_USER
@@ -212,3 +214,38 @@ def test_every_user_is_written_in_however_many_round_trips(store: Store, redis_c
     count = USERS_PER_TRIP + USERS_PER_CALL + 1
     assert store.upsert([row(f"u{n}") for n in range(count)]) == count
     assert len(list(store.stored_user_ids())) == count
+
+
+def test_server_that_has_become_a_replica_is_left_for_where_its_address_leads(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    try:
+        with redis.Redis(port=server.port) as admin, redis.Redis(port=server.port) as client:
+            store = Store(client)
+            store.registry.serve("model-a", 1)
+            store.upsert([row()])
+            connection = client.client_id()
+            admin.replicaof("127.0.0.1", server.port)
+            with pytest.raises(redis.ReadOnlyError):
+                store.upsert([row(seq=101)])
+            admin.replicaof("NO", "ONE")
+            assert store.upsert([row(seq=101)]) == 1
+            assert client.client_id() != connection
+    finally:
+        server.kill()
+
+
+def test_full_server_refuses_the_whole_write_and_takes_it_later(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    try:
+        with redis.Redis(port=server.port) as client:
+            store = Store(client)
+            store.registry.serve("model-a", 1)
+            client.config_set("maxmemory", 1)
+            with pytest.raises(redis.exceptions.OutOfMemoryError):
+                store.upsert([row()])
+            client.config_set("maxmemory", 0)
+            assert (store.upsert([row()]), store.losses) == (1, 0)
+    finally:
+        server.kill()
