@@ -87,6 +87,8 @@ class _Cache:
 
     def get(self, user_ids: Iterable[str]) -> tuple[str, dict[str, Fields]]:
         """Return what is kept of these users, and its version."""
+        if not self._slots.maxsize:
+            return "", {}
         with self._lock:
             found = {user_id: self._slots.get(user_id) for user_id in user_ids}
             return self._version, {user_id: slot for user_id, slot in found.items() if slot is not None}

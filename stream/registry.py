@@ -61,9 +61,10 @@ class Models:
         """Return the serving model, and the second where there is one."""
         return [self.serving, *([self.second] if self.second else [])]
 
-    def publication_of(self, version: str) -> int | None:
-        """Return the publication number of a live model, None of any other."""
-        return next((each.publication for each in self.live if each.version == version), None)
+    @property
+    def publications(self) -> dict[str, int]:
+        """Return version -> publication number of the live models."""
+        return {each.version: each.publication for each in self.live}
 
 
 #: The fields that make a `Models`, in the order of `parse_models`.

@@ -169,7 +169,7 @@ class Store:
         and ModelChangeError where no model ever served.
         """
         self._restore()
-        if self._models is None or any(self._models.publication_of(row.model) is None for row in rows):
+        if self._models is None or {row.model for row in rows} - self._models.publications.keys():
             self.look()
         if self._models is None:
             raise ModelChangeError(f"no model serves at {self.registry.key}: serve one before writing users")
@@ -220,13 +220,14 @@ class Store:
     # -- how
 
     def _write(self, models: Models, rows: Sequence[UserRow], force: bool) -> int:
-        known = [row for row in rows if models.publication_of(row.model) is not None]
+        publications = models.publications
+        known = [row for row in rows if row.model in publications]
         calls: list[Call] = []
         for some in self._portions(known, attrgetter("user_id")):
             ttl_s = self._ttl_s if some[0].user_id != UNSEEN_USER else 0
             arguments = [*self._models_arguments(models, some[0].user_id), int(force), ttl_s]
             for row in some:
-                arguments += self._fields(row, models)
+                arguments += self._fields(row, publications[row.model])
             calls.append((self._keys([row.user_id for row in some]), arguments))
         return sum(self._round_trip(slots.UPSERT, calls))
 
@@ -286,11 +287,11 @@ class Store:
             self.topic_epoch(topic_id)
         self._restored_losses = losses
 
-    def _fields(self, row: UserRow, models: Models) -> Arguments:
+    def _fields(self, row: UserRow, publication: int) -> Arguments:
         vectors = [vector_to_bytes(vector, self._vector_format) for vector in (row.vec, row.long, row.short)]
         written_at = int(self._clock() * 1000)
         return [
-            *(row.model, models.publication_of(row.model) or 0, row.epoch, row.seq),
+            *(row.model, publication, row.epoch, row.seq),
             *(row.ts, row.n, written_at, self._vector_format),
             *vectors,
             self._history(row),

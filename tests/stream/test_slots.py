@@ -117,6 +117,26 @@ def test_stale_write_confirms_the_slot_of_a_model_that_came_back(
     assert store._write(without_m1, [row("u", "m2", 9)], force=False) == 1
 
 
+def test_slot_keeps_the_greatest_number_that_its_model_was_known_under(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    lagging = store.look()
+    store.registry.serve("m2", 2)
+    store.registry.rollback("m2")
+    store.look()
+    assert lagging
+    store.upsert([row("u", "m1", 5)])
+    store._write(lagging, [row("u", "m1", 6)], force=False)
+    assert redis_client.hmget(PREFIX + "u", "publication", "seq") == [b"3", b"6"]
+    store.upsert([row("u", "m2", 6)])
+    store.registry.serve("m2", 4)
+    store.look()
+    store.upsert([row("u", "m2", 7)])
+    assert redis_client.hget(PREFIX + "u", "other:publication") == b"3"
+    store._write(lagging, [row("u", "m1", 7)], force=False)
+    assert redis_client.hmget(PREFIX + "u", "model", "publication") == [b"m1", b"3"]
+
+
 def test_settling_deletes_what_is_not_live_and_tidies_the_rest(
     store: Store, redis_client: redis.Redis
 ) -> None:
@@ -166,7 +186,7 @@ class World:
         if not self.views or self.views[-1] != models:
             self.views.append(models)
         for version in list(self.written):
-            if models.publication_of(version) is None:
+            if version not in models.publications:
                 del self.written[version]
         return models
 
@@ -177,7 +197,7 @@ class World:
         self.choose.shuffle(rows)
         self.store._write(models, rows, force=False)
         for each in models.live:
-            if truth.publication_of(each.version) is not None:
+            if each.version in truth.publications:
                 of_model = self.written.setdefault(each.version, {})
                 of_model[user_id] = max(of_model.get(user_id, -1), seq)
 
