@@ -60,6 +60,7 @@ def train(
     test = summarise(target_ranks(towers, pieces["test"]))
     metrics = {
         "best_epoch": best.number,
+        "epochs": [dataclasses.asdict(epoch) for epoch in epochs],
         "validation": dataclasses.asdict(best.validation),
         "test": dataclasses.asdict(test),
     }

@@ -45,9 +45,12 @@ class TrainSettings:
     #: Next-item loss; "auto" is full softmax up to `full_softmax_items` items, sampled softmax above.
     loss: LossName = "auto"
     full_softmax_items: int = 5_000
-    #: Negatives drawn per step, shared by its targets; this share of them uniformly, the rest by popularity.
+    #: Negatives drawn per step, shared by its targets; this share of them uniformly, the rest by popularity
+    #: to this power; and whether a step's targets are negatives of each other as well.
     negatives: int = 1_024
     uniform_share: float = 0.5
+    popularity_power: float = 1.0
+    in_batch_negatives: bool = False
     #: How much a target counts that is a view, a favourite, a cart and a buy.
     behaviour_weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     #: Weight of the contrast between the long and the short vector.
@@ -76,6 +79,8 @@ class TrainSettings:
             raise SettingsError(
                 f"behaviour_weights is {self.behaviour_weights}; none may be under 0, and one must be over it"
             )
+        if self.popularity_power < 0:
+            raise SettingsError(f"popularity_power is {self.popularity_power}; it must be at least 0")
         check_parts(self.without)
         if self.contrast_weight < 0:
             raise SettingsError(f"contrast_weight is {self.contrast_weight}; it must be at least 0")

@@ -142,6 +142,8 @@ def stretch_loss(
     user = torch.cat([seen.user, unseen.user])  # (M, D)
     target = torch.cat([stretch.target[wanted], stretch.opening])  # (M,)
     behaviour = torch.cat([stretch.target_behaviour[wanted], stretch.opening_behaviour])  # (M,)
+    if settings.in_batch_negatives:
+        negatives = torch.cat([negatives, target])  # (N + M,)
     weight = torch.tensor(settings.behaviour_weights)[behaviour - 1]  # (M,)
     loss = losses.weighted_mean(next_item_loss(towers, user, target, negatives, sampler, settings), weight)
     if settings.contrast_weight and forward == towers.forward_every:
@@ -166,20 +168,23 @@ def next_item_loss(
     negative = negative.masked_fill(target[:, None] == negatives, -torch.inf)
     match name:
         case "sampled-softmax":
-            log_q, log_q_negative = sampler.log_expected(target), sampler.log_expected(negatives)
+            of_batch = len(target) if settings.in_batch_negatives else 0
+            log_q, log_q_negative = (sampler.log_expected(items, of_batch) for items in (target, negatives))
             return losses.sampled_softmax(positive, negative, log_q, log_q_negative)
         case "bpr":
             return losses.bpr(positive, negative)
         case "bce":
             return losses.bce(positive, negative)
         case _:
-            return losses.gbce(positive, negative, min(len(negatives) / len(sampler.log_probability), 1.0))
+            return losses.gbce(positive, negative, min(len(negatives) / len(sampler.probability), 1.0))
 
 
 def _sampler(towers: DualTowers, train: Stretches, settings: TrainSettings) -> NegativeSampler:
     items = train.histories.item[train.wanted & (train.histories.item >= FIRST_KNOWN)]
     count = towers.items.item.num_embeddings - FIRST_KNOWN
-    return negative_sampler(items, count, settings.negatives, settings.uniform_share)
+    return negative_sampler(
+        items, count, settings.negatives, settings.uniform_share, settings.popularity_power
+    )
 
 
 def target_ranks(towers: DualTowers, stretches: Stretches, batch_size: int = 64) -> Ranks:

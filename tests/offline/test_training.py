@@ -183,9 +183,11 @@ def test_damaged_checkpoint_is_one_line(
     assert f"{checkpoint}, where an interrupted training stood" in found.stderr
 
 
+@pytest.mark.parametrize("in_batch", ["true", "false"])
 @pytest.mark.parametrize("loss", ["full-softmax", "sampled-softmax", "bpr", "bce", "gbce"])
-def test_every_loss_trains_leave_one_out(walk_csv: Path, tmp_path: Path, loss: str) -> None:
-    (tmp_path / "c.toml").write_text(FAST + f'loss = "{loss}"\nnegatives = 20\n')
+def test_every_loss_trains_leave_one_out(walk_csv: Path, tmp_path: Path, loss: str, in_batch: str) -> None:
+    chosen = f'loss = "{loss}"\nnegatives = 20\nin_batch_negatives = {in_batch}\npopularity_power = 0.75\n'
+    (tmp_path / "c.toml").write_text(FAST + chosen)
     arguments = ("--epochs", 2, "--protocol", "leave-one-out", "--config", tmp_path / "c.toml")
     found = run(train, "--data-path", walk_csv, "--save-dir", tmp_path, *arguments)
     assert found.exit_code == 0, found.output
@@ -233,6 +235,7 @@ def test_bad_input_is_one_line(
         ("epochs = 0", "epochs"),
         ("= =", "not TOML"),
         ("warmup_share = 1.0", "warmup_share"),
+        ("popularity_power = -1", "popularity_power"),
         ("behaviour_weights = [1, 2]", "behaviour_weights"),
         ("behaviour_weights = [1, 2, -1, 0]", "behaviour_weights"),
     ],
