@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: The longest pause between two looks whether a resting user is due (s).
 LONGEST_NAP_S = 0.1
+#: While fewer than a full batch of users are due, there are at most so many batches in a user's rest.
+BATCHES_PER_INTERVAL = 20
 
 
 class Refresher:
@@ -51,6 +53,8 @@ class Refresher:
         self._has_room = asyncio.Event()
         self._encoding = asyncio.Lock()
         self._last_encode_s = 0.0
+        #: Dirty users whom the last batch left because they rest.
+        self._resting = 0
         #: How often retries were given up.
         self._given_up = 0
 
@@ -67,10 +71,9 @@ class Refresher:
                 fold.dirty.clear()
         elif any(fold.dirty for fold in self._partitions.values()):
             self._has_dirty.set()
-        waiting = self.waiting()
-        if waiting >= self._settings.batch_users:
+        if self._is_batch_full():
             self._has_full_batch.set()
-        metrics.dirty_users.set(waiting)
+        metrics.dirty_users.set(self.waiting())
 
     async def room(self) -> None:
         """Wait until some users are done, or retries are given up."""
@@ -94,13 +97,19 @@ class Refresher:
         """Wait until a batch is full, but no longer than the deadline allows.
 
         As long as the last batch took: under light traffic encoding never takes more than half of a core, and
-        nobody waits longer than a batch takes anyway.
+        nobody waits longer than a batch takes anyway. Longer while users rest longer, who would else be due
+        a few at a time.
         """
         self._has_full_batch.clear()
-        if self.waiting() < self._settings.batch_users:
+        if not self._is_batch_full():
+            pause_s = min(self._last_encode_s, self._settings.freshness_ms / 2000)
+            rest_s = min(self._damper.interval_s / BATCHES_PER_INTERVAL, LONGEST_NAP_S)
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(self._last_encode_s, self._settings.freshness_ms / 2000)):
+                async with asyncio.timeout(max(pause_s, rest_s)):
                     await self._has_full_batch.wait()
+
+    def _is_batch_full(self) -> bool:
+        return self.waiting() - self._resting >= self._settings.batch_users
 
     async def finish(self) -> None:
         """Encode and write all that is dirty, unless Redis refuses, and wait for the batch in flight."""
@@ -146,6 +155,8 @@ class Refresher:
         for place, fold in enumerate(folds):
             share = (self._settings.batch_users - len(users)) // (len(folds) - place)
             users += [(fold, user_id) for user_id in fold.take(max(share, 1), is_due)]
+        is_full = len(users) >= self._settings.batch_users
+        self._resting = 0 if is_full else sum(len(fold.dirty) for fold in folds)
         self._damper.note(user_id for _, user_id in users)
         return users
 
