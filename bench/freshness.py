@@ -54,7 +54,7 @@ def main(rates: str, seconds: int, users: int, json_path: Path | None, smoke: bo
 
     A producer sends events to Kafka at each rate, with the time of sending in a header; one worker follows.
     A process of its own, which shares nothing with the worker, reads the topic and asks Redis again and again
-    (about every 2 ms) for the users of about a hundred events a second, until their `seq` has reached the
+    (about every 5 ms) for the users of about a hundred events a second, until their `seq` has reached the
     event; the time since the event was sent is its freshness. After each rate it waits until all events are
     readable; where one is lost the benchmark fails. Kafka, Redis, producer, worker and probe share the
     machine. The highest rate is meant to be beyond saturation: freshness grows, and nothing is lost.

@@ -19,7 +19,7 @@ from stream.fold import sent_at_ms
 from stream.settings import Settings
 
 #: Pause between two looks at Redis (s); it bounds how exact a measurement can be.
-POLL_S = 0.002
+POLL_S = 0.005
 #: Events looked for at once, the oldest first: a probe that asks for thousands would take part in the load.
 LOOKED_FOR = 500
 
@@ -93,7 +93,7 @@ class FreshnessProbe:
 
     def _consumer_at_end(self) -> Consumer:
         options = {"group.id": "twintide-freshness", "enable.auto.commit": False, "log_level": 2}
-        consumer = Consumer({**self._settings.kafka.librdkafka(), **options, "fetch.wait.max.ms": 5})
+        consumer = Consumer({**self._settings.kafka.librdkafka(), **options, "fetch.wait.max.ms": 100})
         partitions = consumer.list_topics(self._settings.topic, timeout=10).topics[self._settings.topic]
         consumer.assign(
             [TopicPartition(self._settings.topic, each, OFFSET_END) for each in partitions.partitions]
