@@ -23,7 +23,7 @@ from models.inference import Inference, Vectors
 from models.layers import at_places
 from models.padded import PaddedTowers
 from models.vocabulary import vocabulary_of_log
-from models.window import WindowSettings, window_from_bytes, window_to_bytes
+from models.window import WindowSettings, window_to_bytes
 
 #: Vectors that differ by more are not the same (float32), and those of a GPU in bfloat16.
 TOLERANCE = 1e-4
@@ -110,8 +110,7 @@ class Ours:
     inference: Inference
 
     def __call__(self, values: Sequence[bytes]) -> Vectors:
-        windows = [window_from_bytes(value) for value in values]
-        return self.inference.encode_pass(histories_of_windows(windows, self.artifact.vocabulary))
+        return self.inference.encode_pass(histories_of_windows(values, self.artifact.vocabulary))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +122,7 @@ class Naive:
     @torch.inference_mode()
     def __call__(self, values: Sequence[bytes]) -> Vectors:
         towers = self.artifact.towers
-        windows = [window_from_bytes(value) for value in values]
-        histories = histories_of_windows(windows, self.artifact.vocabulary)
+        histories = histories_of_windows(values, self.artifact.vocabulary)
         batch = features(histories, self.artifact.settings.features)
         long = towers.long_vectors(towers.embed(batch.long), None)  # (B, T, D)
         beginning = torch.zeros_like(batch.short.item)

@@ -18,6 +18,7 @@ from bench.harness.report import Report, Result, print_table
 from bench.harness.stage import Stage, stage
 from bench.peers.job import COMMIT_INTERVAL_S, LIMITS
 from bench.peers.quix_environment import QUIX_VERSION
+from bench.peers.reference import window_from_msgpack
 from models.behaviour_log import BehaviourLog
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
@@ -178,9 +179,10 @@ def _measure(here: Stage, name: str, topic: str, events: int) -> Result:
 def _check_windows(here: Stage, name: str, log: BehaviourLog) -> None:
     """Compare the contestant's changelog with what follows from the log; TwintideError where they differ."""
     stored = {key.decode(): value for key, value in _changelog(here, name)}
+    read = window_from_bytes if name.startswith("twintide") else window_from_msgpack
     for user_id, window in expected_windows(log, LIMITS).items():
         value = stored.pop(user_id, None)
-        found = window_from_bytes(value) if value else Window()
+        found = read(value) if value else Window()
         for column in COLUMNS:
             if getattr(found, column) != getattr(window, column):
                 raise TwintideError(

@@ -20,7 +20,7 @@ from models.artifact import Artifact
 from models.errors import TwintideError
 from models.events import BEHAVIOURS, MAX_AHEAD_MS, Event, event_hash
 from models.features import histories_of_windows
-from models.window import Window, WindowSettings, window_from_bytes
+from models.window import Window, WindowSettings, window_from_bytes, window_to_bytes
 from stream.group import committed_offsets
 from stream.reader import Reader
 from stream.reading import read_all
@@ -109,7 +109,9 @@ def _compare(
     settings: Settings, artifact: Artifact, client: "redis.Redis", windows: dict[str, Window]
 ) -> tuple[float, str]:
     user_ids = sorted(windows)
-    histories = histories_of_windows([windows[user_id] for user_id in user_ids], artifact.vocabulary)
+    histories = histories_of_windows(
+        [window_to_bytes(windows[user_id]) for user_id in user_ids], artifact.vocabulary
+    )
     expected = artifact.encode(histories).user
     found = Reader(client, key_prefix=settings.key_prefix, model=artifact.version).read(user_ids)
     missing = [each.user_id for each in found if each.reason]

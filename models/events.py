@@ -1,6 +1,7 @@
 """One behaviour event: what is on the topic, and what is wrong with one that cannot be read."""
 
 from enum import IntEnum
+from typing import Any
 
 import msgspec
 import xxhash
@@ -34,8 +35,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     item_id: str | int
     behavior_type: int
     time: int
-    item_category: str | int = ""
-    user_geohash: str | None = None
+    item_category: str | int | None = ""
+    user_geohash: Any = None
     event_id: str | int | None = None
 
 

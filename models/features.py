@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -12,8 +11,9 @@ from torch import Tensor
 
 from models.errors import SettingsError
 from models.sessions import DEFAULT_GAP_MS, starts_session
-from models.vocabulary import Vocabulary
-from models.window import Window, WindowSettings
+from models.vocabulary import Vocabulary, indices_of_places
+from models.window import WindowSettings
+from models.window_columns import read_windows
 
 if TYPE_CHECKING:
     from models.behaviour_log import BehaviourLog
@@ -137,21 +137,15 @@ class Reading:
     short: Part
 
 
-def histories_of_windows(windows: Sequence[Window], vocabulary: Vocabulary) -> Histories:
-    """Return the histories that live windows hold."""
-    starts = np.zeros(len(windows) + 1, dtype=np.int64)
-    np.cumsum([len(window) for window in windows], out=starts[1:])
-    items = vocabulary.item_indices(list(chain.from_iterable(w.item_ids for w in windows)))
-    categories = vocabulary.category_indices(list(chain.from_iterable(w.categories for w in windows)))
-    behaviours = chain.from_iterable(window.behaviours for window in windows)
-    times_ms = chain.from_iterable(window.times_ms for window in windows)
-    return Histories(
-        item=items,
-        category=vocabulary.categories_of(items, categories),
-        behaviour=np.fromiter(behaviours, np.uint8, len(items)),
-        time_ms=np.fromiter(times_ms, np.int64, len(items)),
-        starts=starts,
-    )
+def histories_of_windows(values: Sequence[bytes], vocabulary: Vocabulary) -> Histories:
+    """Return the histories that live windows hold, given as their binary values.
+
+    Raises WindowError where a value is not a window.
+    """
+    columns = read_windows(values, vocabulary.items, vocabulary.categories)
+    items = indices_of_places(columns.item)
+    categories = vocabulary.categories_of(items, indices_of_places(columns.category))
+    return Histories(items, categories, columns.behaviour, columns.time_ms, columns.starts)
 
 
 def histories_of_log(
@@ -159,7 +153,7 @@ def histories_of_log(
 ) -> tuple[list[str], Histories]:
     """Return the users of a log and what their windows hold after all its rows, or those before `until_ms`.
 
-    Equal to folding the rows in time order, ties in the order of the file, through `models.window.fold`:
+    Equal to folding the rows in time order, ties in the order of the file, through `models.folding`:
     the last `max_events` that lie within `horizon_ms` of the user's newest. Users without a row are left out.
     """
     rows = log.by_user()

@@ -1,12 +1,14 @@
 """Raw item and category ids -> indices, and back; ids that training never saw are unknown, not errors."""
 
 from collections.abc import Iterable, Sequence
-from itertools import repeat
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+
+from models.id_table import make_id_table
+from models.texts import texts_of
 
 if TYPE_CHECKING:
     from models.behaviour_log import BehaviourLog
@@ -34,7 +36,7 @@ class Vocabulary:
     index of each known item. An empty category means none was given and is unknown.
     """
 
-    __slots__ = ("_category_index", "_item_index", "category_ids", "item_categories", "item_ids")
+    __slots__ = ("categories", "category_ids", "item_categories", "item_ids", "items")
 
     def __init__(self, item_ids: list[str], item_categories: Iterable[int], category_ids: list[str]) -> None:
         self.item_ids = item_ids
@@ -42,10 +44,8 @@ class Vocabulary:
         self.item_categories: Indices = np.fromiter(item_categories, np.int64)
         if len(self.item_categories) != len(item_ids):
             raise ValueError(f"{len(item_ids)} items but {len(self.item_categories)} item categories")
-        self._item_index = dict(zip(item_ids, range(FIRST_KNOWN, self.item_count), strict=True))
-        self._category_index = dict(zip(category_ids, range(FIRST_KNOWN, self.category_count), strict=True))
-        if len(self._item_index) != len(item_ids) or len(self._category_index) != len(category_ids):
-            raise ValueError("an id is listed twice")
+        self.items = make_id_table(item_ids)
+        self.categories = make_id_table(category_ids)
 
     @property
     def item_count(self) -> int:
@@ -59,11 +59,11 @@ class Vocabulary:
 
     def item_indices(self, values: Sequence[str]) -> Indices:
         """Return the index of each raw item id, UNKNOWN where it is not known."""
-        return np.fromiter(map(self._item_index.get, values, repeat(UNKNOWN)), np.int64, len(values))
+        return indices_of_places(self.items.find(texts_of(values)))
 
     def category_indices(self, values: Sequence[str]) -> Indices:
         """Return the index of each raw category id, UNKNOWN where it is not known."""
-        return np.fromiter(map(self._category_index.get, values, repeat(UNKNOWN)), np.int64, len(values))
+        return indices_of_places(self.categories.find(texts_of(values)))
 
     def categories_of(self, items: Indices, event_categories: Indices) -> Indices:
         """Return each event's category index: the item's own where the item is known, else the event's.
@@ -89,6 +89,11 @@ class Vocabulary:
         except msgspec.MsgspecError as error:
             raise ValueError(f"not a vocabulary: {error}") from error
         return cls(stored.item_ids, stored.item_categories, stored.category_ids)
+
+
+def indices_of_places(places: Indices) -> Indices:
+    """Return the indices of ids at these places of a vocabulary's table, UNKNOWN where that is -1."""
+    return np.where(places < 0, UNKNOWN, places + FIRST_KNOWN)
 
 
 def vocabulary_of_log(

@@ -4,27 +4,40 @@ A window is a pure function of the *set* of events folded into it: it holds the 
 time, arrival) that lie within `horizon_ms` of the newest, whatever order they came in. It also holds the
 source offset applied last, so folding an event twice changes nothing, and how many events it ever saw, so
 that what was published can be accounted for after any crash.
+
+A worker keeps windows, in memory as on disk, as their binary values: models/folding.py folds events into them
+and models/features.py reads them, whole batches at once. `Window` is for whoever looks at one.
+
+The value, little-endian, padded with zeros to a multiple of 8 bytes, n events and m edge hashes in it:
+
+    header          HEADER: format, length of the topic id, m, n, partition, bytes of all item ids, bytes of
+                    all categories, offset, applied, duplicate, late
+    times_ms        n int64           event_hashes    n uint64          edge_hashes     m uint64
+    item lengths    n uint16          category lengths n uint16         behaviours      n uint8
+    item ids, categories, topic id    UTF-8, one behind the other
 """
 
-from bisect import bisect_left, bisect_right
+import struct
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import msgspec
 
 from models.errors import SettingsError, TwintideError
 
 #: First byte of every value; raise it when the layout changes.
-FORMAT = 1
+FORMAT = 2
+
+HEADER = struct.Struct("<BBHIiIIxxxxqqqq")
 
 DAY_MS = 86_400_000
 
 #: Edge hashes kept at most: a producer's duplicates come soon, and state must stay bounded.
 MAX_EDGE_HASHES = 1024
 
-#: What became of one event. "redelivered" has changed nothing, but its user's vector may not be written yet.
-Outcome = Literal["applied", "duplicate", "late", "redelivered"]
+#: The longest id of an item or category (bytes of UTF-8).
+MAX_ID_BYTES = 65_535
 
 
 class WindowError(TwintideError):
@@ -74,171 +87,86 @@ class Window(msgspec.Struct, array_like=True, gc=False):
     def __len__(self) -> int:
         return len(self.times_ms)
 
-    def snapshot(self) -> "Window":
-        """Return a copy that later folds do not change."""
-        return msgspec.structs.replace(
-            self,
-            times_ms=self.times_ms[:],
-            behaviours=self.behaviours[:],
-            item_ids=self.item_ids[:],
-            categories=self.categories[:],
-            event_hashes=self.event_hashes[:],
-            edge_hashes=self.edge_hashes[:],
-        )
+
+@dataclass(frozen=True, slots=True)
+class WindowHeader:
+    """What a window says of itself before its events."""
+
+    topic_id: str
+    partition: int
+    offset: int
+    events: int
+    #: Time of the newest event (ms), 0 where there is none.
+    newest_ms: int
 
     def has_folded(self, topic_id: str, partition: int, offset: int) -> bool:
         """Return whether the event at this place of the source is already accounted for."""
         return offset <= self.offset and partition == self.partition and topic_id == self.topic_id
 
 
-class Incoming(msgspec.Struct, frozen=True, gc=False):
-    """A readable event on its way into its user's window."""
-
-    offset: int
-    time_ms: int
-    behaviour: int
-    item_id: str
-    category: str
-    event_hash: int
-
-
-def fold(window: Window, event: Incoming, topic_id: str, partition: int, settings: WindowSettings) -> Outcome:
-    """Fold one event into the window, in place, and return what became of it.
-
-    Events of a partition must come in the order of their offsets; a redelivery of any of them is harmless.
-    """
-    if window.has_folded(topic_id, partition, event.offset):
-        return "redelivered"
-    window.topic_id, window.partition, window.offset = topic_id, partition, event.offset
-    times_ms = window.times_ms
-    if event.event_hash in window.event_hashes or event.event_hash in window.edge_hashes:
-        window.duplicate += 1
-        return "duplicate"
-    is_full = len(times_ms) >= settings.max_events
-    if times_ms and (
-        event.time_ms < times_ms[-1] - settings.horizon_ms or (is_full and event.time_ms < times_ms[0])
-    ):
-        window.late += 1
-        return "late"
-    place = bisect_right(times_ms, event.time_ms)
-    times_ms.insert(place, event.time_ms)
-    window.behaviours.insert(place, event.behaviour)
-    window.item_ids.insert(place, event.item_id)
-    window.categories.insert(place, event.category)
-    window.event_hashes.insert(place, event.event_hash)
-    window.applied += 1
-    _drop_oldest(window, settings)
-    return "applied"
-
-
-def fold_all(
-    window: Window, events: Sequence[Incoming], topic_id: str, partition: int, settings: WindowSettings
-) -> dict[Outcome, int]:
-    """Fold some events, which stand in offset order, and return how many came to which outcome.
-
-    The same as `fold` one by one, at a fraction of its cost where runs of events are new and in time order,
-    as nearly all are.
-    """
-    counts: dict[Outcome, int] = {}
-    start = 0
-    while start < len(events):
-        end = start
-        if not window.has_folded(topic_id, partition, events[start].offset):
-            end = _end_of_run(window, events, start)
-        run = events[start:end] if start or end < len(events) else events
-        if run and _are_new(window, run):
-            window.topic_id, window.partition, window.offset = topic_id, partition, run[-1].offset
-            _append(window, run)
-            _drop_oldest(window, settings)
-            counts["applied"] = counts.get("applied", 0) + len(run)
-        else:
-            for event in run or events[start : start + 1]:
-                outcome = fold(window, event, topic_id, partition, settings)
-                counts[outcome] = counts.get(outcome, 0) + 1
-        start = max(end, start + 1)
-    return counts
-
-
-def _end_of_run(window: Window, events: Sequence[Incoming], start: int) -> int:
-    """Return where the events from `start` on cease to be in time order behind the window's newest."""
-    newest_ms = window.times_ms[-1] if window.times_ms else 0
-    for place in range(start, len(events)):
-        if events[place].time_ms < newest_ms:
-            return place
-        newest_ms = events[place].time_ms
-    return len(events)
-
-
-def _are_new(window: Window, events: Sequence[Incoming]) -> bool:
-    if len(events) == 1:
-        event_hash = events[0].event_hash
-        return event_hash not in window.event_hashes and event_hash not in window.edge_hashes
-    hashes = {event.event_hash for event in events}
-    return (
-        len(hashes) == len(events)
-        and hashes.isdisjoint(window.event_hashes)
-        and hashes.isdisjoint(window.edge_hashes)
-    )
-
-
-def _append(window: Window, events: Sequence[Incoming]) -> None:
-    window.times_ms += [event.time_ms for event in events]
-    window.behaviours += [event.behaviour for event in events]
-    window.item_ids += [event.item_id for event in events]
-    window.categories += [event.category for event in events]
-    window.event_hashes += [event.event_hash for event in events]
-    window.applied += len(events)
-
-
-def _drop_oldest(window: Window, settings: WindowSettings) -> None:
-    times_ms = window.times_ms
-    surplus = len(times_ms) - settings.max_events
-    horizon_ms = times_ms[-1] - settings.horizon_ms
-    if times_ms[0] < horizon_ms:
-        surplus = max(surplus, bisect_left(times_ms, horizon_ms))
-    if surplus <= 0:
-        return
-    oldest_kept_ms = times_ms[surplus]
-    if times_ms[0] < oldest_kept_ms:
-        window.edge_hashes.clear()
-    if times_ms[surplus - 1] == oldest_kept_ms:
-        window.edge_hashes += window.event_hashes[bisect_left(times_ms, oldest_kept_ms) : surplus]
-        del window.edge_hashes[:-MAX_EDGE_HASHES]
-    for column in (times_ms, window.behaviours, window.item_ids, window.categories, window.event_hashes):
-        del column[:surplus]
-
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Window)
-
-
 def window_to_bytes(window: Window) -> bytes:
-    """Return the window's binary value: a format byte and a MessagePack array of its fields."""
-    return bytes((FORMAT,)) + _encoder.encode(window)
+    """Return the window's binary value."""
+    items, item_lengths = _join(window.item_ids)
+    categories, category_lengths = _join(window.categories)
+    topic_id = window.topic_id.encode()
+    header = HEADER.pack(
+        *(FORMAT, len(topic_id), len(window.edge_hashes), len(window), window.partition),
+        *(len(items), len(categories), window.offset, window.applied, window.duplicate, window.late),
+    )
+    columns = (
+        array("q", window.times_ms),
+        array("Q", window.event_hashes),
+        array("Q", window.edge_hashes),
+        array("H", item_lengths),
+        array("H", category_lengths),
+        array("B", window.behaviours),
+    )
+    value = b"".join((header, *(column.tobytes() for column in columns), items, categories, topic_id))
+    return value + bytes(-len(value) % 8)
 
 
 def window_from_bytes(value: bytes) -> Window:
     """Return the window of a stored value; WindowError where it is not one of this format."""
-    if not value or value[0] != FORMAT:
-        raise WindowError(
-            f"a stored window has format {value[:1].hex() or 'empty'}, this version reads {FORMAT:02x}: "
-            "it was written by another version; remove the table's data and changelog, or run that version"
-        )
-    try:
-        return _decoder.decode(memoryview(value)[1:])
-    except msgspec.MsgspecError as error:
-        raise WindowError(f"a stored window of {len(value)} bytes is damaged: {error}") from error
+    header = _header(value)
+    _, topic_bytes, edges, events, partition, item_bytes, category_bytes = header[:7]
+    offset, applied, duplicate, late = header[7:]
+    reader = _Reader(value)
+    times_ms, event_hashes = reader.numbers("q", events), reader.numbers("Q", events)
+    edge_hashes = reader.numbers("Q", edges)
+    item_lengths, category_lengths = reader.numbers("H", events), reader.numbers("H", events)
+    behaviours = reader.numbers("B", events)
+    if sum(item_lengths) != item_bytes or sum(category_lengths) != category_bytes:
+        raise WindowError(f"a stored window of {len(value)} bytes is damaged: its ids do not add up")
+    item_ids, categories = reader.texts(item_lengths), reader.texts(category_lengths)
+    (topic_id,) = reader.texts([topic_bytes])
+    return Window(
+        topic_id=topic_id,
+        partition=partition,
+        offset=offset,
+        applied=applied,
+        duplicate=duplicate,
+        late=late,
+        times_ms=times_ms,
+        behaviours=behaviours,
+        item_ids=item_ids,
+        categories=categories,
+        event_hashes=event_hashes,
+        edge_hashes=edge_hashes,
+    )
 
 
-class _Source(msgspec.Struct, array_like=True, gc=False):
-    """The first fields of a window, all that is needed to compare two."""
+def read_header(value: bytes) -> WindowHeader:
+    """Return what a stored value says of itself; WindowError where it is not a window of this format."""
+    _, topic_bytes, edges, events, partition, item_bytes, category_bytes, offset = _header(value)[:8]
+    newest_ms = struct.unpack_from("<q", value, HEADER.size + 8 * (events - 1))[0] if events else 0
+    topic = HEADER.size + events * 21 + edges * 8 + item_bytes + category_bytes
+    topic_id = value[topic : topic + topic_bytes].decode()
+    return WindowHeader(topic_id, partition, offset, events, newest_ms)
 
-    topic_id: str
-    partition: int
-    offset: int
 
-
-_source_decoder = msgspec.msgpack.Decoder(_Source)
+def is_empty(value: bytes) -> bool:
+    """Return whether a stored window holds no event."""
+    return not any(value[4:8])
 
 
 def is_newer(value: bytes, known: bytes) -> bool:
@@ -246,6 +174,53 @@ def is_newer(value: bytes, known: bytes) -> bool:
 
     Windows of different topics cannot be compared by offset: then the one that comes later counts.
     """
-    new, old = (_source_decoder.decode(memoryview(each)[1:]) for each in (value, known))
+    new, old = read_header(value), read_header(known)
     is_same_source = (new.topic_id, new.partition) == (old.topic_id, old.partition)
     return not is_same_source or new.offset >= old.offset
+
+
+def _header(value: bytes) -> tuple[int, ...]:
+    if not value or value[0] != FORMAT:
+        raise WindowError(
+            f"a stored window has format {value[:1].hex() or 'empty'}, this version reads {FORMAT:02x}: "
+            "it was written by another version; remove the table's data and changelog, or run that version"
+        )
+    header = HEADER.unpack_from(value) if len(value) >= HEADER.size else None
+    if header is None or len(value) != value_bytes(*header[1:4], *header[5:7]):
+        raise WindowError(f"a stored window of {len(value)} bytes is damaged: it is cut off or too long")
+    return header
+
+
+def value_bytes(topic_bytes: int, edges: int, events: int, item_bytes: int, category_bytes: int) -> int:
+    """Return the length of a value with these parts, its padding included."""
+    length = HEADER.size + events * 21 + edges * 8 + item_bytes + category_bytes + topic_bytes
+    return length + -length % 8
+
+
+def _join(ids: Sequence[str]) -> tuple[bytes, list[int]]:
+    encoded = [each.encode() for each in ids]
+    return b"".join(encoded), [len(each) for each in encoded]
+
+
+class _Reader:
+    """Reads the parts of a value, one behind the other."""
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+        self._place = HEADER.size
+
+    def numbers(self, typecode: str, count: int) -> list[int]:
+        """Return the next `count` numbers."""
+        numbers = array(typecode)
+        end = self._place + count * numbers.itemsize
+        numbers.frombytes(self._value[self._place : end])
+        self._place = end
+        return numbers.tolist()
+
+    def texts(self, lengths: Sequence[int]) -> list[str]:
+        """Return the next texts of these lengths (bytes)."""
+        texts = []
+        for length in lengths:
+            texts.append(self._value[self._place : self._place + length].decode())
+            self._place += length
+        return texts

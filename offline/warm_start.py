@@ -115,15 +115,21 @@ class Target:
         self._delivered()
         return [key.decode() for key in users]
 
-    def write_windows(self, users: Sequence[tuple[str, Window]]) -> None:
-        """Append windows to the changelog, as folded up to the offset at which the live topic goes on."""
+    def write_windows(self, users: Sequence[tuple[str, Window]]) -> list[tuple[str, bytes]]:
+        """Append windows to the changelog, as folded up to the offset at which the live topic goes on.
+
+        Returns their values.
+        """
+        values = []
         for user_id, window in users:
             key = user_id.encode()
             partition = self.partition_of(key)
             window.topic_id, window.partition = self.topic_id, partition
             window.offset = self.offsets[partition] - 1
-            self._send(key, partition, window_to_bytes(window))
+            values.append((user_id, window_to_bytes(window)))
+            self._send(key, partition, values[-1][1])
         self._delivered()
+        return values
 
     def finish(self) -> None:
         """Record where the live topic goes on; without this nothing has happened that cannot be repeated."""
@@ -166,9 +172,9 @@ def bootstrap(
     users = written = 0
     with tqdm(total=len(np.unique(log.user.codes)), unit="user", desc="bootstrap", disable=None) as bar:
         for portion in windows_of_log(log, limits):
-            target.write_windows(portion)
+            values = target.write_windows(portion)
             if vectors:
-                rows = vectors.encoder.rows(portion, epoch)
+                rows = vectors.encoder.rows(values, epoch)
                 written += vectors.store.upsert(rows, force=replace)
             users += len(portion)
             bar.update(len(portion))

@@ -23,7 +23,7 @@ def windows_of_log(
 ) -> Iterator[list[tuple[str, Window]]]:
     """Yield every user of a log with their window, some users at a time.
 
-    Equal to folding the rows in time order, ties in the order of the file, through `models.window.fold`,
+    Equal to folding the rows in time order, ties in the order of the file, through `models.folding`,
     under the event ids that `replay` gives them. The windows come from no topic yet.
     """
     order = np.lexsort((log.line, log.time_ms, log.user.codes))

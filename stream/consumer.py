@@ -23,6 +23,8 @@ from faust.transport.drivers.aiokafka import Consumer as FaustConsumer
 from faust.transport.drivers.aiokafka import Transport as FaustTransport
 from faust.types import TP, ConsumerMessage
 
+from stream.incoming import Incoming
+
 #: The broker answers a fetch that finds nothing after this long. Faust's 1500 ms would hold full partitions
 #: back for as long, whenever an empty topic (the assignor's) is in the same request.
 FETCH_MAX_WAIT_MS = 20
@@ -45,10 +47,17 @@ codecs.register("identity", IdentityCodec())
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """The records that one fetch brought for one partition, oldest first."""
+class ChangelogBatch:
+    """The records that one fetch brought for one partition of a table's changelog, oldest first."""
 
     records: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one fetch brought for one partition of the behaviour topic."""
+
+    incoming: Incoming
     #: How often the consumer had sought when they were fetched: all older batches are void.
     seek: int
     #: 0, 1, 2, ... within a partition and a seek: a missing number is a lost batch.
@@ -117,8 +126,8 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         messages = []
         # A full buffer makes a partition inactive; they all share it, so then none is read.
         if behaviour and behaviour == {tp for tp in self.assignment() if self._is_behaviour(tp)}:
-            for partition, records in (await self.app.source.read(timeout)).items():
-                messages.append(self._batch_message(TP(self.app.behaviour_topic, partition), records))
+            for partition, incoming in (await self.app.source.read(timeout)).items():
+                messages.append(self._batch_message(TP(self.app.behaviour_topic, partition), incoming))
             timeout = 0.0
         others = active - behaviour
         # Asking Faust's client means two changes of thread: under load only for a changelog.
@@ -128,11 +137,10 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
             await self.sleep(timeout)
         return messages
 
-    def _batch_message(self, tp: TP, records: list[Any]) -> tuple[TP, Any]:
-        last = records[-1]
+    def _batch_message(self, tp: TP, incoming: Incoming) -> tuple[TP, Any]:
         message = ConsumerMessage(
-            *(tp.topic, tp.partition, last.offset(), last.timestamp()[1] / 1000, 0, [], None),
-            *(Batch(records, self.seek_count, self._batch_numbers[tp]), None, None, None, tp),
+            *(tp.topic, tp.partition, incoming.position - 1, incoming.timestamp_ms / 1000, 0, [], None),
+            *(Batch(incoming, self.seek_count, self._batch_numbers[tp]), None, None, None, tp),
             generation_id=self.app.consumer_generation_id,
         )
         self._batch_numbers[tp] += 1
@@ -145,7 +153,7 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
                 others[tp] = of_partition
             elif of_partition:
                 message = self._to_message(tp, of_partition[-1])
-                message.value = Batch(of_partition, self.seek_count, 0)
+                message.value = ChangelogBatch(of_partition)
                 yield tp, message
         for tp, record in self.scheduler.iterate(others):
             yield tp, self._to_message(tp, record)

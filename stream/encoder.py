@@ -11,7 +11,7 @@ from models.features import Histories, histories_of_windows
 from models.inference import Inference, Vectors
 from models.kept import KeptVectors
 from models.padded import PaddedTowers
-from models.window import Window
+from models.window import Window, read_header, window_from_bytes, window_to_bytes
 from stream import metrics
 from stream.layout import UNSEEN_USER
 from stream.settings import Settings
@@ -23,19 +23,32 @@ logger = logging.getLogger(__name__)
 class Encoder:
     """Encodes users with one artifact; `rows` runs off the event loop, in one thread at a time."""
 
-    def __init__(self, artifact: Artifact, inference: Inference | None = None, kept_vectors: int = 1) -> None:
-        """`inference` encodes on a device of its own, whose failure leaves all further work to the CPU."""
+    def __init__(
+        self,
+        artifact: Artifact,
+        inference: Inference | None = None,
+        kept_vectors: int = 1,
+        *,
+        with_history: bool = False,
+    ) -> None:
+        """`inference` encodes on a device of its own, whose failure leaves all further work to the CPU.
+
+        `with_history` has the rows say which items the window holds.
+        """
         self.artifact = artifact
         self._inference = inference or artifact.inference
+        self._with_history = with_history
         self._kept = KeptVectors(kept_vectors, artifact.inference.dimension)
 
-    def rows(self, users: Sequence[tuple[str, Window]], epoch: int) -> list[UserRow]:
-        """Return one row per (user id, window), in order; epoch is that of the windows' source topic."""
+    def rows(self, users: Sequence[tuple[str, bytes]], epoch: int) -> list[UserRow]:
+        """Return one row per (user id, window's value), in order; epoch is that of their source topic."""
         if not users:
             return []
-        histories = histories_of_windows([window for _, window in users], self.artifact.vocabulary)
+        user_ids, windows = zip(*users, strict=True)
+        headers = [read_header(window) for window in windows]
+        histories = histories_of_windows(windows, self.artifact.vocabulary)
         made_before = self._kept.made
-        vectors = self._encode(histories, [user_id for user_id, _ in users])
+        vectors = self._encode(histories, user_ids)
         metrics.encoded_users_total.labels("short").inc(len(users))
         metrics.encoded_users_total.labels("long").inc(self._kept.made - made_before)
         return [
@@ -46,12 +59,12 @@ class Encoder:
                 short=vectors.short[place],
                 model=self.artifact.version,
                 epoch=epoch,
-                seq=window.offset,
-                ts=window.times_ms[-1] if window.times_ms else 0,
-                n=len(window),
-                history=window.item_ids,
+                seq=header.offset,
+                ts=header.newest_ms,
+                n=header.events,
+                history=window_from_bytes(windows[place]).item_ids if self._with_history else (),
             )
-            for place, (user_id, window) in enumerate(users)
+            for place, (user_id, header) in enumerate(zip(user_ids, headers, strict=True))
         ]
 
     def _encode(self, histories: Histories, user_ids: Sequence[str]) -> Vectors:
@@ -68,7 +81,7 @@ class Encoder:
 
     def unseen_row(self) -> UserRow:
         """Return the row of a user never seen, whose vector comes from an empty window."""
-        (row,) = self.rows([(UNSEEN_USER, Window(offset=0))], epoch=0)
+        (row,) = self.rows([(UNSEEN_USER, window_to_bytes(Window(offset=0)))], epoch=0)
         return row
 
 
@@ -83,4 +96,4 @@ def open_encoder(settings: Settings, artifact: Artifact) -> Encoder:
     if has_gpu and settings.device != "cpu":
         path = PaddedTowers(artifact.towers, "cuda", settings.bfloat16)
         on_gpu = Inference(artifact.towers, artifact.settings.features, path)
-    return Encoder(artifact, on_gpu, settings.kept_vectors)
+    return Encoder(artifact, on_gpu, settings.kept_vectors, with_history=settings.store_history > 0)

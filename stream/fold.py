@@ -1,51 +1,18 @@
 """One partition's share of the work: record batches folded into windows, and what that makes due."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
 
-from models.events import BEHAVIOURS, MAX_AHEAD_MS, Event, event_hash
-from models.window import (
-    Incoming,
-    Outcome,
-    Window,
-    WindowSettings,
-    fold_all,
-    window_from_bytes,
-    window_to_bytes,
-)
-from stream.decoder import Decode
+import numpy as np
+import numpy.typing as npt
 
-#: Header with the producer's wall-clock time, epoch ms in ASCII digits.
-SENT_AT_HEADER = "sent_at"
-
-#: Send times read of one batch, about.
-SEND_TIMES_PER_BATCH = 256
-
-#: A record without a value that has this header asks for its key's user to be forgotten (stream/forget.py).
-FORGET_HEADER = "twintide-forget"
+from models.folding import fold_events
+from models.window import Window, WindowSettings, is_empty, read_header, window_to_bytes
+from stream.incoming import Incoming
 
 #: Reads the stored windows of some users; None for a user without one.
 LoadWindows = Callable[[Sequence[bytes]], Sequence[bytes | None]]
-
-
-class Record(Protocol):
-    """What the fold needs of a Kafka record (confluent_kafka.Message)."""
-
-    def key(self) -> bytes | None: ...
-    def value(self) -> bytes | None: ...
-    def offset(self) -> int: ...
-    def headers(self) -> Sequence[tuple[str, bytes]] | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A record that goes to the dead-letter topic."""
-
-    record: Record
-    reason: str
 
 
 @dataclass(slots=True)
@@ -90,38 +57,40 @@ class PartitionFold:
         self.newest_ms = 0
         self._settings = settings
         self._load = load
-        self._windows: dict[str, Window] = {}
+        self._windows: dict[str, bytes] = {}
         self._changed: dict[str, None] = {}
         self._tombstones: dict[str, None] = {}
 
-    def fold(self, records: Sequence[Record], decode: Decode) -> tuple[Mapping[Outcome, int], list[Rejected]]:
-        """Fold the records, which stand in offset order; return counts by outcome, and what is unreadable."""
-        forgets: dict[str, int] = {}
-        events, sent_at_ms, rejected = self._by_user(records, decode, forgets)
-        self._fetch(events)
-        counts: dict[Outcome, int] = {}
-        for user_id, of_user in events.items():
-            if user_id in forgets:
-                self._forget(user_id, forgets[user_id])
-                if not of_user:
-                    continue
-            window = self._windows[user_id]
-            outcomes = fold_all(window, of_user, self.topic_id, self.partition, self._settings)
-            if window.times_ms:  # else forgotten, and these came before
-                self.newest_ms = max(self.newest_ms, window.times_ms[-1])
-            for outcome, count in outcomes.items():
-                counts[outcome] = counts.get(outcome, 0) + count
-            if len(outcomes) > 1 or "redelivered" not in outcomes:
-                self._changed[user_id] = None
-            if "applied" in outcomes or "redelivered" in outcomes:
-                self._mark_dirty(user_id, of_user, sent_at_ms[user_id])
-        self.position = max(self.position, records[-1].offset() + 1)
-        return counts, rejected
+    def fold(self, incoming: Incoming) -> dict[str, int]:
+        """Fold a batch, and return how many of its events came to which outcome.
 
-    def window(self, user_id: str) -> Window:
+        An event may be applied, duplicate, late, or redelivered: then it has changed nothing, but its user's
+        vector may not be written yet.
+        """
+        for user_id, offset in incoming.forgets.items():
+            self._forget(user_id, offset)
+        counts = self._fold(incoming)
+        if incoming.forgets:  # their offsets stand among the others'
+            self.dirty = dict(sorted(self.dirty.items(), key=lambda each: each[1].first_offset))
+        self.position = max(self.position, incoming.position)
+        return counts
+
+    def _fold(self, incoming: Incoming) -> dict[str, int]:
+        user_ids, events = incoming.user_ids, incoming.events
+        values = self._fetch(user_ids)
+        folded = fold_events(values, events, self.topic_id, self.partition, self._settings)
+        for user_id, value in zip(user_ids, folded.values, strict=True):
+            if value is not None:
+                self._windows[user_id] = value
+                self._changed[user_id] = None
+        self.newest_ms = max(self.newest_ms, int(folded.newest_ms.max(initial=0)))
+        self._mark_dirty(incoming, folded.applied + folded.redelivered > 0)
+        outcomes = ("applied", "duplicate", "late", "redelivered")
+        return {name: total for name in outcomes if (total := int(getattr(folded, name).sum()))}
+
+    def window(self, user_id: str) -> bytes:
         """Return a user's window as it stands now."""
-        self._fetch((user_id,))
-        return self._windows[user_id]
+        return self._fetch((user_id,))[0] or window_to_bytes(Window())
 
     def committable(self) -> int:
         """Return the source offset that may be committed: all before it is durable and written."""
@@ -136,11 +105,8 @@ class PartitionFold:
 
     def snapshot(self) -> Snapshot:
         """Return what changed since the last snapshot; the caller makes it durable or stops the worker."""
-        values = {
-            user_id.encode(): window_to_bytes(self._windows[user_id])
-            for user_id in self._changed
-            if len(self._windows[user_id])
-        }
+        windows = ((user_id, self._windows[user_id]) for user_id in self._changed)
+        values = {user_id.encode(): value for user_id, value in windows if not is_empty(value)}
         tombstones = [user_id.encode() for user_id in self._tombstones]
         self._changed, self._tombstones = {}, {}
         return Snapshot(self.position, values, tombstones)
@@ -162,9 +128,10 @@ class PartitionFold:
 
     def _forget(self, user_id: str, offset: int) -> None:
         """Empty a user's window, once; the checkpoint makes a tombstone of it, the encoder a deletion."""
-        if not self._windows[user_id].has_folded(self.topic_id, self.partition, offset):
+        (value,) = self._fetch((user_id,))
+        if value is None or not read_header(value).has_folded(self.topic_id, self.partition, offset):
             # It remembers the offset, so that older events that come again meanwhile change nothing.
-            self._windows[user_id] = Window(self.topic_id, self.partition, offset)
+            self._windows[user_id] = window_to_bytes(Window(self.topic_id, self.partition, offset))
             self._changed[user_id] = self._tombstones[user_id] = None
         self.dirty.setdefault(user_id, DirtyUser(offset, 1, []))
 
@@ -183,101 +150,32 @@ class PartitionFold:
             for user_id in [user_id for user_id, _ in zip(unchanged, range(surplus), strict=False)]:
                 del self._windows[user_id]
 
-    def _mark_dirty(self, user_id: str, events: Sequence[Incoming], sent_at_ms: list[int]) -> None:
-        user = self.dirty.get(user_id)
-        if user is None:
-            self.dirty[user_id] = DirtyUser(events[0].offset, len(events), sent_at_ms)
-        else:
-            user.events += len(events)
-            user.sent_at_ms += sent_at_ms
-
-    def _fetch(self, user_ids: Iterable[str]) -> None:
-        """Have the windows of these users in memory, most recently used last."""
-        missing = []
-        for user_id in user_ids:
-            window = self._windows.pop(user_id, None)
-            if window is None:
-                missing.append(user_id)
+    def _mark_dirty(self, incoming: Incoming, is_dirty: npt.NDArray[np.bool_]) -> None:
+        user, offset = incoming.events.user, incoming.events.offset
+        first_offsets = np.zeros(len(is_dirty), np.int64)
+        first_offsets[user[::-1]] = offset[::-1]  # the last assignment stays: that of a user's first event
+        counts = np.bincount(user, minlength=len(is_dirty))
+        dirty = np.flatnonzero(is_dirty)
+        rows = (dirty.tolist(), first_offsets[dirty].tolist(), counts[dirty].tolist())
+        for number, first_offset, events in zip(*rows, strict=True):
+            user_id, sent_at_ms = incoming.user_ids[number], incoming.sent_at_ms.get(number, [])
+            waiting = self.dirty.get(user_id)
+            if waiting is None:
+                self.dirty[user_id] = DirtyUser(first_offset, events, sent_at_ms)
             else:
-                self._windows[user_id] = window
+                waiting.events += events
+                waiting.sent_at_ms += sent_at_ms
+
+    def _fetch(self, user_ids: Sequence[str]) -> list[bytes | None]:
+        """Return the windows of these users, None for one without; they are the most recently used now."""
+        missing = [user_id for user_id in user_ids if user_id not in self._windows]
         if missing:
-            values = self._load([user_id.encode() for user_id in missing])
-            for user_id, value in zip(missing, values, strict=True):
-                self._windows[user_id] = Window() if value is None else window_from_bytes(value)
-
-    def _by_user(
-        self, records: Sequence[Record], decode: Decode, forgets: dict[str, int]
-    ) -> tuple[dict[str, list[Incoming]], dict[str, list[int]], list[Rejected]]:
-        """Return each user's readable events and their send times, users by their first, and the rest."""
-        events: dict[str, list[Incoming]] = {}
-        sent: dict[str, list[int]] = {}
-        rejected: list[Rejected] = []
-        latest_ms = int(time.time() * 1000) + MAX_AHEAD_MS
-        # Reading a header costs as much as decoding the event: of large batches some send times must do.
-        sampled = records[:: 1 + len(records) // SEND_TIMES_PER_BATCH]
-        sent_at = {record.offset(): sent_at_ms(record.headers() or ()) for record in sampled}
-        for record in records:
-            try:
-                event = decode(record.value() or b"")
-            except Exception:  # a decoder of the user's may raise anything; an event is data, never a crash
-                if user_id := _user_to_forget(record):
-                    events.pop(user_id, None)  # what came before need not be folded, what comes later stands
-                    events[user_id], sent[user_id] = [], []
-                    forgets[user_id] = record.offset()
-                else:
-                    rejected.append(Rejected(record, "unreadable"))
-                continue
-            user_id = event.user_id if type(event.user_id) is str else str(event.user_id)
-            if reason := _complaint(event, user_id, record.key(), latest_ms):
-                rejected.append(Rejected(record, reason))
-                continue
-            if user_id not in events:
-                events[user_id], sent[user_id] = [], []
-            events[user_id].append(self._incoming(event, record.offset()))
-            if at_ms := sent_at.get(record.offset()):
-                sent[user_id].append(at_ms)
-        return events, sent, rejected
-
-    def _incoming(self, event: Event, offset: int) -> Incoming:
-        event_id = event.event_id
-        if event_id is None:
-            event_id = f"{self.topic_id}/{self.partition}/{offset}"
-        return Incoming(
-            offset,
-            event.time,
-            event.behavior_type,
-            event.item_id if type(event.item_id) is str else str(event.item_id),
-            event.item_category if type(event.item_category) is str else str(event.item_category),
-            event_hash(event_id if type(event_id) is str else str(event_id)),
-        )
-
-
-def _complaint(event: Event, user_id: str, key: bytes | None, latest_ms: int) -> str:
-    """Return why an event makes no sense, one of a small set of reasons; empty where it does."""
-    if not user_id:
-        return "no_user"
-    if event.item_id == "":
-        return "no_item"
-    if event.behavior_type not in BEHAVIOURS:
-        return "behaviour"
-    if not 0 < event.time <= latest_ms:
-        return "time"
-    if key != user_id.encode():
-        # Another key may mean another partition, whose worker would keep a second window of this user.
-        return "key"
-    return ""
-
-
-def _user_to_forget(record: Record) -> str:
-    """Return which user a control record says to forget; empty where it is no such record."""
-    if record.value() is None and any(name == FORGET_HEADER for name, _ in record.headers() or ()):
-        return (record.key() or b"").decode(errors="replace")
-    return ""
-
-
-def sent_at_ms(headers: Sequence[tuple[str, bytes]]) -> int:
-    """Return the producer's send time, or 0 where the record has none."""
-    for name, value in headers:
-        if name == SENT_AT_HEADER and value and value.isdigit():
-            return int(value)
-    return 0
+            stored = self._load([user_id.encode() for user_id in missing])
+            self._windows |= {
+                user_id: value for user_id, value in zip(missing, stored, strict=True) if value is not None
+            }
+        values = [self._windows.pop(user_id, None) for user_id in user_ids]
+        self._windows |= {
+            user_id: value for user_id, value in zip(user_ids, values, strict=True) if value is not None
+        }
+        return values

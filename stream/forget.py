@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from models.command import Command
 from models.errors import TwintideError, UnreachableError
-from stream.fold import FORGET_HEADER
+from stream.incoming import FORGET_HEADER
 from stream.layout import OTHER
 from stream.redis_clients import redis_client
 from stream.settings import Settings

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from stream import metrics
 from stream.checkpoint import Checkpointer
 from stream.consumer import Batch
-from stream.fold import PartitionFold, Rejected
+from stream.fold import PartitionFold
+from stream.incoming import Rejected
 from stream.parts import Parts, Source
 from stream.publisher import AbandonedError
 from stream.refresh import Refresher
@@ -52,6 +53,11 @@ class FastLane:
         """Return the version of the artifact in use."""
         return self._parts.vectors.encoder.artifact.version if self._parts.vectors else "(none)"
 
+    @property
+    def topic_id(self) -> str:
+        """Return the id of the behaviour topic, which is another when it is made again."""
+        return self._parts.topic.topic_id
+
     # -- fold
 
     async def fold(self, source: Source, partition: int, batch: Batch) -> None:
@@ -69,12 +75,12 @@ class FastLane:
             return
         fold = self._partition(partition)
         with metrics.stage_seconds.labels("fold").time():
-            counts, rejected = fold.fold(batch.records, self._parts.decode)
+            counts = fold.fold(batch.incoming)
         for outcome, count in counts.items():
             # A redelivery is a duplicate to whoever counts events.
             metrics.events_total.labels("duplicate" if outcome == "redelivered" else outcome).inc(count)
-        self._reject(partition, rejected)
-        metrics.event_time_lag_seconds.set(time.time() - batch.records[-1].timestamp()[1] / 1000)
+        self._reject(partition, batch.incoming.rejected)
+        metrics.event_time_lag_seconds.set(time.time() - batch.incoming.timestamp_ms / 1000)
         self.refresher.wake(partition, source.lag(partition, fold.position))
 
     def _is_next(self, partition: int, batch: Batch) -> bool:

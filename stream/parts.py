@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from models.window import WindowSettings
-from stream.decoder import Decode
 from stream.encoder import Encoder
 from stream.publisher import Publisher
 from stream.store import Store, UserRow
@@ -55,7 +54,6 @@ class Parts:
 
     topic: Topic
     window_settings: WindowSettings
-    decode: Decode
     publisher: Publisher
     table: WindowTable
     vectors: Vectors | None

@@ -10,6 +10,7 @@ import numpy as np
 import redis
 import tenacity
 
+from models.window import is_empty
 from stream import metrics
 from stream.damping import Damper
 from stream.fold import DirtyUser, PartitionFold
@@ -132,14 +133,14 @@ class Refresher:
                     self._has_dirty.clear()
                 return 0
             metrics.batch_users.observe(len(users))
-            windows = [(user_id, fold.window(user_id).snapshot()) for fold, user_id in users]
+            windows = [(user_id, fold.window(user_id)) for fold, user_id in users]
             # Only a forgotten user's window is empty.
             forgotten = [
                 (user_id, fold.position - 1)
                 for (fold, user_id), (_, window) in zip(users, windows, strict=True)
-                if not len(window)
+                if is_empty(window)
             ]
-            windows = [each for each in windows if len(each[1])]
+            windows = [each for each in windows if not is_empty(each[1])]
             with metrics.stage_seconds.labels("encode").time():
                 rows = await asyncio.to_thread(vectors.encoder.rows, windows, self._epoch)
             with metrics.stage_seconds.labels("upsert").time():

@@ -7,13 +7,14 @@ and commits nothing: which partitions to read, and from where, it is told.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from models.errors import TwintideError
 from stream.connections import KafkaConnection
+from stream.incoming import Incoming
 
 #: Megabytes of records that librdkafka may hold ready.
 READ_AHEAD_MB = 32
@@ -24,11 +25,22 @@ class SourceError(TwintideError):
 
 
 class RecordSource:
-    """Reads some partitions of one topic; what it was not told to read, it does not."""
+    """Reads some partitions of one topic; what it was not told to read, it does not.
 
-    def __init__(self, kafka: KafkaConnection, topic: str, batch_records: int) -> None:
+    `read` makes of a partition's records what is to be folded; like fetching, it runs in a thread beside the
+    event loop.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaConnection,
+        topic: str,
+        batch_records: int,
+        read: Callable[[int, list[Message]], Incoming],
+    ) -> None:
         self._topic = topic
         self._batch_records = batch_records
+        self._read = read
         self._consumer = Consumer(
             {
                 **kafka.librdkafka(),
@@ -55,12 +67,12 @@ class RecordSource:
         ]
         await asyncio.get_running_loop().run_in_executor(self._thread, self._consumer.assign, places)
 
-    async def read(self, timeout_s: float) -> dict[int, list[Message]]:
-        """Return the records at hand by partition, oldest first; wait for the first one if there is none.
+    async def read(self, timeout_s: float) -> dict[int, Incoming]:
+        """Return what is at hand by partition; wait for the first record if there is none.
 
         Raises SourceError where the topic or the right to read it is gone.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, timeout_s)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._fetch, timeout_s)
 
     def lag(self, partition: int, position: int) -> int:
         """Return how many events of a partition come after a position, as far as is known."""
@@ -68,7 +80,7 @@ class RecordSource:
         _, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
         return max(end - position, 0)
 
-    def _read(self, timeout_s: float) -> dict[int, list[Message]]:
+    def _fetch(self, timeout_s: float) -> dict[int, Incoming]:
         first = self._consumer.poll(timeout_s)
         if first is None:
             return {}
@@ -83,4 +95,4 @@ class RecordSource:
                 raise SourceError(f"topic {self._topic} cannot be read: {error.str()}") from KafkaException(
                     error
                 )
-        return by_partition
+        return {partition: self._read(partition, records) for partition, records in by_partition.items()}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import redis
 
-from models.window import window_from_bytes
+from models.window import read_header
 from stream.fold import PartitionFold
 from stream.store import Store
 from stream.table import WindowTable
@@ -82,9 +82,9 @@ class Sweeper:
         last_offset, oldest_ms = fold.committable() - 1, fold.newest_ms - self._settings.horizon_ms
         old = []
         for key, value in rows:
-            window, user_id = window_from_bytes(value), key.decode()
+            window, user_id = read_header(value), key.decode()
             is_committed = window.topic_id != fold.topic_id or window.offset <= last_offset
-            if window.times_ms[-1] < oldest_ms and is_committed and not fold.is_in_use(user_id):
+            if window.newest_ms < oldest_ms and is_committed and not fold.is_in_use(user_id):
                 old.append(user_id)
         if old and self._store is not None:
             keys = [(user_id, last_offset) for user_id in old]

@@ -18,12 +18,14 @@ from faust.types import TP
 from models import artifact as artifacts
 from models.artifact import Artifact
 from models.errors import SettingsError, TwintideError
+from models.folding import compile_fold
 from models.window import WindowSettings
 from stream import health, metrics
 from stream.connections import KafkaConnection
 from stream.consumer import BatchTransport
 from stream.decoder import make_decoder
 from stream.encoder import open_encoder
+from stream.incoming import read_records
 from stream.lane import FastLane
 from stream.parts import Parts, Topic, Vectors
 from stream.publisher import Publisher
@@ -73,11 +75,20 @@ class TwintideApp(faust.App):  # type: ignore[misc]
 
     def prepare(self) -> None:
         """Check artifact, Kafka and Redis, and have everything ready that the worker needs."""
+        compile_fold()
         self.lane = self._open_lane()
-        self.source = RecordSource(self.settings.kafka, self.settings.topic, self.settings.batch_records)
+        settings = self.settings
+        decoder = make_decoder(settings.event_fields, settings.event_decoder)
+        self.source = RecordSource(
+            settings.kafka,
+            settings.topic,
+            settings.batch_records,
+            lambda partition, records: read_records(records, decoder, f"{self.lane.topic_id}/{partition}"),
+        )
         metrics.commit_age_seconds.set_function(self.lane.uncommitted_s)
-        host, port = self.settings.metrics_host, self.settings.metrics_port
-        self.metrics_port = health.serve(host, port, lambda: health.check(self))
+        self.metrics_port = health.serve(
+            settings.metrics_host, settings.metrics_port, lambda: health.check(self)
+        )
 
     async def on_start(self) -> None:
         """Say what this worker works with."""
@@ -111,7 +122,6 @@ class TwintideApp(faust.App):  # type: ignore[misc]
             Parts(
                 topic=Topic(settings.topic, identity, vectors.store.topic_epoch(identity) if vectors else 0),
                 window_settings=artifact.settings.window if artifact else WindowSettings(),
-                decode=make_decoder(settings.event_fields, settings.event_decoder),
                 publisher=Publisher(settings.kafka, f"{settings.app_id}-{uuid.uuid4().hex[:8]}"),
                 table=WindowTable(self.tables["windows"]),
                 vectors=vectors,
@@ -168,8 +178,7 @@ class CheckedWorker(faust.Worker):  # type: ignore[misc]
     def __init__(self, app: TwintideApp, *services: Any, **options: Any) -> None:
         with one_line_errors():
             app.prepare()
-        # Windows are a great many lists that live long: looking through them for garbage that is not there
-        # would take a third of the time.
+        # What is there now stays: looking through it for garbage again and again takes time.
         gc.freeze()
         gc.set_threshold(100_000, 50, 1000)
         super().__init__(app, *services, **options)

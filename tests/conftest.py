@@ -10,10 +10,15 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from hypothesis import settings
 
 from local.kafka import KafkaServer
 from local.redis import RedisServer
 from stream.connections import KafkaConnection, RedisConnection
+
+# How long an example takes says nothing here: the first may compile, and machines differ.
+settings.register_profile("twintide", deadline=None)
+settings.load_profile("twintide")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

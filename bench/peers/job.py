@@ -1,7 +1,7 @@
-"""The job of every peer: keep each user's last events, as the same bytes and by the same code as Twintide.
+"""The job of every peer: keep each user's last events, by the same rule as Twintide.
 
-So what is compared is the engines, not how well a window is written. Runs in the peers' own environments:
-it needs `models`, msgspec and xxhash, and nothing else.
+Written as well as an event at a time can be: a MessagePack struct per user, read and written by msgspec. Runs
+in the peers' own environments: it needs `models`, msgspec and xxhash, and nothing else.
 """
 
 import time
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.peers.reference import Incoming, fold, window_from_msgpack, window_to_msgpack
 from models.events import event_hash
-from models.window import Incoming, Window, WindowSettings, fold, window_from_bytes, window_to_bytes
+from models.window import Window, WindowSettings
 
 #: What a window keeps: 110 events within 30 days.
 LIMITS = WindowSettings()
@@ -61,7 +62,7 @@ class Job:
 
 def fold_event(value: bytes | None, event: Mapping[str, Any]) -> bytes:
     """Return the user's window with this event folded in; None is a user's first event."""
-    window = Window() if value is None else window_from_bytes(value)
+    window = Window() if value is None else window_from_msgpack(value)
     incoming = Incoming(
         window.offset + 1,  # peers trust their state store alone; the arrival order is all that is needed
         event["time"],
@@ -71,4 +72,4 @@ def fold_event(value: bytes | None, event: Mapping[str, Any]) -> bytes:
         event_hash(event["event_id"]),
     )
     fold(window, incoming, "", 0, LIMITS)
-    return window_to_bytes(window)
+    return window_to_msgpack(window)

@@ -15,10 +15,11 @@ from bench.harness.behaviour import expected_windows, make_log
 from bench.harness.watch import Sample, Watch
 from bench.peers.job import LIMITS, fold_event
 from bench.peers.quix_environment import quix_python
+from bench.peers.reference import window_from_msgpack, window_to_msgpack
 from models.behaviour_log import BehaviourLog
 from models.errors import SettingsError, TwintideError
 from models.inference import Vectors
-from models.window import Window, window_from_bytes, window_to_bytes
+from models.window import Window
 from replay.source import MessageSource
 from stream.connections import KafkaConnection, RedisConnection
 
@@ -64,16 +65,16 @@ def test_folding_events_one_by_one_leads_to_the_expected_windows(
 def test_a_wrong_window_is_found(log: BehaviourLog, monkeypatch: pytest.MonkeyPatch) -> None:
     windows = folded(log)
     user_id = next(iter(windows))
-    window = window_from_bytes(windows[user_id])
+    window = window_from_msgpack(windows[user_id])
     window.item_ids[0] = "another"
     with pytest.raises(TwintideError, match=f"user {user_id} is wrong: .*item_ids differs"):
-        check(log, windows | {user_id: window_to_bytes(window)}, monkeypatch)
+        check(log, windows | {user_id: window_to_msgpack(window)}, monkeypatch)
 
 
 def test_a_missing_and_a_strange_window_are_found(log: BehaviourLog, monkeypatch: pytest.MonkeyPatch) -> None:
     windows = folded(log)
     with pytest.raises(TwintideError, match="of nobody, 'stranger' first"):
-        check(log, windows | {"stranger": window_to_bytes(Window())}, monkeypatch)
+        check(log, windows | {"stranger": window_to_msgpack(Window())}, monkeypatch)
     del windows[next(iter(windows))]
     with pytest.raises(TwintideError, match="0 events stored"):
         check(log, windows, monkeypatch)

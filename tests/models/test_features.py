@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.peers.reference import Incoming, fold
 from models.behaviour_log import BehaviourLog, Column
 from models.errors import SettingsError
 from models.features import (
@@ -21,7 +22,7 @@ from models.features import (
 from models.inference import Inference
 from models.towers import DualTowers, ModelSettings
 from models.vocabulary import FIRST_KNOWN, Vocabulary
-from models.window import Incoming, Window, WindowSettings, fold
+from models.window import Window, WindowSettings, window_to_bytes
 
 VOCABULARY = Vocabulary(["i0", "i1", "i2"], [2, 3, 2], ["c0", "c1"])
 HOUR_MS = 3_600_000
@@ -83,7 +84,7 @@ def test_batch_histories_equal_folding_event_by_event(
     windows = folded(log, window_settings)
     user_ids, batch = histories_of_log(log, VOCABULARY, window_settings)
     assert sorted(user_ids) == sorted(windows)
-    live = histories_of_windows([windows[user_id] for user_id in user_ids], VOCABULARY)
+    live = histories_of_windows([window_to_bytes(windows[user_id]) for user_id in user_ids], VOCABULARY)
     for name in ("item", "category", "behaviour", "time_ms", "starts"):
         np.testing.assert_array_equal(getattr(batch, name), getattr(live, name), err_msg=name)
 
@@ -105,7 +106,7 @@ def test_vectors_of_both_paths_agree() -> None:
     torch.manual_seed(0)
     towers = DualTowers(VOCABULARY, FeatureSettings(), ModelSettings(dimension=16))
     user_ids, batch = histories_of_log(log, VOCABULARY, window_settings)
-    live = histories_of_windows([windows[user_id] for user_id in user_ids], VOCABULARY)
+    live = histories_of_windows([window_to_bytes(windows[user_id]) for user_id in user_ids], VOCABULARY)
     inference = Inference(towers, FeatureSettings())
     offline = inference.encode(batch).user
     one_by_one = [inference.encode(live.take(np.array([user]))).user[0] for user in range(4)]

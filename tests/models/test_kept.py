@@ -6,12 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.peers.reference import Incoming, fold
 from models.features import FeatureSettings, Histories, histories_of_windows
 from models.inference import Inference
 from models.kept import KeptVectors
 from models.towers import DualTowers, ModelSettings
 from models.vocabulary import Vocabulary
-from models.window import Incoming, Window, WindowSettings, fold
+from models.window import Window, WindowSettings, window_to_bytes
 
 VOCABULARY = Vocabulary([f"i{n}" for n in range(20)], [2 + n % 3 for n in range(20)], ["c0", "c1", "c2"])
 CHOSEN = FeatureSettings(gap_ms=100, short_events=3, long_events=8)
@@ -54,7 +55,7 @@ def test_kept_vectors_are_those_made_anew_after_any_folds(
             windows[user] = Window("topic", 0, offset)  # forgotten
         if offset % every == 0:
             users = [each for each in range(4) if random.random() < 0.7]
-            histories = histories_of_windows([windows[each] for each in users], VOCABULARY)
+            histories = histories_of_windows([window_to_bytes(windows[each]) for each in users], VOCABULARY)
             found = INFERENCE.encode_pass(histories, [str(each) for each in users], kept)
             anew = INFERENCE.encode_pass(histories)
             for name in ("user", "long", "short"):
@@ -65,7 +66,7 @@ def session(count: int, first_item: int = 0) -> Histories:
     window = Window()
     for number in range(count):
         folded(window, number, (first_item + number) % 20, 1_000 + number, number)
-    return histories_of_windows([window], VOCABULARY)
+    return histories_of_windows([window_to_bytes(window)], VOCABULARY)
 
 
 def test_within_a_session_the_long_vector_is_made_only_when_its_part_grows() -> None:
@@ -87,7 +88,7 @@ def test_another_users_equal_part_is_not_taken_for_ones_own() -> None:
 @pytest.mark.parametrize("capacity", [1, 2])
 def test_more_users_than_there_is_room_for_are_still_right(capacity: int) -> None:
     kept = KeptVectors(capacity, 8)
-    three = histories_of_windows([Window()] * 3, VOCABULARY)
+    three = histories_of_windows([window_to_bytes(Window())] * 3, VOCABULARY)
     for _ in range(3):
         INFERENCE.encode_pass(three, ["u", "v", "w"], kept)
         found = INFERENCE.encode_pass(session(7), ["w"], kept)
@@ -105,7 +106,7 @@ def test_user_who_gives_way_within_a_batch_leaves_nothing_behind() -> None:
             for number in range(length):
                 folded(window, number, (5 * place + number) % 20, 1_000 + number, number)
             windows.append(window)
-        return histories_of_windows(windows, VOCABULARY)
+        return histories_of_windows([window_to_bytes(window) for window in windows], VOCABULARY)
 
     INFERENCE.encode_pass(batch(5), ["u"], kept)
     whole = batch(8, 8, 8)

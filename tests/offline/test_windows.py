@@ -7,9 +7,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.peers.reference import Incoming, fold
 from models.behaviour_log import BehaviourLog, Column
 from models.events import Event, event_hash
-from models.window import Incoming, Window, WindowSettings, fold
+from models.window import Window, WindowSettings
 from offline.windows import windows_of_log
 from replay.source import MessageSource
 

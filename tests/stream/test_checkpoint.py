@@ -14,6 +14,7 @@ from stream.checkpoint import Checkpointer
 from stream.connections import KafkaConnection
 from stream.decoder import make_decoder
 from stream.fold import PartitionFold
+from stream.incoming import read_records
 from stream.publisher import AbandonedError, Publisher
 from stream.table import WindowTable
 
@@ -64,7 +65,8 @@ def checkpointer(changelog: Changelog, table: WindowTable) -> Checkpointer:
 
 def fold_of(table: WindowTable, *users: str, first: int = 0) -> PartitionFold:
     fold = PartitionFold("topic-id", 0, WindowSettings(), lambda keys: table.load(0, keys))
-    fold.fold([record(user, first + place) for place, user in enumerate(users)], make_decoder("", ""))
+    records = [record(user, first + place) for place, user in enumerate(users)]
+    fold.fold(read_records(records, make_decoder("", ""), "topic-id/0"))
     return fold
 
 
@@ -72,7 +74,11 @@ def record(user: str, offset: int) -> SimpleNamespace:
     event = {"user_id": user, "item_id": f"i{offset}", "behavior_type": 1, "time": 1000 + offset}
     value = msgspec.json.encode(event)
     return SimpleNamespace(
-        key=lambda: user.encode(), value=lambda: value, offset=lambda: offset, headers=lambda: None
+        key=lambda: user.encode(),
+        value=lambda: value,
+        offset=lambda: offset,
+        timestamp=lambda: (1, 1000 + offset),
+        headers=lambda: None,
     )
 
 

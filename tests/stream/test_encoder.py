@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.peers.reference import Incoming, fold
 from models import artifact as artifacts
 from models.artifact import Artifact
 from models.errors import SettingsError
@@ -15,7 +16,7 @@ from models.folded import FoldedTowers
 from models.inference import Inference
 from models.towers import DualTowers, ModelSettings
 from models.vocabulary import Vocabulary
-from models.window import Incoming, Window, WindowSettings, fold
+from models.window import Window, WindowSettings, window_to_bytes
 from stream import metrics
 from stream.encoder import Encoder, open_encoder
 from stream.settings import Settings
@@ -33,12 +34,12 @@ def artifact(tmp_path: Path) -> Artifact:
     return artifacts.save(tmp_path, towers, vocabulary, settings, {}, {})
 
 
-def window(events: int) -> Window:
+def window(events: int) -> bytes:
     made = Window()
     for number in range(events):
         incoming = Incoming(number, 1_000 + number, 1, f"i{number % 33}", "c0", number)
         fold(made, incoming, "topic", 0, WindowSettings())
-    return made
+    return window_to_bytes(made)
 
 
 class Device:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from models.window import Window
+from models.window import Window, window_to_bytes
 from stream.fold import DirtyUser, PartitionFold
 from stream.refresh import Refresher
 from stream.settings import Settings
@@ -35,8 +35,8 @@ class Fold(PartitionFold):
         super().__init__("topic", 0, SimpleNamespace(), lambda keys: [])  # type: ignore[arg-type]
         self.position = self.durable_position = 0
 
-    def window(self, user_id: str) -> Window:
-        return Window("topic", 0, 0, 1, 0, 0, [1], [1], ["i"], ["c"], [1])
+    def window(self, user_id: str) -> bytes:
+        return window_to_bytes(Window("topic", 0, 0, 1, 0, 0, [1], [1], ["i"], ["c"], [1]))
 
     def change(self, user_id: str) -> None:
         self.dirty.setdefault(user_id, DirtyUser(self.position, 1, []))

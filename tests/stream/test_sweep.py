@@ -26,7 +26,7 @@ class Table:
         return [row for row in sorted(self.rows.items()) if row[0] > after][:at_most]
 
     def add(self, user_id: str, newest_ms: int, offset: int = 0, topic_id: str = "t") -> None:
-        window = Window(topic_id, 0, offset, times_ms=[newest_ms])
+        window = Window(topic_id, 0, offset, 1, 0, 0, [newest_ms], [1], ["i"], ["c"], [1])
         self.rows[user_id.encode()] = window_to_bytes(window)
 
 
