@@ -32,6 +32,7 @@ from models.artifact_files import (
 )
 from models.errors import ArtifactError
 from models.features import FeatureSettings, Histories
+from models.golden import golden_histories
 from models.inference import Floats, Inference, Vectors
 from models.publications import publication_of
 from models.publications import publish as publish
@@ -59,8 +60,8 @@ class Artifact:
     """A trained model, ready to encode.
 
     version: 12 hex digits of its content; publication: the number under which its store published it last,
-    0 for never; item_vectors (I, D), in the order of item_ids; metrics: what training measured; training:
-    the settings and the data it was trained with.
+    0 for never; item_vectors (I, D), in the order of item_ids; golden_vectors: see models.golden; metrics:
+    what training measured; training: the settings and the data it was trained with.
     """
 
     version: str
@@ -68,6 +69,7 @@ class Artifact:
     settings: Settings
     vocabulary: Vocabulary
     item_vectors: Floats
+    golden_vectors: Floats | None
     metrics: Mapping[str, Any]
     training: Mapping[str, Any]
     towers: DualTowers
@@ -120,13 +122,16 @@ def _write_files(
 ) -> None:
     with torch.inference_mode():
         item_vectors = towers.item_vectors().float().cpu().numpy()
+    golden_vectors = Inference(towers, settings.features).encode(golden_histories(vocabulary)).user
     config = {"format": FORMAT, "settings": asdict(settings), "training": dict(training)}
     weights = {name: tensor.cpu().contiguous() for name, tensor in towers.state_dict().items()}
     contents = {
         CONFIG: to_json(config),
         VOCABULARY: vocabulary.to_bytes(),
         WEIGHTS: safetensors.torch.save(weights),
-        ITEM_VECTORS: safetensors.numpy.save({"item_vectors": np.ascontiguousarray(item_vectors)}),
+        ITEM_VECTORS: safetensors.numpy.save(
+            {"item_vectors": np.ascontiguousarray(item_vectors), "golden_vectors": golden_vectors}
+        ),
         METRICS: to_json(metrics),
     }
     for name, content in contents.items():
@@ -156,10 +161,8 @@ def load(path: Path) -> Artifact:
         directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
     )
     towers = parse(directory / WEIGHTS, lambda: _mapped_towers(directory / WEIGHTS, vocabulary, settings))
-    item_vectors = parse(
-        directory / ITEM_VECTORS,
-        lambda: safetensors.torch.load_file(directory / ITEM_VECTORS)["item_vectors"].numpy(),
-    )
+    vectors = parse(directory / ITEM_VECTORS, lambda: safetensors.torch.load_file(directory / ITEM_VECTORS))
+    item_vectors = parse(directory / ITEM_VECTORS, lambda: vectors["item_vectors"].numpy())
     version = version_of(checksums)
     return Artifact(
         version=version,
@@ -167,6 +170,7 @@ def load(path: Path) -> Artifact:
         settings=settings,
         vocabulary=vocabulary,
         item_vectors=item_vectors,
+        golden_vectors=vectors["golden_vectors"].numpy() if "golden_vectors" in vectors else None,
         metrics=read_json(directory / METRICS),
         training=config.get("training", {}),
         towers=towers,
@@ -181,3 +185,8 @@ def _mapped_towers(weights: Path, vocabulary: Vocabulary, settings: Settings) ->
         towers = DualTowers(vocabulary, settings.features, settings.model)
     towers.load_state_dict(safetensors.torch.load_file(weights), assign=True)
     return towers.eval()
+
+
+def read_version(path: Path) -> str:
+    """Return the version of the artifact at `path` without loading it. Raises ArtifactError."""
+    return version_of(read_json(directory_of(path) / CHECKSUMS))

@@ -10,19 +10,15 @@ from aiokafka.partitioner import murmur2
 from confluent_kafka import Message
 from tqdm import tqdm
 
-from models import artifact as artifacts
 from models.behaviour_log import BehaviourLog
 from models.errors import SettingsError, TwintideError
 from models.window import Window, WindowSettings, window_to_bytes
 from offline.windows import windows_of_log
-from stream.encoder import Encoder
 from stream.group import committed_offsets, has_members, set_offsets
-from stream.parts import Vectors
+from stream.live_models import ArtifactSource, LiveModels, open_live_models
 from stream.publisher import Publisher
 from stream.reading import read_all
-from stream.redis_clients import redis_client
 from stream.settings import Settings
-from stream.store import Store
 from stream.topics import CHANGELOG, end_offsets, ensure_topic, offsets_from, topic_id
 
 #: Header of the changelog records that a bootstrap writes: another may replace them, if it was interrupted.
@@ -159,39 +155,35 @@ def bootstrap(
     The offsets come last, so that whatever interrupts it, doing it again is right. Without an artifact only
     windows are written. Raises BootstrapRefusedError where there is state already, unless `replace`.
     """
-    vectors = _open_vectors(settings)
     target = Target(settings, live_from_ms)
     target.refuse_workers()
     if not replace:
         target.refuse_state()
-    epoch = vectors.store.topic_epoch(target.topic_id) if vectors else 0
+    live = _open_live_models(target)
     forgotten = target.clear()
-    if vectors and replace:
-        vectors.store.forget([(user_id, ANY_OFFSET) for user_id in forgotten], epoch)
-    limits = vectors.encoder.artifact.settings.window if vectors else WindowSettings()
+    if live and replace:
+        live.forget([(user_id, ANY_OFFSET) for user_id in forgotten])
+    limits = live.window_settings if live else WindowSettings()
     users = written = 0
     with tqdm(total=len(np.unique(log.user.codes)), unit="user", desc="bootstrap", disable=None) as bar:
         for portion in windows_of_log(log, limits):
             values = target.write_windows(portion)
-            if vectors:
-                rows = vectors.encoder.rows(values, epoch)
-                written += vectors.store.upsert(rows, force=replace)
+            if live:
+                written += live.store.upsert(live.rows(values), force=replace)
             users += len(portion)
             bar.update(len(portion))
+    if live:
+        for partition in target.offsets:  # a worker need not do it again
+            live.store.registry.rewritten(partition)
     target.finish()
     return Bootstrapped(users, len(log), written, target.offsets)
 
 
-def _open_vectors(settings: Settings) -> Vectors | None:
+def _open_live_models(target: Target) -> LiveModels | None:
     """Return what makes and takes vectors; None where there is no artifact yet."""
+    settings = target.settings
     if not settings.encode or not settings.artifact.exists():
         return None
-    encoder = Encoder(artifacts.load(settings.artifact))
-    store = Store(
-        redis_client(settings.redis),
-        key_prefix=settings.key_prefix,
-        vector_format=settings.vector_format,
-        ttl_s=settings.ttl_s,
-    )
-    store.upsert([encoder.unseen_row()])
-    return Vectors(encoder, store)
+    source = ArtifactSource(settings.artifact)
+    artifact = source.load(source.wanted().version)
+    return open_live_models(settings, source, artifact, target.topic_id, len(target.offsets))

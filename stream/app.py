@@ -32,6 +32,12 @@ async def encode() -> None:
     await app.lane.refresher.run()
 
 
+@app.task
+async def follow() -> None:
+    """Follow the published model."""
+    await app.follow()
+
+
 @app.timer(settings.checkpoint_s)
 async def checkpoint() -> None:
     """Make windows durable and commit source offsets."""

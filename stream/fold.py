@@ -92,6 +92,14 @@ class PartitionFold:
         """Return a user's window as it stands now."""
         return self._fetch((user_id,))[0] or window_to_bytes(Window())
 
+    def in_memory(self) -> list[str]:
+        """Return the users whose windows are in memory, those used last at the end."""
+        return list(self._windows)
+
+    def peek(self, user_id: str) -> bytes | None:
+        """Return a user's window if it is in memory; otherwise the stored one is the newest."""
+        return self._windows.get(user_id)
+
     def committable(self) -> int:
         """Return the source offset that may be committed: all before it is durable and written."""
         return min(self.durable_position, self._vectors_written_up_to())

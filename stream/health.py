@@ -45,6 +45,8 @@ def check(app: Any) -> Health:
     redis_error, since = lane.refresher.redis_error, lane.refresher.redis_error_since
     if redis_error and max(uncommitted_s, time.monotonic() - since) > STUCK_AFTER_S:
         return Health("stuck", f"Redis refuses vectors: {redis_error}", partitions)
+    if reason := lane.why_not_encoding():
+        return Health("stuck", reason, partitions)
     if app.rebalancing or not recovery.completed.is_set():
         return Health("starting", "waiting for partitions", partitions)
     if uncommitted_s > STUCK_AFTER_S:

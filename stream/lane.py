@@ -20,6 +20,7 @@ from stream.incoming import Rejected
 from stream.parts import Parts, Source
 from stream.publisher import AbandonedError
 from stream.refresh import Refresher
+from stream.rewrite import Rewriter
 from stream.settings import Settings
 from stream.sweep import Sweeper, SweepSettings
 
@@ -32,7 +33,7 @@ class FastLane:
     def __init__(self, settings: Settings, parts: Parts) -> None:
         self.settings = settings
         self.partitions: dict[int, PartitionFold] = {}
-        self.refresher = Refresher(settings, parts.vectors, parts.topic.epoch, self.partitions)
+        self.refresher = Refresher(settings, parts.live_models, self.partitions)
         #: When offsets were last up to date with what was read (monotonic).
         self.committed_at = time.monotonic()
         self._parts = parts
@@ -44,14 +45,25 @@ class FastLane:
         self._checkpointing = asyncio.Lock()
         self._sweeper = Sweeper(
             parts.table,
-            parts.vectors.store if parts.vectors else None,
-            SweepSettings(parts.topic.epoch, parts.window_settings.horizon_ms, settings.sweep_every_s),
+            parts.live_models,
+            SweepSettings(parts.window_settings.horizon_ms, settings.sweep_every_s),
+        )
+        self.rewriter = Rewriter(
+            settings.rewrite_users_per_s,
+            self.refresher,
+            parts.table,
+            self.partitions,
+            self._checkpointing,
         )
 
     @property
     def model_version(self) -> str:
-        """Return the version of the artifact in use."""
-        return self._parts.vectors.encoder.artifact.version if self._parts.vectors else "(none)"
+        """Return the version that readers get."""
+        return self._parts.live_models.serving if self._parts.live_models else "(none)"
+
+    def why_not_encoding(self) -> str:
+        """Return why this worker cannot encode, empty where it can or need not."""
+        return self._parts.live_models.why_not() if self._parts.live_models else ""
 
     @property
     def topic_id(self) -> str:
@@ -172,3 +184,4 @@ class FastLane:
             metrics.consumer_lag_events.clear()
             self.partitions.clear()
             self._expected.clear()
+            self.rewriter.assignment += 1

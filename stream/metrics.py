@@ -1,6 +1,6 @@
 """Every metric of the worker; no user or item id is ever a label."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,21 @@ recovery_records_total = Counter("twintide_recovery_records_total", "Changelog r
 recovery_remaining = Gauge("twintide_recovery_remaining", "Changelog records still to restore.")
 rebalances_total = Counter("twintide_rebalances_total", "Times that partitions were taken or given.")
 dlq_total = Counter("twintide_dlq_total", "Events sent to the dead-letter topic, by reason.", ["reason"])
-model_info = Gauge("twintide_model_info", "1 for the model in use.", ["version"])
+model_info = Gauge("twintide_model_info", "1 for the model that readers get.", ["version"])
+model_coverage = Gauge(
+    "twintide_model_coverage",
+    "Share of a partition's users that surely have the vectors of all live models.",
+    ["partition"],
+)
+model_changes_total = Counter(
+    "twintide_model_changes_total",
+    "Steps of changes of models: stage, served, roll_back, retire, and refused for one that cannot be used.",
+    ["step"],
+)
+rewritten_users_total = Counter(
+    "twintide_rewritten_users_total",
+    "Users written again from state: for a new model, or a Redis that lost their vectors.",
+)
 
 
 class BatchHistogram(Collector):
@@ -71,3 +85,12 @@ event_to_vector_seconds = BatchHistogram(
     "From the producer's send time of an event to Redis' answer for its user's vector.",
     [0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60],
 )
+
+
+def show_models(serving: str, is_whole: Mapping[int, bool]) -> None:
+    """Say which model readers get, and which partitions have all vectors of all live models."""
+    model_info.clear()
+    model_info.labels(serving).set(1)
+    for partition, whole in is_whole.items():
+        if whole:
+            model_coverage.labels(str(partition)).set(1)

@@ -1,13 +1,11 @@
 """What the fast lane drives and is driven by."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from models.window import WindowSettings
-from stream.encoder import Encoder
+from stream.live_models import LiveModels
 from stream.publisher import Publisher
-from stream.store import Store, UserRow
 from stream.table import WindowTable
 
 
@@ -28,32 +26,18 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """The behaviour topic as it is now: made again, it has another id and a greater epoch."""
+    """The behaviour topic as it is now: made again, it has another id."""
 
     name: str
     topic_id: str
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Vectors:
-    """What makes vectors of windows, and where they go."""
-
-    encoder: Encoder
-    store: Store
-
-    def write(self, rows: Sequence[UserRow], forgotten: Sequence[tuple[str, int]], epoch: int) -> int:
-        """Write the rows, delete forgotten users up to their offsets; return how many were written."""
-        self.store.forget(forgotten, epoch)
-        return self.store.upsert(rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the lane drives; `vectors` is None for a worker that keeps windows alone."""
+    """What the lane drives; `live_models` is None for a worker that keeps windows alone."""
 
     topic: Topic
     window_settings: WindowSettings
     publisher: Publisher
     table: WindowTable
-    vectors: Vectors | None
+    live_models: LiveModels | None

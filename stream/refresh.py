@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -14,7 +14,7 @@ from models.window import is_empty
 from stream import metrics
 from stream.damping import Damper
 from stream.fold import DirtyUser, PartitionFold
-from stream.parts import Vectors
+from stream.live_models import LiveModels
 from stream.settings import Settings
 from stream.store import UserRow
 
@@ -24,27 +24,30 @@ logger = logging.getLogger(__name__)
 LONGEST_NAP_S = 0.1
 #: While fewer than a full batch of users are due, there are at most so many batches in a user's rest.
 BATCHES_PER_INTERVAL = 20
+#: Whoever is to be written again waits this long at most for the batch before (s).
+PATIENCE_S = 1.0
+
+#: Seconds between two looks whether a model that this worker can encode with is there.
+NO_MODEL_REST_S = 0.1
 
 
 class Refresher:
     """Takes the dirty users of all partitions, encodes and writes them; used from the event loop alone.
 
-    Without `vectors` it only forgets who is dirty: a worker that keeps windows alone.
+    Without `live_models` it only forgets who is dirty: a worker that keeps windows alone.
     """
 
     def __init__(
         self,
         settings: Settings,
-        vectors: Vectors | None,
-        epoch: int,
+        live_models: LiveModels | None,
         partitions: Mapping[int, PartitionFold],
     ) -> None:
         #: Why Redis was last refused, and since when (monotonic); empty while it answers.
         self.redis_error = ""
         self.redis_error_since = 0.0
         self._settings = settings
-        self._vectors = vectors
-        self._epoch = epoch
+        self._live_models = live_models
         self._partitions = partitions
         self._damper = Damper(settings.encode_interval_ms / 1000)
         #: Events of each partition that are still to be read.
@@ -67,12 +70,12 @@ class Refresher:
         """Notice that users of a partition may have become dirty, and that it has `behind` events to read."""
         self._behind[partition] = behind
         self._damper.events_behind = sum(self._behind.get(each, 0) for each in self._partitions)
-        if self._vectors is None:
+        if self._live_models is None:
             for fold in self._partitions.values():
                 fold.dirty.clear()
         elif any(fold.dirty for fold in self._partitions.values()):
             self._has_dirty.set()
-        if self._is_batch_full():
+        if self.is_batch_full():
             self._has_full_batch.set()
         metrics.dirty_users.set(self.waiting())
 
@@ -83,13 +86,17 @@ class Refresher:
 
     async def run(self) -> None:
         """Encode changed users for ever, in batches that grow with the load."""
-        while self._vectors:
+        while self._live_models:
             await self._has_dirty.wait()
+            if self._live_models.why_not():
+                await asyncio.sleep(NO_MODEL_REST_S)
+                continue
             await self._gather()
             started = time.monotonic()
             # Where reading would soon have to pause for want of room, nobody rests.
             is_crowded = 2 * self.waiting() >= self._settings.waiting_users
-            count = await self._encode_batch(self._vectors, _always if is_crowded else self._damper.judge())
+            is_due = _always if is_crowded else self._damper.judge()
+            count = await self._encode_batch(self._live_models, is_due)
             self._last_encode_s = time.monotonic() - started
             if not count and self._has_dirty.is_set():  # all who wait are resting
                 await asyncio.sleep(min(self._damper.interval_s / 4, LONGEST_NAP_S))
@@ -102,20 +109,22 @@ class Refresher:
         a few at a time.
         """
         self._has_full_batch.clear()
-        if not self._is_batch_full():
+        if not self.is_batch_full():
             pause_s = min(self._last_encode_s, self._settings.freshness_ms / 2000)
             rest_s = min(self._damper.interval_s / BATCHES_PER_INTERVAL, LONGEST_NAP_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(pause_s, rest_s)):
                     await self._has_full_batch.wait()
 
-    def _is_batch_full(self) -> bool:
+    def is_batch_full(self) -> bool:
+        """Return whether as many changed users are due as are encoded together."""
         return self.waiting() - self._resting >= self._settings.batch_users
 
     async def finish(self) -> None:
         """Encode and write all that is dirty, unless Redis refuses, and wait for the batch in flight."""
-        while self._vectors and self._has_dirty.is_set() and not self.redis_error:
-            await self._encode_batch(self._vectors, _always)
+        live = self._live_models
+        while live and self._has_dirty.is_set() and not self.redis_error and not live.why_not():
+            await self._encode_batch(live, _always)
         async with self._encoding:
             pass
 
@@ -124,7 +133,30 @@ class Refresher:
         self._given_up += 1
         self._has_room.set()
 
-    async def _encode_batch(self, vectors: Vectors, is_due: Callable[[str], bool]) -> int:
+    async def write_again(self, users: Sequence[tuple[str, bytes]], versions: Collection[str]) -> float:
+        """Encode and write these users with some live models between two batches; return the seconds it took.
+
+        Raises redis.RedisError, and TimeoutError where the batch before does not get done: Redis is away.
+        """
+        if self._live_models is None:
+            return 0.0
+        async with asyncio.timeout(PATIENCE_S):
+            await self._encoding.acquire()
+        started = time.monotonic()
+        try:
+            rows = await asyncio.to_thread(self._live_models.rows, users, versions)
+            await asyncio.to_thread(self._live_models.write, rows)
+        finally:
+            self._encoding.release()
+        return time.monotonic() - started
+
+    async def write_unseen(self, version: str) -> None:
+        """Write what a user never seen gets of a live model. Raises redis.RedisError."""
+        if self._live_models:
+            async with self._encoding:
+                await asyncio.to_thread(self._live_models.write_unseen, version)
+
+    async def _encode_batch(self, live_models: LiveModels, is_due: Callable[[str], bool]) -> int:
         """Encode and write a batch of dirty users who are due; return how many there were."""
         async with self._encoding:
             users = self._take(is_due)
@@ -142,9 +174,9 @@ class Refresher:
             ]
             windows = [each for each in windows if not is_empty(each[1])]
             with metrics.stage_seconds.labels("encode").time():
-                rows = await asyncio.to_thread(vectors.encoder.rows, windows, self._epoch)
+                rows = await asyncio.to_thread(live_models.rows, windows)
             with metrics.stage_seconds.labels("upsert").time():
-                is_written = await self._upsert(vectors, rows, forgotten)
+                is_written = await self._upsert(live_models, rows, forgotten)
             if is_written:
                 self._finish(users)
             return len(users)
@@ -162,7 +194,7 @@ class Refresher:
         return users
 
     async def _upsert(
-        self, vectors: Vectors, rows: Sequence[UserRow], forgotten: Sequence[tuple[str, int]]
+        self, live_models: LiveModels, rows: Sequence[UserRow], forgotten: Sequence[tuple[str, int]]
     ) -> bool:
         """Write the rows, trying until retries are given up; return whether that worked."""
         given_up_before = self._given_up
@@ -173,7 +205,7 @@ class Refresher:
             before_sleep=self._on_redis_error,
         )
         try:
-            written: int = await retrying(asyncio.to_thread, vectors.write, rows, forgotten, self._epoch)
+            written: int = await retrying(asyncio.to_thread, live_models.write, rows, forgotten)
         except tenacity.RetryError:
             return False
         self.redis_error = ""

@@ -10,8 +10,8 @@ At most two models are live at a time. Each that becomes live gets a publication
 before.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 import redis
@@ -65,6 +65,21 @@ class Models:
     def publications(self) -> dict[str, int]:
         """Return version -> publication number of the live models."""
         return {each.version: each.publication for each in self.live}
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeProgress:
+    """How far a change of models is."""
+
+    #: Partition -> (done, total) users, as reported for the staged model.
+    covered: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    #: Partitions whose users are to be written again with all live models.
+    to_rewrite: frozenset[int] = frozenset()
+    #: The generation for which all users were settled.
+    settled: int = 0
+    #: The version that a worker refused last, and why.
+    refused: str = ""
+    reason: str = ""
 
 
 #: The fields that make a `Models`, in the order of `parse_models`.
@@ -259,11 +274,40 @@ class ModelRegistry:
         """
         return self._run(_COVERAGE, version, partition, done, total)
 
-    def coverage(self) -> Mapping[int, tuple[int, int]]:
-        """Return partition -> (done, total) as reported for the staged model."""
+    def progress(self) -> "ChangeProgress":
+        """Return how far the change of models is, and what is left to do after it."""
         fields = cast(dict[bytes, bytes], self._client.hgetall(self.key))
-        reported = {name: value.split() for name, value in fields.items() if name.startswith(b"covered:")}
-        return {int(name[8:]): (int(done), int(total)) for name, (done, total) in reported.items()}
+        covered, to_rewrite = {}, set()
+        for name, value in fields.items():
+            kind, _, partition = name.partition(b":")
+            if kind == b"covered":
+                done, total = value.split()
+                covered[int(partition)] = int(done), int(total)
+            elif kind == b"rewrite":
+                to_rewrite.add(int(partition))
+        refused, _, reason = fields.get(b"refused", b"").decode().partition(" ")
+        settled = int(fields.get(b"settled", 0))
+        return ChangeProgress(covered, frozenset(to_rewrite), settled, refused, reason)
+
+    def rewrite(self, partitions: Iterable[int]) -> None:
+        """Have all users of these partitions written again: Redis lost some, or never had them."""
+        self._client.hset(self.key, mapping={f"rewrite:{partition}": 1 for partition in partitions})
+
+    def rewritten(self, partition: int) -> None:
+        """Say that this is done."""
+        self._client.hdel(self.key, f"rewrite:{partition}")
+
+    def settled(self, generation: int) -> None:
+        """Say that all users were settled (`Store.settle`) with what was live at this generation."""
+        self._client.hset(self.key, "settled", generation)
+
+    def refuse(self, version: str, reason: str) -> None:
+        """Say that a worker cannot use a version, for whoever published it."""
+        self._client.hset(self.key, "refused", f"{version} {reason}")
+
+    def forget_refusal(self) -> None:
+        """Let a version be tried anew."""
+        self._client.hdel(self.key, "refused")
 
     def rollback(self, version: str) -> Models:
         """Have the previous model serve again, under a new number, if `version` serves now; keep that.

@@ -32,6 +32,12 @@ class Settings:
     standby_replicas: int = 0
     #: An artifact, or a store of artifacts whose `current` is taken.
     artifact: Path = Path("artifacts/current")
+    #: Share of the users who must have a new model's vectors before readers get it (0..1).
+    model_coverage: float = 1.0
+    #: How long a replaced model is kept, and kept fresh, so that going back to it takes no time (s).
+    keep_previous_s: float = 600.0
+    #: Users a second that are written again from state at most, for a new model or after Redis lost them.
+    rewrite_users_per_s: float = 1000.0
     #: Where RocksDB lives; every worker of a host needs its own.
     data_dir: Path = Path(".local/worker")
     #: `field=name` pairs, separated by commas, for JSON with other field names (user_id=uid,time=ts).
@@ -93,14 +99,19 @@ class Settings:
         at_least |= {"waiting_users": 1, "cached_windows": 0, "batch_records": 1, "torch_threads": 0}
         at_least |= {"kept_vectors": 1, "encode_interval_ms": 0, "short_ttl_s": 0, "store_history": 0}
         at_least |= {"ttl_s": 0, "metrics_port": 1, "sweep_every_s": 0, "rocksdb_mb": 16}
+        at_least |= {"keep_previous_s": 0}
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise SettingsError(f"{variable(name)} is {getattr(self, name)}; it must be at least {least}")
-        for name in ("checkpoint_s", "drain_s"):
+        for name in ("checkpoint_s", "drain_s", "rewrite_users_per_s"):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{variable(name)} is {getattr(self, name)}; it must be above 0")
         if self.device not in DEVICES:
             raise SettingsError(f"{variable('device')} is {self.device!r}; use one of {', '.join(DEVICES)}")
+        if not 0 < self.model_coverage <= 1:
+            raise SettingsError(
+                f"{variable('model_coverage')} is {self.model_coverage}; it must be above 0 and at most 1"
+            )
         if self.vector_format not in VECTOR_FORMATS:
             raise SettingsError(
                 f"{variable('vector_format')} is {self.vector_format!r}; "

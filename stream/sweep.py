@@ -15,7 +15,7 @@ import redis
 
 from models.window import read_header
 from stream.fold import PartitionFold
-from stream.store import Store
+from stream.live_models import LiveModels
 from stream.table import WindowTable
 
 logger = logging.getLogger(__name__)
@@ -28,8 +28,6 @@ PORTION = 1_000
 class SweepSettings:
     """What is old, and how often to look."""
 
-    #: Epoch of the behaviour topic.
-    epoch: int
     #: A window whose newest event is this much older than the partition's newest is swept (ms).
     horizon_ms: int
     #: Seconds between two sweeps; 0: never.
@@ -42,12 +40,12 @@ class Sweeper:
     def __init__(
         self,
         table: WindowTable,
-        store: Store | None,
+        live_models: LiveModels | None,
         settings: SweepSettings,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._table = table
-        self._store = store
+        self._live_models = live_models
         self._settings = settings
         self._clock = clock
         self._due_at = clock() + settings.every_s
@@ -86,9 +84,8 @@ class Sweeper:
             is_committed = window.topic_id != fold.topic_id or window.offset <= last_offset
             if window.newest_ms < oldest_ms and is_committed and not fold.is_in_use(user_id):
                 old.append(user_id)
-        if old and self._store is not None:
-            keys = [(user_id, last_offset) for user_id in old]
-            await asyncio.to_thread(self._store.forget, keys, self._settings.epoch)
+        if old and self._live_models is not None:
+            await asyncio.to_thread(self._live_models.forget, [(user_id, last_offset) for user_id in old])
         fold.drop(old)
         self._places[fold.partition] = rows[-1][0]
         if old:

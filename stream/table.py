@@ -58,6 +58,10 @@ class WindowTable:
         found = itertools.islice(rows, at_most + 1)  # one of them may be the offset
         return [(key, value) for key, value in found if key != self._table.data.offset_key][:at_most]
 
+    def count(self, partition: int) -> int:
+        """Return about how many keys are stored."""
+        return int(self._database(partition).property_int_value("rocksdb.estimate-num-keys") or 0)
+
     def _database(self, partition: int) -> Any:
         # Never kept: Faust closes a partition's database by dropping its own reference.
         return self._table.data._db_for_partition(partition)

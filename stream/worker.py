@@ -16,8 +16,6 @@ import click
 import faust
 from faust.types import TP
 
-from models import artifact as artifacts
-from models.artifact import Artifact
 from models.errors import SettingsError, TwintideError
 from models.folding import compile_fold
 from models.window import WindowSettings
@@ -25,16 +23,15 @@ from stream import health, metrics
 from stream.connections import KafkaConnection
 from stream.consumer import BatchTransport
 from stream.decoder import make_decoder
-from stream.encoder import open_encoder
+from stream.follow import FollowSettings, ModelFollower
 from stream.incoming import read_records
 from stream.lane import FastLane
-from stream.parts import Parts, Topic, Vectors
+from stream.live_models import ArtifactSource, open_live_models
+from stream.parts import Parts, Topic
 from stream.publisher import Publisher
 from stream.recovery import RestoringTable
-from stream.redis_clients import redis_client
 from stream.settings import Settings
 from stream.source import RecordSource
-from stream.store import Store
 from stream.table import WindowTable
 from stream.topics import ensure_topic, partition_counts, topic_id
 
@@ -51,6 +48,7 @@ class TwintideApp(faust.App):  # type: ignore[misc]
     lane: FastLane
     source: RecordSource
     metrics_port: int
+    _follower: ModelFollower | None = None
 
     @property
     def behaviour_topic(self) -> str:
@@ -113,24 +111,51 @@ class TwintideApp(faust.App):  # type: ignore[misc]
 
     def _open_lane(self) -> FastLane:
         settings = self.settings
-        artifact = artifacts.load(settings.artifact) if settings.encode else None
-        vectors = _open_vectors(settings, artifact) if artifact else None
-        self._follow_topic()
+        source = ArtifactSource(settings.artifact) if settings.encode else None
+        artifact = source.load(source.wanted().version) if source else None
+        partitions = self._follow_topic()
         identity = topic_id(settings.kafka, settings.topic)
         _check_writable(settings.data_dir)
-        return FastLane(
+        live = (
+            open_live_models(settings, source, artifact, identity, partitions)
+            if source and artifact
+            else None
+        )
+        lane = FastLane(
             settings,
             Parts(
-                topic=Topic(settings.topic, identity, vectors.store.topic_epoch(identity) if vectors else 0),
+                topic=Topic(settings.topic, identity),
                 window_settings=artifact.settings.window if artifact else WindowSettings(),
                 publisher=Publisher(settings.kafka, f"{settings.app_id}-{uuid.uuid4().hex[:8]}"),
                 table=WindowTable(self.tables["windows"]),
-                vectors=vectors,
+                live_models=live,
             ),
         )
+        if source and live:
+            following = FollowSettings(
+                partitions, settings.model_coverage, settings.keep_previous_s, settings.rewrite_users_per_s
+            )
+            self._follower = ModelFollower(following, source, live, lane.refresher, lane.rewriter)
+        return lane
 
-    def _follow_topic(self) -> None:
-        """Have the topics, and give the table as many partitions as the behaviour topic has."""
+    async def follow(self) -> None:
+        """Follow what is published for ever; a failure stops the worker."""
+        if self._follower is not None:
+            try:
+                await self._follower.run(self.held_partitions)
+            except Exception as error:
+                await self.crash(error)
+                raise
+
+    def held_partitions(self) -> list[int]:
+        """Return the partitions of the behaviour topic that this worker holds and has restored."""
+        recovery = self.tables.recovery
+        if self.rebalancing or recovery.in_recovery or not recovery.completed.is_set():
+            return []
+        return [tp.partition for tp in self.assigned_partitions() if tp.topic == self.behaviour_topic]
+
+    def _follow_topic(self) -> int:
+        """Have the topics, give the table as many partitions as the behaviour topic has; return how many."""
         settings, table = self.settings, self.tables["windows"]
         partitions = ensure_topic(settings.kafka, settings.topic, settings.partitions)
         ensure_topic(settings.kafka, settings.dead_letter_topic, partitions)
@@ -143,6 +168,7 @@ class TwintideApp(faust.App):  # type: ignore[misc]
                 "partitions, or delete the changelog to start with empty windows"
             )
         table.partitions = table.changelog_topic.partitions = partitions
+        return partitions
 
 
 def _check_writable(data_dir: Path) -> None:
@@ -154,23 +180,6 @@ def _check_writable(data_dir: Path) -> None:
         raise SettingsError(
             f"TWINTIDE_DATA_DIR is {data_dir}, where nothing can be written ({error.strerror})"
         ) from error
-
-
-def _open_vectors(settings: Settings, artifact: Artifact) -> Vectors:
-    store = Store(
-        redis_client(settings.redis),
-        key_prefix=settings.key_prefix,
-        vector_format=settings.vector_format,
-        ttl_s=settings.ttl_s,
-        short_ttl_s=settings.short_ttl_s,
-        history_items=settings.store_history,
-    )
-    store.check_server()
-    encoder = open_encoder(settings, artifact)
-    store.registry.serve(artifact.version, artifact.publication)
-    store.upsert([encoder.unseen_row()])
-    metrics.model_info.labels(artifact.version).set(1)
-    return Vectors(encoder, store)
 
 
 class CheckedWorker(faust.Worker):  # type: ignore[misc]

@@ -15,15 +15,17 @@ from stream.settings import Settings
 
 @dataclass
 class Writer:
-    """Takes the place of encoder and store; remembers who was written, batch by batch."""
+    """Takes the place of the live models; remembers who was written, batch by batch."""
 
     batches: list[list[str]] = field(default_factory=list)
 
-    @property
-    def encoder(self) -> SimpleNamespace:
-        return SimpleNamespace(rows=lambda windows, epoch: [user_id for user_id, _ in windows])
+    def why_not(self) -> str:
+        return ""
 
-    def write(self, rows: Sequence[str], forgotten: Sequence[tuple[str, int]], epoch: int) -> int:
+    def rows(self, windows: Sequence[tuple[str, Window]]) -> list[str]:
+        return [user_id for user_id, _ in windows]
+
+    def write(self, rows: Sequence[str], forgotten: Sequence[tuple[str, int]]) -> int:
         self.batches.append(list(rows))
         return len(rows)
 
@@ -45,7 +47,7 @@ class Fold(PartitionFold):
 
 
 def refresher(fold: Fold, writer: Writer, **settings: int) -> Refresher:
-    return Refresher(Settings(**settings), writer, 0, {0: fold})  # type: ignore[arg-type]
+    return Refresher(Settings(**settings), writer, {0: fold})  # type: ignore[arg-type]
 
 
 async def until_written(fold: Fold) -> None:

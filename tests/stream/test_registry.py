@@ -38,10 +38,10 @@ def test_staged_model_serves_when_every_partition_is_reported(registry: ModelReg
     assert registry.report_coverage(B, 0, 100, 100).serving.version == A
     assert registry.report_coverage(C, 1, 50, 50).serving.version == A, "another model's"
     assert registry.report_coverage(B, 1, 34, 50).serving.version == A, "134 of 150 are less than 90 %"
-    assert registry.coverage() == {0: (100, 100), 1: (34, 50)}
+    assert registry.progress().covered == {0: (100, 100), 1: (34, 50)}
     found = registry.report_coverage(B, 1, 35, 50)
     assert (found.serving, found.staged, found.previous) == (LiveModel(B, 2), None, LiveModel(A, 1))
-    assert registry.coverage() == {}
+    assert registry.progress().covered == {}
     assert registry.report_coverage(B, 1, 0, 50) == found, "it serves already"
 
 
@@ -57,9 +57,9 @@ def test_staging_again_keeps_what_is_reported(registry: ModelRegistry) -> None:
     registry.report_coverage(B, 0, 1, 1)
     again = registry.stage(B, 2, partitions=1)
     assert again.staged == LiveModel(B, 2)
-    assert registry.coverage() == {0: (1, 1)}
+    assert registry.progress().covered == {0: (1, 1)}
     registry.stage(C, 3, partitions=1)
-    assert registry.coverage() == {}
+    assert registry.progress().covered == {}
 
 
 def test_staging_what_serves_changes_nothing(registry: ModelRegistry) -> None:
@@ -142,7 +142,7 @@ def test_restoring_forgets_coverage_of_what_may_be_lost(registry: ModelRegistry)
     registry.stage(B, 2, partitions=2)
     known = registry.report_coverage(B, 0, 1, 1)
     registry.restore(known)
-    assert registry.coverage() == {}
+    assert registry.progress().covered == {}
 
 
 def test_key_prefixes_are_apart(registry: ModelRegistry, redis_client: redis.Redis) -> None:

@@ -37,7 +37,7 @@ class Store:
     deleted: list[tuple[str, int]] = field(default_factory=list)
     is_down: bool = False
 
-    def forget(self, users: list[tuple[str, int]], epoch: int) -> int:
+    def forget(self, users: list[tuple[str, int]]) -> int:
         if self.is_down:
             raise redis.ConnectionError("away")
         self.deleted += users
@@ -64,7 +64,7 @@ def fold() -> PartitionFold:
 
 def sweeper(table: Table, store: Store, every_s: float = 1.0) -> Sweeper:
     now = iter(range(0, 1_000, 2))
-    return Sweeper(table, store, SweepSettings(1, HORIZON_MS, every_s), lambda: next(now))  # type: ignore[arg-type]
+    return Sweeper(table, store, SweepSettings(HORIZON_MS, every_s), lambda: next(now))  # type: ignore[arg-type]
 
 
 def test_only_the_old_go_from_redis_first_and_then_by_tombstone(
@@ -95,7 +95,7 @@ def test_portions_follow_each_other_to_the_end(
     monkeypatch.setattr(sweep, "PORTION", 2)
     for name in ("a", "b", "c"):
         table.add(name, 10)
-    slow = Sweeper(table, store, SweepSettings(1, HORIZON_MS, 10.0), iter([0, 10, 10, 11, 12, 13]).__next__)  # type: ignore[arg-type]
+    slow = Sweeper(table, store, SweepSettings(HORIZON_MS, 10.0), iter([0, 10, 10, 11, 12, 13]).__next__)  # type: ignore[arg-type]
     for _ in range(4):
         asyncio.run(slow.step({0: fold}))
     assert table.scanned == [b"", b"b", b"c"]

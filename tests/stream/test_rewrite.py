@@ -1,0 +1,107 @@
+"""A walk writes every user of a partition once, the live ones first, whatever comes in between."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+import redis
+
+from models.window import Window, WindowSettings, read_header, window_to_bytes
+from stream.fold import PartitionFold
+from stream.registry import LiveModel
+from stream.rewrite import Rewriter, Walk
+
+MODEL = LiveModel("m", 1)
+
+
+def window(offset: int) -> bytes:
+    return window_to_bytes(Window("t", 0, offset, 1, 0, 0, [10], [1], ["i"], ["c"], [1]))
+
+
+@dataclass
+class Table:
+    rows: dict[bytes, bytes] = field(default_factory=dict)
+
+    def load(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.rows.get(key) for key in keys]
+
+    def count(self, partition: int) -> int:
+        return len(self.rows)
+
+    def scan(self, partition: int, after: bytes, at_most: int) -> list[tuple[bytes, bytes]]:
+        return sorted(each for each in self.rows.items() if each[0] > after)[:at_most]
+
+
+@dataclass
+class Refresher:
+    written: list[tuple[str, int]] = field(default_factory=list)
+    failures: int = 0
+
+    def is_batch_full(self) -> bool:
+        return False
+
+    async def write_again(self, users: Sequence[tuple[str, bytes]], versions: Collection[str]) -> float:
+        if self.failures:
+            self.failures -= 1
+            raise redis.ConnectionError("away")
+        assert versions == {"m"}
+        self.written += [(user_id, read_header(value).offset) for user_id, value in users]
+        return 0.01 * len(users)
+
+
+class Setup:
+    def __init__(self) -> None:
+        self.table, self.refresher = Table(), Refresher()
+        self.table.rows = {name.encode(): window(1) for name in "abcdefgh"}
+        self.fold = PartitionFold("t", 0, WindowSettings(), self.table.load)
+        self.rewriter = Rewriter(1e9, self.refresher, self.table, {0: self.fold}, asyncio.Lock())  # type: ignore[arg-type]
+        self.rewriter._user_s = 0.01  # two users a portion
+
+    def step(self, walk: Walk, is_void: bool = False) -> None:
+        asyncio.run(self.rewriter.step(walk, lambda: is_void))
+
+    def finish(self, walk: Walk) -> None:
+        while not walk.is_complete:
+            self.step(walk)
+
+
+def test_all_are_written_once_and_those_in_memory_first_as_they_are_there() -> None:
+    here = Setup()
+    for user_id in "cf":
+        here.fold._windows[user_id] = window(7)  # as they are now, not as they are stored
+    walk = here.rewriter.walk(0, [MODEL], losses=0)
+    here.finish(walk)
+    assert here.refresher.written[:2] == [("f", 7), ("c", 7)]
+    assert sorted(here.refresher.written) == [(name, 7 if name in "cf" else 1) for name in "abcdefgh"]
+    assert walk.done == walk.total == 8
+
+
+def test_who_changed_since_or_is_forgotten_is_not_written_as_stored() -> None:
+    here = Setup()
+    walk = here.rewriter.walk(0, [MODEL], losses=0)
+    here.step(walk)
+    here.fold._windows["g"] = window(9)
+    here.fold._windows["h"] = window_to_bytes(Window("t", 0, 9))  # what a request to forget leaves
+    here.finish(walk)
+    assert ("g", 9) in here.refresher.written
+    assert "h" not in {user_id for user_id, _ in here.refresher.written}
+
+
+def test_portion_that_redis_did_not_take_is_written_later() -> None:
+    here = Setup()
+    here.fold.window("d")
+    walk = here.rewriter.walk(0, [MODEL], losses=0)
+    here.refresher.failures = 2
+    for _ in range(2):
+        with pytest.raises(redis.ConnectionError):
+            here.step(walk)
+    here.finish(walk)
+    assert sorted(user_id for user_id, _ in here.refresher.written) == list("abcdefgh")
+
+
+def test_walk_that_became_void_writes_nothing() -> None:
+    here = Setup()
+    walk = here.rewriter.walk(0, [MODEL], losses=0)
+    here.step(walk, is_void=True)
+    assert here.refresher.written == []
