@@ -7,7 +7,7 @@ import click
 import numpy as np
 
 from bench.harness.artifact import publish_untrained
-from bench.harness.behaviour import make_log
+from bench.harness.behaviour import distinct, make_log
 from bench.harness.contestants import WatchedWorker
 from bench.harness.probe import probing
 from bench.harness.report import Report, Result, print_table
@@ -73,7 +73,7 @@ def run(rates: list[int], seconds: int, users: int) -> Report:
     """Hold each rate for so many seconds, and return what the probe found."""
     if min(*rates, seconds, users) < 1:
         raise SettingsError("--rates, --seconds and --users must be at least 1")
-    log = _distinct(make_log(WARM_UP_EVENTS + 2 * sum(rates) * seconds, users))
+    log = distinct(make_log(WARM_UP_EVENTS + 2 * sum(rates) * seconds, users))
     results: dict[str, Result] = {}
     with stage(PARTITIONS) as here:
         publish_untrained(here.artifact_store, vocabulary_of_log(log))
@@ -94,12 +94,6 @@ def run(rates: list[int], seconds: int, users: int) -> Report:
             worker.kill()
     settings = {"seconds": seconds, "users": users, "partitions": PARTITIONS}
     return Report(settings, results)
-
-
-def _distinct(log: BehaviourLog) -> BehaviourLog:
-    """Return the rows in time order, each once: then each changes its user's vector, as `seq` can tell."""
-    _, rows = np.unique(log.line, return_index=True)
-    return log.select(np.sort(rows)).in_time_order()
 
 
 def _hold(here: Stage, worker: WatchedWorker, log: BehaviourLog, rate: int) -> Result:

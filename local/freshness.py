@@ -45,6 +45,7 @@ class FreshnessProbe:
         #: Offsets seen of each user's key, oldest first.
         self._offsets: dict[str, list[int]] = defaultdict(list)
         self._seconds: list[float] = []
+        self._sent_at_s: list[float] = []
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="freshness", daemon=True)
@@ -73,6 +74,11 @@ class FreshnessProbe:
         known = [int(seq if seq is not None else -1) for seq in pipeline.execute()]
         of_users = zip(self._offsets.values(), known, strict=True)
         return sum(bisect_right(offsets, seq) for offsets, seq in of_users)
+
+    @property
+    def timed(self) -> list[tuple[float, float]]:
+        """Return of each event measured when it was sent (epoch s) and how long it took (s)."""
+        return list(zip(self._sent_at_s, self._seconds, strict=False))
 
     def percentiles_ms(self, quantiles: Sequence[float] = (50, 99), last: int | None = None) -> list[float]:
         """Return percentiles of all measured events, or of the last so many (ms); NaN where there is none."""
@@ -117,12 +123,16 @@ class FreshnessProbe:
         pipeline = self._client.pipeline(transaction=False)
         for each in oldest:
             pipeline.hget(each.key, "seq")
-        known = [int(seq if seq is not None else -1) for seq in pipeline.execute()]
+        try:
+            known = [int(seq if seq is not None else -1) for seq in pipeline.execute()]
+        except redis.RedisError:  # away: what waits goes on waiting
+            return waiting
         now = time.time()
         still = []
         for each, seq in zip(oldest, known, strict=True):
             if seq >= each.offset:
                 self._seconds.append(now - each.sent_at_ms / 1000)
+                self._sent_at_s.append(each.sent_at_ms / 1000)
             else:
                 still.append(each)
         return still + waiting[LOOKED_FOR:]

@@ -47,6 +47,12 @@ def make_log(events: int, users: int, seed: int = 7) -> BehaviourLog:
     return log.select(np.maximum(np.arange(events) - back, 0))
 
 
+def distinct(log: BehaviourLog) -> BehaviourLog:
+    """Return the rows in time order, each once: then each changes its user's vector, as `seq` can tell."""
+    _, rows = np.unique(log.line, return_index=True)
+    return log.select(np.sort(rows)).in_time_order()
+
+
 def expected_windows(log: BehaviourLog, limits: WindowSettings) -> dict[str, Window]:
     """Return every user's window by its definition: each event once, ordered by (time, arrival), cut."""
     _, rows = np.unique(log.line, return_index=True)
