@@ -8,7 +8,7 @@ and commits nothing: which partitions to read, and from where, it is told.
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
@@ -55,6 +55,8 @@ class RecordSource:
             }
         )
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="source")
+        #: What is being fetched, ahead of its being asked for.
+        self._ahead: Future[dict[int, Incoming]] | None = None
 
     async def assign(self, offsets: Mapping[int, int | None]) -> None:
         """Read these partitions from here on, each from its offset, or from its beginning where that is None.
@@ -66,13 +68,20 @@ class RecordSource:
             for partition, offset in offsets.items()
         ]
         await asyncio.get_running_loop().run_in_executor(self._thread, self._consumer.assign, places)
+        self._ahead = None  # done before, in the same thread
 
     async def read(self, timeout_s: float) -> dict[int, Incoming]:
         """Return what is at hand by partition; wait for the first record if there is none.
 
-        Raises SourceError where the topic or the right to read it is gone.
+        While that is folded, what comes next is already fetched. Raises SourceError where the topic or the
+        right to read it is gone.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._fetch, timeout_s)
+        ahead = self._ahead or self._thread.submit(self._fetch, timeout_s)
+        self._ahead = ahead
+        # Whoever waits may be cancelled; what was fetched then waits for the next who asks.
+        found = await asyncio.shield(asyncio.wrap_future(ahead))
+        self._ahead = self._thread.submit(self._fetch, timeout_s) if found else None
+        return found
 
     def lag(self, partition: int, position: int) -> int:
         """Return how many events of a partition come after a position, as far as is known."""

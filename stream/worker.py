@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import socket
 import ssl
 import sys
@@ -202,7 +203,9 @@ class CheckedWorker(faust.Worker):  # type: ignore[misc]
             super()._shutdown_loop()
         except Exception as error:
             logger.critical("this worker has ended, and nothing is lost: %s", error)
-            raise
+            logging.shutdown()
+            # What libraries print while Python is taken down must not come after the reason.
+            os._exit(1)
 
 
 def make_app(settings: Settings) -> TwintideApp:
