@@ -26,7 +26,7 @@ def windows_of_log(
     Equal to folding the rows in time order, ties in the order of the file, through `models.folding`,
     under the event ids that `replay` gives them. The windows come from no topic yet.
     """
-    order = np.lexsort((log.line, log.time_ms, log.user.codes))
+    order = log.by_user()
     users, times_ms = log.user.codes[order], log.time_ms[order]
     places, starts = last_events(np.arange(len(order)), users, times_ms, settings)
     first = np.flatnonzero(np.diff(users, prepend=-1))
