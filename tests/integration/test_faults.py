@@ -88,7 +88,7 @@ def test_full_disk_ends_the_worker_with_the_reason(shop, settings: Settings, tmp
     worker.start()
     # No file may grow beyond this: to RocksDB the same as a disk without room. It has no log of its own (the
     # changelog is that), so it sees the disk only when what is in memory is to become a file.
-    psutil.Process(worker.process.pid).rlimit(psutil.RLIMIT_FSIZE, (200_000, 200_000))
+    psutil.Process(worker.process.pid).rlimit(psutil.RLIMIT_FSIZE, (100_000, 100_000))
     with load(shop, first=0, users=1_000, events_per_s=3_000):
         assert worker.wait(120) == 1
     assert "File too large" in last_line(worker)
