@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from bench import encode, freshness, ingest, recovery, serve
-from bench.harness.behaviour import expected_windows, make_log
+from bench.harness.behaviour import distinct, expected_windows, make_log
 from bench.harness.watch import Sample, Watch
 from bench.peers.job import LIMITS, fold_event
 from bench.peers.quix_environment import quix_python
@@ -186,9 +186,9 @@ def test_freshness_reports_the_promised_figures(tmp_path: Path) -> None:
 
 
 def test_freshness_sends_only_events_that_change_their_users_vector() -> None:
-    distinct = freshness._distinct(make_log(events=5_000, users=50))
-    assert len(distinct) == len(set(distinct.line.tolist())) < 5_000
-    assert (distinct.time_ms[1:] >= distinct.time_ms[:-1]).all()
+    sent = distinct(make_log(events=5_000, users=50))
+    assert len(sent) == len(set(sent.line.tolist())) < 5_000
+    assert (sent.time_ms[1:] >= sent.time_ms[:-1]).all()
 
 
 @pytest.mark.integration
