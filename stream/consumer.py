@@ -11,7 +11,7 @@ tests/stream/test_faust_contract.py fails loudly where an upgrade changes it.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +31,8 @@ FETCH_MAX_WAIT_MS = 20
 
 #: A fetch waits this long at most (s), so that a seek, and what Faust itself reads, need not wait longer.
 FETCH_TIMEOUT_S = 0.2
+#: A fetch of changelogs alone waits less (s), so that a recovery at its end goes on at once.
+CHANGELOG_TIMEOUT_S = 0.02
 
 
 class IdentityCodec(codecs.Codec):  # type: ignore[misc]
@@ -44,13 +46,6 @@ class IdentityCodec(codecs.Codec):  # type: ignore[misc]
 
 
 codecs.register("identity", IdentityCodec())
-
-
-@dataclass(frozen=True, slots=True)
-class ChangelogBatch:
-    """The records that one fetch brought for one partition of a table's changelog, oldest first."""
-
-    records: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +74,16 @@ class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
 
 
 class BatchConsumer(FaustConsumer):  # type: ignore[misc]
-    """Faust's consumer for the group and the tables, librdkafka for the records of the behaviour topic."""
+    """Faust's consumer for the group, librdkafka for the records of the behaviour topic and the changelog."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         #: How often all partitions went back to their committed offsets.
         self.seek_count = 0
         self._batch_numbers: Counter[TP] = Counter()
+        #: Where each changelog partition is to be read from next, and which are being read.
+        self._changelog_offsets: dict[TP, int] = {}
+        self._changelogs_read: set[TP] = set()
         # A fetch and a seek never interleave: what was fetched before a seek can then be told from what
         # was fetched after it, and nothing of the latter is thrown away.
         self._fetching = asyncio.Lock()
@@ -123,40 +121,58 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
             return []
         active = set(self._get_active_partitions())
         behaviour = {tp for tp in active if self._is_behaviour(tp)}
+        changelogs = await self._assign_changelogs()
         messages = []
         # A full buffer makes a partition inactive; they all share it, so then none is read.
         if behaviour and behaviour == {tp for tp in self.assignment() if self._is_behaviour(tp)}:
             for partition, incoming in (await self.app.source.read(timeout)).items():
-                messages.append(self._batch_message(TP(self.app.behaviour_topic, partition), incoming))
+                tp = TP(self.app.behaviour_topic, partition)
+                batch = Batch(incoming, self.seek_count, self._batch_numbers[tp])
+                self._batch_numbers[tp] += 1
+                messages.append(self._message(tp, incoming.position - 1, incoming.timestamp_ms, batch))
             timeout = 0.0
-        others = active - behaviour
-        # Asking Faust's client means two changes of thread: under load only for a changelog.
-        if others and (not messages or any(self._is_changelog_tp(tp) for tp in others)):
-            messages += self._messages(await self._getmany(active_partitions=others, timeout=timeout))
+        if changelogs:
+            timeout = min(timeout, CHANGELOG_TIMEOUT_S)
+        if changelogs and changelogs <= active:
+            for partition, records in (await self.app.changelog.read(timeout)).items():
+                tp = TP(self.app.changelog_topic, partition)
+                self._changelog_offsets[tp] = records.last_offset + 1
+                messages.append(self._message(tp, records.last_offset, records.timestamp_ms, records))
+            timeout = 0.0
+        others = {tp for tp in active - behaviour if not self._is_changelog_tp(tp)}
+        # Asking Faust's client means two changes of thread: not under load.
+        if others and not messages:
+            found = await self._getmany(active_partitions=others, timeout=timeout)
+            messages += [(tp, self._to_message(tp, record)) for tp, record in self.scheduler.iterate(found)]
         elif not behaviour:
             await self.sleep(timeout)
         return messages
 
-    def _batch_message(self, tp: TP, incoming: Incoming) -> tuple[TP, Any]:
+    async def _assign_changelogs(self) -> set[TP]:
+        """Have those changelogs read that a recovery wants, and no others; return which."""
+        wanted: set[TP] = self._changelog_offsets.keys() & self.assignment()
+        wanted -= self._paused_partitions
+        if wanted != self._changelogs_read:
+            await self.app.changelog.assign({tp.partition: self._changelog_offsets[tp] for tp in wanted})
+            self._changelogs_read = wanted
+        return wanted
+
+    def _message(self, tp: TP, offset: int, timestamp_ms: int, value: object) -> tuple[TP, Any]:
+        """Return a message that carries many records, the last of them at this offset."""
         message = ConsumerMessage(
-            *(tp.topic, tp.partition, incoming.position - 1, incoming.timestamp_ms / 1000, 0, [], None),
-            *(Batch(incoming, self.seek_count, self._batch_numbers[tp]), None, None, None, tp),
+            *(tp.topic, tp.partition, offset, timestamp_ms / 1000, 0, [], None),
+            *(value, None, None, None, tp),
             generation_id=self.app.consumer_generation_id,
         )
-        self._batch_numbers[tp] += 1
         return tp, message
 
-    def _messages(self, records: dict[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:
-        others = {}
-        for tp, of_partition in records.items():
-            if not self._is_changelog_tp(tp):
-                others[tp] = of_partition
-            elif of_partition:
-                message = self._to_message(tp, of_partition[-1])
-                message.value = ChangelogBatch(of_partition)
-                yield tp, message
-        for tp, record in self.scheduler.iterate(others):
-            yield tp, self._to_message(tp, record)
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """Go to these offsets of changelog partitions: a recovery begins, or a standby."""
+        async with self._fetching:
+            await self._thread.leave_to_others(partitions)
+            await super().seek_wait(partitions)
+            self._changelog_offsets |= partitions
+            self._changelogs_read = set()
 
     async def perform_seek(self) -> None:
         """Go back to the committed offset of every partition, or to the beginning where there is none."""
@@ -178,6 +194,9 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         """Say nothing of partitions that aiokafka does not read: Faust would report them as stuck."""
         if not self._is_behaviour(tp):
             super().verify_event_path(now, tp)
+
+    def verify_recovery_event_path(self, now: float, tp: TP) -> None:
+        """Say nothing of changelog partitions, which aiokafka does not read either."""
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         for tp in super()._filter_tps_with_pending_acks(topics):

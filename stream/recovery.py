@@ -1,16 +1,19 @@
 """Restoring windows from the changelog in whole batches, with progress.
 
-Stock Faust moves one changelog record at a time through a message, an event and a queue. Here a fetched batch
-of a changelog partition is one message too (consumer.py), and this table writes it with one WriteBatch that
-holds the changelog offset as well. When to recover, from where and until where stays Faust's.
+Stock Faust moves one changelog record at a time through a message, an event and a queue. Here librdkafka
+reads the changelog, a fetched batch of a partition is one message too (consumer.py), and this table writes it
+with one WriteBatch that holds the changelog offset as well. When to recover, from where and until where stays
+Faust's.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import faust
+from confluent_kafka import Message
 from rocksdict import WriteBatch
 
 from models.window import is_newer
@@ -21,6 +24,33 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two lines of progress in the log.
 PROGRESS_EVERY_S = 5.0
+
+
+#: Changelog records written at once, of all partitions: some megabytes.
+BATCH_RECORDS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class ChangelogBatch:
+    """The records that one fetch brought for one partition of a table's changelog, oldest first.
+
+    values: None for a tombstone; timestamp_ms of the last record, epoch ms.
+    """
+
+    keys: Sequence[bytes]
+    values: Sequence[bytes | None]
+    last_offset: int
+    timestamp_ms: int
+
+
+def read_changelog(_: int, records: Sequence[Message]) -> ChangelogBatch:
+    """Return what is needed of the records of a partition."""
+    return ChangelogBatch(
+        keys=[record.key() for record in records],
+        values=[record.value() for record in records],
+        last_offset=records[-1].offset(),
+        timestamp_ms=records[-1].timestamp()[1],
+    )
 
 
 class Progress:
@@ -65,35 +95,39 @@ class RestoringTable(faust.Table):  # type: ignore[misc]
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         """Write buffered changelog events, each of them the records of one fetched batch."""
         for event in batch:
-            records = event.message.value.records
+            records = event.message.value
             self._restore(event.message.partition, records)
             remaining = sum(self.app.tables.recovery.active_remaining().values())
-            self._progress.add(len(records), max(remaining, 0))
+            self._progress.add(len(records.keys), max(remaining, 0))
 
-    def _restore(self, partition: int, records: list[Any]) -> None:
+    def _restore(self, partition: int, records: ChangelogBatch) -> None:
         database = self.data._db_for_partition(partition)
-        keys = list({record.key for record in records})
-        stored = dict(zip(keys, database.get(keys), strict=True))
+        keys = list(dict.fromkeys(records.keys))
+        stored = {
+            key: value for key, value in zip(keys, database.get(keys), strict=True) if value is not None
+        }
         writes = WriteBatch(raw_mode=True)
-        for key, value in newest(records, stored).items():
+        for key, value in newest(records.keys, records.values, stored).items():
             if value is None:
                 writes.delete(key)
             else:
                 writes.put(key, value)
-        writes.put(self.data.offset_key, str(records[-1].offset).encode())
+        writes.put(self.data.offset_key, str(records.last_offset).encode())
         database.write(writes, WITHOUT_LOG)
 
 
-def newest(records: list[Any], stored: Mapping[bytes, bytes | None]) -> dict[bytes, bytes | None]:
-    """Return each key's value to keep, of these records in their order and what is stored already.
+def newest(
+    keys: Sequence[bytes], values: Sequence[bytes | None], stored: Mapping[bytes, bytes]
+) -> dict[bytes, bytes | None]:
+    """Return each key's value to keep, of records in their order and what is stored already.
 
     A worker that was cut off from the group may still have written an older window after its successor's
     newer one: of two windows of one source partition, the one that has folded more stays. A tombstone always
     counts.
     """
     newest: dict[bytes, bytes | None] = {}
-    for record in records:
-        known = newest[record.key] if record.key in newest else stored.get(record.key)
-        if known is None or record.value is None or is_newer(record.value, known):
-            newest[record.key] = record.value
+    for key, value in zip(keys, values, strict=True):
+        known = newest[key] if key in newest else stored.get(key)
+        if known is None or value is None or is_newer(value, known):
+            newest[key] = value
     return newest

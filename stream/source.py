@@ -1,4 +1,4 @@
-"""Reading the behaviour topic with librdkafka, at the positions that Faust's group membership gives.
+"""Reading topics with librdkafka, at the positions that Faust's group membership gives.
 
 Faust's own client makes a Python object of every record while it holds the interpreter; librdkafka fetches
 and decompresses in threads of its own and hands over a thousand records in a millisecond. It joins no group
@@ -9,26 +9,32 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Generic, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from models.errors import TwintideError
 from stream.connections import KafkaConnection
-from stream.incoming import Incoming
+
+#: What `read` makes of a partition's records.
+T = TypeVar("T")
 
 #: Megabytes of records that librdkafka may hold ready.
 READ_AHEAD_MB = 32
+#: How long to wait for the answer who leads the partitions (s).
+LEADERS_TIMEOUT_S = 1.0
 
 
 class SourceError(TwintideError):
-    """The behaviour topic cannot be read any more."""
+    """A topic cannot be read any more."""
 
 
-class RecordSource:
+class RecordSource(Generic[T]):
     """Reads some partitions of one topic; what it was not told to read, it does not.
 
-    `read` makes of a partition's records what is to be folded; like fetching, it runs in a thread beside the
-    event loop.
+    `read` makes of a partition's records what is wanted of them; like fetching, it runs in a thread beside
+    the event loop.
     """
 
     def __init__(
@@ -36,7 +42,7 @@ class RecordSource:
         kafka: KafkaConnection,
         topic: str,
         batch_records: int,
-        read: Callable[[int, list[Message]], Incoming],
+        read: Callable[[int, list[Message]], T],
     ) -> None:
         self._topic = topic
         self._batch_records = batch_records
@@ -56,7 +62,7 @@ class RecordSource:
         )
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="source")
         #: What is being fetched, ahead of its being asked for.
-        self._ahead: Future[dict[int, Incoming]] | None = None
+        self._ahead: Future[dict[int, T]] | None = None
 
     async def assign(self, offsets: Mapping[int, int | None]) -> None:
         """Read these partitions from here on, each from its offset, or from its beginning where that is None.
@@ -67,10 +73,10 @@ class RecordSource:
             TopicPartition(self._topic, partition, OFFSET_BEGINNING if offset is None else offset)
             for partition, offset in offsets.items()
         ]
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._consumer.assign, places)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._assign, places)
         self._ahead = None  # done before, in the same thread
 
-    async def read(self, timeout_s: float) -> dict[int, Incoming]:
+    async def read(self, timeout_s: float) -> dict[int, T]:
         """Return what is at hand by partition; wait for the first record if there is none.
 
         While that is folded, what comes next is already fetched. Raises SourceError where the topic or the
@@ -89,7 +95,14 @@ class RecordSource:
         _, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
         return max(end - position, 0)
 
-    def _fetch(self, timeout_s: float) -> dict[int, Incoming]:
+    def _assign(self, places: list[TopicPartition]) -> None:
+        if places:
+            # librdkafka takes up to a second until it asks who leads a topic's partitions.
+            with suppress(KafkaException):  # without an answer it goes on asking by itself
+                self._consumer.list_topics(self._topic, timeout=LEADERS_TIMEOUT_S)
+        self._consumer.assign(places)
+
+    def _fetch(self, timeout_s: float) -> dict[int, T]:
         first = self._consumer.poll(timeout_s)
         if first is None:
             return {}

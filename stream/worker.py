@@ -25,12 +25,12 @@ from stream.connections import KafkaConnection
 from stream.consumer import BatchTransport
 from stream.decoder import make_decoder
 from stream.follow import FollowSettings, ModelFollower
-from stream.incoming import read_records
+from stream.incoming import Incoming, read_records
 from stream.lane import FastLane
 from stream.live_models import ArtifactSource, open_live_models
 from stream.parts import Parts, Topic
 from stream.publisher import Publisher
-from stream.recovery import RestoringTable
+from stream.recovery import BATCH_RECORDS, ChangelogBatch, RestoringTable, read_changelog
 from stream.settings import Settings
 from stream.source import RecordSource
 from stream.table import WindowTable
@@ -47,7 +47,8 @@ class TwintideApp(faust.App):  # type: ignore[misc]
 
     settings: Settings
     lane: FastLane
-    source: RecordSource
+    source: RecordSource[Incoming]
+    changelog: RecordSource[ChangelogBatch]
     metrics_port: int
     _follower: ModelFollower | None = None
 
@@ -55,6 +56,11 @@ class TwintideApp(faust.App):  # type: ignore[misc]
     def behaviour_topic(self) -> str:
         """Return the name of the topic that travels in batches."""
         return self.settings.topic
+
+    @property
+    def changelog_topic(self) -> str:
+        """Return the name of the topic that holds the last window of every user."""
+        return str(self.tables["windows"].changelog_topic.get_topic_name())
 
     def assigned_partitions(self) -> set[TP]:
         """Return the partitions this worker holds now."""
@@ -85,6 +91,7 @@ class TwintideApp(faust.App):  # type: ignore[misc]
             settings.batch_records,
             lambda partition, records: read_records(records, decoder, f"{self.lane.topic_id}/{partition}"),
         )
+        self.changelog = RecordSource(settings.kafka, self.changelog_topic, BATCH_RECORDS, read_changelog)
         metrics.commit_age_seconds.set_function(self.lane.uncommitted_s)
         self.metrics_port = health.serve(
             settings.metrics_host, settings.metrics_port, lambda: health.check(self)
@@ -160,7 +167,7 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         settings, table = self.settings, self.tables["windows"]
         partitions = ensure_topic(settings.kafka, settings.topic, settings.partitions)
         ensure_topic(settings.kafka, settings.dead_letter_topic, partitions)
-        changelog = table.changelog_topic.get_topic_name()
+        changelog = self.changelog_topic
         stored = partition_counts(settings.kafka).get(changelog, partitions)
         if stored != partitions:
             raise SettingsError(

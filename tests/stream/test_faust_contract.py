@@ -9,6 +9,7 @@ from faust import App
 from faust.serializers import codecs
 from faust.stores.rocksdb import Store
 from faust.tables.base import Collection
+from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 
@@ -33,7 +34,9 @@ def test_faust_is_the_version_that_was_read() -> None:
         "_new_offset",
         "_add_gap",
         "_new_consumer_thread",
+        "seek_wait",
         "verify_event_path",
+        "verify_recovery_event_path",
     ],
 )
 def test_every_override_overrides_something(name: str) -> None:
@@ -66,6 +69,15 @@ def test_drain_happens_before_tables_are_closed_and_partitions_given_away() -> N
     assert stop.index("_consumer_wait_empty") < stop.index("tables.stop()")
     revoke = source(App._on_partitions_revoked)
     assert revoke.index("stop_flow") < revoke.index("_consumer_wait_empty")
+
+
+def test_every_recovery_seeks_first_and_pauses_what_it_has_read() -> None:
+    text = source(Recovery._restart_recovery.fun)
+    assert text.index("_seek_offsets") < text.index("resume_partitions)(active_tps)")
+    assert text.index("Done reading") < text.index("pause_partitions)(active_tps)")
+    assert "consumer.seek_wait(" in source(Recovery._seek_offsets)
+    assert "_paused_partitions.update(" in source(Consumer.pause_partitions)
+    assert "pause_partitions)(assigned)" in source(App._on_partitions_assigned)
 
 
 def test_aiokafka_can_be_told_to_leave_partitions_alone() -> None:
