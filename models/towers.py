@@ -62,7 +62,6 @@ class ItemEmbedding(nn.Module):
         self.category_difference = nn.Embedding(vocabulary.category_count, dimension)
         self.share = nn.Parameter(torch.ones(dimension))
         categories = np.pad(vocabulary.item_categories, (FIRST_KNOWN, 0))
-        # From numpy, it is there even where the weights are still to come (the device "meta").
         self.register_buffer("item_categories", torch.from_numpy(categories), persistent=False)
         nn.init.normal_(self.item.weight, std=dimension**-0.5)
         nn.init.normal_(self.category.weight, std=0.5 * dimension**-0.5)
