@@ -38,10 +38,12 @@ async def follow() -> None:
     await app.follow()
 
 
-@app.timer(settings.checkpoint_s)
+@app.task
 async def checkpoint() -> None:
-    """Make windows durable and commit source offsets."""
-    await app.lane.checkpoint(app.consumer)
+    """Make windows durable and commit source offsets, again and again."""
+    while True:
+        await app.lane.until_checkpoint()
+        await app.lane.checkpoint(app.consumer)
 
 
 @app.timer(settings.checkpoint_s)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import count
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 import numpy as np
@@ -105,7 +105,8 @@ class JsonDecoder(OneByOne):
         if first is None:
             return None
         lines = b"\n".join(cast(Sequence[bytes], values))
-        if (b"NaN" in lines or b"Inf" in lines) and NO_NUMBER.search(lines):
+        # One byte is looked for at ten times the speed of three.
+        if (b"N" in lines or b"I" in lines) and NO_NUMBER.search(lines):
             return None
         text = np.frombuffer(lines, np.uint8)
         lengths = np.fromiter(map(len, values), np.int64, len(values))  # type: ignore[arg-type]
@@ -143,15 +144,17 @@ class JsonDecoder(OneByOne):
         if any(columns[each].null_count for each in ("user_id", "item_id", "behavior_type", "time")):
             return None
         ids = {each: columns[each].cast(pa.string()) for each in IDS}
+        if ids["item_category"].null_count:  # another import of pandas, which most need not wait for
+            ids["item_category"] = pc.fill_null(ids["item_category"], "")
         users = ids["user_id"].dictionary_encode()
         return Columns(
             user_ids=users.dictionary.to_pylist(),
-            user=users.indices.to_numpy().astype(np.int64),
+            user=_numbers(users.indices, np.int32).astype(np.int64),
             users=_texts(ids["user_id"]),
             item=_texts(ids["item_id"]),
-            category=_texts(pc.fill_null(ids["item_category"], "")),
-            behaviour=columns["behavior_type"].to_numpy(),
-            time_ms=columns["time"].to_numpy(writable=True, zero_copy_only=False),
+            category=_texts(ids["item_category"]),
+            behaviour=_numbers(columns["behavior_type"], np.int64),
+            time_ms=_numbers(columns["time"], np.int64).copy(),
             event_ids=ids["event_id"].to_pylist(),
         )
 
@@ -173,6 +176,15 @@ def columns_of_events(events: Sequence[Event]) -> Columns:
         time_ms=np.array([event.time for event in events], np.int64),
         event_ids=[None if event_id is None else str(event_id) for event_id in event_ids],
     )
+
+
+def _numbers(column: "pa.Array", kind: type[np.signedinteger[Any]]) -> npt.NDArray[Any]:
+    """Return the numbers of a column without nulls, which share its memory.
+
+    The column's own `to_numpy` imports pandas: a quarter of a second, and 50 MB.
+    """
+    _, content = column.buffers()
+    return np.frombuffer(content, kind)[column.offset : column.offset + len(column)]
 
 
 def _texts(column: "pa.StringArray") -> Texts:

@@ -26,6 +26,9 @@ from stream.sweep import Sweeper, SweepSettings
 
 logger = logging.getLogger(__name__)
 
+#: Looks, between two checkpoints, whether one is worth it already.
+TICKS_PER_CHECKPOINT = 10
+
 
 class FastLane:
     """Folds, checkpoints and says what may be committed; used from the event loop alone."""
@@ -36,6 +39,8 @@ class FastLane:
         self.refresher = Refresher(settings, parts.live_models, self.partitions)
         #: When offsets were last up to date with what was read (monotonic).
         self.committed_at = time.monotonic()
+        #: The positions that were committed when last all were.
+        self._committed: dict[int, int] = {}
         self._parts = parts
         self._checkpointer = Checkpointer(
             parts.publisher, parts.table, timeout_s=60.0, cached_windows=settings.cached_windows
@@ -136,6 +141,16 @@ class FastLane:
 
     # -- checkpoint
 
+    async def until_checkpoint(self) -> None:
+        """Return when a checkpoint is due: at its time, or once all is written and nothing more comes."""
+        before = self._committed
+        for _ in range(TICKS_PER_CHECKPOINT):
+            await asyncio.sleep(self.settings.checkpoint_s / TICKS_PER_CHECKPOINT)
+            now = self._positions()
+            if now == before != self._committed and not self.refresher.waiting():
+                return
+            before = now
+
     async def checkpoint(self, source: Source) -> None:
         """Make what is folded durable, and commit the offsets up to which vectors are written too."""
         async with self._checkpointing:
@@ -150,7 +165,10 @@ class FastLane:
                 lag = source.lag(partition, fold.position)
                 metrics.consumer_lag_events.labels(str(partition)).set(lag)
             if all(fold.committable() == fold.position for fold in self.partitions.values()):
-                self.committed_at = time.monotonic()
+                self.committed_at, self._committed = time.monotonic(), self._positions()
+
+    def _positions(self) -> dict[int, int]:
+        return {partition: fold.position for partition, fold in self.partitions.items()}
 
     async def sweep(self) -> None:
         """Drop some users who were not seen for longer than the horizon; the next checkpoint writes it."""

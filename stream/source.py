@@ -33,8 +33,8 @@ class SourceError(TwintideError):
 class RecordSource(Generic[T]):
     """Reads some partitions of one topic; what it was not told to read, it does not.
 
-    `read` makes of a partition's records what is wanted of them; like fetching, it runs in a thread beside
-    the event loop.
+    `read` makes of a partition's records what is wanted of them. It runs in a thread of its own, as fetching
+    does: while one batch is folded, the next is read and the one after that is fetched.
     """
 
     def __init__(
@@ -60,9 +60,11 @@ class RecordSource(Generic[T]):
                 "log_level": 2,
             }
         )
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="source")
-        #: What is being fetched, ahead of its being asked for.
-        self._ahead: Future[dict[int, T]] | None = None
+        self._fetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch")
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
+        #: What is being fetched, ahead of its being asked for, and what is being read of the batch before.
+        self._fetching: Future[Future[dict[int, T]] | None] | None = None
+        self._reading: Future[dict[int, T]] | None = None
 
     async def assign(self, offsets: Mapping[int, int | None]) -> None:
         """Read these partitions from here on, each from its offset, or from its beginning where that is None.
@@ -73,20 +75,23 @@ class RecordSource(Generic[T]):
             TopicPartition(self._topic, partition, OFFSET_BEGINNING if offset is None else offset)
             for partition, offset in offsets.items()
         ]
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._assign, places)
-        self._ahead = None  # done before, in the same thread
+        await asyncio.get_running_loop().run_in_executor(self._fetcher, self._assign, places)
+        self._fetching = self._reading = None  # begun before, in the same thread
 
     async def read(self, timeout_s: float) -> dict[int, T]:
         """Return what is at hand by partition; wait for the first record if there is none.
 
-        While that is folded, what comes next is already fetched. Raises SourceError where the topic or the
-        right to read it is gone.
+        Raises SourceError where the topic or the right to read it is gone.
         """
-        ahead = self._ahead or self._thread.submit(self._fetch, timeout_s)
-        self._ahead = ahead
-        # Whoever waits may be cancelled; what was fetched then waits for the next who asks.
-        found = await asyncio.shield(asyncio.wrap_future(ahead))
-        self._ahead = self._thread.submit(self._fetch, timeout_s) if found else None
+        # Whoever waits may be cancelled; what was fetched or read then waits for the next who asks.
+        if self._reading is None:
+            self._fetching = self._fetching or self._fetcher.submit(self._fetch, timeout_s)
+            self._reading = await asyncio.shield(asyncio.wrap_future(self._fetching))
+            self._fetching = self._fetcher.submit(self._fetch, timeout_s) if self._reading else None
+        if self._reading is None:
+            return {}
+        found = await asyncio.shield(asyncio.wrap_future(self._reading))
+        self._reading = None
         return found
 
     def lag(self, partition: int, position: int) -> int:
@@ -102,12 +107,17 @@ class RecordSource(Generic[T]):
                 self._consumer.list_topics(self._topic, timeout=LEADERS_TIMEOUT_S)
         self._consumer.assign(places)
 
-    def _fetch(self, timeout_s: float) -> dict[int, T]:
+    def _fetch(self, timeout_s: float) -> Future[dict[int, T]] | None:
+        """Fetch a batch and have it read; None where nothing came."""
         first = self._consumer.poll(timeout_s)
         if first is None:
-            return {}
+            return None
         # consume() alone would wait for a full batch or for the timeout, whichever comes last.
-        messages = [first, *self._consumer.consume(self._batch_records - 1, timeout=0)]
+        return self._reader.submit(
+            self._read_all, [first, *self._consumer.consume(self._batch_records - 1, timeout=0)]
+        )
+
+    def _read_all(self, messages: list[Message]) -> dict[int, T]:
         by_partition: dict[int, list[Message]] = defaultdict(list)
         for message in messages:
             error = message.error()
