@@ -1,8 +1,10 @@
 """The Faust app: `faust -A stream.app worker`."""
 
+import asyncio
 import os
 from typing import Any
 
+from stream import memory
 from stream.settings import Settings
 from stream.worker import make_app, one_line_errors
 
@@ -50,3 +52,9 @@ async def checkpoint() -> None:
 async def sweep() -> None:
     """Drop users who were not seen for long, a few at a time."""
     await app.lane.sweep()
+
+
+@app.timer(memory.TRIM_EVERY_S)
+async def trim_memory() -> None:
+    """Give memory back that nobody uses."""
+    await asyncio.to_thread(memory.trim)

@@ -61,9 +61,9 @@ class Settings:
     #: Windows kept in memory, per partition, beside the changed ones.
     cached_windows: int = 3_000
     #: Memory of RocksDB, block cache and write buffers of all partitions together (MB).
-    rocksdb_mb: int = 256
+    rocksdb_mb: int = 128
     #: Records read from Kafka at once.
-    batch_records: int = 50_000
+    batch_records: int = 20_000
     #: Long vectors kept, so that they need not be made again while what they were made from stays the same.
     kept_vectors: int = 50_000
     #: Threads of one encode; 0 takes PyTorch's choice.
