@@ -1,7 +1,11 @@
 """The worker on real Kafka, Redis and RocksDB: nothing lost, nothing twice, whatever happens to it."""
 
+import logging
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,8 +20,11 @@ from local.redis import RedisServer
 from local.servers import ROOT
 from local.worker import WorkerProcess, worker_environment
 from stream.connections import RedisConnection
+from stream.group import committed_offsets
 from stream.settings import Settings
 from stream.topics import admin_client, ensure_topic
+
+logger = logging.getLogger(__name__)
 
 pytestmark = pytest.mark.integration
 
@@ -77,14 +84,34 @@ def test_lost_disk_is_restored_from_the_changelog(
         other.kill()
 
 
-def test_stopped_worker_leaves_nothing_to_redo(shop, worker: WorkerProcess) -> None:
+def test_worker_stopped_under_load_ends_well_and_leaves_nothing_to_redo(
+    shop, worker: WorkerProcess, settings: Settings
+) -> None:
+    def applied() -> float:
+        return worker.metrics().get("twintide_events_total{applied}", 0)
+
+    def send() -> None:
+        while not is_over.is_set():
+            shop.send(500, first=shop.published)
+
     worker.start()
-    shop.send(2_000)
-    until(lambda: worker.metrics().get("twintide_events_total{applied}", 0) == 2_000)
-    started = time.monotonic()
-    worker.stop()
-    assert time.monotonic() - started < 15
-    found = shop.prove()  # nobody is there any more to commit
+    is_over = threading.Event()
+    sending = threading.Thread(target=send)
+    sending.start()
+    try:
+        until(lambda: applied() > 2_000)
+        assert worker.process.pid is not None
+        folded = applied()
+        os.kill(worker.process.pid, signal.SIGTERM)
+        started = time.monotonic()
+        assert worker.process.wait(60) == 0
+        logger.info("a worker under load took %.1f s to end", time.monotonic() - started)
+    finally:
+        is_over.set()
+        sending.join()
+    assert sum(committed_offsets(settings.kafka, settings.app_id, settings.topic).values()) >= folded
+    worker.start()
+    found = shop.prove()
     assert found.is_ok, found.complaint
 
 
