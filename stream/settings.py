@@ -28,6 +28,8 @@ class Settings:
     partitions: int = 4
     #: Copies of the topics the worker makes (its changelog among them).
     replication_factor: int = 1
+    #: A name that no other worker of the group has (static membership), empty: none.
+    instance_id: str = ""
     #: Workers that keep a warm copy of each partition's windows, to take over at once (0: none).
     standby_replicas: int = 0
     #: An artifact, or a store of artifacts whose `current` is taken.

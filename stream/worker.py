@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 import faust
@@ -230,6 +231,9 @@ def make_app(settings: Settings) -> TwintideApp:
         broker_max_poll_interval=86_400.0,  # a Redis outage pauses reading for as long as it lasts
         broker_commit_interval=settings.checkpoint_s,
         consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=settings.instance_id or None,
+        # What the group remembers of a static member must still be true when it is back: its own is by port.
+        canonical_url=f"http://127.0.0.1/{quote(settings.instance_id)}" if settings.instance_id else None,
         consumer_max_fetch_size=MAX_FETCH_BYTES,
         datadir=Path(settings.data_dir),
         store="rocksdb://",

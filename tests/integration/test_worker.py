@@ -134,6 +134,28 @@ def test_second_worker_takes_its_share_and_gives_it_back(
     assert found.applied == 4_000
 
 
+def test_static_member_that_is_back_in_time_pauses_nobody_else(
+    shop, worker: WorkerProcess, settings: Settings, tmp_path: Path
+) -> None:
+    environment = {**worker_environment(settings), "TWINTIDE_INSTANCE_ID": "second one"}
+    second = WorkerProcess(tmp_path / "second", environment, "second")
+    worker.start()
+    try:
+        second.start()
+        shop.send(2_000)
+        until(lambda: second.metrics().get("twintide_events_total{applied}", 0) > 0)
+        rebalances = worker.metrics()["twintide_rebalances_total"]
+        second.kill()
+        shop.send(1_000, first=2_000)
+        second.start()
+        found = shop.prove()
+        assert worker.metrics()["twintide_rebalances_total"] == rebalances
+    finally:
+        second.kill()
+    assert found.is_ok, found.complaint
+    assert found.applied == 3_000
+
+
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path / "redis", durable=True)
