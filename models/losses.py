@@ -1,7 +1,7 @@
 """What the towers learn from: small losses over scores, each (M,), one per target.
 
-Shapes: M targets, N negatives shared by all of them, V items, D dimension. A negative that is the target
-itself is given the score minus infinity beforehand and then costs nothing.
+Shapes: M targets, N negatives of each, V items, D dimension. A negative that is the target itself is given
+the score minus infinity beforehand and then costs nothing.
 """
 
 import torch
@@ -22,8 +22,8 @@ def full_softmax(scores: Tensor, target: Tensor) -> Tensor:
 def sampled_softmax(positive: Tensor, negative: Tensor, log_q: Tensor, log_q_negative: Tensor) -> Tensor:
     """Cross-entropy of the targets (M,) among negatives (M, N), corrected for how those were drawn.
 
-    log_q (M,), log_q_negative (N,): log of the expected number of draws of each item; without it, items that
-    are drawn often would be pushed down for being popular.
+    log_q (M,), log_q_negative (N,) or (M, N): log of the expected number of draws of each item; without it,
+    items that are drawn often would be pushed down for being popular.
     Source: Bengio and Senécal 2008; Yi et al. 2019, eq. 3.
     """
     scores = torch.cat([(positive - log_q)[:, None], negative - log_q_negative], dim=1)  # (M, 1+N)

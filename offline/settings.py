@@ -51,6 +51,13 @@ class TrainSettings:
     uniform_share: float = 0.5
     popularity_power: float = 1.0
     in_batch_negatives: bool = False
+    #: Share of each target's negatives that are hard: not drawn, but what scores highest for the user by the
+    #: item vectors of up to `hard_refresh_steps` steps ago; and whether items that the user had before may be
+    #: among them. Sampled softmax knows that they are there for certain (log q is 0); BPR, BCE and gBCE
+    #: have no such correction and lean towards telling apart what is nearly as good. Nothing to full softmax.
+    hard_share: float = 0.0
+    hard_refresh_steps: int = 100
+    hard_from_history: bool = True
     #: How much a target counts that is a view, a favourite, a cart and a buy.
     behaviour_weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     #: Weight of the contrast between the long and the short vector.
@@ -61,7 +68,8 @@ class TrainSettings:
     without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience", "min_item_count", "max_items", "negatives"):
+        counts = ("epochs", "batch_size", "patience", "min_item_count", "max_items")
+        for name in (*counts, "negatives", "hard_refresh_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingsError(f"{name} is {value}; it must be at least 1")
@@ -70,9 +78,10 @@ class TrainSettings:
         for name in ("test_share", "validation_share"):
             if not 0 < getattr(self, name) < 0.5:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be over 0 and under 0.5")
-        if self.warmup_share >= 1:
-            raise SettingsError(f"warmup_share is {self.warmup_share}; it must be under 1")
-        for name in ("uniform_share", "unknown_share", "warmup_share"):
+        for name in ("warmup_share", "hard_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 0 and under 1")
+        for name in ("uniform_share", "unknown_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         if min(self.behaviour_weights) < 0 or not any(self.behaviour_weights):
@@ -84,6 +93,11 @@ class TrainSettings:
         check_parts(self.without)
         if self.contrast_weight < 0:
             raise SettingsError(f"contrast_weight is {self.contrast_weight}; it must be at least 0")
+
+    @property
+    def hard_negatives(self) -> int:
+        """How many of each target's `negatives` are hard, fewer than all."""
+        return int(self.negatives * self.hard_share)
 
 
 @dataclass(frozen=True, slots=True)

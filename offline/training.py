@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from models import losses
 from models.features import Tokens
 from models.towers import DualTowers, UserVectors
-from models.vocabulary import FIRST_KNOWN
+from models.vocabulary import FIRST_KNOWN, PADDING
 from offline.data import Stretch, Stretches, collate, shuffled
 from offline.metrics import Ranks, ranks, summarise
-from offline.negatives import NegativeSampler, negative_sampler
+from offline.negatives import HardNegatives, Negatives, NegativeSampler, negative_sampler
 from offline.progress import Epoch, Progress
 from offline.schedules import lr_share
 from offline.settings import LossName, TrainSettings
@@ -111,10 +112,13 @@ def _one_epoch(
     towers.train()
     total, steps = 0.0, 0
     clipped = optimisers[0].param_groups[0]["params"]
+    hard = HardNegatives(towers, settings.hard_negatives)
     batches = list(shuffled(train, settings.batch_size, random))
     for pieces in tqdm(batches, desc="epoch", leave=False, disable=None):
+        if settings.hard_negatives and steps % settings.hard_refresh_steps == 0:
+            hard.refresh(random)
         stretch = collate(train, pieces, settings.unknown_share, random)
-        loss = stretch_loss(towers, forward, stretch, sampler.draw(random), sampler, settings)
+        loss = stretch_loss(towers, forward, stretch, sampler.draw(random), sampler, hard, settings)
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -133,6 +137,7 @@ def stretch_loss(
     stretch: Stretch,
     negatives: Tensor,
     sampler: NegativeSampler,
+    hard: HardNegatives,
     settings: TrainSettings,
 ) -> Tensor:
     """Return the next-item loss of every target of a batch, openings included, plus the towers' contrast."""
@@ -144,8 +149,9 @@ def stretch_loss(
     behaviour = torch.cat([stretch.target_behaviour[wanted], stretch.opening_behaviour])  # (M,)
     if settings.in_batch_negatives:
         negatives = torch.cat([negatives, target])  # (N + M,)
+    chosen = Negatives(negatives, _hard(hard, user, stretch, settings))
     weight = torch.tensor(settings.behaviour_weights)[behaviour - 1]  # (M,)
-    loss = losses.weighted_mean(next_item_loss(towers, user, target, negatives, sampler, settings), weight)
+    loss = losses.weighted_mean(next_item_loss(towers, user, target, chosen, sampler, settings), weight)
     if settings.contrast_weight and forward == towers.forward_every:
         loss = loss + settings.contrast_weight * losses.tower_contrast(seen.long, seen.short).mean()
     return loss
@@ -155,36 +161,55 @@ def next_item_loss(
     towers: DualTowers,
     user: Tensor,
     target: Tensor,
-    negatives: Tensor,
+    negatives: Negatives,
     sampler: NegativeSampler,
     settings: TrainSettings,
 ) -> Tensor:
-    """Return the chosen loss (M,) of targets (M,) for user vectors (M, D) with shared negatives (N,)."""
+    """Return the chosen loss (M,) of targets (M,) for user vectors (M, D)."""
     name = loss_name(towers, settings)
     if name == "full-softmax":
         return losses.full_softmax(user @ towers.item_vectors().T, target - FIRST_KNOWN)
     positive = (user * towers.items.outputs(target)).sum(dim=-1)  # (M,)
-    negative = user @ towers.items.outputs(negatives).T  # (M, N)
-    negative = negative.masked_fill(target[:, None] == negatives, -torch.inf)
+    shared = user @ towers.items.outputs(negatives.shared).T  # (M, N)
+    hard = torch.einsum("md,mkd->mk", user, towers.items.outputs(negatives.hard))  # (M, K)
+    items = negatives.items()  # (M, N + K)
+    is_none = (items == PADDING) | (items == target[:, None])
+    negative = torch.cat([shared, hard], dim=1).masked_fill(is_none, -torch.inf)
     match name:
         case "sampled-softmax":
             of_batch = len(target) if settings.in_batch_negatives else 0
-            log_q, log_q_negative = (sampler.log_expected(items, of_batch) for items in (target, negatives))
+            log_q = sampler.log_expected(target, of_batch)  # (M,)
+            log_q = log_q.masked_fill(negatives.are_hard(target[:, None])[:, 0], 0.0)
+            log_q_shared = sampler.log_expected(negatives.shared, of_batch).expand_as(shared)  # (M, N)
+            log_q_negative = torch.cat([log_q_shared, torch.zeros_like(hard)], dim=1)  # (M, N + K)
             return losses.sampled_softmax(positive, negative, log_q, log_q_negative)
         case "bpr":
             return losses.bpr(positive, negative)
         case "bce":
             return losses.bce(positive, negative)
         case _:
-            return losses.gbce(positive, negative, min(len(negatives) / len(sampler.probability), 1.0))
+            return losses.gbce(positive, negative, min(items.shape[1] / len(sampler.probability), 1.0))
+
+
+def _hard(hard: HardNegatives, user: Tensor, stretch: Stretch, settings: TrainSettings) -> Tensor:
+    """Return the hard negatives (M, K) of user vectors (M, D): those of wanted places, then of openings."""
+    nothing = torch.zeros(len(user), 0, dtype=torch.int64, device=user.device)
+    if not settings.hard_negatives:
+        return nothing
+    if settings.hard_from_history:
+        return hard.find(user, nothing)
+    row, place = (stretch.target > 0).nonzero(as_tuple=True)  # (W,) each
+    read = stretch.tokens.item[row]  # (W, T)
+    is_later = torch.arange(read.shape[1], device=read.device) > place[:, None]
+    history = read.masked_fill(is_later, PADDING)  # (W, T)
+    return hard.find(user, functional.pad(history, (0, 0, 0, len(user) - len(history))))
 
 
 def _sampler(towers: DualTowers, train: Stretches, settings: TrainSettings) -> NegativeSampler:
     items = train.histories.item[train.wanted & (train.histories.item >= FIRST_KNOWN)]
     count = towers.items.item.num_embeddings - FIRST_KNOWN
-    return negative_sampler(
-        items, count, settings.negatives, settings.uniform_share, settings.popularity_power
-    )
+    drawn = settings.negatives - settings.hard_negatives
+    return negative_sampler(items, count, drawn, settings.uniform_share, settings.popularity_power)
 
 
 def target_ranks(towers: DualTowers, stretches: Stretches, batch_size: int = 64) -> Ranks:

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from models.vocabulary import FIRST_KNOWN
-from offline.negatives import negative_sampler
+from models import losses
+from models.features import FeatureSettings
+from models.towers import DualTowers, ModelSettings
+from models.vocabulary import FIRST_KNOWN, PADDING, Vocabulary
+from offline.negatives import HardNegatives, Negatives, negative_sampler
+from offline.settings import TrainSettings
+from offline.training import next_item_loss
+
+ITEMS = 30
 
 
 @pytest.mark.parametrize("power", [0.0, 0.75, 1.0])
@@ -28,3 +35,57 @@ def test_targets_of_the_step_are_expected_as_often_as_they_occur() -> None:
     sampler = negative_sampler(np.repeat([2, 3], [9, 1]), 2, 100, 1.0)
     expected = sampler.log_expected(torch.tensor([2, 3]), targets=20).exp()
     assert expected.tolist() == pytest.approx([50 + 18, 50 + 2])
+
+
+@pytest.fixture
+def towers() -> DualTowers:
+    torch.manual_seed(0)
+    vocabulary = Vocabulary([str(item) for item in range(ITEMS)], [FIRST_KNOWN] * ITEMS, ["c"])
+    return DualTowers(vocabulary, FeatureSettings(), ModelSettings(dimension=8))
+
+
+def test_hard_negatives_are_those_that_score_highest_but_for_what_is_left_out(towers: DualTowers) -> None:
+    user = torch.randn(5, 8)
+    by_score = (user @ towers.item_vectors().T).argsort(dim=1, descending=True) + FIRST_KNOWN
+    hard = HardNegatives(towers, 4)
+    hard.refresh(np.random.default_rng(0))
+    left_out = by_score[:, [0, 2]]
+    found = hard.find(user, torch.nn.functional.pad(left_out, (0, 1)))
+    assert torch.equal(found, by_score[:, [1, 3, 4, 5]].sort(dim=1).values)
+    with torch.no_grad():
+        towers.items.item.weight.neg_()
+    assert torch.equal(hard.find(user, left_out), found)  # still as they were
+    hard.refresh(np.random.default_rng(0))
+    assert not torch.equal(hard.find(user, left_out), found)
+
+
+def test_where_all_items_are_left_out_there_is_no_hard_negative(towers: DualTowers) -> None:
+    hard = HardNegatives(towers, ITEMS)
+    hard.refresh(np.random.default_rng(0))
+    but_one = torch.arange(FIRST_KNOWN + 1, FIRST_KNOWN + ITEMS)[None]
+    assert hard.find(torch.randn(1, 8), but_one).tolist() == [[PADDING] * (ITEMS - 1) + [FIRST_KNOWN]]
+    assert hard.find(torch.zeros(0, 8), torch.zeros(0, 2, dtype=torch.int64)).shape == (0, ITEMS)
+
+
+def test_sampled_softmax_with_every_item_hard_is_full_softmax(towers: DualTowers) -> None:
+    """What is drawn besides must not count twice, and what is there for certain needs no correction."""
+    user, target = torch.randn(7, 8), torch.arange(7) + FIRST_KNOWN
+    hard = HardNegatives(towers, ITEMS)
+    hard.refresh(np.random.default_rng(0))
+    sampler = negative_sampler(target.numpy(), ITEMS, 50, 0.5)
+    drawn = sampler.draw(np.random.default_rng(0))
+    negatives = Negatives(drawn, hard.find(user, torch.zeros(7, 0, dtype=torch.int64)))
+    settings = TrainSettings(loss="sampled-softmax")
+    found = next_item_loss(towers, user, target, negatives, sampler, settings)
+    torch.testing.assert_close(
+        found, losses.full_softmax(user @ towers.item_vectors().T, target - FIRST_KNOWN)
+    )
+    without = Negatives(drawn, torch.zeros(7, 0, dtype=torch.int64))
+    assert not torch.allclose(
+        found, next_item_loss(towers, user, target, without, sampler, settings), rtol=0.01
+    )
+
+
+def test_shared_negative_that_is_hard_counts_once() -> None:
+    negatives = Negatives(torch.tensor([2, 9]), torch.tensor([[0, 9, 11], [0, 0, 2]]))
+    assert negatives.items().tolist() == [[2, 0, 0, 9, 11], [0, 9, 0, 0, 2]]

@@ -196,6 +196,18 @@ def test_every_loss_trains_leave_one_out(walk_csv: Path, tmp_path: Path, loss: s
     assert load(tmp_path).training["cutoff_ms"] is None
 
 
+@pytest.mark.parametrize("from_history", ["true", "false"])
+@pytest.mark.parametrize("loss", ["sampled-softmax", "bpr"])
+def test_hard_negatives_train_too(walk_csv: Path, tmp_path: Path, loss: str, from_history: str) -> None:
+    chosen = f'loss = "{loss}"\nnegatives = 20\nhard_share = 0.3\nhard_refresh_steps = 3\n'
+    (tmp_path / "c.toml").write_text(FAST + chosen + f"hard_from_history = {from_history}\n")
+    arguments = ("--epochs", 4, "--config", tmp_path / "c.toml")
+    found = run(train, "--data-path", walk_csv, "--save-dir", tmp_path, *arguments)
+    assert found.exit_code == 0, found.output
+    losses = [float(loss) for loss in re.findall(r"loss (\d+\.\d+)", found.stdout)]
+    assert losses[-1] < losses[0]
+
+
 HEADER = "user_id,item_id,behavior_type,user_geohash,item_category,time\n"
 
 
@@ -236,6 +248,8 @@ def test_bad_input_is_one_line(
         ("= =", "not TOML"),
         ("warmup_share = 1.0", "warmup_share"),
         ("popularity_power = -1", "popularity_power"),
+        ("hard_share = 1.0", "hard_share"),
+        ("hard_refresh_steps = 0", "hard_refresh_steps"),
         ("behaviour_weights = [1, 2]", "behaviour_weights"),
         ("behaviour_weights = [1, 2, -1, 0]", "behaviour_weights"),
     ],
