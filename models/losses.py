@@ -9,11 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def weighted_mean(loss: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean of losses (M,) by weights (M,)."""
-    return (loss * weight).sum() / weight.sum().clamp(min=1e-6)
-
-
 def full_softmax(scores: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of the targets (M,) among all items, scores (M, V)."""
     return functional.cross_entropy(scores, target, reduction="none")

@@ -1,7 +1,7 @@
 """A behaviour log -> slices by time or per user, and the stretches of history that training reads."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
 import numpy as np
@@ -112,6 +112,12 @@ class Stretch:
     target_behaviour: Tensor
     opening: Tensor
     opening_behaviour: Tensor
+
+    def to(self, device: torch.device) -> "Stretch":
+        """Return it on a device."""
+        tokens = Tokens(*(getattr(self.tokens, each.name).to(device) for each in fields(Tokens)))
+        others = (getattr(self, each.name).to(device) for each in fields(Stretch) if each.name != "tokens")
+        return Stretch(tokens, *others)
 
 
 def cut_stretches(

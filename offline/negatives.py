@@ -1,6 +1,6 @@
 """Drawing items that a target is compared with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,12 @@ class NegativeSampler:
         uniform = round(self.count * self.uniform_share)
         flat = random.integers(0, len(self.cumulative), uniform)
         popular = np.searchsorted(self.cumulative, random.random(self.count - uniform), side="right")
-        return torch.from_numpy(np.concatenate([flat, popular]).astype(np.int64) + FIRST_KNOWN)
+        drawn = torch.from_numpy(np.concatenate([flat, popular]).astype(np.int64) + FIRST_KNOWN)
+        return drawn.to(self.probability.device)
+
+    def to(self, device: torch.device) -> "NegativeSampler":
+        """Return one that draws onto a device."""
+        return replace(self, probability=self.probability.to(device), popularity=self.popularity.to(device))
 
     def log_expected(self, items: Tensor, targets: int = 0) -> Tensor:
         """Return the log of how often each of these items (...) is among a step's negatives on average.

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.artifact import Artifact, Settings, publish, save
+from models.artifact import Artifact, Settings, load, publish, save
 from models.behaviour_log import BehaviourLog
 from models.errors import DataError
 from models.features import EVERYTHING, histories_of_log
@@ -21,6 +21,7 @@ from models.vocabulary import Vocabulary, vocabulary_of_log
 from offline.ablation import leave_out
 from offline.data import Slices, Stretches, cut_stretches, slice_log
 from offline.metrics import Ranking, summarise
+from offline.parallel import Processes, alone
 from offline.progress import Epoch
 from offline.settings import TrainingConfig, TrainSettings, to_plain
 from offline.training import fit, target_ranks
@@ -30,22 +31,27 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A finished run: the artifact, its publication number, and what each epoch and the test gave."""
+    """A finished run: the published artifact, and what each epoch and the test gave."""
 
     artifact: Artifact
-    publication: int
     epochs: list[Epoch]
     test: Ranking
 
 
 def train(
-    log: BehaviourLog, config: TrainingConfig, store: Path, on_epoch: Callable[[Epoch], None] = lambda _: None
+    log: BehaviourLog,
+    config: TrainingConfig,
+    store: Path,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    processes: Processes | None = None,
 ) -> Trained:
     """Train on a log, test the best epoch once, write the artifact into `store` and publish it there.
 
-    The same log, settings and machine give the same artifact, also when training was interrupted and is
-    started again: it goes on after the last finished epoch. DataError where the log is too small.
+    The same log, settings, machine and number of processes give the same artifact, also when training was
+    interrupted and is started again: it goes on after the last finished epoch. DataError where the log is too
+    small. `processes` is `joined`'s, where there may be several; the first alone writes.
     """
+    processes = processes or alone(config.train.device)
     settings = _settings(log, config)
     slices = slice_log(log, config.train)
     vocabulary = _vocabulary(log, slices, config)
@@ -54,10 +60,10 @@ def train(
     towers = DualTowers(vocabulary, settings.features, settings.model)
     leave_out(towers, config.train.without)
     store.mkdir(parents=True, exist_ok=True)
-    checkpoint = store / f".training-{_run_hash(log, settings, config.train)}"
-    epochs = fit(towers, pieces["train"], pieces["validation"], config.train, on_epoch, checkpoint)
+    checkpoint = store / f".training-{_run_hash(log, settings, config.train, processes.count)}"
+    epochs = fit(towers, pieces["train"], pieces["validation"], config.train, on_epoch, checkpoint, processes)
     best = max(epochs, key=lambda epoch: epoch.validation.ndcg)
-    test = summarise(target_ranks(towers, pieces["test"]))
+    test = summarise(target_ranks(towers, pieces["test"], processes=processes))
     metrics = {
         "best_epoch": best.number,
         "epochs": [dataclasses.asdict(epoch) for epoch in epochs],
@@ -70,15 +76,16 @@ def train(
         "data_fingerprint": log.fingerprint,
         "data_rows": len(log),
     }
-    artifact = save(store, towers, vocabulary, settings, metrics, training)
-    publication = publish(store, artifact.version)
-    checkpoint.unlink(missing_ok=True)
-    return Trained(artifact, publication, epochs, test)
+    if processes.is_first:
+        publish(store, save(store, towers.cpu(), vocabulary, settings, metrics, training).version)
+        checkpoint.unlink(missing_ok=True)
+    processes.wait()
+    return Trained(load(store), epochs, test)
 
 
-def _run_hash(log: BehaviourLog, settings: Settings, train_settings: TrainSettings) -> str:
+def _run_hash(log: BehaviourLog, settings: Settings, train_settings: TrainSettings, processes: int) -> str:
     """Return a short hash of all that the result depends on: who trains the same again goes on."""
-    parts = [log.fingerprint, len(log), dataclasses.asdict(settings), to_plain(train_settings)]
+    parts = [log.fingerprint, len(log), dataclasses.asdict(settings), to_plain(train_settings), processes]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 

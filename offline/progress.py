@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch.amp.grad_scaler import GradScaler
 from torch.optim.lr_scheduler import LambdaLR
 
 from models.errors import ArtifactError
@@ -26,18 +26,17 @@ class Epoch:
 
 
 class Progress:
-    """The weights, what moves them, every random state, and the best epoch so far."""
+    """The weights, what moves them, and the best epoch so far; all that is random begins anew in an epoch."""
 
     def __init__(
         self,
         towers: DualTowers,
         optimisers: list[torch.optim.Optimizer],
         schedules: list[LambdaLR],
-        seed: int,
+        scaler: GradScaler,
     ) -> None:
-        self.towers, self.optimisers, self.schedules = towers, optimisers, schedules
+        self.towers, self.optimisers, self.schedules, self.scaler = towers, optimisers, schedules, scaler
         self.average = Average(towers)
-        self.random = np.random.default_rng(seed)
         self.epochs: list[Epoch] = []
         self.best_number = 0
         self.best_weights: dict[str, torch.Tensor] = towers.state_dict()
@@ -62,8 +61,7 @@ class Progress:
             "average": self.average.state(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "schedules": [schedule.state_dict() for schedule in self.schedules],
-            "numpy": json.dumps(self.random.bit_generator.state),
-            "torch": torch.get_rng_state(),
+            "scaler": self.scaler.state_dict(),
             "best_number": self.best_number,
             "epochs": json.dumps([asdict(epoch) for epoch in self.epochs]),
         }
@@ -74,7 +72,9 @@ class Progress:
     def restore(self, path: Path) -> None:
         """Take up what `save` wrote. Nothing but tensors and plain values is unpickled."""
         try:
-            state: dict[str, Any] = torch.load(path, weights_only=True)
+            state: dict[str, Any] = torch.load(
+                path, weights_only=True, map_location=self.towers.everyone.device
+            )
             self._restore(state)
         except Exception as error:  # the unpickler fails in whatever way the damage leads it to
             reason = " ".join(str(error).split())[:200]
@@ -90,8 +90,7 @@ class Progress:
             optimiser.load_state_dict(saved)
         for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
             schedule.load_state_dict(saved)
-        self.random.bit_generator.state = json.loads(state["numpy"])
-        torch.set_rng_state(state["torch"])
+        self.scaler.load_state_dict(state["scaler"])
         self.epochs = [
             Epoch(each["number"], each["loss"], Ranking(**each["validation"]))
             for each in json.loads(state["epochs"])

@@ -23,8 +23,10 @@ class TrainSettings:
 
     #: Passes over the training slice at most; None: as many as make about 1,200 steps, from 4 to 30.
     epochs: int | None = None
-    #: Stretches of user histories (up to 100 targets each) per step.
+    #: Stretches of user histories (up to 100 targets each) per batch, and batches per step: their gradients
+    #: are added up, as if they were one batch. Under torchrun a step has as many of them in every process.
     batch_size: int = 8
+    accumulate: int = 1
     #: Highest learning rate of Adam; it falls to a tenth.
     lr: float = 3e-3
     #: How it falls, and the share of all steps in which it first rises.
@@ -32,6 +34,11 @@ class TrainSettings:
     warmup_share: float = 0.0
     #: Epochs without a better validation NDCG after which training stops.
     patience: int = 3
+    #: Where it trains: on a GPU, under torchrun on one per process; "auto" on one where there is one.
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    #: Of what the towers compute in training; weights, scores and losses stay float32. float16, whose range
+    #: is small, has its losses scaled up for it.
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     #: Of everything random.
     seed: int = 0
     #: How rows are held out: "time" by global time, "leave-one-out" the last two of each user.
@@ -69,10 +76,12 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         counts = ("epochs", "batch_size", "patience", "min_item_count", "max_items")
-        for name in (*counts, "negatives", "hard_refresh_steps"):
+        for name in (*counts, "accumulate", "negatives", "hard_refresh_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingsError(f"{name} is {value}; it must be at least 1")
+        if self.seed < 0:
+            raise SettingsError(f"seed is {self.seed}; it must be at least 0")
         if not 0 < self.lr < 1:
             raise SettingsError(f"lr is {self.lr}; it must be over 0 and under 1")
         for name in ("test_share", "validation_share"):

@@ -8,7 +8,8 @@ from models.command import Command, log_to_stderr
 from models.log_cache import read_cached
 from models.log_format import log_format_option, read_log_format
 from offline.options import data_path_option
-from offline.pipeline import train
+from offline.parallel import joined
+from offline.pipeline import Trained, train
 from offline.progress import Epoch
 from offline.settings import TrainSettings, read_config
 
@@ -30,6 +31,11 @@ DEFAULTS = TrainSettings()
     "--batch-size", type=int, help=f"Stretches of history per step.  [default: {DEFAULTS.batch_size}]"
 )
 @click.option("--lr", type=float, help=f"Learning rate.  [default: {DEFAULTS.lr}]")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda", "auto"]),
+    help=f"Where it trains.  [default: {DEFAULTS.device}]",
+)
 @click.option("--seed", type=int, help=f"Of everything random.  [default: {DEFAULTS.seed}]")
 @click.option(
     "--protocol",
@@ -46,25 +52,34 @@ def main(data_path: Path, log_format: str, save_dir: Path, config: Path | None, 
 
     After every epoch it prints how well all items are ranked for the next event of the validation slice; the
     best epoch is kept, tested once, written under its version and made `current`. The same command after a
-    crash goes on after the last finished epoch, to the same result.
+    crash goes on after the last finished epoch, to the same result. Under torchrun, every process takes a
+    part of each step.
 
     \b
-    Example:
+    Examples:
       python -m offline.train --data-path data/behaviour.csv --save-dir artifacts --epochs 10
+      torchrun --nproc-per-node 4 -m offline.train --device cuda
     """
     log_to_stderr()
     chosen = read_config(config, flags)
-    log = read_cached(data_path, read_log_format(log_format))
-    left_out = f", {log.bad_rows:,} bad ones left out" if log.bad_rows else ""
-    click.echo(f"{data_path}: {len(log):,} rows{left_out}")
-    done = train(log, chosen, save_dir, _print_epoch)
+    with joined(chosen.train.device) as processes:
+        log = read_cached(data_path, read_log_format(log_format))
+        if not processes.is_first:
+            train(log, chosen, save_dir, processes=processes)
+            return
+        left_out = f", {log.bad_rows:,} bad ones left out" if log.bad_rows else ""
+        click.echo(f"{data_path}: {len(log):,} rows{left_out}")
+        _print(train(log, chosen, save_dir, _print_epoch, processes))
+
+
+def _print(done: Trained) -> None:
     test = done.test
     click.echo(f"best epoch {done.artifact.metrics['best_epoch']} of {len(done.epochs)}")
     click.echo(
         f"test: recall@10 {test.recall_at_10:.4f}  ndcg@10 {test.ndcg_at_10:.4f}  mrr@10 {test.mrr_at_10:.4f}"
     )
     click.echo(f"artifact {done.artifact.path}")
-    click.echo(f"version {done.artifact.version}, publication {done.publication}")
+    click.echo(f"version {done.artifact.version}, publication {done.artifact.publication}")
 
 
 def _print_epoch(epoch: Epoch) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from models.losses import bce, bpr, full_softmax, gbce, sampled_softmax, tower_contrast, weighted_mean
+from models.losses import bce, bpr, full_softmax, gbce, sampled_softmax, tower_contrast
 
 
 def test_full_softmax_of_equal_scores_is_log_of_the_catalogue() -> None:
@@ -57,10 +57,3 @@ def test_contrast_prefers_own_short_vector() -> None:
     )
     assert tower_contrast(eye, eye).mean() < tower_contrast(eye, eye.roll(-1, 0)).mean()
     assert tower_contrast(eye[:1], eye[:1]).item() == 0
-
-
-def test_a_target_counts_as_much_as_it_weighs() -> None:
-    loss = torch.tensor([1.0, 4.0])
-    assert weighted_mean(loss, torch.ones(2)).item() == pytest.approx(2.5)
-    assert weighted_mean(loss, torch.tensor([2.0, 1.0])).item() == pytest.approx(2)
-    assert weighted_mean(loss, torch.zeros(2)).item() == 0

@@ -9,8 +9,8 @@ from models.features import FeatureSettings
 from models.towers import DualTowers, ModelSettings
 from models.vocabulary import FIRST_KNOWN, PADDING, Vocabulary
 from offline.negatives import HardNegatives, Negatives, negative_sampler
+from offline.objective import Objective
 from offline.settings import TrainSettings
-from offline.training import next_item_loss
 
 ITEMS = 30
 
@@ -75,15 +75,13 @@ def test_sampled_softmax_with_every_item_hard_is_full_softmax(towers: DualTowers
     sampler = negative_sampler(target.numpy(), ITEMS, 50, 0.5)
     drawn = sampler.draw(np.random.default_rng(0))
     negatives = Negatives(drawn, hard.find(user, torch.zeros(7, 0, dtype=torch.int64)))
-    settings = TrainSettings(loss="sampled-softmax")
-    found = next_item_loss(towers, user, target, negatives, sampler, settings)
+    objective = Objective(towers, TrainSettings(loss="sampled-softmax"), sampler, hard)
+    found = objective.next_item(user, target, negatives)
     torch.testing.assert_close(
         found, losses.full_softmax(user @ towers.item_vectors().T, target - FIRST_KNOWN)
     )
     without = Negatives(drawn, torch.zeros(7, 0, dtype=torch.int64))
-    assert not torch.allclose(
-        found, next_item_loss(towers, user, target, without, sampler, settings), rtol=0.01
-    )
+    assert not torch.allclose(found, objective.next_item(user, target, without), rtol=0.01)
 
 
 def test_shared_negative_that_is_hard_counts_once() -> None:
