@@ -1,21 +1,35 @@
-"""`python -m offline.analyse`: how the items' vectors lie to each other, as figures and as a map."""
+"""`python -m offline.analyse`: how items' vectors lie to each other, and what users' vectors look at."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 import numpy.typing as npt
 
 from models.artifact import Artifact, load
+from models.behaviour_log import BehaviourLog
 from models.command import Command, log_to_stderr
 from models.errors import DataError, SettingsError
+from models.features import Histories, histories_of_log
+from models.log_cache import read_cached
+from models.log_format import log_format_option, read_log_format
 from models.vocabulary import FIRST_KNOWN
-from offline.options import artifact_option
+from offline.attention import attention
+from offline.options import artifact_option, data_path_option
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Items that are drawn and compared at most, the most frequent ones; categories with a colour of their own.
 MAX_ITEMS, COLOURS = 2_000, 8
 SEED = 0
+#: Of a picture (dots per inch).
+DPI = 120
+#: Users whose attention is averaged at most.
+MAX_USERS = 1_000
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -31,21 +45,43 @@ class Similarity:
 
 @click.command(cls=Command)
 @artifact_option
-@click.option(
-    "--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw the map too; needs matplotlib."
-)
-def main(artifact_path: Path, png: Path | None) -> None:
+@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw it too; needs matplotlib.")
+@click.option("--attention", "of_attention", is_flag=True, help="Show which events users' vectors look at.")
+@data_path_option
+@log_format_option
+@click.option("--user", "user_id", help="With --attention: this user, instead of the mean over 1,000.")
+def main(
+    artifact_path: Path,
+    png: Path | None,
+    of_attention: bool,
+    data_path: Path,
+    log_format: str,
+    user_id: str | None,
+) -> None:
     """Print how similar items of one category are, and of different ones, and draw all on a map.
 
     The cosine of the item vectors, over all pairs of the 2,000 most frequent items that have a category. The
     map is t-SNE's, by the same cosine; the largest categories have a colour of their own.
 
+    With --attention instead: how much the direct path and each head of the towers look at the newest event of
+    a user's history, at the one before, and so on, and a heat map of it.
+
     \b
-    Example:
+    Examples:
       python -m offline.analyse --artifact artifacts --png items.png
+      python -m offline.analyse --attention --data-path data/behaviour.csv --png attention.png
     """
     log_to_stderr()
     artifact = load(artifact_path)
+    if of_attention:
+        log = read_cached(data_path, read_log_format(log_format))
+        show_attention(artifact, some_histories(artifact, log, user_id), png)
+    else:
+        show_items(artifact, png)
+
+
+def show_items(artifact: Artifact, png: Path | None) -> None:
+    """Print how similar items are, and draw them on a map where it has a file to go to."""
     vectors, categories = items_with_category(artifact)
     found = similarity(vectors, categories)
     click.echo(
@@ -53,8 +89,38 @@ def main(artifact_path: Path, png: Path | None) -> None:
     )
     click.echo(f"mean cosine: {found.within:.4f} within a category, {found.between:.4f} between two")
     if png is not None:
-        draw(vectors, categories, artifact.vocabulary.category_ids, png)
+        item_map(vectors, categories, artifact.vocabulary.category_ids).savefig(png, dpi=DPI)
         click.echo(png)
+
+
+def show_attention(artifact: Artifact, histories: Histories, png: Path | None) -> None:
+    """Print which events these users' vectors look at, and draw it where it has a file to go to."""
+    found = attention(artifact.towers, artifact.settings.features, histories)
+    click.echo(f"model {artifact.version}, mean over users: {len(histories):,}")
+    for name, weights in found.items():
+        click.echo(f"{name:20}{describe(weights)}")
+    if png is not None:
+        heat_map(found).savefig(png, dpi=DPI)
+        click.echo(png)
+
+
+def some_histories(artifact: Artifact, log: BehaviourLog, user_id: str | None) -> Histories:
+    """Return the history of a user of a log, or those of MAX_USERS, evenly spread over all."""
+    user_ids, histories = histories_of_log(log, artifact.vocabulary, artifact.settings.window)
+    if user_id is None:
+        return histories.take(np.unique(np.linspace(0, len(user_ids) - 1, MAX_USERS).astype(np.int64)))
+    if user_id not in user_ids:
+        raise DataError(f"{log.path} has no user {user_id!r}: name one of its {len(user_ids):,}")
+    return histories.take(np.array([user_ids.index(user_id)]))
+
+
+def describe(weights: npt.NDArray[np.float64]) -> str:
+    """Return where most of weights (A,) is; the newest event's is the first."""
+    size = np.abs(np.nan_to_num(weights))
+    share = np.cumsum(size) / max(size.sum(), 1e-12)
+    half = int(np.searchsorted(share, 0.5)) + 1
+    first = int(np.flatnonzero(~np.isnan(weights))[0])
+    return f"most at {int(size.argmax())} events back, half of it within {half}, reads from {first} back"
 
 
 def items_with_category(artifact: Artifact) -> tuple[Floats, Ints]:
@@ -90,14 +156,10 @@ def place_on_map(vectors: Floats) -> Floats:
     return places
 
 
-def draw(vectors: Floats, categories: Ints, names: list[str], png: Path) -> None:
-    """Write the map as a picture."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SettingsError("--png needs matplotlib: pip install matplotlib") from error
+def item_map(vectors: Floats, categories: Ints, names: list[str]) -> "Figure":
+    """Return the map as a picture."""
     places = place_on_map(vectors)
-    figure = Figure(figsize=(8, 7), layout="constrained")
+    figure = new_figure(8, 7)
     axes = figure.subplots()
     largest = np.argsort(-np.bincount(categories), kind="stable")[:COLOURS]
     is_small = ~np.isin(categories, largest)
@@ -107,7 +169,30 @@ def draw(vectors: Floats, categories: Ints, names: list[str], png: Path) -> None
         axes.scatter(own[:, 0], own[:, 1], s=8, label=names[category])
     axes.set(title=f"{len(vectors):,} items by their vectors", xticks=[], yticks=[])
     axes.legend(title="category", fontsize="small")
-    figure.savefig(png, dpi=120)
+    return figure
+
+
+def heat_map(found: Mapping[str, npt.NDArray[np.float64]]) -> "Figure":
+    """Return weights (A,) by name as a picture: a row each, the newest event on the right."""
+    weights = np.array(list(found.values()))[:, ::-1]  # (R, A)
+    largest = np.nanmax(np.abs(weights), axis=1, keepdims=True)
+    figure = new_figure(10, 1.5 + 0.4 * len(found))
+    axes = figure.subplots()
+    extent = (-weights.shape[1] + 0.5, 0.5, len(found) - 0.5, -0.5)
+    shown = axes.imshow(weights / np.maximum(largest, 1e-12), aspect="auto", extent=extent, vmin=0, vmax=1)
+    axes.set(yticks=range(len(found)), yticklabels=list(found), xlabel="place of the event; the newest is 0")
+    axes.set_title("Which events a user's vector looks at")
+    figure.colorbar(shown, label="weight, of the row's largest")
+    return figure
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """Return an empty picture, in inches."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise SettingsError("--png needs matplotlib: pip install matplotlib") from error
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 if __name__ == "__main__":

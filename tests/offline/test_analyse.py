@@ -1,5 +1,6 @@
 """Similarities that can be told by hand, and a map on which near is near."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +43,16 @@ def test_command_prints_similarities_and_draws(walk_csv: Path, tmp_path: Path) -
     assert found.exit_code == 0, found.output
     assert "40 items of 5 categories" in found.stdout
     assert png.read_bytes().startswith(b"\x89PNG")
+    heat = tmp_path / "attention.png"
+    command = ["--artifact", str(tmp_path), "--attention", "--data-path", str(walk_csv)]
+    found = CliRunner().invoke(analyse.main, [*command, "--png", str(heat)])
+    assert found.exit_code == 0, found.output
+    assert "mean over users: 61" in found.stdout
+    assert re.search(r"^long tower, head 2 +most at \d+ events back", found.stdout, re.MULTILINE)
+    assert heat.read_bytes().startswith(b"\x89PNG")
+    found = CliRunner().invoke(analyse.main, [*command, "--user", "late#1"])
+    assert (
+        "mean over users: 1\ndirect path         most at 0 events back, half of it within 1" in found.stdout
+    )
+    found = CliRunner().invoke(analyse.main, [*command, "--user", "nobody"])
+    assert (found.exit_code, "has no user 'nobody'" in found.stderr) == (1, True)
