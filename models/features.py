@@ -74,13 +74,6 @@ class Histories:
             self.item[rows], self.category[rows], self.behaviour[rows], self.time_ms[rows], starts
         )
 
-    def keep(self, events: npt.NDArray[np.bool_]) -> "Histories":
-        """Return the histories of these events (E,) alone; a user may be left without any."""
-        starts = np.concatenate(([0], np.cumsum(events)))[self.starts]
-        return Histories(
-            self.item[events], self.category[events], self.behaviour[events], self.time_ms[events], starts
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Tokens:

@@ -175,11 +175,12 @@ def item_map(vectors: Floats, categories: Ints, names: list[str]) -> "Figure":
 def heat_map(found: Mapping[str, npt.NDArray[np.float64]]) -> "Figure":
     """Return weights (A,) by name as a picture: a row each, the newest event on the right."""
     weights = np.array(list(found.values()))[:, ::-1]  # (R, A)
-    largest = np.nanmax(np.abs(weights), axis=1, keepdims=True)
+    shares = weights / np.maximum(np.nanmax(np.abs(weights), axis=1, keepdims=True), 1e-12)
+    lowest = min(0.0, float(np.nanmin(shares)))  # the direct path may take an item away
     figure = new_figure(10, 1.5 + 0.4 * len(found))
     axes = figure.subplots()
     extent = (-weights.shape[1] + 0.5, 0.5, len(found) - 0.5, -0.5)
-    shown = axes.imshow(weights / np.maximum(largest, 1e-12), aspect="auto", extent=extent, vmin=0, vmax=1)
+    shown = axes.imshow(shares, aspect="auto", extent=extent, vmin=lowest, vmax=1)
     axes.set(yticks=range(len(found)), yticklabels=list(found), xlabel="place of the event; the newest is 0")
     axes.set_title("Which events a user's vector looks at")
     figure.colorbar(shown, label="weight, of the row's largest")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.behaviour_log import BehaviourLog
 from models.errors import DataError
-from models.features import EventFeatures, FeatureSettings, Histories, Tokens, event_features, pad
+from models.features import EventFeatures, Histories, Tokens, pad
 from models.vocabulary import FIRST_KNOWN, UNKNOWN
 from offline.settings import TrainSettings
 
@@ -120,15 +120,12 @@ class Stretch:
         return Stretch(tokens, *others)
 
 
-def cut_stretches(
-    histories: Histories, wanted: Mask, settings: FeatureSettings, horizon_ms: int
-) -> Stretches:
-    """Cut whole histories into pieces of at most STRETCH_TARGETS targets and the events these look back on.
+def cut_stretches(histories: Histories, derived: EventFeatures, wanted: Mask, long_events: int) -> Stretches:
+    """Cut histories into pieces of at most STRETCH_TARGETS targets and the events these look back on.
 
-    wanted (E,) marks the events that are targets. A pause over `horizon_ms` ends a history: a window would
-    have dropped what came before.
+    wanted (E,) marks the events that are targets; of each piece, no event from its last target on is read.
+    long_events: how many the long tower looks back on.
     """
-    histories = _end_at_pauses(histories, horizon_ms)
     counts = np.diff(histories.starts)
     pieces = -(-np.maximum(counts - 1, 0) // STRETCH_TARGETS)
     user = np.repeat(np.arange(len(counts)), pieces)
@@ -141,11 +138,12 @@ def cut_stretches(
     places = np.flatnonzero(wanted)
     begin = places[targets[begin + 1]] - 1
     last = places[targets[last + 1] - 1]
-    first = np.maximum(begin - settings.long_events, histories.starts[user])
-    return Stretches(histories, event_features(histories, settings), first, begin, last, wanted)
+    first = np.maximum(begin - long_events, histories.starts[user])
+    return Stretches(histories, derived, first, begin, last, wanted)
 
 
-def _end_at_pauses(histories: Histories, horizon_ms: int) -> Histories:
+def end_at_pauses(histories: Histories, horizon_ms: int) -> Histories:
+    """Return the histories, ended by every pause over `horizon_ms`: a window drops what came before it."""
     pauses = np.flatnonzero(np.diff(histories.time_ms) > horizon_ms) + 1
     starts = np.union1d(histories.starts, pauses)
     return Histories(histories.item, histories.category, histories.behaviour, histories.time_ms, starts)

@@ -7,26 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from models.artifact import Artifact, Settings, load, publish, save
 from models.behaviour_log import BehaviourLog
 from models.errors import DataError
-from models.features import EVERYTHING, histories_of_log
+from models.features import EVERYTHING, event_features, histories_of_log
 from models.sessions import default_gap_ms
 from models.towers import DualTowers
 from models.vocabulary import Vocabulary, vocabulary_of_log
 from offline.ablation import leave_out
-from offline.data import Slices, Stretches, cut_stretches, slice_log
+from offline.data import Slices, Stretches, cut_stretches, end_at_pauses, slice_log
 from offline.metrics import Ranking, summarise
 from offline.parallel import Processes, alone
 from offline.progress import Epoch
 from offline.settings import TrainingConfig, TrainSettings, to_plain
 from offline.training import fit, target_ranks
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +51,7 @@ def train(
     settings = _settings(log, config)
     slices = slice_log(log, config.train)
     vocabulary = _vocabulary(log, slices, config)
-    pieces = _stretches(log, slices, vocabulary, settings)
+    pieces = stretches_of(log, slices, vocabulary, settings)
     torch.manual_seed(config.train.seed)
     towers = DualTowers(vocabulary, settings.features, settings.model)
     leave_out(towers, config.train.without)
@@ -107,22 +103,21 @@ def _vocabulary(log: BehaviourLog, slices: Slices, config: TrainingConfig) -> Vo
     return vocabulary
 
 
-def _stretches(
+def stretches_of(
     log: BehaviourLog, slices: Slices, vocabulary: Vocabulary, settings: Settings
 ) -> dict[str, Stretches]:
-    """Return what each slice asks: its own rows as targets, with all rows before them to read."""
-    readable = {
-        "train": slices.train,
-        "validation": slices.train | slices.validation,
-        "test": np.ones(len(log), dtype=np.bool_),
-    }
+    """Return what each slice asks: its own rows as targets, with all rows before them to read.
+
+    A user's rows stand in the order train, validation, test, so none of a later slice is read.
+    """
     order = log.by_user()
-    _, whole = histories_of_log(log, vocabulary, EVERYTHING)
-    features, horizon_ms = settings.features, settings.window.horizon_ms
-    pieces = {}
-    for name, read in readable.items():
-        kept, wanted = read[order], getattr(slices, name)[order]
-        pieces[name] = cut_stretches(whole.keep(kept), wanted[kept], features, horizon_ms)
+    _, histories = histories_of_log(log, vocabulary, EVERYTHING)
+    histories = end_at_pauses(histories, settings.window.horizon_ms)
+    derived, long_events = event_features(histories, settings.features), settings.features.long_events
+    pieces = {
+        name: cut_stretches(histories, derived, getattr(slices, name)[order], long_events)
+        for name in ("train", "validation", "test")
+    }
     for name, found in pieces.items():
         if not has_targets(found):
             raise DataError(

@@ -3,15 +3,18 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
+from models.artifact import Settings
 from models.behaviour_log import BehaviourLog, read_behaviour_log
 from models.errors import DataError
-from models.features import EVERYTHING, FeatureSettings, Histories, histories_of_log
+from models.features import EVERYTHING, FeatureSettings, Histories, event_features, histories_of_log
 from models.vocabulary import FIRST_KNOWN, vocabulary_of_log
-from offline.data import collate, cut_stretches, slice_log
+from offline.data import Mask, Stretches, collate, cut_stretches, end_at_pauses, slice_log
+from offline.pipeline import stretches_of
 from offline.protocols import Cases, cases_by_time, cases_leave_one_out
 from offline.settings import TrainSettings
 
@@ -61,7 +64,7 @@ def histories_of(counts: list[int]) -> Histories:
 def test_every_wanted_event_is_asked_once_and_read_only_from_before(wanted_share: float) -> None:
     whole = histories_of([1, 2, 100, 101, 0, 350])
     wanted = np.random.default_rng(0).random(554) < wanted_share
-    stretches = cut_stretches(whole, wanted, FeatureSettings(), 10**12)
+    stretches = cut_stretches(whole, event_features(whole, FeatureSettings()), wanted, 100)
     stretch = collate(stretches, np.arange(len(stretches)))
     assert stretch.tokens.item.shape[1] <= 200
     asked = stretch.target[stretch.target > 0].tolist()
@@ -81,9 +84,30 @@ def test_every_wanted_event_is_asked_once_and_read_only_from_before(wanted_share
 def test_pause_longer_than_the_horizon_ends_a_history() -> None:
     whole = histories_of([4])
     whole.time_ms[2:] += 10_000_000
-    stretches = cut_stretches(whole, np.ones(4, dtype=np.bool_), FeatureSettings(), 9_000_000)
-    assert stretches.histories.starts.tolist() == [0, 2, 4]
+    whole = end_at_pauses(whole, 9_000_000)
+    assert whole.starts.tolist() == [0, 2, 4]
+    stretches = cut_stretches(whole, event_features(whole, FeatureSettings()), np.ones(4, np.bool_), 100)
     assert sorted(collate(stretches, np.arange(len(stretches))).opening.tolist()) == [2, 4]
+
+
+def held_out_rows_read(stretches: Stretches, is_later: Mask) -> int:
+    """Return how many events of later slices (E,) are read, or asked for, by pieces of an earlier one."""
+    read = np.concatenate([np.arange(*piece) for piece in zip(stretches.first, stretches.last, strict=True)])
+    return int(is_later[read].sum() + (is_later & stretches.wanted).sum())
+
+
+@pytest.mark.parametrize("protocol", ["time", "leave-one-out"])
+def test_training_reads_no_row_that_is_held_out_and_a_planted_one_is_caught(
+    walk: BehaviourLog, protocol: Literal["time", "leave-one-out"]
+) -> None:
+    slices = slice_log(walk, TrainSettings(protocol=protocol))
+    pieces = stretches_of(walk, slices, vocabulary_of_log(walk.select(slices.train)), Settings())
+    order = walk.by_user()
+    later = {"train": slices.validation | slices.test, "validation": slices.test}
+    for name, is_later in later.items():
+        assert held_out_rows_read(pieces[name], is_later[order]) == 0
+        planted = replace(pieces[name], last=pieces[name].last + 2)  # the last target, and what follows it
+        assert held_out_rows_read(planted, is_later[order]) > 0
 
 
 def targets_read(cases: Cases) -> list[str]:
