@@ -2,15 +2,23 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.errors import SettingsError
 from models.features import GAP_BUCKETS, Batch, FeatureSettings, Tokens
 from models.layers import BEHAVIOURS, DirectPath, Dropout, Embedded, Tower, at_places
 from models.vocabulary import FIRST_KNOWN, Vocabulary
+
+#: By what the scores are multiplied at first, by how they are made: a cosine alone tells too little apart.
+START_SCALE = {"dot": 4.0, "cosine": 16.0}
+#: A vector shorter than this is not made as long as 1: its direction is chance, and its gradient would be
+#: without bound.
+SHORTEST = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,9 @@ class ModelSettings:
     long_layers: int = 1
     #: Share of the coordinates of item embeddings and of layer outputs that is dropped in training.
     dropout: float = 0.65
+    #: What scores an item: the dot product of its vector and the user's, or their cosine, times a learned
+    #: factor. Either way it is the dot product of what is exported: by cosine, item vectors have length 1.
+    score: Literal["dot", "cosine"] = "dot"
 
     def __post_init__(self) -> None:
         for name in ("dimension", "heads", "long_layers"):
@@ -54,8 +65,9 @@ class ItemEmbedding(nn.Module):
 
     item_categories: Tensor
 
-    def __init__(self, vocabulary: Vocabulary, dimension: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, dimension: int, score: str = "dot") -> None:
         super().__init__()
+        self.score = score
         self.item = nn.Embedding(vocabulary.item_count, dimension)
         self.category = nn.Embedding(vocabulary.category_count, dimension)
         self.item_difference = nn.Embedding(vocabulary.item_count, dimension)
@@ -80,7 +92,8 @@ class ItemEmbedding(nn.Module):
         """Return the vectors (..., D) by which items (...) of known index are scored."""
         category = self.item_categories[item]  # (...)
         difference: Tensor = self.item_difference(item) + self.category_difference(category)  # (..., D)
-        return difference + self.share * self.forward(item, category)  # (..., D)
+        vectors = difference + self.share * self.forward(item, category)  # (..., D)
+        return vectors if self.score == "dot" else of_length_one(vectors)
 
 
 class DualTowers(nn.Module):
@@ -90,7 +103,7 @@ class DualTowers(nn.Module):
         super().__init__()
         dimension = settings.dimension
         self.settings = settings
-        self.items = ItemEmbedding(vocabulary, dimension)
+        self.items = ItemEmbedding(vocabulary, dimension, settings.score)
         self.behaviour = nn.Embedding(BEHAVIOURS, dimension)
         self.gap = nn.Embedding(GAP_BUCKETS, dimension)
         self.direct = DirectPath(features.short_events)
@@ -105,7 +118,7 @@ class DualTowers(nn.Module):
         self.unseen_long = nn.Parameter(torch.zeros(dimension))
         self.gate = nn.Linear(2 * dimension, 1)
         self.everyone = nn.Parameter(torch.zeros(dimension))
-        self.temperature = nn.Parameter(torch.tensor(math.log(4.0)))
+        self.temperature = nn.Parameter(torch.tensor(math.log(START_SCALE[settings.score])))
         self.dropout = Dropout(settings.dropout)
         for table in (self.behaviour, self.gap):
             nn.init.normal_(table.weight, std=0.1 * dimension**-0.5)
@@ -127,9 +140,14 @@ class DualTowers(nn.Module):
     def mix(self, long: Tensor, short: Tensor) -> UserVectors:
         """Return the user's vectors of the towers' (..., D): gated, scaled, shifted by everyone's taste."""
         share = torch.sigmoid(self.gate(torch.cat([short, long], dim=-1)))  # (..., 1)
+        mixed = share * short + (1 - share) * long  # (..., D)
+        return UserVectors(*(self._scaled(vectors) for vectors in (mixed, long, short)))
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
         scale = self.temperature.exp()
-        user = (share * short + (1 - share) * long) * scale + self.everyone  # (..., D)
-        return UserVectors(user, long * scale + self.everyone, short * scale + self.everyone)
+        if self.settings.score == "dot":
+            return vectors * scale + self.everyone  # (..., D)
+        return of_length_one(vectors + self.everyone) * scale  # (..., D)
 
     def forward(self, batch: Batch) -> UserVectors:
         """Return each user's vectors (B, D) from the whole of what `features` made of their history."""
@@ -193,6 +211,11 @@ class DualTowers(nn.Module):
         items = self.dropout(self.items(tokens.item, tokens.category))  # (B, T, D)
         events = items + self.behaviour(tokens.behaviour) + self.gap(tokens.gap)  # (B, T, D)
         return Embedded(items, events, tokens.behaviour, tokens.session)
+
+
+def of_length_one(vectors: Tensor) -> Tensor:
+    """Return vectors (..., D) of the same directions and length 1; near 0, where none is known, shorter."""
+    return functional.normalize(vectors, dim=-1, eps=SHORTEST)
 
 
 def _last_place(tokens: Tokens) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """Every path of encoding equals the towers themselves, for any user in any company."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -18,9 +20,11 @@ VOCABULARY = Vocabulary([str(n) for n in range(ITEMS)], [2 + n % 4 for n in rang
 NAMES = ("user", "long", "short")
 
 
-def towers_of(chosen: FeatureSettings, long_layers: int = 1, heads: int = 2) -> DualTowers:
+def towers_of(
+    chosen: FeatureSettings, long_layers: int = 1, heads: int = 2, score: Literal["dot", "cosine"] = "dot"
+) -> DualTowers:
     torch.manual_seed(0)
-    model = ModelSettings(dimension=16, long_layers=long_layers, heads=heads)
+    model = ModelSettings(dimension=16, long_layers=long_layers, heads=heads, score=score)
     towers = DualTowers(VOCABULARY, chosen, model).eval()
     with torch.no_grad():
         for parameter in towers.parameters():
@@ -55,6 +59,19 @@ def test_users_of_every_length_get_what_the_towers_give(split: str, path: type[T
     chosen = FeatureSettings(split=split)  # type: ignore[arg-type]
     towers, users = towers_of(chosen), histories([*range(111), 0, 1, 110])
     assert_same(Inference(towers, chosen, path(towers)).encode(users), reference(towers, users, chosen))
+
+
+@pytest.mark.parametrize("path", [FoldedTowers, PaddedTowers])
+def test_score_by_cosine_is_the_dot_product_of_what_is_exported(path: type[TowerPath]) -> None:
+    chosen = FeatureSettings()
+    towers, users = towers_of(chosen, score="cosine"), histories([*range(20), 110])
+    found = Inference(towers, chosen, path(towers)).encode(users)
+    assert_same(found, reference(towers, users, chosen))
+    scale = towers.temperature.exp().item()
+    with torch.inference_mode():
+        lengths = [towers.item_vectors().norm(dim=-1).numpy(), np.linalg.norm(found.user, axis=-1) / scale]
+    for each in lengths:
+        np.testing.assert_allclose(each, 1, atol=1e-5)
 
 
 @settings(max_examples=40, deadline=None)

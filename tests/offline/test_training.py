@@ -208,6 +208,17 @@ def test_hard_negatives_train_too(walk_csv: Path, tmp_path: Path, loss: str, fro
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("loss", ["full-softmax", "sampled-softmax"])
+def test_scores_by_cosine_learn_the_walk_too(walk_csv: Path, tmp_path: Path, loss: str) -> None:
+    (tmp_path / "c.toml").write_text(FAST + f'score = "cosine"\nloss = "{loss}"\nnegatives = 20\n')
+    arguments = ("--epochs", 6, "--config", tmp_path / "c.toml")
+    found = run(train, "--data-path", walk_csv, "--save-dir", tmp_path, *arguments)
+    assert found.exit_code == 0, found.output
+    artifact = load(tmp_path)
+    np.testing.assert_allclose(np.linalg.norm(artifact.item_vectors, axis=1), 1, atol=1e-5)
+    assert artifact.metrics["test"]["ndcg_at_10"] > 0.5
+
+
 HEADER = "user_id,item_id,behavior_type,user_geohash,item_category,time\n"
 
 
@@ -249,6 +260,7 @@ def test_bad_input_is_one_line(
         ("warmup_share = 1.0", "warmup_share"),
         ("popularity_power = -1", "popularity_power"),
         ("hard_share = 1.0", "hard_share"),
+        ("score = 'angle'", "angle"),
         ("hard_refresh_steps = 0", "hard_refresh_steps"),
         ("behaviour_weights = [1, 2]", "behaviour_weights"),
         ("behaviour_weights = [1, 2, -1, 0]", "behaviour_weights"),
