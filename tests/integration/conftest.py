@@ -1,9 +1,11 @@
 """What the tests of the whole path share: a small artifact, settings of a test's own, and events."""
 
 import json
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,6 +123,25 @@ class Shop:
         self._producer.produce(self.settings.topic, value, key)
         self._producer.poll(0)
         self.published += 1
+
+    @contextmanager
+    def load(self, first: int, users: int = 40, events_per_s: int = 200) -> Iterator[None]:
+        """Publish events in a thread until the block ends."""
+        is_over = threading.Event()
+
+        def publish() -> None:
+            number = first
+            while not is_over.wait(0.05):
+                self.send(events_per_s // 20, users=users, first=number, flush=False)
+                number += events_per_s // 20
+
+        thread = threading.Thread(target=publish)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
 
     def prove(self) -> Proof:
         """Wait until the worker has committed everything, and compare servers and reference."""

@@ -1,9 +1,7 @@
 """What the worker does when a server or its disk fails it: wait and heal, or end and say why."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,26 +20,6 @@ from stream.topics import admin_client
 pytestmark = pytest.mark.integration
 
 
-@contextmanager
-def load(shop, first: int, users: int = 40, events_per_s: int = 200) -> Iterator[None]:
-    """Publish events in a thread until the block ends."""
-    is_over = threading.Event()
-
-    def publish() -> None:
-        number = first
-        while not is_over.wait(0.1):
-            shop.send(events_per_s // 10, users=users, first=number, flush=False)
-            number += events_per_s // 10
-
-    thread = threading.Thread(target=publish)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
-
-
 def last_line(worker: WorkerProcess) -> str:
     return worker.process.log.read_text().strip().splitlines()[-1]
 
@@ -52,7 +30,7 @@ def test_broker_that_is_away_for_20_s_under_load_costs_nothing(
     worker.start()
     shop.send(1_000)
     pid = worker.process.pid
-    with load(shop, first=1_000):
+    with shop.load(first=1_000):
         time.sleep(2)
         kafka_server.kill()
         try:
@@ -86,11 +64,14 @@ def test_full_disk_ends_the_worker_with_the_reason(shop, settings: Settings, tmp
     environment = {**worker_environment(settings), "TWINTIDE_ROCKSDB_MB": "16"}
     worker = WorkerProcess(tmp_path / "worker", environment)
     worker.start()
-    # No file may grow beyond this: to RocksDB the same as a disk without room. It has no log of its own (the
-    # changelog is that), so it sees the disk only when what is in memory is to become a file.
-    psutil.Process(worker.process.pid).rlimit(psutil.RLIMIT_FSIZE, (100_000, 100_000))
-    with load(shop, first=0, users=1_000, events_per_s=3_000):
-        assert worker.wait(120) == 1
+    try:
+        # No file may grow beyond this: to RocksDB the same as a disk without room. It has no log of its own
+        # (the changelog is that), so it sees the disk only when what is in memory is to become a file.
+        psutil.Process(worker.process.pid).rlimit(psutil.RLIMIT_FSIZE, (100_000, 100_000))
+        with shop.load(first=0, users=1_000, events_per_s=3_000):
+            assert worker.wait(120) == 1
+    finally:
+        worker.kill()
     assert "File too large" in last_line(worker)
 
 

@@ -76,26 +76,6 @@ def running(
             worker.kill()
 
 
-@contextmanager
-def load(shop, first: int) -> Iterator[None]:
-    """Publish 200 events a second until the block ends."""
-    is_over = threading.Event()
-
-    def publish() -> None:
-        number = first
-        while not is_over.wait(0.05):
-            shop.send(10, first=number, flush=False)
-            number += 10
-
-    thread = threading.Thread(target=publish)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
-
-
 class Hammer(threading.Thread):
     """A ranker that reads without a pause, and remembers whatever is not as it should be."""
 
@@ -148,7 +128,7 @@ def test_no_reader_notices_a_change_of_models_under_load_nor_the_way_back(
         wait_until_committed(following, timeout_s=60)
         hammer = Hammer(following)
         hammer.start()
-        with load(shop, first=1_000):
+        with shop.load(first=1_000):
             done = publish(following, second.path, "--wait")
             assert done.exit_code == 0, done.output
             time.sleep(1)
@@ -199,7 +179,7 @@ def test_emptied_redis_is_written_again_and_a_model_that_does_not_fit_is_refused
     with running(1, following, tmp_path) as (worker,):
         shop.send(1_000)
         wait_until_committed(following, timeout_s=60)
-        with load(shop, first=1_000):
+        with shop.load(first=1_000):
             shop.client.flushall()
             refused = publish(following, other.path, "--wait")
             assert refused.exit_code == 1

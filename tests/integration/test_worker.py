@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -90,15 +89,8 @@ def test_worker_stopped_under_load_ends_well_and_leaves_nothing_to_redo(
     def applied() -> float:
         return worker.metrics().get("twintide_events_total{applied}", 0)
 
-    def send() -> None:
-        while not is_over.is_set():
-            shop.send(500, first=shop.published)
-
     worker.start()
-    is_over = threading.Event()
-    sending = threading.Thread(target=send)
-    sending.start()
-    try:
+    with shop.load(first=0, events_per_s=5_000):
         until(lambda: applied() > 2_000)
         assert worker.process.pid is not None
         folded = applied()
@@ -106,9 +98,6 @@ def test_worker_stopped_under_load_ends_well_and_leaves_nothing_to_redo(
         started = time.monotonic()
         assert worker.process.wait(60) == 0
         logger.info("a worker under load took %.1f s to end", time.monotonic() - started)
-    finally:
-        is_over.set()
-        sending.join()
     assert sum(committed_offsets(settings.kafka, settings.app_id, settings.topic).values()) >= folded
     worker.start()
     found = shop.prove()
