@@ -87,6 +87,7 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         # A fetch and a seek never interleave: what was fetched before a seek can then be told from what
         # was fetched after it, and nothing of the latter is thrown away.
         self._fetching = asyncio.Lock()
+        self._has_room = asyncio.Event()
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -131,6 +132,9 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
                 self._batch_numbers[tp] += 1
                 messages.append(self._message(tp, incoming.position - 1, incoming.timestamp_ms, batch))
             timeout = 0.0
+        elif any(map(self._is_behaviour, self._buffered_partitions)):
+            await self._room(timeout)
+            timeout = 0.0
         if changelogs:
             timeout = min(timeout, CHANGELOG_TIMEOUT_S)
         if changelogs and changelogs <= active:
@@ -147,6 +151,18 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         elif not behaviour:
             await self.sleep(timeout)
         return messages
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Take a partition as active again, and let whoever waits for that go on."""
+        super().on_buffer_drop(tp)
+        self._has_room.set()
+
+    async def _room(self, timeout_s: float) -> None:
+        """Wait until a buffer that was full has room, but not for longer than this."""
+        self._has_room.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._has_room.wait()
 
     async def _assign_changelogs(self) -> set[TP]:
         """Have those changelogs read that a recovery wants, and no others; return which."""
