@@ -1,5 +1,6 @@
 """How soon a user may be encoded again: so that a busy user, or a backlog, costs few encodes."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from itertools import takewhile
@@ -14,12 +15,13 @@ class Damper:
     """Remembers when users were encoded, as long as that matters.
 
     The vectors of a worker that is seconds behind are seconds old, however often it makes them; each encode
-    that it leaves out lets it catch up sooner.
+    that it leaves out lets it catch up sooner. All rest as if they had been encoded when it fell behind.
     """
 
     def __init__(self, interval_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        #: Events that are still to be read.
-        self.events_behind = 0
+        #: Events that are still to be read, and since when they are so many that users rest longer.
+        self._events_behind = 0
+        self._behind_since = -math.inf
         self._least_s = interval_s
         self._clock = clock
         #: When each user was encoded last, the longest ago first.
@@ -28,7 +30,7 @@ class Damper:
     @property
     def interval_s(self) -> float:
         """The least time between two encodes of one user, as things stand (s)."""
-        return max(self._least_s, min(self.events_behind / EVENTS_PER_SECOND, LONGEST_S))
+        return max(self._least_s, min(self._events_behind / EVENTS_PER_SECOND, LONGEST_S))
 
     def note(self, user_ids: Iterable[str]) -> None:
         """Take these users as encoded now."""
@@ -41,7 +43,19 @@ class Damper:
         for user_id, _ in list(past):
             del self._encoded_at[user_id]
 
+    def fall_behind(self, events: int) -> None:
+        """Notice how many events are still to be read."""
+        was_behind = self._is_behind()
+        self._events_behind = events
+        if self._is_behind() and not was_behind:
+            self._behind_since = self._clock()
+
     def judge(self) -> Callable[[str], bool]:
         """Return a function that says whether a user may be encoded, as things stand now."""
         latest = self._clock() - self.interval_s
+        if self._is_behind() and self._behind_since > latest:
+            return lambda _: False
         return lambda user_id: self._encoded_at.get(user_id, latest) <= latest
+
+    def _is_behind(self) -> bool:
+        return self.interval_s > self._least_s
