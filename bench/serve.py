@@ -17,11 +17,12 @@ from bench.harness.report import Report, Result, print_table
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
 from stream.connections import RedisConnection
-from stream.layout import UNSEEN_USER, VECTOR_FORMATS, vector_from_bytes, vector_to_bytes
+from stream.layout import UNSEEN_USER, VECTOR_FORMATS
 from stream.reader import Reader
 from stream.recommend import AnnIndex, ExactIndex, Index, recall
 from stream.redis_clients import redis_client
 from stream.store import Store, UserRow
+from stream.vectors import vector_from_bytes, vector_to_bytes
 
 Floats = npt.NDArray[np.float32]
 

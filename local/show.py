@@ -16,8 +16,8 @@ from models.artifact import Artifact
 from models.behaviour_log import BehaviourLog
 from models.events import Behaviour
 from models.sessions import starts_session
-from stream.layout import Vector
 from stream.reader import UserVectors
+from stream.vectors import Vector
 
 console = Console(stderr=True)
 

@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
 from models.command import Command
 from models.errors import ArtifactError, SettingsError, TwintideError
@@ -24,7 +23,7 @@ class NotServedError(TwintideError):
 
 def publish_artifact(path: Path, store: Path) -> tuple[str, int]:
     """Publish an artifact of a store after checking it; return its version and publication number."""
-    # Loading needs PyTorch, which takes seconds to import: a rollback must not wait for that.
+    # Loading needs PyTorch, which takes seconds to import: a rollback must not wait for that, nor for NumPy.
     from models.artifact import load
     from models.golden import check_golden
 
@@ -50,6 +49,8 @@ def roll_back(registry: ModelRegistry, store: Path) -> Models:
 
 def wait_until_served(registry: ModelRegistry, version: str, timeout_s: float) -> float:
     """Return how many seconds it took until readers got the version. Raises NotServedError."""
+    from tqdm import tqdm
+
     started = time.monotonic()
     with tqdm(unit="user", desc="written", disable=None) as bar:
         while True:

@@ -14,8 +14,9 @@ import msgspec
 from cachetools import TTLCache
 
 from models.errors import TwintideError
-from stream.layout import OTHER, UNSEEN_USER, Vector, models_key, vector_from_bytes
+from stream.layout import OTHER, UNSEEN_USER, models_key
 from stream.registry import MODELS_FIELDS, parse_models
+from stream.vectors import Vector, vector_from_bytes
 
 #: Why a user got another vector than their own: `long`, the short tower's has expired, so the long tower's
 #: stands for both; `unseen`, there is none; `other_model`, there are some, but none of the model that serves.

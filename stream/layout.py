@@ -1,4 +1,4 @@
-"""The bytes in Redis: key names, the fields of a user's HASH, and how a vector is written.
+"""What is where in Redis: key names, and the fields of a user's HASH; vectors.py has the bytes of a vector.
 
     user:{id}   HASH
         vec, long, short   the vectors, little-endian
@@ -20,11 +20,6 @@ Which one says nothing: a reader takes the one whose `model` it wants (slots.py 
     twintide:writer:user:{writer}  counter of a writer's calls, by which it notices that writes were lost
     twintide:topic-epochs          HASH of topic id -> epoch
 """
-
-import numpy as np
-import numpy.typing as npt
-
-Vector = npt.NDArray[np.float32]
 
 #: Name of a stored vector format -> bytes per dimension.
 VECTOR_FORMATS = {"float32": 4, "float16": 2, "int8": 1}
@@ -53,23 +48,3 @@ def models_key(key_prefix: str) -> str:
 def writer_key(key_prefix: str, writer: str) -> str:
     """Return the key that counts the calls of one writer."""
     return f"twintide:writer:{key_prefix}{writer}"
-
-
-def vector_to_bytes(vector: Vector, vector_format: str) -> bytes:
-    """Return one vector's stored form; int8 begins with its float32 scale."""
-    if vector_format == "float32":
-        return bytes(vector.astype("<f4").tobytes())
-    if vector_format == "float16":
-        return bytes(vector.astype("<f2").tobytes())
-    scale = np.float32(max(float(np.abs(vector).max(initial=0.0)), 1e-12) / 127.0)
-    return bytes(scale.astype("<f4").tobytes() + np.round(vector / scale).astype(np.int8).tobytes())
-
-
-def vector_from_bytes(value: bytes, vector_format: str) -> Vector:
-    """Return the vector (D,) of a stored form."""
-    if vector_format == "float32":
-        return np.frombuffer(value, "<f4").astype(np.float32)
-    if vector_format == "float16":
-        return np.frombuffer(value, "<f2").astype(np.float32)
-    scale = np.frombuffer(value[:4], "<f4")[0]
-    return np.frombuffer(value[4:], np.int8).astype(np.float32) * np.float32(scale)

@@ -17,8 +17,9 @@ import redis
 
 from models.errors import SettingsError
 from stream import slots
-from stream.layout import TOPIC_EPOCHS_KEY, UNSEEN_USER, Vector, vector_to_bytes, writer_key
+from stream.layout import TOPIC_EPOCHS_KEY, UNSEEN_USER, writer_key
 from stream.registry import MODELS_FIELDS, ModelChangeError, ModelRegistry, Models, parse_models
+from stream.vectors import Vector, vector_to_bytes
 
 T = TypeVar("T")
 Arguments = list[bytes | str | int]

@@ -12,7 +12,7 @@ from models.artifact import load
 from models.behaviour_log import read_behaviour_log
 from offline import export, train
 from stream.connections import RedisConnection
-from stream.layout import vector_from_bytes
+from stream.vectors import vector_from_bytes
 
 
 @pytest.mark.parametrize("to", ["redis", "json"])

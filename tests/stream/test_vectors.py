@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from stream.layout import VECTOR_FORMATS, vector_from_bytes, vector_to_bytes
+from stream.layout import VECTOR_FORMATS
+from stream.vectors import vector_from_bytes, vector_to_bytes
 
 
 @pytest.mark.parametrize(("vector_format", "loss"), [("float32", 0.0), ("float16", 1e-3), ("int8", 1e-2)])
