@@ -199,7 +199,9 @@ def _mapped_towers(weights: Path, vocabulary: Vocabulary, settings: Settings) ->
     """Return the towers on the file's weights as they are mapped into memory: a host's workers share them."""
     with _Uninitialised():
         towers = DualTowers(vocabulary, settings.features, settings.model)
-    towers.load_state_dict(safetensors.torch.load_file(weights), assign=True)
+    found = safetensors.torch.load_file(weights)
+    towers.rotation = found.get("rotation")
+    towers.load_state_dict(found, assign=True)
     return towers.eval()
 
 

@@ -99,6 +99,9 @@ class ItemEmbedding(nn.Module):
 class DualTowers(nn.Module):
     """Item embedding, short tower, long tower, gate."""
 
+    #: What turns all vectors, users' and items' (D, D), orthogonal; None where nothing does (rotation.py).
+    rotation: Tensor | None
+
     def __init__(self, vocabulary: Vocabulary, features: FeatureSettings, settings: ModelSettings) -> None:
         super().__init__()
         dimension = settings.dimension
@@ -120,6 +123,7 @@ class DualTowers(nn.Module):
         self.everyone = nn.Parameter(torch.zeros(dimension))
         self.temperature = nn.Parameter(torch.tensor(math.log(START_SCALE[settings.score])))
         self.dropout = Dropout(settings.dropout)
+        self.register_buffer("rotation", None)
         for table in (self.behaviour, self.gap):
             nn.init.normal_(table.weight, std=0.1 * dimension**-0.5)
         nn.init.zeros_(self.gate.weight)
@@ -141,7 +145,7 @@ class DualTowers(nn.Module):
         """Return the user's vectors of the towers' (..., D): gated, scaled, shifted by everyone's taste."""
         share = torch.sigmoid(self.gate(torch.cat([short, long], dim=-1)))  # (..., 1)
         mixed = share * short + (1 - share) * long  # (..., D)
-        return UserVectors(*(self._scaled(vectors) for vectors in (mixed, long, short)))
+        return UserVectors(*(self._turned(self._scaled(vectors)) for vectors in (mixed, long, short)))
 
     def _scaled(self, vectors: Tensor) -> Tensor:
         scale = self.temperature.exp()
@@ -204,7 +208,10 @@ class DualTowers(nn.Module):
     def item_vectors(self) -> Tensor:
         """Return (I, D), the vectors of the known items in the order of the vocabulary."""
         count = self.items.item.num_embeddings
-        return self.items.outputs(torch.arange(FIRST_KNOWN, count, device=self.everyone.device))
+        return self._turned(self.items.outputs(torch.arange(FIRST_KNOWN, count, device=self.everyone.device)))
+
+    def _turned(self, vectors: Tensor) -> Tensor:
+        return vectors if self.rotation is None else vectors @ self.rotation
 
     def embed(self, tokens: Tokens) -> Embedded:
         """Return the tokens as vectors."""

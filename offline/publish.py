@@ -36,6 +36,24 @@ def publish_artifact(path: Path, store: Path) -> tuple[str, int]:
     return artifact.version, publish(store, artifact.version)
 
 
+def rotate(path: Path, store: Path, registry: ModelRegistry) -> Path:
+    """Return where a copy of an artifact is whose vectors are turned onto those of the model that serves."""
+    from models.artifact import load
+    from models.rotation import common_items, mean_cosine, rotate_onto
+
+    models = registry.read()
+    if models is None:
+        raise NotServedError("no model serves, onto whose vectors others could be turned: leave --rotate out")
+    artifact, serving = load(path), load(store / models.serving.version)
+    rotated = rotate_onto(artifact, serving)
+    before, after = (mean_cosine(*common_items(each, serving)) for each in (artifact, rotated))
+    click.echo(
+        f"rotated: model={rotated.version} from={artifact.version} onto={serving.version} "
+        f"mean_cosine={before:.3f} -> {after:.3f}"
+    )
+    return rotated.path
+
+
 def roll_back(registry: ModelRegistry, store: Path) -> Models:
     """Publish the previous model again and have readers get it at once. Raises ModelChangeError."""
     models = registry.read()
@@ -73,14 +91,21 @@ def wait_until_served(registry: ModelRegistry, version: str, timeout_s: float) -
 @click.command(cls=Command)
 @click.argument("artifact", type=click.Path(path_type=Path), required=False)
 @click.option("--rollback", is_flag=True, help="Go back to the model before, at once.")
+@click.option(
+    "--rotate", "rotates", is_flag=True, help="Turn its vectors onto those of the model that serves, first."
+)
 @click.option("--wait", is_flag=True, help="Return when readers get the model.")
 @click.option("--timeout-s", default=600.0, show_default=True, help="How long to wait.")
-def main(artifact: Path | None, rollback: bool, wait: bool, timeout_s: float) -> None:
+def main(artifact: Path | None, rollback: bool, rotates: bool, wait: bool, timeout_s: float) -> None:
     """Have the running workers serve ARTIFACT, a version's directory in their artifact store.
 
     The workers notice within a second, load it beside the model that serves, check its golden users, and
     write all users with it; then readers get it, all at once. The one before is kept, and kept fresh, for
     TWINTIDE_KEEP_PREVIOUS_S: so long --rollback takes no time.
+
+    With --rotate, what is published is a copy whose users and items are all turned alike, so that the items
+    lie as near to where they are now as they can: for consumers that keep vectors and compare old ones with
+    new ones. No ranking changes by it.
 
     Reads the worker's settings (TWINTIDE_ARTIFACT, REDIS_*). Exit 1 where it is refused, or --wait in vain.
 
@@ -89,8 +114,8 @@ def main(artifact: Path | None, rollback: bool, wait: bool, timeout_s: float) ->
       python -m offline.publish artifacts/0f3a9c2b7d11 --wait
       python -m offline.publish --rollback
     """
-    if rollback == (artifact is not None):
-        raise SettingsError("give either ARTIFACT or --rollback")
+    if rollback == (artifact is not None) or (rollback and rotates):
+        raise SettingsError("give either ARTIFACT, with or without --rotate, or --rollback")
     settings = Settings.from_environment(os.environ)
     store = store_of(settings.artifact)
     if store is None:
@@ -104,6 +129,8 @@ def main(artifact: Path | None, rollback: bool, wait: bool, timeout_s: float) ->
         click.echo(f"rolled back: readers get model {models.serving.version}")
         return
     registry.forget_refusal()
+    if rotates:
+        artifact = rotate(artifact, store, registry)
     version, number = publish_artifact(artifact, store)
     click.echo(f"published: model={version} publication={number}")
     if wait:

@@ -1,9 +1,71 @@
-"""A rollback is not kept waiting."""
+"""Publishing a turned copy, and a rollback that is not kept waiting."""
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+import redis
+import torch
+from click.testing import CliRunner, Result
+
+from models import artifact as artifacts
+from models.artifact import Artifact
+from models.publications import current_publication
+from models.rotation import common_items, mean_cosine
+from models.towers import DualTowers, ModelSettings
+from models.vocabulary import Vocabulary
+from offline.publish import main
+from stream.connections import RedisConnection
+from stream.registry import ModelRegistry
+
+PREFIX = "test-publish:"
+
+
+def make(store: Path, seed: int) -> Artifact:
+    vocabulary = Vocabulary([f"i{number}" for number in range(30)], [2] * 30, ["c"])
+    settings = artifacts.Settings(model=ModelSettings(dimension=16))
+    torch.manual_seed(seed)
+    towers = DualTowers(vocabulary, settings.features, settings.model)
+    with torch.no_grad():
+        for parameter in towers.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    return artifacts.save(store, towers, vocabulary, settings, {}, {})
+
+
+def publish(connection: RedisConnection, store: Path, *arguments: str) -> Result:
+    environment = {"REDIS_URL": connection.url, "TWINTIDE_ARTIFACT": str(store / "current")}
+    environment["TWINTIDE_KEY_PREFIX"] = PREFIX
+    return CliRunner().invoke(main, arguments, env=environment)
+
+
+@pytest.mark.integration
+def test_a_turned_copy_is_published_and_lies_nearer_to_the_model_that_serves(
+    redis_connection: RedisConnection, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    serving, new = make(store, 1), make(store, 2)
+    artifacts.publish(store, serving.version)
+    registry = ModelRegistry(redis_client, PREFIX)
+    redis_client.delete(registry.key)
+    refused = publish(redis_connection, store, str(new.path), "--rotate")
+    assert refused.exit_code == 1
+    assert "no model serves" in refused.output
+    registry.serve(serving.version, 1)
+    done = publish(redis_connection, store, str(new.path), "--rotate")
+    assert done.exit_code == 0, done.output
+    published = artifacts.load(store / current_publication(store).version)
+    assert published.version not in (serving.version, new.version)
+    near, far = (mean_cosine(*common_items(each, serving)) for each in (published, new))
+    assert near > far
+    assert f"mean_cosine={far:.3f} -> {near:.3f}" in done.output
 
 
 def test_rollback_imports_neither_torch_nor_numpy() -> None:
     code = "import sys; sys.modules.update(torch=None, numpy=None)\nimport offline.publish"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_rollback_is_not_turned() -> None:
+    done = CliRunner().invoke(main, ["--rollback", "--rotate"])
+    assert done.exit_code == 2
