@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +20,9 @@ from models.vocabulary import FIRST_KNOWN, Vocabulary
 DIMENSION = 16
 
 
-def make(store: Path, seed: int, items: range = range(40), dimension: int = DIMENSION) -> Artifact:
+def make(store: Path, seed: int, items: range = range(40), **model: Any) -> Artifact:
     vocabulary = Vocabulary([f"i{number}" for number in items], [2] * len(items), ["c"])
-    settings = Settings(model=ModelSettings(dimension=dimension))
+    settings = Settings(model=ModelSettings(**{"dimension": DIMENSION} | model))
     torch.manual_seed(seed)
     towers = DualTowers(vocabulary, settings.features, settings.model)
     with torch.no_grad():
@@ -60,8 +61,9 @@ def test_a_space_that_was_turned_away_comes_back(tmp_path: Path) -> None:
     assert back.training["rotated_onto"] == artifact.version
 
 
-def test_no_dot_product_changes_and_the_items_come_nearer(tmp_path: Path) -> None:
-    artifact, other = make(tmp_path, seed=0), make(tmp_path, seed=1, items=range(10, 50))
+@pytest.mark.parametrize("score", ["dot", "cosine"])
+def test_no_dot_product_changes_and_the_items_come_nearer(tmp_path: Path, score: str) -> None:
+    artifact, other = make(tmp_path, seed=0, score=score), make(tmp_path, seed=1, items=range(10, 50))
     rotated = load(rotate_onto(artifact, other).path)
     for vectors, before in zip(_vectors(rotated), _vectors(artifact), strict=True):
         scores = vectors @ rotated.item_vectors.T
