@@ -5,7 +5,7 @@ import json
 import logging
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +25,7 @@ from models.log_format import log_format_option, read_log_format
 from offline.evaluation import evaluate
 from offline.metrics import MISSING, Ranking, Ranks, summarise
 from offline.pipeline import train
-from offline.protocols import Cases, cases_leave_one_out, without_repeats
+from offline.protocols import Cases, cases_leave_one_out, repeats, without_repeats
 from offline.settings import read_config
 
 logger = logging.getLogger(__name__)
@@ -35,9 +35,7 @@ PEER = Path(__file__).parent / "peers" / "sasrec.py"
 #: SASRec's settings: RecTools' own but for the length of the vectors, which is ours, and the epochs.
 SASREC = {"n_factors": 128, "session_max_len": 100, "loss": "softmax"}
 #: What the columns are called, and whether what a user had before is left out of the ranking.
-QUESTIONS = {"": True, " seen in": False}
-FORMATS = {f"{name}{question}": ".4f" for question in QUESTIONS for name in ("ndcg@10", "recall@10")}
-FORMATS["train s"] = ",.0f"
+QUESTIONS = {"": False, " new": True}
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 110})
@@ -59,8 +57,8 @@ def main(
 
     Leave-one-out, full ranking. Twintide has its default settings: it holds out the last two, chooses its
     epoch by the one before the last, and ranks by the dot product of its vectors alone. The baselines and
-    SASRec (RecTools, in an environment of its own) learn from all but the last. Items that a user had before
-    are left out of the ranking; "seen in" ranks them too.
+    SASRec (RecTools, in an environment of its own) learn from all but the last. "new": what a user had before
+    is not ranked, and who returns to it is left out; there is no such column where all do.
 
     \b
     Example: ./run bench ranking --data-path data/behaviour.csv --json ranking.json
@@ -74,7 +72,8 @@ def main(
     report = Report({**settings, "fingerprint": log.fingerprint}, results)
     others = tuple(name for name in results if name != "twintide")
     report.compare("twintide", others, "ndcg@10")
-    print_table(f"{data_path}, leave-one-out, {len(log):,} rows", results, FORMATS)
+    columns = {name: ",.0f" if name == "train s" else ".4f" for name in results["twintide"]}
+    print_table(f"{data_path}, leave-one-out, {len(log):,} rows", results, columns)
     if json_path:
         report.write(json_path)
 
@@ -89,11 +88,12 @@ def run(log: BehaviourLog, seeds: int, epochs: int | None, sasrec_epochs: int) -
             with _timed() as seconds:
                 artifact = train(log, config, Path(folder) / str(seed)).artifact
             cases = cases_leave_one_out(log, artifact.vocabulary, artifact.settings.window)
-            found = _figures(artifact, cases)
+            questions = _questions(cases)
+            found = _figures(artifact, cases, questions)
             ours.append({**found.pop("twintide"), "train s": seconds[0]})
             results |= found
             if sasrec_epochs:
-                theirs.append(_sasrec(cases, artifact.item_ids, Path(folder), seed, sasrec_epochs))
+                theirs.append(_sasrec(cases, questions, artifact.item_ids, Path(folder), seed, sasrec_epochs))
                 logger.info("seed %d: twintide %s, SASRec %s", seed, ours[-1], theirs[-1])
     means = {"twintide": _mean(ours)} | ({"SASRec (RecTools)": _mean(theirs)} if theirs else {})
     return means | results
@@ -106,10 +106,16 @@ def _timed() -> Iterator[list[float]]:
     seconds[0] = time.monotonic() - started
 
 
-def _figures(artifact: Artifact, cases: Cases) -> dict[str, Result]:
+def _questions(cases: Cases) -> dict[str, bool]:
+    """Return the questions that these cases can answer."""
+    has_new = bool((~repeats(cases) & (cases.target >= 0)).any())
+    return {name: exclude_seen for name, exclude_seen in QUESTIONS.items() if has_new or not exclude_seen}
+
+
+def _figures(artifact: Artifact, cases: Cases, questions: Mapping[str, bool]) -> dict[str, Result]:
     """Return the figures of the model and of the baselines."""
     figures: dict[str, Result] = {}
-    for question, exclude_seen in QUESTIONS.items():
+    for question, exclude_seen in questions.items():
         for name, ranking in evaluate(artifact, cases, exclude_seen=exclude_seen).rankings.items():
             figures.setdefault(name, {"train s": float("nan")}).update(_named(ranking, question))
     return figures
@@ -123,7 +129,9 @@ def _mean(results: list[Result]) -> Result:
     return {name: float(np.mean([result[name] for result in results])) for name in results[0]}
 
 
-def _sasrec(cases: Cases, item_ids: list[str], folder: Path, seed: int, epochs: int) -> Result:
+def _sasrec(
+    cases: Cases, questions: Mapping[str, bool], item_ids: list[str], folder: Path, seed: int, epochs: int
+) -> Result:
     """Return SASRec's figures, from the ten items that it recommends to each user."""
     python = python_with(RECTOOLS, LOCAL / "bench-rectools", "give --sasrec-epochs 0")
     job = {"train": str(folder / "train.csv"), "out": str(folder / "out.csv"), "seed": seed, "epochs": epochs}
@@ -140,7 +148,7 @@ def _sasrec(cases: Cases, item_ids: list[str], folder: Path, seed: int, epochs: 
         for row in csv.DictReader(file):
             ranks[row["exclude_seen"], row["user"], row["item"]] = int(row["rank"])
     result: Result = {"train s": seconds[0]}
-    for question, exclude_seen in QUESTIONS.items():
+    for question, exclude_seen in questions.items():
         asked = without_repeats(cases) if exclude_seen else cases
         result |= _named(summarise(_ranks_of(asked, item_ids, ranks, str(exclude_seen))), question)
     return result

@@ -49,11 +49,17 @@ class Cases:
         return user[is_known], whole.item[is_known] - FIRST_KNOWN
 
 
-def without_repeats(cases: Cases) -> Cases:
-    """Return the cases whose next item is not one that the user had before."""
+def repeats(cases: Cases) -> npt.NDArray[np.bool_]:
+    """Return whether the next item of each case (B,) is one that the user had before."""
     user, item = cases.seen(np.arange(len(cases.target)))
     is_repeat = np.zeros(len(cases.target), dtype=np.bool_)
     is_repeat[user[item == cases.target[user]]] = True
+    return is_repeat
+
+
+def without_repeats(cases: Cases) -> Cases:
+    """Return the cases whose next item is not one that the user had before."""
+    is_repeat = repeats(cases)
     if is_repeat.all():
         raise DataError(f"{cases.known.path}: every next item is one seen before: leave --exclude-seen out")
     return cases.take(np.flatnonzero(~is_repeat))

@@ -25,9 +25,12 @@ class Report:
     ratios: dict[str, float] = field(default_factory=dict)
 
     def compare(self, better: str, others: tuple[str, ...], measure: str) -> None:
-        """Add the ratios of one contestant's measure to each of the others', where both took part."""
+        """Add the ratios of one contestant's measure to each of the others', where both took part.
+
+        There is none to another that has 0.
+        """
         for other in others:
-            if better in self.results and other in self.results:
+            if better in self.results and other in self.results and self.results[other][measure]:
                 ratio = self.results[better][measure] / self.results[other][measure]
                 self.ratios[f"{better}/{other}"] = ratio
 

@@ -30,10 +30,27 @@ def test_report_holds_twintide_and_every_baseline(sample_csv: Path, tmp_path: Pa
     assert found.exit_code == 0, found.output
     report = json.loads((tmp_path / "r.json").read_text())
     assert {"twintide", "popularity", "markov", "item kNN", "session kNN"} <= set(report["results"])
-    assert set(report["results"]["twintide"]) == {*ranking.FORMATS}
+    measures = {"ndcg@10", "recall@10", "ndcg@10 new", "recall@10 new", "train s"}
+    assert set(report["results"]["twintide"]) == measures
     assert report["ratios"]["twintide/markov"] == pytest.approx(
         report["results"]["twintide"]["ndcg@10"] / report["results"]["markov"]["ndcg@10"]
     )
+
+
+def test_logs_of_repeats_are_asked_with_seen_items_alone(tmp_path: Path) -> None:
+    rows = [
+        f"u{user},{item},1,,c,2024-01-01 10:{minute:02}"
+        for user in range(8)
+        for minute, item in enumerate("abcabc" * 3)
+    ]
+    header = "user_id,item_id,behavior_type,user_geohash,item_category,time"
+    (tmp_path / "log.csv").write_text("\n".join([header, *rows]) + "\n")
+    arguments = ["--data-path", tmp_path / "log.csv", "--seeds", 1, "--epochs", 1, "--sasrec-epochs", 0]
+    found = CliRunner().invoke(ranking.main, [*map(str, arguments), "--json", str(tmp_path / "r.json")])
+    assert found.exit_code == 0, found.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert set(report["results"]["markov"]) == {"ndcg@10", "recall@10", "train s"}
+    assert report["results"]["markov"]["ndcg@10"] == 1
 
 
 def test_peer_gets_the_histories_in_order_without_the_targets(sample_csv: Path, tmp_path: Path) -> None:
