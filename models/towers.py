@@ -59,8 +59,8 @@ class UserVectors:
 class ItemEmbedding(nn.Module):
     """Items as they enter the towers, and as they are scored: a share of the same plus a learned difference.
 
-    Both are the sum of the item's and its category's, so that a rare item leans on its category. Where users
-    return to an item, the shared part alone already scores it high; where they never do, its share falls.
+    Both are the sum of the item's and its category's, so that a rare item leans on its category. The shared
+    part scores high what a user just had: right where users return to items, wrong where they never do.
     """
 
     item_categories: Tensor
@@ -82,6 +82,13 @@ class ItemEmbedding(nn.Module):
         with torch.no_grad():
             self.item.weight[:FIRST_KNOWN] = 0
             self.category.weight[:FIRST_KNOWN] = 0
+
+    def expect_returns(self, share: float) -> None:
+        """Start from what the log says: 0 where users never return to an item, 1 where they mostly do.
+
+        The share is learned too, but moves less in a whole training than from 1 to 0.
+        """
+        nn.init.constant_(self.share, share)
 
     def forward(self, item: Tensor, category: Tensor) -> Tensor:
         """Return what enters the towers, (..., D), of item and category indices (...)."""

@@ -149,6 +149,25 @@ def end_at_pauses(histories: Histories, horizon_ms: int) -> Histories:
     return Histories(histories.item, histories.category, histories.behaviour, histories.time_ms, starts)
 
 
+def return_share(stretches: Stretches, item_count: int) -> float:
+    """Return r / (r + c): how often targets are items that their users had before, and would be by chance.
+
+    From 0, never, over 0.5, as often as if the next were any of the `item_count` known items, to nearly 1.
+    """
+    histories = stretches.histories
+    counts = np.diff(histories.starts)
+    pair = np.repeat(np.arange(len(histories)), counts) * (FIRST_KNOWN + item_count) + histories.item
+    order = np.argsort(pair, kind="stable")
+    is_return = np.zeros(len(pair), np.bool_)
+    is_return[order[1:]] = pair[order[1:]] == pair[order[:-1]]
+    is_new = ~is_return & (histories.item >= FIRST_KNOWN)
+    had = np.concatenate(([0], np.cumsum(is_new)))
+    had = had[:-1] - np.repeat(had[histories.starts[:-1]], counts)  # different known items before each event
+    asked = stretches.wanted & (histories.item >= FIRST_KNOWN)
+    returns, chance = is_return[asked].mean(), had[asked].mean() / item_count
+    return float(returns / (returns + chance)) if returns else 0.0
+
+
 def shuffled(stretches: Stretches, size: int, random: np.random.Generator) -> Iterator[Ints]:
     """Yield batches of `size` pieces of about the same length, in random order."""
     length = (stretches.last - stretches.first) + random.uniform(0, 20, len(stretches))

@@ -17,7 +17,7 @@ from models.sessions import default_gap_ms
 from models.towers import DualTowers
 from models.vocabulary import Vocabulary, vocabulary_of_log
 from offline.ablation import leave_out
-from offline.data import Slices, Stretches, cut_stretches, end_at_pauses, slice_log
+from offline.data import Slices, Stretches, cut_stretches, end_at_pauses, return_share, slice_log
 from offline.metrics import Ranking, summarise
 from offline.parallel import Processes, alone
 from offline.progress import Epoch
@@ -54,6 +54,7 @@ def train(
     pieces = stretches_of(log, slices, vocabulary, settings)
     torch.manual_seed(config.train.seed)
     towers = DualTowers(vocabulary, settings.features, settings.model)
+    towers.items.expect_returns(return_share(pieces["train"], len(vocabulary.item_ids)))
     leave_out(towers, config.train.without)
     store.mkdir(parents=True, exist_ok=True)
     checkpoint = store / f".training-{_run_hash(log, settings, config.train, processes.count)}"

@@ -84,14 +84,17 @@ def test_planted_target_is_known_only_from_its_own_place_on(place: int) -> None:
     assert min(places_that_know(leaking)) == place - 1, "the check itself must catch a leak"
 
 
-def test_an_item_alone_scores_itself_highest_before_training() -> None:
-    """Output is input plus a difference that starts at 0, so returning to an item needs no learning."""
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_before_training_an_item_scores_itself_as_users_return(share: float) -> None:
+    """Output is a share of the input plus a difference that starts at 0, so returning needs no learning."""
     torch.manual_seed(0)
     towers = DualTowers(VOCABULARY, FeatureSettings(), ModelSettings(dimension=64)).eval()
+    towers.items.expect_returns(share)
     once = until(history(5), 1)
     with torch.inference_mode():
-        scores = towers(features(once, FeatureSettings())).user @ towers.item_vectors().T
-    assert scores.argmax().item() == once.item[0] - FIRST_KNOWN
+        scores = (towers(features(once, FeatureSettings())).user @ towers.item_vectors().T)[0]
+    own = scores[once.item[0] - FIRST_KNOWN]
+    assert own == (scores.max() if share else 0)
 
 
 def test_an_item_needs_not_score_itself_high_once_its_share_has_fallen() -> None:

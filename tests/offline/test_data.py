@@ -13,7 +13,7 @@ from models.behaviour_log import BehaviourLog, read_behaviour_log
 from models.errors import DataError
 from models.features import EVERYTHING, FeatureSettings, Histories, event_features, histories_of_log
 from models.vocabulary import FIRST_KNOWN, vocabulary_of_log
-from offline.data import Mask, Stretches, collate, cut_stretches, end_at_pauses, slice_log
+from offline.data import Mask, Stretches, collate, cut_stretches, end_at_pauses, return_share, slice_log
 from offline.pipeline import stretches_of
 from offline.protocols import Cases, cases_by_time, cases_leave_one_out
 from offline.settings import TrainSettings
@@ -58,6 +58,23 @@ def histories_of(counts: list[int]) -> Histories:
         time_ms=np.concatenate([np.arange(count) * 60_000 for count in counts]).astype(np.int64),
         starts=np.concatenate(([0], np.cumsum(counts))),
     )
+
+
+def returns(items: list[list[int]], wanted: list[bool]) -> float:
+    """Return the share of returns in histories of these items, of which 10 are known."""
+    whole = replace(histories_of([len(each) for each in items]), item=np.concatenate(items) + FIRST_KNOWN)
+    derived = event_features(whole, FeatureSettings())
+    return return_share(cut_stretches(whole, derived, np.array(wanted), 100), 10)
+
+
+def test_returns_are_counted_beside_chance() -> None:
+    items, every = [[4, 3, 4, 3], [3, 4, 5]], [True] * 7
+    rate, chance = 2 / 7, (0 + 1 + 2 + 2 + 0 + 1 + 2) / 7 / 10
+    assert returns(items, every) == pytest.approx(rate / (rate + chance))
+    rate, chance = 2 / 4, (0 + 1 + 2 + 2) / 4 / 10
+    assert returns(items, [True] * 4 + [False] * 3) == pytest.approx(rate / (rate + chance))
+    assert returns([[4, 3, 2], [4, 3]], every[:5]) == 0
+    assert returns([[], [4, 4, 4, 4]], every[:4]) > 0.9
 
 
 @pytest.mark.parametrize("wanted_share", [1.0, 0.3])
