@@ -202,4 +202,5 @@ class FastLane:
             metrics.consumer_lag_events.clear()
             self.partitions.clear()
             self._expected.clear()
+            self._committed = {}
             self.rewriter.assignment += 1
