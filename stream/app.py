@@ -41,6 +41,12 @@ async def follow() -> None:
 
 
 @app.task
+async def watch() -> None:
+    """Notice when this process stood still."""
+    await app.lane.standstill.watch()
+
+
+@app.task
 async def checkpoint() -> None:
     """Make windows durable and commit source offsets, again and again."""
     while True:

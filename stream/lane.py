@@ -22,6 +22,7 @@ from stream.publisher import AbandonedError
 from stream.refresh import Refresher
 from stream.rewrite import Rewriter
 from stream.settings import Settings
+from stream.standstill import Standstill
 from stream.sweep import Sweeper, SweepSettings
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class FastLane:
         self.committed_at = time.monotonic()
         #: The positions that were committed when last all were.
         self._committed: dict[int, int] = {}
+        self.standstill = Standstill()
         self._parts = parts
         self._checkpointer = Checkpointer(
             parts.publisher, parts.table, timeout_s=60.0, cached_windows=settings.cached_windows
@@ -152,8 +154,13 @@ class FastLane:
             before = now
 
     async def checkpoint(self, source: Source) -> None:
-        """Make what is folded durable, and commit the offsets up to which vectors are written too."""
+        """Make what is folded durable, and commit the offsets up to which vectors are written too.
+
+        Not while another worker may own the partitions: what was folded then waits, or comes again to them.
+        """
         async with self._checkpointing:
+            if self.standstill.is_in_doubt():
+                return
             try:
                 await self._checkpointer.write(self.partitions)
             except AbandonedError as error:
