@@ -233,14 +233,18 @@ class Refresher:
 
     async def _upsert(self, live_models: LiveModels, batch: Batch) -> bool:
         """Write the rows, trying until retries are given up; return whether that worked."""
+        # It refers to itself, so until Python looks for garbage it keeps what it was given: not the rows.
+        given_up, written = batch.given_up, 0
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(redis.RedisError),
             wait=tenacity.wait_random_exponential(multiplier=0.05, max=2),
-            stop=lambda _: self._given_up != batch.given_up,
+            stop=lambda _: self._given_up != given_up,
             before_sleep=self._on_redis_error,
         )
         try:
-            written: int = await retrying(asyncio.to_thread, live_models.write, batch.rows, batch.forgotten)
+            async for attempt in retrying:
+                with attempt:
+                    written = await asyncio.to_thread(live_models.write, batch.rows, batch.forgotten)
         except tenacity.RetryError:
             return False
         self.redis_error = ""
