@@ -110,18 +110,18 @@ class Layer(nn.Module):
         normed = self.norm(events)  # (B, T, D)
         asking = normed if query is None else at_places(normed, query)  # (B, Q, D)
         residual = events if query is None else at_places(events, query)  # (B, Q, D)
-
-        def split(flat: Tensor) -> Tensor:
-            return flat.view(batch, flat.shape[1], self.heads, -1).transpose(1, 2)  # (B, H, ., D/H)
-
         key, value = self.key_value(normed).chunk(2, dim=-1)  # (B, T, D) each
         mixed = functional.scaled_dot_product_attention(
-            split(self.query(asking)), split(key), split(value), attn_mask=bias
+            self.split(self.query(asking)), self.split(key), self.split(value), attn_mask=bias
         )  # (B, H, Q, D/H)
         mixed = mixed.transpose(1, 2).reshape(batch, -1, dimension)  # (B, Q, D)
         residual = residual + self.dropout(self.output(mixed))  # (B, Q, D)
         deepened: Tensor = residual + self.feed_forward(residual)  # (B, Q, D)
         return deepened
+
+    def split(self, flat: Tensor) -> Tensor:
+        """Return each head's part (B, H, T, D/H) of vectors (B, T, D)."""
+        return flat.view(len(flat), flat.shape[1], self.heads, -1).transpose(1, 2)
 
 
 class Tower(nn.Module):
@@ -138,13 +138,19 @@ class Tower(nn.Module):
 
         All places where query is None. Layers below the last run at every place, and there from 0 on.
         """
+        session = events.session  # (B, T)
+        places = _every_place(session) if query is None else query
+        bias = self.biases[-1](places, first, session)  # (B, H, Q, T)
+        normed: Tensor = self.norm(self.layers[-1](self.below_last(events), query, bias))  # (B, Q, D)
+        return normed
+
+    def below_last(self, events: Embedded) -> Tensor:
+        """Return (B, T, D): what the last layer reads of the events."""
         hidden, session = events.events, events.session  # (B, T, D), (B, T)
         every = _every_place(session)  # (1, T)
         for bias, layer in zip(self.biases[:-1], self.layers[:-1], strict=True):
             hidden = layer(hidden, None, bias(every, torch.zeros_like(session), session))  # (B, T, D)
-        bias = self.biases[-1](every if query is None else query, first, session)  # (B, H, Q, T)
-        normed: Tensor = self.norm(self.layers[-1](hidden, query, bias))  # (B, Q, D)
-        return normed
+        return hidden
 
 
 class DirectPath(nn.Module):

@@ -169,7 +169,7 @@ class DualTowers(nn.Module):
         unseen = self.unseen_long.expand(len(tokens.count), -1)  # (B, D)
         if not tokens.item.shape[1]:
             return unseen
-        has_events, last = _last_place(tokens)
+        has_events, last = last_place(tokens)
         return torch.where(has_events, self.long_vectors(self.embed(tokens), last)[:, 0], unseen)  # (B, D)
 
     def short_of(self, tokens: Tokens) -> Tensor:
@@ -177,7 +177,7 @@ class DualTowers(nn.Module):
         unseen = self.unseen_short.expand(len(tokens.count), -1)  # (B, D)
         if not tokens.item.shape[1]:
             return unseen
-        has_events, last = _last_place(tokens)
+        has_events, last = last_place(tokens)
         found = self.short_vectors(self.embed(tokens), last, torch.zeros_like(last))[:, 0]  # (B, D)
         return torch.where(has_events, found, unseen)  # (B, D)
 
@@ -232,6 +232,6 @@ def of_length_one(vectors: Tensor) -> Tensor:
     return functional.normalize(vectors, dim=-1, eps=SHORTEST)
 
 
-def _last_place(tokens: Tokens) -> tuple[Tensor, Tensor]:
+def last_place(tokens: Tokens) -> tuple[Tensor, Tensor]:
     """Return whether each user has events, (B, 1), and the place (B, 1) of the last, 0 without."""
     return tokens.count[:, None] > 0, (tokens.count - 1).clamp(min=0)[:, None]

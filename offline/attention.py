@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.features import FeatureSettings, Histories, Ints, Part, Tokens, long_tokens, pad, reading_of
 from models.layers import AttentionBias, Embedded, Layer, Tower, at_places
-from models.towers import DualTowers
+from models.towers import DualTowers, last_place
 
 Floats = npt.NDArray[np.float64]
 
@@ -40,7 +40,7 @@ def attention(towers: DualTowers, settings: FeatureSettings, histories: Historie
 
 def _short_weights(towers: DualTowers, tokens: Tokens) -> Iterator[tuple[str, Tensor]]:
     """Yield the weights (B, T) of the events that the short tower reads, its direct path's first."""
-    events, query = towers.embed(tokens), _last_place(tokens)
+    events, (_, query) = towers.embed(tokens), last_place(tokens)
     # The weighted sum of unit vectors is the weights.
     units = torch.eye(tokens.item.shape[1]).expand(len(tokens.item), -1, -1)  # (B, T, T)
     yield "direct path", towers.direct(replace(events, items=units), query, torch.zeros_like(query))[:, 0]
@@ -50,31 +50,20 @@ def _short_weights(towers: DualTowers, tokens: Tokens) -> Iterator[tuple[str, Te
 
 def _long_weights(towers: DualTowers, tokens: Tokens) -> Iterator[tuple[str, Tensor]]:
     """Yield the weights (B, T) of the events that the long tower reads."""
-    found = tower_attention(towers.long_tower, towers.embed(tokens), _last_place(tokens))  # (B, H, T)
+    found = tower_attention(towers.long_tower, towers.embed(tokens), last_place(tokens)[1])  # (B, H, T)
     for head, weights in enumerate(found.unbind(1), start=1):
         yield f"long tower, head {head}", weights
 
 
 def tower_attention(tower: Tower, events: Embedded, query: Tensor) -> Tensor:
     """Return the weights (B, H, T) that a tower's last layer gives its events, seen from query (B, 1)."""
-    hidden, session = events.events, events.session  # (B, T, D), (B, T)
-    every = torch.arange(session.shape[1])[None]  # (1, T)
-    for bias, layer in zip(tower.biases[:-1], tower.layers[:-1], strict=True):
-        hidden = layer(hidden, None, bias(every, torch.zeros_like(session), session))  # (B, T, D)
     layer, bias = cast(Layer, tower.layers[-1]), cast(AttentionBias, tower.biases[-1])
-    normed = layer.norm(hidden)  # (B, T, D)
-
-    def split(flat: Tensor) -> Tensor:
-        return flat.view(len(flat), flat.shape[1], layer.heads, -1).transpose(1, 2)  # (B, H, ., D/H)
-
-    asking, key = split(layer.query(at_places(normed, query))), split(layer.key_value(normed).chunk(2, -1)[0])
-    scores = asking @ key.mT / math.sqrt(key.shape[-1]) + bias(query, torch.zeros_like(query), session)
-    weights: Tensor = scores.softmax(dim=-1)[:, :, 0]  # (B, H, T)
-    return weights
-
-
-def _last_place(tokens: Tokens) -> Tensor:
-    return (tokens.count - 1).clamp(min=0)[:, None]  # (B, 1)
+    normed = layer.norm(tower.below_last(events))  # (B, T, D)
+    asking = layer.split(layer.query(at_places(normed, query)))  # (B, H, 1, D/H)
+    key = layer.split(layer.key_value(normed).chunk(2, -1)[0])  # (B, H, T, D/H)
+    seen = bias(query, torch.zeros_like(query), events.session)  # (B, H, 1, T)
+    weights: Tensor = (asking @ key.mT / math.sqrt(key.shape[-1]) + seen).softmax(dim=-1)[:, :, 0]
+    return weights  # (B, H, T)
 
 
 def _mean_by_distance(weights: Tensor, part: Part, last: Ints, length: int) -> Floats:
