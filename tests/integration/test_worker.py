@@ -83,6 +83,17 @@ def test_lost_disk_is_restored_from_the_changelog(
         other.kill()
 
 
+def test_stopped_worker_leaves_nothing_to_redo(shop, worker: WorkerProcess) -> None:
+    worker.start()
+    shop.send(2_000)
+    until(lambda: worker.metrics().get("twintide_events_total{applied}", 0) == 2_000)
+    started = time.monotonic()
+    worker.stop()
+    assert time.monotonic() - started < 15
+    found = shop.prove()  # nobody is there any more to commit
+    assert found.is_ok, found.complaint
+
+
 def test_worker_stopped_under_load_ends_well_and_leaves_nothing_to_redo(
     shop, worker: WorkerProcess, settings: Settings
 ) -> None:

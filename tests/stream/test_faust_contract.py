@@ -34,6 +34,7 @@ def test_faust_is_the_version_that_was_read() -> None:
         "_new_offset",
         "_add_gap",
         "_new_consumer_thread",
+        "on_buffer_drop",
         "seek_wait",
         "verify_event_path",
         "verify_recovery_event_path",
