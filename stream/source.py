@@ -62,6 +62,8 @@ class RecordSource(Generic[T]):
         )
         self._fetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch")
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
+        #: The ends of the partitions that are being read, as they were at the last fetch.
+        self._ends: dict[int, int] = {}
         #: What is being fetched, ahead of its being asked for, and what is being read of the batch before.
         self._fetching: Future[Future[dict[int, T]] | None] | None = None
         self._reading: Future[dict[int, T]] | None = None
@@ -96,9 +98,7 @@ class RecordSource(Generic[T]):
 
     def lag(self, partition: int, position: int) -> int:
         """Return how many events of a partition come after a position, as far as is known."""
-        end: int
-        _, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
-        return max(end - position, 0)
+        return max(self._ends.get(partition, 0) - position, 0)
 
     def _assign(self, places: list[TopicPartition]) -> None:
         if places:
@@ -106,6 +106,7 @@ class RecordSource(Generic[T]):
             with suppress(KafkaException):  # without an answer it goes on asking by itself
                 self._consumer.list_topics(self._topic, timeout=LEADERS_TIMEOUT_S)
         self._consumer.assign(places)
+        self._ends = {place.partition: 0 for place in places}
 
     def _fetch(self, timeout_s: float) -> Future[dict[int, T]] | None:
         """Fetch a batch and have it read; None where nothing came."""
@@ -113,9 +114,12 @@ class RecordSource(Generic[T]):
         if first is None:
             return None
         # consume() alone would wait for a full batch or for the timeout, whichever comes last.
-        return self._reader.submit(
-            self._read_all, [first, *self._consumer.consume(self._batch_records - 1, timeout=0)]
-        )
+        messages = [first, *self._consumer.consume(self._batch_records - 1, timeout=0)]
+        # Asked for here: the client answers nobody else while this thread waits in a poll.
+        for partition in self._ends:
+            place = TopicPartition(self._topic, partition)
+            _, self._ends[partition] = self._consumer.get_watermark_offsets(place, cached=True)
+        return self._reader.submit(self._read_all, messages)
 
     def _read_all(self, messages: list[Message]) -> dict[int, T]:
         by_partition: dict[int, list[Message]] = defaultdict(list)

@@ -43,6 +43,10 @@ class Client:
     def list_topics(self, topic: str, timeout: float) -> None:
         raise KafkaException("nobody knows")
 
+    def get_watermark_offsets(self, place: TopicPartition, cached: bool) -> tuple[int, int]:
+        assert threading.current_thread() is not threading.main_thread()  # would wait for a poll to return
+        return 0, 100
+
     def assign(self, places: list[TopicPartition]) -> None:
         assert [each.offset for each in places] == [5]
 
@@ -105,3 +109,15 @@ def test_nothing_fetched_before_an_assignment_comes_after_it(
         return (await source.read(1))[0] - begun
 
     assert asyncio.run(assign_between()) == 0
+
+
+def test_lag_is_known_without_asking_the_client_which_may_be_busy(
+    source: RecordSource[int], client: Client
+) -> None:
+    async def read_and_ask() -> int:
+        await source.assign({0: 5})
+        await source.read(1)
+        return source.lag(0, 60)
+
+    assert asyncio.run(read_and_ask()) == 40
+    assert source.lag(1, 60) == 0
