@@ -1,5 +1,7 @@
 """`./run bench encode`: users per second from binary windows to vectors, beside a naive PyTorch loop."""
 
+import copy
+import math
 import statistics
 import tempfile
 import time
@@ -10,6 +12,8 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.harness.artifact import publish_untrained
 from bench.harness.behaviour import expected_windows, make_log
@@ -18,25 +22,43 @@ from models import artifact as artifacts
 from models.artifact import Artifact
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
-from models.features import Tokens, features, histories_of_windows
-from models.inference import Inference, Vectors
+from models.features import Batch, Tokens, features, histories_of_windows
+from models.graphed import GraphedTowers
+from models.inference import PASS_USERS, Inference, Vectors
 from models.layers import at_places
-from models.padded import PaddedTowers
+from models.towers import DualTowers
 from models.vocabulary import vocabulary_of_log
 from models.window import WindowSettings, window_to_bytes
 
-#: Vectors that differ by more are not the same (float32), and those of a GPU in bfloat16.
-TOLERANCE = 1e-4
+#: Vectors that differ by more are not the same, in float32 and in bfloat16.
+TOLERANCE, BFLOAT16_TOLERANCE = 1e-4, 0.1
 EVENTS_PER_USER = 60
 #: Users encoded at once: by Twintide as its worker does, by the naive loop whatever suits it best.
 BATCH_USERS, EAGER_BATCHES = 256, (16, 64, 256)
+#: The same where a GPU encodes.
+GPU_BATCH_USERS, GPU_EAGER_BATCHES = PASS_USERS, (256, 1_024, 4_096)
+#: Width of the square matrices whose product is a device's peak.
+PEAK_WIDTH = 8_192
 SMOKE_USERS = 300
 ROUNDS = 3
+#: Users whose floating-point operations are counted.
+OPERATIONS_USERS = 200
 
-FORMATS = {"users/s": ",.0f", "us per user": ",.1f", "largest difference": ".1e"}
+FORMATS = {"users/s": ",.0f", "us per user": ",.1f", "largest difference": ".1e", "of the GPU's peak": ".2%"}
 
 #: What makes vectors of some windows' binary values.
 Encode = Callable[[Sequence[bytes]], Vectors]
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """Who encodes, so many users at once, and what is allowed to differ."""
+
+    encode: Encode
+    batch_users: int
+    tolerance: float = TOLERANCE
+    #: Floating-point operations a second that its GPU can do at most; 0 without a GPU.
+    peak: float = 0.0
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 110})
@@ -52,7 +74,11 @@ def main(users: int, threads: int, json_path: Path | None, smoke: bool) -> None:
     every place, and the newest place's vector is taken; inference mode, no autograd; its batch size is the
     best of 16, 64 and 256. Both read windows and make features by the same vectorised code. Each runs three
     times through all users, in turn; the median counts. All vectors must be the same to 1e-4, else the
-    benchmark fails. Where there is a GPU, cuda runs the towers on it, in length buckets, in float32.
+    benchmark fails.
+
+    Where there is a GPU, eager-cuda is the naive loop with the towers on it, and cuda and cuda-bfloat16 are
+    Twintide's (batches of 1,024 users). What the towers compute for a user, padding left out, is also given
+    as a share of what the GPU computes in the same time when it multiplies matrices of 8,192 x 8,192.
 
     \b
     Example: ./run bench encode --json encode.json
@@ -76,29 +102,26 @@ def run(users: int, threads: int) -> Report:
     with tempfile.TemporaryDirectory() as store:
         publish_untrained(Path(store), vocabulary_of_log(log))
         artifact = artifacts.load(Path(store))
-        eager_batch = min(EAGER_BATCHES, key=lambda size: _seconds(Naive(artifact), values[:1_000], size))
-        contestants: dict[str, tuple[Encode, int]] = {
-            "eager": (Naive(artifact), eager_batch),
-            "twintide": (Ours(artifact, artifact.inference), BATCH_USERS),
+        contestants = {
+            "eager": Contestant(*_best(Naive(artifact, artifact.towers), EAGER_BATCHES, values)),
+            "twintide": Contestant(Ours(artifact, artifact.inference), BATCH_USERS),
         }
         if torch.cuda.is_available():
-            on_gpu = Inference(
-                artifact.towers, artifact.settings.features, PaddedTowers(artifact.towers, "cuda")
-            )
-            contestants["cuda"] = Ours(artifact, on_gpu), 4 * BATCH_USERS
-        results = _race(contestants, values)
+            contestants |= _on_gpu(artifact, values)
+        results = _race(contestants, values, _operations(artifact, values[:OPERATIONS_USERS]))
     lengths = [len(window) for window in windows.values()]
     settings = {
         "users": len(values),
         "events_per_user": statistics.mean(lengths),
         "full_windows": sum(length == max(lengths) for length in lengths),
         "threads": threads,
-        "batch_users": {name: batch for name, (_, batch) in contestants.items()},
+        "batch_users": {name: each.batch_users for name, each in contestants.items()},
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
     }
     report = Report(settings, results)
-    report.compare("twintide", ("eager",), "users_per_second")
-    report.compare("cuda", ("eager",), "users_per_second")
+    for ours in ("twintide", "cuda", "cuda-bfloat16"):
+        report.compare(ours, ("eager", "eager-cuda"), "users_per_second")
     return report
 
 
@@ -118,19 +141,21 @@ class Naive:
     """The same towers, padded to the longest of the batch, at every place."""
 
     artifact: Artifact
+    towers: DualTowers
 
     @torch.inference_mode()
     def __call__(self, values: Sequence[bytes]) -> Vectors:
-        towers = self.artifact.towers
+        towers, device = self.towers, self.towers.everyone.device
         histories = histories_of_windows(values, self.artifact.vocabulary)
         batch = features(histories, self.artifact.settings.features)
+        batch = Batch(batch.long.to(device), batch.short.to(device))
         long = towers.long_vectors(towers.embed(batch.long), None)  # (B, T, D)
         beginning = torch.zeros_like(batch.short.item)
         short = towers.short_vectors(towers.embed(batch.short), None, beginning)  # (B, K, D)
         mixed = towers.mix(
             _newest(batch.long, long, towers.unseen_long), _newest(batch.short, short, towers.unseen_short)
         )
-        return Vectors(mixed.user.numpy(), mixed.long.numpy(), mixed.short.numpy())
+        return Vectors(*(each.cpu().numpy() for each in (mixed.user, mixed.long, mixed.short)))
 
 
 def _newest(tokens: Tokens, vectors: torch.Tensor, unseen: torch.Tensor) -> torch.Tensor:
@@ -141,42 +166,83 @@ def _newest(tokens: Tokens, vectors: torch.Tensor, unseen: torch.Tensor) -> torc
     return torch.where(tokens.count[:, None] > 0, newest, unseen)
 
 
-def _race(contestants: dict[str, tuple[Encode, int]], values: Sequence[bytes]) -> dict[str, Result]:
-    """Let the contestants encode all users in turn, and compare what they made with the first one's."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    expected = _all_vectors(*contestants["eager"], values)
-    differences = {}
-    for name, contestant in contestants.items():  # their first run, which is not timed
-        differences[name] = float(np.abs(_all_vectors(*contestant, values) - expected).max())
-        if not differences[name] <= TOLERANCE:
-            raise TwintideError(
-                f"{name} makes other vectors than eager: they differ by {differences[name]:.1e}, "
-                f"{TOLERANCE} is allowed"
-            )
-    for _ in range(ROUNDS):
-        for name, (encode, batch_users) in contestants.items():
-            seconds[name].append(_seconds(encode, values, batch_users))
+def _best(encode: Encode, batch_sizes: Sequence[int], values: Sequence[bytes]) -> tuple[Encode, int]:
+    """Return what encodes, and the batch size with which it is the fastest."""
+    some = values[: 2 * max(batch_sizes)]
+    return encode, min(batch_sizes, key=lambda size: _seconds(Contestant(encode, size), some))
+
+
+def _on_gpu(artifact: Artifact, values: Sequence[bytes]) -> dict[str, Contestant]:
+    """Return the contestants whose towers are on the GPU."""
+    peak, rough_peak = _peak(torch.float32), _peak(torch.bfloat16)
+    naive = Naive(artifact, copy.deepcopy(artifact.towers).cuda())
+    naive(values[:GPU_BATCH_USERS])  # libraries prepare themselves
+    ours, rough = (
+        Ours(artifact, Inference(artifact.towers, artifact.settings.features, path))
+        for path in (GraphedTowers(artifact.towers), GraphedTowers(artifact.towers, bfloat16=True))
+    )
     return {
-        name: {
-            "users_per_second": len(values) / statistics.median(found),
-            "seconds": statistics.median(found),
-            "max_difference": differences[name],
-        }
-        for name, found in seconds.items()
+        "eager-cuda": Contestant(*_best(naive, GPU_EAGER_BATCHES, values), peak=peak),
+        "cuda": Contestant(ours, GPU_BATCH_USERS, peak=peak),
+        "cuda-bfloat16": Contestant(rough, GPU_BATCH_USERS, BFLOAT16_TOLERANCE, rough_peak),
     }
 
 
-def _all_vectors(
-    encode: Encode, batch_users: int, values: Sequence[bytes]
-) -> "np.typing.NDArray[np.float32]":
-    parts = [encode(batch) for batch in _batches(values, batch_users)]
+def _peak(dtype: torch.dtype) -> float:
+    """Return the floating-point operations a second of the GPU's product of two large matrices."""
+    left, right = torch.randn(2, PEAK_WIDTH, PEAK_WIDTH, device="cuda", dtype=dtype)
+    timer = Timer("left @ right", globals={"left": left, "right": right})
+    return float(2 * PEAK_WIDTH**3 / timer.blocked_autorange().median)
+
+
+def _operations(artifact: Artifact, values: Sequence[bytes]) -> float:
+    """Return the floating-point operations per user of the towers asked at the newest event, unpadded."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        for value in values:
+            histories = histories_of_windows([value], artifact.vocabulary)
+            artifact.towers(features(histories, artifact.settings.features))
+    return float(counter.get_total_flops() / len(values))
+
+
+def _race(
+    contestants: dict[str, Contestant], values: Sequence[bytes], operations: float
+) -> dict[str, Result]:
+    """Let the contestants encode all users in turn, and compare what they made with the first one's."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    expected = _all_vectors(contestants["eager"], values)
+    differences = {}
+    for name, contestant in contestants.items():  # their first run, which is not timed
+        differences[name] = float(np.abs(_all_vectors(contestant, values) - expected).max())
+        if not differences[name] <= contestant.tolerance:
+            raise TwintideError(
+                f"{name} makes other vectors than eager: they differ by {differences[name]:.1e}, "
+                f"{contestant.tolerance} is allowed"
+            )
+    for _ in range(ROUNDS):
+        for name, contestant in contestants.items():
+            seconds[name].append(_seconds(contestant, values))
+    results: dict[str, Result] = {}
+    for name, found in seconds.items():
+        users_per_second = len(values) / statistics.median(found)
+        results[name] = {
+            "users_per_second": users_per_second,
+            "seconds": statistics.median(found),
+            "max_difference": differences[name],
+        }
+        if peak := contestants[name].peak:
+            results[name]["share_of_peak"] = users_per_second * operations / peak
+    return results
+
+
+def _all_vectors(contestant: Contestant, values: Sequence[bytes]) -> "np.typing.NDArray[np.float32]":
+    parts = [contestant.encode(batch) for batch in _batches(values, contestant.batch_users)]
     return np.concatenate([np.hstack([each.user, each.long, each.short]) for each in parts])  # (B, 3 D)
 
 
-def _seconds(encode: Encode, values: Sequence[bytes], batch_users: int) -> float:
+def _seconds(contestant: Contestant, values: Sequence[bytes]) -> float:
     started = time.perf_counter()
-    for batch in _batches(values, batch_users):
-        encode(batch)
+    for batch in _batches(values, contestant.batch_users):
+        contestant.encode(batch)
     return time.perf_counter() - started
 
 
@@ -190,6 +256,7 @@ def _print(report: Report) -> None:
             "users/s": result["users_per_second"],
             "us per user": 1e6 / result["users_per_second"],
             "largest difference": result["max_difference"],
+            "of the GPU's peak": result.get("share_of_peak", math.nan),
         }
         for name, result in report.results.items()
     }

@@ -1,7 +1,7 @@
 """Histories -> padded tensors: the only place that does it, so that offline and online vectors agree."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -85,6 +85,10 @@ class Tokens:
     gap: Tensor
     session: Tensor
     count: Tensor
+
+    def to(self, device: torch.device) -> "Tokens":
+        """Return them on a device."""
+        return Tokens(*(getattr(self, each.name).to(device) for each in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,38 +227,41 @@ def reading_of(histories: Histories, settings: FeatureSettings) -> Reading:
 def features(histories: Histories, settings: FeatureSettings) -> Batch:
     """Return the padded tensors of both towers for each user's whole history."""
     reading = reading_of(histories, settings)
-    short = pad(histories, reading.derived, *reading.short)
-    return Batch(long_tokens(histories, reading.derived, reading.long), short)
-
-
-def long_tokens(histories: Histories, derived: EventFeatures, part: Part) -> Tokens:
-    """Return the padded tensors that the long tower reads of these parts.
-
-    What came before the part must not reach the tower, its vector can then be kept: the first event has no
-    pause before it.
-    """
-    tokens = pad(histories, derived, *part)
-    tokens.gap[:, :1] = 0
-    return tokens
+    long, short = (pad(histories, reading.derived, *part) for part in (reading.long, reading.short))
+    return Batch(forget_before(long), short)
 
 
 def pad(histories: Histories, derived: EventFeatures, first: Ints, count: Ints) -> Tokens:
     """Return tokens whose row r holds the `count[r]` events from `first[r]` on; width = the largest count."""
-    width = int(count.max(initial=0))
-    place = np.arange(width)
-    is_real = place < count[:, None]  # (R, T)
-    rows = np.where(is_real, first[:, None] + place, 0)  # (R, T)
-
-    def padded(flat: npt.NDArray[np.int64] | npt.NDArray[np.uint8]) -> Tensor:
-        if not len(flat):
-            return torch.zeros(rows.shape, dtype=torch.int64)
-        return torch.from_numpy(np.where(is_real, flat[rows].astype(np.int64), 0))  # (R, T)
-
-    return Tokens(
-        item=padded(histories.item),
-        category=padded(histories.category),
-        behaviour=padded(histories.behaviour),
-        gap=padded(derived.gap),
-        session=padded(derived.session),
-        count=torch.from_numpy(count),
+    return pad_columns(
+        columns_of(histories, derived),
+        torch.from_numpy(first),
+        torch.from_numpy(count),
+        int(count.max(initial=0)),
     )
+
+
+def columns_of(histories: Histories, derived: EventFeatures) -> tuple[Tensor, ...]:
+    """Return what the towers read of E events: the columns of `Tokens`, in its order, (E,) each."""
+    columns = histories.item, histories.category, histories.behaviour, derived.gap, derived.session
+    return tuple(map(torch.from_numpy, columns))
+
+
+def pad_columns(columns: Iterable[Tensor], first: Tensor, count: Tensor, width: int) -> Tokens:
+    """Return `width` places for each of R parts of `columns_of`'s columns; first, count (R,) as in `Part`."""
+    place = torch.arange(width, device=count.device)
+    is_real = place < count[:, None]  # (R, T)
+    rows = torch.where(is_real, first[:, None] + place, 0)  # (R, T)
+    item, category, behaviour, gap, session = (
+        torch.where(is_real, column[rows].long(), 0) for column in columns
+    )  # (R, T) each
+    return Tokens(item, category, behaviour, gap, session, count)
+
+
+def forget_before(tokens: Tokens) -> Tokens:
+    """Return what the long tower reads: the first event has no pause before it.
+
+    What came before a part must not reach the long tower, whose vector can then be kept.
+    """
+    tokens.gap[:, :1] = 0
+    return tokens

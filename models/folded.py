@@ -86,7 +86,7 @@ class FoldedTowers:
         """Return the long vectors (B, D) of these parts."""
         events = _events(histories, derived)
         first = part.firsts[part.counts > 0]
-        events.detail[first] -= derived.gap[first]  # as features.long_tokens has it
+        events.detail[first] -= derived.gap[first]  # as features.forget_before has it
         return _where_read(part, self._long(events, self._tables, part), self._towers.unseen_long)
 
     def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:

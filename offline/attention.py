@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.features import FeatureSettings, Histories, Ints, Part, Tokens, long_tokens, pad, reading_of
+from models.features import FeatureSettings, Histories, Ints, Part, Tokens, forget_before, pad, reading_of
 from models.layers import AttentionBias, Embedded, Layer, Tower, at_places
 from models.towers import DualTowers, last_place
 
@@ -30,7 +30,7 @@ def attention(towers: DualTowers, settings: FeatureSettings, histories: Historie
     found = {}
     for part, tokens, weigh in (
         (reading.short, pad(histories, reading.derived, *reading.short), _short_weights),
-        (reading.long, long_tokens(histories, reading.derived, reading.long), _long_weights),
+        (reading.long, forget_before(pad(histories, reading.derived, *reading.long)), _long_weights),
     ):
         if tokens.item.shape[1]:
             for name, weights in weigh(towers, tokens):

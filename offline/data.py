@@ -115,9 +115,7 @@ class Stretch:
 
     def to(self, device: torch.device) -> "Stretch":
         """Return it on a device."""
-        tokens = Tokens(*(getattr(self.tokens, each.name).to(device) for each in fields(Tokens)))
-        others = (getattr(self, each.name).to(device) for each in fields(Stretch) if each.name != "tokens")
-        return Stretch(tokens, *others)
+        return Stretch(*(getattr(self, each.name).to(device) for each in fields(self)))
 
 
 def cut_stretches(histories: Histories, derived: EventFeatures, wanted: Mask, long_events: int) -> Stretches:

@@ -8,9 +8,9 @@ import torch
 from models.artifact import Artifact
 from models.errors import SettingsError
 from models.features import Histories, histories_of_windows
+from models.graphed import GraphedTowers
 from models.inference import Inference, Vectors
 from models.kept import KeptVectors
-from models.padded import PaddedTowers
 from models.window import Window, read_header, window_from_bytes, window_to_bytes
 from stream import metrics
 from stream.layout import UNSEEN_USER
@@ -94,6 +94,6 @@ def open_encoder(settings: Settings, artifact: Artifact) -> Encoder:
         raise SettingsError("TWINTIDE_DEVICE is cuda, but PyTorch finds no GPU: use auto or cpu")
     on_gpu = None
     if has_gpu and settings.device != "cpu":
-        path = PaddedTowers(artifact.towers, "cuda", settings.bfloat16)
+        path = GraphedTowers(artifact.towers, settings.bfloat16)
         on_gpu = Inference(artifact.towers, artifact.settings.features, path)
     return Encoder(artifact, on_gpu, settings.kept_vectors, with_history=settings.store_history > 0)

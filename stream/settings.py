@@ -72,7 +72,7 @@ class Settings:
     torch_threads: int = 1
     #: Where users are encoded: cpu, cuda, or auto, which takes a GPU where there is one.
     device: str = "cpu"
-    #: On a GPU, compute in bfloat16: faster, and vectors differ from offline's in the third digit.
+    #: On a GPU, compute in bfloat16: vectors differ from offline's in the third digit.
     bfloat16: bool = False
     #: How a vector is stored: float32, float16 or int8.
     vector_format: str = "float32"

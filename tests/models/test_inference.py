@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from models.features import FeatureSettings, Histories, features
 from models.folded import FoldedTowers
+from models.graphed import GraphedTowers, rounded_up
 from models.inference import PASS_USERS, Inference, TowerPath, Vectors
 from models.padded import PaddedTowers, buckets
 from models.towers import DualTowers, ModelSettings, UserVectors
@@ -18,6 +19,9 @@ from models.vocabulary import FIRST_KNOWN, Vocabulary
 ITEMS = 200
 VOCABULARY = Vocabulary([str(n) for n in range(ITEMS)], [2 + n % 4 for n in range(ITEMS)], list("abcd"))
 NAMES = ("user", "long", "short")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+on_gpu = pytest.param(GraphedTowers, marks=needs_gpu)
+every_path = pytest.mark.parametrize("path", [FoldedTowers, PaddedTowers, on_gpu])
 
 
 def towers_of(
@@ -54,14 +58,14 @@ def assert_same(found: Vectors, expected: UserVectors | Vectors) -> None:
 
 
 @pytest.mark.parametrize("split", ["session", "ratio"])
-@pytest.mark.parametrize("path", [FoldedTowers, PaddedTowers])
+@every_path
 def test_users_of_every_length_get_what_the_towers_give(split: str, path: type[TowerPath]) -> None:
     chosen = FeatureSettings(split=split)  # type: ignore[arg-type]
     towers, users = towers_of(chosen), histories([*range(111), 0, 1, 110])
     assert_same(Inference(towers, chosen, path(towers)).encode(users), reference(towers, users, chosen))
 
 
-@pytest.mark.parametrize("path", [FoldedTowers, PaddedTowers])
+@every_path
 def test_score_by_cosine_is_the_dot_product_of_what_is_exported(path: type[TowerPath]) -> None:
     chosen = FeatureSettings()
     towers, users = towers_of(chosen, score="cosine"), histories([*range(20), 110])
@@ -91,11 +95,29 @@ def test_a_vector_does_not_depend_on_who_else_is_encoded(counts: list[int], seed
 
 
 @pytest.mark.parametrize(("long_layers", "heads"), [(2, 2), (1, 1), (1, 4)])
-def test_towers_of_any_form_are_encoded(long_layers: int, heads: int) -> None:
+@pytest.mark.parametrize("path", [None, on_gpu])
+def test_towers_of_any_form_are_encoded(path: type[TowerPath] | None, long_layers: int, heads: int) -> None:
     chosen = FeatureSettings()
     towers, users = towers_of(chosen, long_layers, heads), histories([0, 3, 110, 60])
     assert FoldedTowers.can_run(towers) == (long_layers == 1)
-    assert_same(Inference(towers, chosen).encode(users), reference(towers, users, chosen))
+    inference = Inference(towers, chosen, path and path(towers))
+    assert_same(inference.encode(users), reference(towers, users, chosen))
+
+
+@needs_gpu
+def test_graphs_give_every_pass_its_own_vectors() -> None:
+    chosen = FeatureSettings()
+    towers = towers_of(chosen)
+    inference = Inference(towers, chosen, GraphedTowers(towers))
+    random = np.random.default_rng(0)
+    for size in [1, 700, 30, 1, 300, 700, 5]:  # graphs of several shapes, and in turn
+        users = histories(random.integers(0, 111, size).tolist(), seed=size)
+        assert_same(inference.encode(users), reference(towers, users, chosen))
+
+
+@pytest.mark.parametrize(("count", "found"), [(0, 16), (16, 16), (17, 64), (64, 64), (1025, 4096)])
+def test_graphs_have_room_for_everyone(count: int, found: int) -> None:
+    assert rounded_up(count, 16, 4) == found
 
 
 def test_more_users_than_one_pass_takes_keep_their_order() -> None:
@@ -104,7 +126,7 @@ def test_more_users_than_one_pass_takes_keep_their_order() -> None:
     assert_same(Inference(towers, chosen).encode(users), reference(towers, users, chosen))
 
 
-@pytest.mark.parametrize("path", [FoldedTowers, PaddedTowers])
+@every_path
 def test_nobody_has_no_vectors(path: type[TowerPath]) -> None:
     towers = towers_of(FeatureSettings())
     inference = Inference(towers, FeatureSettings(), path(towers))
@@ -121,9 +143,10 @@ def test_buckets_hold_each_user_once_and_are_less_than_half_padding(counts: list
         assert longest <= 8 or all(2 * counts[user] > longest for user in some)
 
 
+@needs_gpu
 def test_bfloat16_loses_a_little() -> None:
     chosen = FeatureSettings()
     towers, users = towers_of(chosen), histories([5, 50, 110, 0])
-    rough = Inference(towers, chosen, PaddedTowers(towers, bfloat16=True)).encode(users)
+    rough = Inference(towers, chosen, GraphedTowers(towers, bfloat16=True)).encode(users)
     difference = np.abs(rough.user - reference(towers, users, chosen).user.numpy())
     assert 1e-5 < difference.max() < 0.1

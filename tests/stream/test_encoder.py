@@ -1,5 +1,7 @@
 """The encoder: rows are what the artifact encodes, kept vectors are counted, a device may fail."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +116,27 @@ def test_gpu_that_is_not_there_is_refused_only_where_it_is_asked_for(
         open_encoder(Settings(device="cuda"), artifact)
     for device in ("auto", "cpu"):
         assert open_encoder(Settings(device=device), artifact).rows([("u", window(3))], epoch=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cpu_takes_over_from_a_dead_gpu(artifact: Artifact) -> None:
+    # In a process of its own: CUDA is dead for good in one whose kernel has read what is not there.
+    code = f"""
+import pathlib, sys, torch
+sys.path[:0] = {sys.path}
+from models import artifact
+from stream.encoder import open_encoder
+from stream.settings import Settings
+encoder = open_encoder(Settings(device="cuda"), artifact.load(pathlib.Path({str(artifact.path)!r})))
+users = [(str(n), bytes.fromhex(text)) for n, text in enumerate(sys.argv[1:])]
+before = encoder.rows(users, epoch=0)
+try:
+    torch.zeros(1, device="cuda")[torch.tensor([7], device="cuda")].cpu()
+except RuntimeError:
+    after = encoder.rows(users, epoch=0)
+    print(max(float(abs(one.vec - other.vec).max()) for one, other in zip(before, after)))
+"""
+    windows = [window(events).hex() for events in (1, 15, 60)]
+    done = subprocess.run([sys.executable, "-c", code, *windows], capture_output=True, text=True, check=True)
+    assert 0 < float(done.stdout) < 1e-5
+    assert "encoding on the CPU" in done.stderr
