@@ -49,6 +49,14 @@ class Batch:
     given_up: int
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How long something took (s), and for how much of that a CPU worked at it."""
+
+    took_s: float = 0.0
+    cpu_s: float = 0.0
+
+
 class Refresher:
     """Takes the dirty users of all partitions, encodes and writes them; used from the event loop alone.
 
@@ -157,18 +165,15 @@ class Refresher:
         self._given_up += 1
         self._has_room.set()
 
-    async def write_again(self, users: Sequence[tuple[str, bytes]], versions: Collection[str]) -> float:
-        """Encode and write these users with some live models between two batches; return the seconds it took.
+    async def write_again(self, users: Sequence[tuple[str, bytes]], versions: Collection[str]) -> Work:
+        """Encode and write these users with some live models between two batches; return what that took.
 
         Raises redis.RedisError, and TimeoutError where the batch before does not get done: Redis is away.
         """
         if self._live_models is None:
-            return 0.0
+            return Work()
         async with self._turns.alone(PATIENCE_S):
-            started = time.monotonic()
-            rows = await asyncio.to_thread(self._live_models.rows, self._newest(users), versions)
-            await asyncio.to_thread(self._live_models.write, rows)
-            return time.monotonic() - started
+            return await asyncio.to_thread(_write_again, self._live_models, self._newest(users), versions)
 
     def _newest(self, users: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
         """Return these users' windows as they are by now, without those of forgotten users.
@@ -272,6 +277,14 @@ class Refresher:
 def _idle(fold: PartitionFold, is_due: Callable[[str], bool]) -> Callable[[str], bool]:
     """Return a function that says whether a user is due, and not under way: writes keep their order."""
     return lambda user_id: user_id not in fold.in_flight and is_due(user_id)
+
+
+def _write_again(
+    live_models: LiveModels, users: Sequence[tuple[str, bytes]], versions: Collection[str]
+) -> Work:
+    started, cpu_started = time.monotonic(), time.thread_time()
+    live_models.write(live_models.rows(users, versions))
+    return Work(time.monotonic() - started, time.thread_time() - cpu_started)
 
 
 def _always(_: str) -> bool:

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from models.window import is_empty
 from stream import metrics
 from stream.fold import PartitionFold
-from stream.refresh import Refresher
+from stream.refresh import Refresher, Work
 from stream.registry import LiveModel
 from stream.table import WindowTable
 
-#: How long one portion may take (s): a changed user waits that much longer at most.
+#: How long a CPU may work at one portion (s). What handing it from thread to thread takes under load comes on
+#: top: fewer users would make that no shorter, and a walk endless.
 PORTION_S = 0.02
 
 #: Users of one portion at most.
@@ -84,7 +85,8 @@ class Rewriter:
         self._table = table
         self._partitions = partitions
         self._checkpointing = checkpointing
-        self._user_s = PORTION_S / 16
+        #: Seconds of a CPU and users of the last portions, the older the less.
+        self._cpu_s, self._users = PORTION_S, 16.0
 
     def walk(self, partition: int, models: Sequence[LiveModel], losses: int) -> Walk:
         """Return a walk that begins with the users in memory."""
@@ -99,13 +101,13 @@ class Rewriter:
         and nobody who is forgotten or swept comes back.
         """
         await self._let_live_go_first()
-        started, busy_s = time.monotonic(), 0.0
+        started, worked = time.monotonic(), Work()
         async with self._checkpointing:
             if is_void():
                 return
-            portion = await self._next(walk, max(1, min(int(PORTION_S / self._user_s), PORTION_USERS)))
+            portion = await self._next(walk, self._portion_users())
             if portion.users:
-                busy_s = await self._refresher.write_again(portion.users, walk.versions)
+                worked = await self._refresher.write_again(portion.users, walk.versions)
         if walk.live:
             walk.written.update(user_id for user_id, _ in portion.users)
         walk.live, walk.place, walk.is_complete = portion.live, portion.place, portion.is_last
@@ -113,9 +115,12 @@ class Rewriter:
         walk.done += count
         metrics.rewritten_users_total.inc(count)
         if count:
-            self._user_s = 0.8 * self._user_s + 0.2 * busy_s / count
+            self._cpu_s, self._users = 0.8 * self._cpu_s + worked.cpu_s, 0.8 * self._users + count
         took_s = time.monotonic() - started
-        await asyncio.sleep(max(count / self._users_per_s - took_s, busy_s))
+        await asyncio.sleep(max(count / self._users_per_s - took_s, worked.took_s))
+
+    def _portion_users(self) -> int:
+        return max(1, min(int(PORTION_S * self._users / self._cpu_s), PORTION_USERS))
 
     async def _next(self, walk: Walk, at_most: int) -> Portion:
         fold = self._partitions.get(walk.partition)

@@ -9,6 +9,7 @@ import redis
 
 from models.window import Window, WindowSettings, read_header, window_to_bytes
 from stream.fold import PartitionFold
+from stream.refresh import Work
 from stream.registry import LiveModel
 from stream.rewrite import Rewriter, Walk
 
@@ -37,17 +38,21 @@ class Table:
 class Refresher:
     written: list[tuple[str, int]] = field(default_factory=list)
     failures: int = 0
+    #: What a portion costs, and each of its users.
+    portion_s: float = 0.0
+    user_s: float = 0.01
 
     def is_batch_full(self) -> bool:
         return False
 
-    async def write_again(self, users: Sequence[tuple[str, bytes]], versions: Collection[str]) -> float:
+    async def write_again(self, users: Sequence[tuple[str, bytes]], versions: Collection[str]) -> Work:
         if self.failures:
             self.failures -= 1
             raise redis.ConnectionError("away")
         assert versions == {"m"}
         self.written += [(user_id, read_header(value).offset) for user_id, value in users]
-        return 0.01 * len(users)
+        cpu_s = self.user_s * len(users)
+        return Work(self.portion_s + cpu_s, cpu_s)
 
 
 class Setup:
@@ -56,7 +61,7 @@ class Setup:
         self.table.rows = {name.encode(): window(1) for name in "abcdefgh"}
         self.fold = PartitionFold("t", 0, WindowSettings(), self.table.load)
         self.rewriter = Rewriter(1e9, self.refresher, self.table, {0: self.fold}, asyncio.Lock())  # type: ignore[arg-type]
-        self.rewriter._user_s = 0.01  # two users a portion
+        self.rewriter._users = 2.0  # a portion
 
     def step(self, walk: Walk, is_void: bool = False) -> None:
         asyncio.run(self.rewriter.step(walk, lambda: is_void))
@@ -105,3 +110,15 @@ def test_walk_that_became_void_writes_nothing() -> None:
     walk = here.rewriter.walk(0, [MODEL], losses=0)
     here.step(walk, is_void=True)
     assert here.refresher.written == []
+
+
+@pytest.mark.parametrize(("user_s", "users"), [(0.00005, 256), (0.0002, 100), (0.003, 6), (0.05, 1)])
+def test_portion_is_as_large_as_a_cpu_has_time_for_however_long_it_waits(user_s: float, users: int) -> None:
+    here = Setup()
+    here.refresher.user_s, here.refresher.portion_s = user_s, 0.002
+    here.table.rows = {f"{number:05}".encode(): window(1) for number in range(6_000)}
+    walk = here.rewriter.walk(0, [MODEL], losses=0)
+    for _ in range(20):
+        done = walk.done
+        here.step(walk)
+    assert walk.done - done == pytest.approx(users, rel=0.1)
