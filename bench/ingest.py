@@ -1,7 +1,8 @@
 """`./run bench ingest`: events per second until committed, the same job on every engine."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +14,11 @@ from confluent_kafka import Message
 from bench.harness import topics
 from bench.harness.artifact import publish_untrained
 from bench.harness.behaviour import USER_EXPONENT, expected_windows, make_log
-from bench.harness.contestants import PeerProcess, WatchedWorker, look
+from bench.harness.contestants import Contestant, look
 from bench.harness.report import Report, Result, print_table
 from bench.harness.stage import Stage, stage
 from bench.peers.job import COMMIT_INTERVAL_S, LIMITS
+from bench.peers.kafka_streams import STREAMS_VERSION, window_from_streams
 from bench.peers.quix_environment import QUIX_VERSION
 from bench.peers.reference import window_from_msgpack
 from models.behaviour_log import BehaviourLog
@@ -26,9 +28,19 @@ from models.vocabulary import vocabulary_of_log
 from models.window import Window, window_from_bytes
 from stream.reading import read_all
 
-CONTESTANTS = ("faust", "quix", "twintide", "twintide-no-encode")
+PEERS = ("faust", "quix", "kafka-streams", "kafka-streams-warm")
+#: How many workers there are in the group of each contestant that is Twintide, and whether they encode.
+OURS = {
+    "twintide": (1, True),
+    "twintide-no-encode": (1, False),
+    "twintide-2": (2, True),
+    "twintide-2-no-encode": (2, False),
+}
+CONTESTANTS = (*PEERS, *OURS)
 #: Events that a smoke run has, and each peer in it.
 SMOKE_EVENTS, SMOKE_USERS, SMOKE_PEER_EVENTS = 20_000, 1_000, "faust=4000"
+#: Workers of a group that begin further apart (s) have not shared the topic from its first event on.
+APART_S = 0.5
 #: What a window says of its user's past, whoever keeps it.
 COLUMNS = ("times_ms", "behaviours", "item_ids", "categories", "event_hashes")
 
@@ -100,10 +112,17 @@ def main(
 
     A slow contestant gets the beginning of the log as a topic of its own: shorter windows, an easier job.
 
+    kafka-streams has 2 threads, a cache of 256 MB, lz4 and batches of 512 KB for its changelog, fetches of
+    4 MB, 1 GB of heap and the parallel collector; it is compiled for the run, without a JDK.
+    kafka-streams-warm has read the whole topic once before, in the same JVM, under another application id.
+    twintide-2 is two workers of one group: the clock starts with the first that is ready, CPU seconds and
+    peak MB are sums.
+
     \b
     Example:
       ./run bench ingest --json ingest.json
       ./run bench ingest --peers quix,twintide --peer-events quix=300000
+      ./run bench ingest --peers kafka-streams,kafka-streams-warm,twintide,twintide-2
     """
     log_to_stderr()
     if smoke:
@@ -133,10 +152,13 @@ def run(options: Options) -> Report:
         "commit_interval_s": COMMIT_INTERVAL_S,
         "faust-streaming": version("faust-streaming"),
         "quixstreams": QUIX_VERSION,
+        "kafka-streams": STREAMS_VERSION,
     }
     report = Report(settings, results)
-    for ours in ("twintide", "twintide-no-encode"):
-        report.compare(ours, ("quix", "faust"), "events_per_second")
+    for ours in OURS:
+        report.compare(ours, PEERS, "events_per_second")
+    for two, one in (("twintide-2", "twintide"), ("twintide-2-no-encode", "twintide-no-encode")):
+        report.compare(two, (one,), "events_per_second")
     return report
 
 
@@ -151,35 +173,47 @@ def _topic(here: Stage, log: BehaviourLog) -> str:
 def _measure(here: Stage, name: str, topic: str, events: int) -> Result:
     """Run one contestant through the topic."""
     click.echo(f"{name}: {events:,} events", err=True)
-    is_ours = name.startswith("twintide")
-    contestant: PeerProcess | WatchedWorker = (
-        here.worker(name, topic, encode=name == "twintide") if is_ours else here.peer(name, topic)
-    )
+    processes = _processes(here, name, topic)
     try:
-        contestant.start()
-        end = topics.wait_until_committed(here.kafka, here.group(name), topic, lambda: look(contestant))
+        with ThreadPoolExecutor(len(processes)) as pool:
+            list(pool.map(lambda process: process.start(), processes))
+        end = topics.wait_until_committed(
+            here.kafka, here.group(name), topic, lambda: list(map(look, processes))
+        )
     except BaseException:
-        contestant.kill()
+        for process in processes:
+            process.kill()
         raise
-    contestant.stop()
-    start = (
-        contestant.unready_at
-        if isinstance(contestant, WatchedWorker)
-        else contestant.marked_at("first_event")
-    )
+    for process in processes:
+        process.stop()
+    start = min(process.began_at for process in processes)
+    if (apart := max(process.began_at for process in processes) - start) > APART_S:
+        click.echo(
+            f"{name}: its workers began {apart:.1f} s apart, so the first did more than its share: "
+            "see that Kafka's group.initial.rebalance.delay.ms is 3000",
+            err=True,
+        )
     return {
         "events": events,
         "seconds": end - start,
         "events_per_second": events / (end - start),
-        "cpu_seconds": contestant.watch.cpu_seconds(start, end),
-        "peak_mb": contestant.watch.peak_mb(),
+        "cpu_seconds": sum(process.watch.cpu_seconds(start, end) for process in processes),
+        "peak_mb": sum(process.watch.peak_mb() for process in processes),
     }
+
+
+def _processes(here: Stage, name: str, topic: str) -> list[Contestant]:
+    """Return what a contestant consists of."""
+    if name not in OURS:
+        return [here.peer(name, topic)]
+    workers, encode = OURS[name]
+    return [here.worker(name, topic, encode, number) for number in range(1, workers + 1)]
 
 
 def _check_windows(here: Stage, name: str, log: BehaviourLog) -> None:
     """Compare the contestant's changelog with what follows from the log; TwintideError where they differ."""
     stored = {key.decode(): value for key, value in _changelog(here, name)}
-    read = window_from_bytes if name.startswith("twintide") else window_from_msgpack
+    read = _reader(name)
     for user_id, window in expected_windows(log, LIMITS).items():
         value = stored.pop(user_id, None)
         found = read(value) if value else Window()
@@ -191,6 +225,13 @@ def _check_windows(here: Stage, name: str, log: BehaviourLog) -> None:
                 )
     if stored:
         raise TwintideError(f"{name}: {len(stored)} windows of nobody, {next(iter(stored))!r} first")
+
+
+def _reader(name: str) -> Callable[[bytes], Window]:
+    """Return how the contestant's windows are read."""
+    if name in OURS:
+        return window_from_bytes
+    return window_from_streams if name.startswith("kafka-streams") else window_from_msgpack
 
 
 def _changelog(here: Stage, name: str) -> Iterator[tuple[bytes, bytes | None]]:
@@ -233,7 +274,7 @@ def _print(report: Report) -> None:
     }
     print_table("ingest: events until committed", rows, FORMATS)
     for name, ratio in report.ratios.items():
-        click.echo(f"{name} {ratio:.1f}x")
+        click.echo(f"{name} {ratio:.3g}x")
 
 
 if __name__ == "__main__":

@@ -89,7 +89,8 @@ def bench(name: str, arguments: tuple[str, ...]) -> None:
     names = sorted(path.stem for path in (ROOT / "bench").glob("[!_]*.py"))
     if name not in names:
         raise SettingsError(f"no benchmark {name!r}; there are: {', '.join(names) or 'none yet'}")
-    with servers(LOCAL / "bench", os.environ) as running:
+    # Kafka's default: who starts together shares the partitions from the first event on.
+    with servers(LOCAL / "bench", os.environ, join_delay_ms=3_000) as running:
         environment = {**os.environ, **running.environment, "PYTHONPATH": str(ROOT)}
         command = [*leash(), sys.executable, "-P", "-m", f"bench.{name}", *arguments]
         sys.exit(subprocess.run(command, env=environment).returncode)

@@ -1,6 +1,6 @@
-"""Kafka's jars: exactly those of kafka.lock, fetched once by jgo, kept under the home directory's cache.
+"""Jars: exactly those of a lock file, fetched once by jgo, kept under the home directory's cache.
 
-    python -m local.jars        # resolve ENDPOINT again and rewrite kafka.lock
+    python -m local.jars local/kafka.lock       # resolve what its first line names again, and rewrite it
 
 A lock line is `sha256 group:artifact:version`. Nothing is resolved at run time, so a start needs no network.
 """
@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +24,8 @@ from jgo.maven import MavenContext
 
 from models.errors import UnreachableError
 
-ENDPOINT = "org.apache.kafka:kafka_2.13:4.1.1+org.slf4j:slf4j-simple:1.7.36"
-LOCK = Path(__file__).with_name("kafka.lock")
+#: The jars of Kafka's broker.
+KAFKA_LOCK = Path(__file__).with_name("kafka.lock")
 #: Tries per jar, and seconds without a byte after which a try has failed.
 TRIES, TIMEOUT_S = 3, 60
 
@@ -46,37 +47,45 @@ class Jar:
         return f"{self.artifact}-{self.version}.jar"
 
 
-def locked_jars() -> list[Jar]:
-    """Return the jars of kafka.lock, in its order."""
-    lines = [line.split() for line in LOCK.read_text().splitlines() if line and not line.startswith("#")]
+def endpoint(lock: Path) -> str:
+    """Return what the jars of a lock file are resolved from, as jgo writes it: the first line says it."""
+    return lock.read_text().split(maxsplit=2)[1].removesuffix(";")
+
+
+def locked_jars(lock: Path) -> list[Jar]:
+    """Return the jars of a lock file, in its order."""
+    lines = [line.split() for line in lock.read_text().splitlines() if line and not line.startswith("#")]
     return [Jar(sha256, *coordinate.split(":")) for sha256, coordinate in lines]
 
 
-def cache_directory() -> Path:
+def cache_directory(lock: Path) -> Path:
     """Return where the locked jars live: under $XDG_CACHE_HOME or ~/.cache, by the lock's content."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "twintide" / f"kafka-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]}"
+    return base / "twintide" / f"{lock.stem}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
 
 
-def kafka_jars() -> list[Path]:
-    """Return the paths of all jars, fetched and verified first where they are not there yet."""
-    directory, jars = cache_directory(), locked_jars()
+def fetched_jars(lock: Path, otherwise: str) -> list[Path]:
+    """Return the paths of a lock file's jars, fetched and verified first where they are not there yet.
+
+    otherwise: what its user can do where they cannot be fetched.
+    """
+    directory, jars = cache_directory(lock), locked_jars(lock)
     paths = [directory / jar.file_name for jar in jars]
     if all(path.exists() for path in paths):
         return paths
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with _alone(directory / ".lock"), ThreadPoolExecutor(8) as pool:
-            log.info("fetching Kafka's jars into %s (once, about 45 MB)", directory)
-            list(pool.map(lambda jar: _fetch(jar, directory), jars))
+            log.info("fetching the jars of %s into %s (once)", lock.name, directory)
+            list(pool.map(lambda jar: _fetch(jar, directory, otherwise), jars))
     except PermissionError as error:
         raise UnreachableError(
-            f"cannot write Kafka's jars to {directory}: set XDG_CACHE_HOME to a directory of yours"
+            f"cannot write the jars to {directory}: set XDG_CACHE_HOME to a directory of yours"
         ) from error
     return paths
 
 
-def _fetch(jar: Jar, directory: Path) -> None:
+def _fetch(jar: Jar, directory: Path, otherwise: str) -> None:
     """Put a verified jar into the directory; a jar that is there is whole, since it arrives by a rename."""
     if (directory / jar.file_name).exists():
         return
@@ -89,13 +98,13 @@ def _fetch(jar: Jar, directory: Path) -> None:
                 failure = error
                 continue
             if sha256_of(path) != jar.sha256:
-                failure = ValueError("its sha256 is not the one in kafka.lock")
+                failure = ValueError("its sha256 is not the one in the lock file")
                 continue
             path.replace(directory / jar.file_name)
             return
     raise UnreachableError(
         f"{jar.group}:{jar.artifact}:{jar.version} could not be fetched after {TRIES} tries ({failure}): "
-        "check the network, or set KAFKA_BOOTSTRAP_SERVERS to a broker you have"
+        f"check the network, or {otherwise}"
     ) from failure
 
 
@@ -125,19 +134,19 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_lock() -> None:
-    """Resolve ENDPOINT and write kafka.lock."""
+def write_lock(lock: Path) -> None:
+    """Resolve a lock file's endpoint and write its lines anew."""
     scratch = Path(tempfile.mkdtemp())
     try:
         lines = []
-        for found in jgo.resolve(ENDPOINT):
+        for found in jgo.resolve(endpoint(lock)):
             jar = Jar("", found.groupId, found.artifactId, found.version)
             digest = sha256_of(_download(jar, scratch))
             lines.append(f"{digest} {jar.group}:{jar.artifact}:{jar.version}\n")
-        LOCK.write_text(f"# {ENDPOINT}; made by `python -m local.jars`\n" + "".join(lines))
+        lock.write_text(f"# {endpoint(lock)}; made by `python -m local.jars`\n" + "".join(lines))
     finally:
         shutil.rmtree(scratch)
 
 
 if __name__ == "__main__":
-    write_lock()
+    write_lock(Path(sys.argv[1]))

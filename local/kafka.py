@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from local.jars import kafka_jars
+from local.jars import KAFKA_LOCK, fetched_jars
 from local.java import find_java
 from local.ports import answers, free_port
 from local.processes import ServerProcess
@@ -23,9 +23,9 @@ JVM = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
 )
 
-#: What differs from a production broker: one replica of everything, no waiting for more members, a small and
-#: eager log cleaner, a killed broker may come back after 4 s instead of 9. Retention stays Kafka's (7 days),
-#: so that a topic of 2014's timestamps made without `retention.ms=-1` shows.
+#: What differs from a production broker: one replica of everything, a small and eager log cleaner, a killed
+#: broker may come back after 4 s instead of 9, and, below, how long a new group waits for members. Retention
+#: stays Kafka's (7 days), so that a topic of 2014's timestamps made without `retention.ms=-1` shows.
 SETTINGS = """\
 process.roles=broker,controller
 node.id=1
@@ -41,7 +41,6 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 broker.session.timeout.ms=4000
 broker.heartbeat.interval.ms=500
-group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 log.cleaner.backoff.ms=1000
 log.cleaner.dedupe.buffer.size=33554432
@@ -51,11 +50,15 @@ log.cleaner.dedupe.buffer.size=33554432
 class KafkaServer:
     """A broker with its data in `directory`; `start` after `kill` or `stop` has the same port and data."""
 
-    def __init__(self, directory: Path, port: int | None = None, detached: bool = False) -> None:
+    def __init__(
+        self, directory: Path, port: int | None = None, detached: bool = False, join_delay_ms: int = 0
+    ) -> None:
+        """`join_delay_ms` is how long a new group waits for more members; Kafka's default is 3,000."""
         self.port = free_port() if port is None else port
         self.controller_port = free_port()
         self.process = ServerProcess("kafka", directory, self.port, detached)
         self.directory = self.process.directory
+        self._join_delay_ms = join_delay_ms
 
     @property
     def bootstrap_servers(self) -> str:
@@ -65,7 +68,8 @@ class KafkaServer:
     def start(self) -> None:
         """Start the broker and return when it answers."""
         self.process.end_leftover()
-        java = [str(find_java()), *JVM, "-cp", ":".join(str(path) for path in kafka_jars())]
+        jars = fetched_jars(KAFKA_LOCK, "set KAFKA_BOOTSTRAP_SERVERS to a broker you have")
+        java = [str(find_java()), *JVM, "-cp", ":".join(map(str, jars))]
         properties = self._write_properties()
         if not (self.directory / "data" / "meta.properties").exists():
             self._format(java, properties)
@@ -92,6 +96,7 @@ class KafkaServer:
             SETTINGS + f"listeners=PLAINTEXT://{broker},CONTROLLER://{controller}\n"
             f"advertised.listeners=PLAINTEXT://{broker}\n"
             f"controller.quorum.voters=1@{controller}\n"
+            f"group.initial.rebalance.delay.ms={self._join_delay_ms}\n"
             f"log.dirs={_escaped(self.directory / 'data')}\n"
         )
         return path

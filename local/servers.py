@@ -37,18 +37,25 @@ class Servers:
 
 @contextmanager
 def servers(
-    directory: Path, environment: Mapping[str, str], kafka: bool = True, redis: bool = True
+    directory: Path,
+    environment: Mapping[str, str],
+    kafka: bool = True,
+    redis: bool = True,
+    join_delay_ms: int = 0,
 ) -> Iterator[Servers]:
     """Give Kafka and Redis for the length of a with block, with no data from before.
 
     KAFKA_BOOTSTRAP_SERVERS and REDIS_URL of the environment are used as they are, each on its own; what is
-    missing starts in `directory` and ends with the block. Logs go to `directory`/logs.
+    missing starts in `directory` and ends with the block. Logs go to `directory`/logs. A new consumer group
+    waits `join_delay_ms` for more members, on a Kafka that is ours.
     """
     bootstrap_servers = environment.get("KAFKA_BOOTSTRAP_SERVERS", "")
     redis_url = environment.get("REDIS_URL", "")
     with ExitStack() as stack:
         own_redis = RedisServer(directory / "redis") if redis and not redis_url else None
-        own_kafka = KafkaServer(directory / "kafka") if kafka and not bootstrap_servers else None
+        own_kafka = None
+        if kafka and not bootstrap_servers:
+            own_kafka = KafkaServer(directory / "kafka", join_delay_ms=join_delay_ms)
         for server in (own_redis, own_kafka):
             if server is not None:
                 server.clear()

@@ -21,6 +21,10 @@ class Contestant(Protocol):
     watch: Watch
     process: ServerProcess
 
+    @property
+    def began_at(self) -> float:
+        """Return when (monotonic s) its work began, once it has been started."""
+
     def start(self) -> None:
         """Start the process and return when it is at work (ingest) or has its state back (recovery)."""
 
@@ -55,6 +59,11 @@ class PeerProcess:
         """End the peer as a crash does (SIGKILL)."""
         self.process.kill()
 
+    @property
+    def began_at(self) -> float:
+        """Return when the peer's own code got its first event."""
+        return self.marked_at("first_event")
+
     def marked_at(self, name: str) -> float:
         """Return the time (monotonic s) of a mark the peer has left."""
         at = self.job.marked_at(name)
@@ -78,6 +87,11 @@ class WatchedWorker(WorkerProcess):
         self.watch = Watch()
         #: Last polls (monotonic s) before it had partitions, and before it was ready; the first when ready.
         self.unassigned_at = self.unready_at = self.ready_at = 0.0
+
+    @property
+    def began_at(self) -> float:
+        """Return when the worker was last seen not ready."""
+        return self.unready_at
 
     def is_ready(self) -> bool:
         """Return whether /health says ready, and note when it did not yet."""

@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.harness.contestants import PeerProcess, WatchedWorker
 from bench.harness.topics import remove
 from bench.peers.job import Job
+from bench.peers.kafka_streams import kafka_streams_command
 from bench.peers.quix_environment import quix_python
 from local.servers import LOCAL
 from local.worker import worker_environment
@@ -40,8 +41,8 @@ class Stage:
         """Return a contestant's consumer group."""
         return f"{self.prefix}-{name}"
 
-    def worker(self, name: str, topic: str, encode: bool = True) -> WatchedWorker:
-        """Return Twintide's worker on a topic, with its default settings."""
+    def worker(self, name: str, topic: str, encode: bool = True, number: int = 1) -> WatchedWorker:
+        """Return Twintide's worker on a topic, with its default settings; the `number`-th of its group."""
         settings = Settings(
             kafka=self.kafka,
             redis=self.redis,
@@ -52,21 +53,24 @@ class Stage:
             key_prefix=f"{self.prefix}-{name}:",
         )
         environment = {**worker_environment(settings), "TWINTIDE_ENCODE": str(encode).lower()}
-        return WatchedWorker(name, self.directory / name, environment)
+        own_name = f"{name}-worker-{number}"
+        return WatchedWorker(own_name, self.directory / own_name, environment)
 
     def peer(self, name: str, topic: str, awaited: str = "first_event") -> PeerProcess:
-        """Return Faust or Quix Streams on a topic."""
+        """Return a peer on a topic."""
         servers, group = self.kafka.bootstrap_servers, self.group(name)
         job = Job(servers, group, topic, self.partitions, self.directory / name)
         return PeerProcess(name, _COMMANDS[name](), job, awaited)
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[[], list[str]]] = {
     "faust": lambda: [
         *(sys.executable, "-m", "faust", "-A", "bench.peers.faust_app"),
         *("worker", "--without-web", "-l", "warn"),
     ],
     "quix": lambda: [str(quix_python()), "-m", "bench.peers.quix_app"],
+    "kafka-streams": kafka_streams_command,
+    "kafka-streams-warm": lambda: kafka_streams_command(is_warm=True),
 }
 
 

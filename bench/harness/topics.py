@@ -45,7 +45,7 @@ def end_offsets(client: AdminClient, topic: str) -> dict[int, int]:
     return {place.partition: answer.result(timeout=TIMEOUT_S).offset for place, answer in answers.items()}
 
 
-def wait_until_committed(kafka: KafkaConnection, group: str, topic: str, look: Callable[[], None]) -> float:
+def wait_until_committed(kafka: KafkaConnection, group: str, topic: str, look: Callable[[], object]) -> float:
     """Return the time (monotonic s) at which the group had committed the end of every partition.
 
     `look` is called at every poll. Raises TwintideError where the group gets no further.

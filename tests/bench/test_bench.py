@@ -14,10 +14,11 @@ from bench import encode, freshness, ingest, recovery, serve
 from bench.harness.behaviour import distinct, expected_windows, make_log
 from bench.harness.watch import Sample, Watch
 from bench.peers.job import LIMITS, fold_event
+from bench.peers.kafka_streams import kafka_streams_command
 from bench.peers.quix_environment import quix_python
 from bench.peers.reference import window_from_msgpack, window_to_msgpack
 from models.behaviour_log import BehaviourLog
-from models.errors import SettingsError, TwintideError
+from models.errors import SettingsError, TwintideError, UnreachableError
 from models.inference import Vectors
 from models.window import Window
 from replay.source import MessageSource
@@ -116,7 +117,7 @@ def report(path: Path) -> dict[str, Any]:
 @pytest.mark.usefixtures("_servers")
 def test_ingest_reports_the_promised_figures(tmp_path: Path) -> None:
     path = tmp_path / "ingest.json"
-    contestants = ["faust", "twintide", "twintide-no-encode"]
+    contestants = ["faust", "twintide", "twintide-no-encode", "twintide-2"]
     ingest.main(["--smoke", "--peers", ",".join(contestants), "--json", str(path)], standalone_mode=False)
     found = report(path)
     assert list(found["results"]) == contestants
@@ -125,6 +126,7 @@ def test_ingest_reports_the_promised_figures(tmp_path: Path) -> None:
     assert found["results"]["twintide"]["events"] == found["settings"]["events"] == 20_000
     speeds = {name: result["events_per_second"] for name, result in found["results"].items()}
     assert found["ratios"]["twintide/faust"] == pytest.approx(speeds["twintide"] / speeds["faust"])
+    assert found["ratios"]["twintide-2/twintide"] == pytest.approx(speeds["twintide-2"] / speeds["twintide"])
 
 
 @pytest.mark.integration
@@ -137,6 +139,19 @@ def test_quix_streams_does_the_same_job(tmp_path: Path) -> None:
     path = tmp_path / "quix.json"
     ingest.main(["--smoke", "--peers", "quix", "--json", str(path)], standalone_mode=False)
     assert report(path)["results"]["quix"]["events"] == 20_000
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("_servers")
+def test_kafka_streams_does_the_same_job(tmp_path: Path) -> None:
+    try:
+        kafka_streams_command()
+    except UnreachableError as error:
+        pytest.skip(str(error))
+    path = tmp_path / "streams.json"
+    contestants = ["kafka-streams", "kafka-streams-warm"]
+    ingest.main(["--smoke", "--peers", ",".join(contestants), "--json", str(path)], standalone_mode=False)
+    assert list(report(path)["results"]) == contestants
 
 
 @pytest.mark.integration
