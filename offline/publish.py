@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from models.artifact_files import CHECKSUMS
 from models.command import Command
 from models.errors import ArtifactError, SettingsError, TwintideError
 from models.publications import publish, store_of
@@ -19,6 +20,22 @@ LOOK_EVERY_S = 0.2
 
 class NotServedError(TwintideError):
     """Readers do not get the published model."""
+
+
+def followed_store(path: Path) -> Path:
+    """Return the store that workers with this TWINTIDE_ARTIFACT follow. Raises SettingsError."""
+    store = store_of(path)
+    if store is not None:
+        return store
+    if (path / CHECKSUMS).exists():
+        raise SettingsError(
+            f"TWINTIDE_ARTIFACT is {path}, one artifact by itself: workers follow a store's `current`, such "
+            "as artifacts/current"
+        )
+    raise SettingsError(
+        f"TWINTIDE_ARTIFACT is {path}, where there is no store of artifacts: set it to the workers' store, "
+        "or make one with `python -m offline.train`"
+    )
 
 
 def publish_artifact(path: Path, store: Path) -> tuple[str, int]:
@@ -117,12 +134,7 @@ def main(artifact: Path | None, rollback: bool, rotates: bool, wait: bool, timeo
     if rollback == (artifact is not None) or (rollback and rotates):
         raise SettingsError("give either ARTIFACT, with or without --rotate, or --rollback")
     settings = Settings.from_environment(os.environ)
-    store = store_of(settings.artifact)
-    if store is None:
-        raise SettingsError(
-            f"TWINTIDE_ARTIFACT is {settings.artifact}, one artifact by itself: workers follow a store's "
-            "`current`, such as artifacts/current"
-        )
+    store = followed_store(settings.artifact)
     registry = ModelRegistry(redis_client(settings.redis), settings.key_prefix)
     if artifact is None:
         models = roll_back(registry, store)

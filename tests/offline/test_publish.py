@@ -61,6 +61,17 @@ def test_a_turned_copy_is_published_and_lies_nearer_to_the_model_that_serves(
     assert f"mean_cosine={far:.3f} -> {near:.3f}" in done.output
 
 
+@pytest.mark.parametrize("path", ["none/current", "empty", "one artifact"])
+def test_what_no_worker_follows_is_refused_with_the_reason(tmp_path: Path, path: str) -> None:
+    (tmp_path / "empty").mkdir()
+    make(tmp_path, 1).path.rename(tmp_path / "one artifact")
+    environment = {"TWINTIDE_ARTIFACT": str(tmp_path / path), "REDIS_URL": "redis://localhost:1"}
+    refused = CliRunner().invoke(main, [str(tmp_path / "one artifact")], env=environment)
+    what = "one artifact by itself" if path == "one artifact" else "where there is no store of artifacts"
+    assert refused.exit_code == 2
+    assert f"TWINTIDE_ARTIFACT is {tmp_path / path}, {what}" in refused.stderr
+
+
 def test_rollback_imports_neither_torch_nor_numpy() -> None:
     code = "import sys; sys.modules.update(torch=None, numpy=None)\nimport offline.publish"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
