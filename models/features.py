@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from models.errors import SettingsError
+from models.events import Behaviour
 from models.sessions import DEFAULT_GAP_MS, starts_session
-from models.vocabulary import Vocabulary, indices_of_places
+from models.vocabulary import UNKNOWN, Vocabulary, indices_of_places
 from models.window import WindowSettings
 from models.window_columns import read_windows
 
@@ -162,6 +163,24 @@ def histories_of_log(
     user_ids = log.user.values[log.user.codes[rows[starts[:-1]]]].tolist()
     categories = vocabulary.categories_of(items, categories)
     return user_ids, Histories(items, categories, log.behaviour[rows], log.time_ms[rows], starts)
+
+
+def histories_of_unseen(categories: Sequence[str], vocabulary: Vocabulary) -> Histories:
+    """Return what is known of users never seen, of each the category of which they look at something.
+
+    That is one view of an item that training never saw, which enters the model as its category alone; nothing
+    where the category is empty.
+    """
+    has_view = np.array([category != "" for category in categories], np.bool_)
+    category = vocabulary.category_indices(categories)[has_view]
+    views = len(category)
+    return Histories(
+        item=np.full(views, UNKNOWN, np.int64),
+        category=category,
+        behaviour=np.full(views, Behaviour.VIEW, np.uint8),
+        time_ms=np.zeros(views, np.int64),
+        starts=np.concatenate(([0], np.cumsum(has_view))),
+    )
 
 
 def last_events(

@@ -15,13 +15,13 @@ from models.artifact import Artifact, load
 from models.behaviour_log import BehaviourLog
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
-from models.features import Histories, histories_of_log
+from models.features import histories_of_log, histories_of_unseen
 from models.inference import Vectors
 from models.log_cache import read_cached
 from models.log_format import log_format_option, read_log_format
 from offline.options import artifact_option, data_path_option
 from stream.connections import RedisConnection
-from stream.layout import UNSEEN_USER
+from stream.encoder import Encoder
 from stream.redis_clients import redis_client
 from stream.store import Store, UserRow
 
@@ -49,9 +49,7 @@ def encode_log(artifact: Artifact, log: BehaviourLog, until_ms: int | None = Non
 
 def unseen_user(artifact: Artifact) -> Vectors:
     """Return the vectors (1, D) of a user never seen."""
-    none = np.zeros(0, dtype=np.int64)
-    nobody = Histories(none, none, none.astype(np.uint8), none, np.zeros(2, dtype=np.int64))
-    return artifact.encode(nobody)
+    return artifact.encode(histories_of_unseen([""], artifact.vocabulary))
 
 
 def export_to_parquet(artifact: Artifact, users: EncodedUsers, out: Path) -> tuple[Path, Path]:
@@ -82,18 +80,18 @@ def _list_array(matrix: npt.NDArray[np.float32]) -> pa.Array:
 
 
 def export_to_redis(artifact: Artifact, users: EncodedUsers, store: Store, as_json: bool) -> int:
-    """Write every user and the user never seen into Redis, whatever is stored there; return how many users.
+    """Write every user and users never seen into Redis, whatever is stored there; return how many users.
 
-    As the worker's HASH, or `as_json` as a JSON list under the raw user id, which an empty id cannot have.
+    As the worker's HASHes, or `as_json` as a JSON list under the raw user id, which users never seen lack.
     Epoch and offset are 0, so the first event that a worker sees of a user replaces the row. Readers get this
     model when all are written.
     """
-    unseen = EncodedUsers([UNSEEN_USER], unseen_user(artifact), np.zeros(1, np.int64), np.zeros(1, np.int64))
     if as_json:
         store.set_json(_rows(artifact, users))
     else:
         store.registry.stage(artifact.version, artifact.publication, partitions=1)
-        store.upsert(_rows(artifact, users) + _rows(artifact, unseen), force=True)
+        unseen = Encoder(artifact).unseen_rows(["", *artifact.vocabulary.category_ids])
+        store.upsert(_rows(artifact, users) + unseen, force=True)
         store.registry.serve(artifact.version, artifact.publication)
     return len(users.user_ids)
 

@@ -186,4 +186,7 @@ def _open_live_models(target: Target) -> LiveModels | None:
         return None
     source = ArtifactSource(settings.artifact)
     artifact = source.load(source.wanted().version)
-    return open_live_models(settings, source, artifact, target.topic_id, len(target.offsets))
+    live = open_live_models(settings, source, artifact, target.topic_id, len(target.offsets))
+    for version in live.loaded:
+        live.write_unseen(version, live.categories(version))
+    return live

@@ -5,7 +5,7 @@ the users' vectors. So the reader that blocks and the one for asyncio share ever
 """
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Literal, TypeVar, cast
@@ -14,14 +14,15 @@ import msgspec
 from cachetools import TTLCache
 
 from models.errors import TwintideError
-from stream.layout import OTHER, UNSEEN_USER, models_key
+from stream.layout import OTHER, UNSEEN_USER, category_key, models_key
 from stream.registry import MODELS_FIELDS, parse_models
 from stream.vectors import Vector, vector_from_bytes
 
 #: Why a user got another vector than their own: `long`, the short tower's has expired, so the long tower's
-#: stands for both; `unseen`, there is none; `other_model`, there are some, but none of the model that serves.
-#: The last two get the vector of a user never seen, which ranks by what is popular.
-Reason = Literal["", "long", "unseen", "other_model"]
+#: stands for both; `category`, there is none of the model that serves, so that of a user never seen who looks
+#: at the given category stands in. Without one that the model knows, that of a user never seen does, which
+#: ranks by what is popular: `unseen`, the user has no vectors; `other_model`, some, of another model alone.
+Reason = Literal["", "long", "category", "unseen", "other_model"]
 
 _SLOT = ("model", "vec", "long", "short", "ts", "n", "written_at", "seq", "format", "history")
 _BOTH_SLOTS = (*_SLOT, *(OTHER + name for name in _SLOT))
@@ -79,20 +80,20 @@ class ReaderSettings:
 
 
 class _Cache:
-    """Slots of one version, by user; may be used from several threads."""
+    """Slots of one version, by key; may be used from several threads."""
 
     def __init__(self, users: int, seconds: float, timer: Callable[[], float]) -> None:
         self._slots: TTLCache[str, Fields] = TTLCache(users, seconds, timer)
         self._version = ""
         self._lock = Lock()
 
-    def get(self, user_ids: Iterable[str]) -> tuple[str, dict[str, Fields]]:
-        """Return what is kept of these users, and its version."""
+    def get(self, keys: Iterable[str]) -> tuple[str, dict[str, Fields]]:
+        """Return what is kept of these keys, and its version."""
         if not self._slots.maxsize:
             return "", {}
         with self._lock:
-            found = {user_id: self._slots.get(user_id) for user_id in user_ids}
-            return self._version, {user_id: slot for user_id, slot in found.items() if slot is not None}
+            found = {key: self._slots.get(key) for key in keys}
+            return self._version, {key: slot for key, slot in found.items() if slot is not None}
 
     def put(self, version: str, slots: Mapping[str, Fields]) -> None:
         """Keep these; what is kept of another version is dropped."""
@@ -119,16 +120,42 @@ class Reading:
         #: Two models were live when last looked: then both slots are asked for at once.
         self._are_two_live = False
 
-    def read(self, user_ids: Sequence[str]) -> Steps[list[UserVectors]]:
+    def read(self, user_ids: Sequence[str], category: str = "") -> Steps[list[UserVectors]]:
         """Return the vectors of these users in order; see Reader.read."""
-        wanted = list(dict.fromkeys((UNSEEN_USER, *user_ids)))
-        kept_version, slots = self._cache.get(wanted)
+        prefix = self.settings.key_prefix
+        keys = [prefix + user_id for user_id in user_ids]
+        unseen, at_category = prefix + UNSEEN_USER, category_key(prefix, category)
+        slots, strangers = yield from self._read([unseen, *keys], at_category if category else "")
+        stand_in = slots.get(at_category)
+        found = []
+        for user_id, key in zip(user_ids, keys, strict=True):
+            slot = slots.get(key)
+            reason: Reason = ""
+            if slot is None or slot[_LONG] is None:
+                slot, reason = stand_in, "category"
+                if slot is None:
+                    slot, reason = slots[unseen], "other_model" if key in strangers else "unseen"
+            elif slot[_VEC] is None or slot[_SHORT] is None:
+                reason = "long"
+            found.append(self._user_vectors(user_id, slot, reason))
+        return found
+
+    def _read(self, keys: Sequence[str], at_category: str) -> Steps[tuple[dict[str, Fields], set[str]]]:
+        """Return the slots, of one version, that these keys have, and which keys have others alone.
+
+        Also that of the key `at_category`, if it is not empty and any other is asked for. Raises
+        NoVectorsError where the first key has none.
+        """
+        wanted = dict.fromkeys(keys)
+        kept_version, slots = self._cache.get([*wanted, at_category])
         strangers: set[str] = set()
         version = self.settings.model
         for _ in range(ATTEMPTS):
-            missing = [user_id for user_id in wanted if user_id not in slots]
+            missing = [key for key in wanted if key not in slots]
             if not missing:
-                break
+                break  # what is kept of users is their own: no other has to stand in
+            if at_category and at_category not in slots:
+                missing.append(at_category)
             version, fetched, strangers = yield from self._fetch(missing)
             self._cache.put(version, fetched)
             if slots and kept_version != version:
@@ -138,21 +165,21 @@ class Reading:
                 continue  # it changed just now
             slots |= fetched
             break
-        if UNSEEN_USER not in slots:
+        if keys[0] not in slots:
             raise NoVectorsError(
-                f"no vectors of model {version} for users never seen at {self.settings.key_prefix}: start a "
-                "worker with that artifact"
+                f"no vectors of model {version} for users never seen at {keys[0]}: start a worker with that "
+                "artifact"
             )
-        return [self._user_vectors(user_id, slots, user_id in strangers) for user_id in user_ids]
+        return slots, strangers
 
-    def _fetch(self, user_ids: Sequence[str]) -> Steps[tuple[str, dict[str, Fields], set[str]]]:
-        """Return the version to read, the users' slots of it, and who has slots, but none of it."""
+    def _fetch(self, keys: Sequence[str]) -> Steps[tuple[str, dict[str, Fields], set[str]]]:
+        """Return the version to read, the keys' slots of it, and which have slots, but none of it."""
         fields = _BOTH_SLOTS if self._are_two_live else _SLOT
-        models_fields, *rows = yield [self._ask_models, *self._ask(user_ids, fields)]
+        models_fields, *rows = yield [self._ask_models, *((key, fields) for key in keys)]
         version = self._version(models_fields)
-        slots, strangers = _slots(user_ids, rows, version)
+        slots, strangers = _slots(keys, rows, version)
         if strangers:
-            rows = yield list(self._ask(strangers, _BOTH_SLOTS))
+            rows = yield [(key, _BOTH_SLOTS) for key in strangers]
             others, strangers = _slots(strangers, rows, version)
             slots |= others
         return version, slots, set(strangers)
@@ -166,9 +193,6 @@ class Reading:
     def _ask_models(self) -> Ask:
         return models_key(self.settings.key_prefix), MODELS_FIELDS
 
-    def _ask(self, user_ids: Sequence[str], fields: Sequence[str]) -> Iterator[Ask]:
-        return ((self.settings.key_prefix + user_id, fields) for user_id in user_ids)
-
     def _version(self, models_fields: Fields) -> str:
         """Return the version to read. Raises NoVectorsError where none serves."""
         models = parse_models(models_fields)
@@ -179,13 +203,7 @@ class Reading:
             raise NoVectorsError(f"no model serves at {models_key(self.settings.key_prefix)}: start a worker")
         return models.serving.version
 
-    def _user_vectors(self, user_id: str, slots: Mapping[str, Fields], is_stranger: bool) -> UserVectors:
-        unseen, slot = slots[UNSEEN_USER], slots.get(user_id)
-        reason: Reason = "other_model" if is_stranger else "unseen"
-        if slot is not None and slot[_LONG] is not None:
-            reason = "" if slot[_VEC] is not None and slot[_SHORT] is not None else "long"
-        else:
-            slot = unseen
+    def _user_vectors(self, user_id: str, slot: Fields, reason: Reason) -> UserVectors:
         model, vec, long, short, ts, n, written_at, seq, vector_format, history = cast(Sequence[bytes], slot)
         kind = vector_format.decode()
         return UserVectors(
@@ -203,21 +221,19 @@ class Reading:
         )
 
 
-def _slots(
-    user_ids: Sequence[str], rows: Sequence[Fields], version: str
-) -> tuple[dict[str, Fields], list[str]]:
-    """Return the slots that hold this version, and who has slots, but none that does."""
+def _slots(keys: Sequence[str], rows: Sequence[Fields], version: str) -> tuple[dict[str, Fields], list[str]]:
+    """Return the slots that hold this version, and which keys have slots, but none that does."""
     slots: dict[str, Fields] = {}
     strangers = []
     wanted = version.encode()
-    for user_id, row in zip(user_ids, rows, strict=True):
+    for key, row in zip(keys, rows, strict=True):
         for start in range(0, len(row), len(_SLOT)):
             if row[start] == wanted:
-                slots[user_id] = row[start : start + len(_SLOT)]
+                slots[key] = row[start : start + len(_SLOT)]
                 break
         else:
             if row[0] is not None:
-                strangers.append(user_id)
+                strangers.append(key)
     return slots, strangers
 
 

@@ -23,9 +23,9 @@ async def clean_up(store: Store, users_per_s: float) -> None:
         return
     if (await asyncio.to_thread(store.registry.progress)).settled == models.generation:
         return
-    user_ids = store.stored_user_ids()
+    keys = store.stored_keys()
     changed = 0
-    while portion := await asyncio.to_thread(lambda: list(itertools.islice(user_ids, USERS_AT_ONCE))):
+    while portion := await asyncio.to_thread(lambda: list(itertools.islice(keys, USERS_AT_ONCE))):
         changed += await asyncio.to_thread(store.settle, portion)
         if store.models is None or store.models.generation != models.generation:
             return

@@ -1,17 +1,17 @@
 """Changed users' windows -> rows for the store."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from models.artifact import Artifact
 from models.errors import SettingsError
-from models.features import Histories, histories_of_windows
+from models.features import histories_of_unseen, histories_of_windows
 from models.graphed import GraphedTowers
 from models.inference import Inference, Vectors
 from models.kept import KeptVectors
-from models.window import Window, read_header, window_from_bytes, window_to_bytes
+from models.window import read_header, window_from_bytes
 from stream import metrics
 from stream.layout import UNSEEN_USER
 from stream.settings import Settings
@@ -48,7 +48,7 @@ class Encoder:
         headers = [read_header(window) for window in windows]
         histories = histories_of_windows(windows, self.artifact.vocabulary)
         made_before = self._kept.made
-        vectors = self._encode(histories, user_ids)
+        vectors = self._encode(lambda inference: inference.encode_pass(histories, user_ids, self._kept))
         metrics.encoded_users_total.labels("short").inc(len(users))
         metrics.encoded_users_total.labels("long").inc(self._kept.made - made_before)
         return [
@@ -67,9 +67,9 @@ class Encoder:
             for place, (user_id, header) in enumerate(zip(user_ids, headers, strict=True))
         ]
 
-    def _encode(self, histories: Histories, user_ids: Sequence[str]) -> Vectors:
+    def _encode(self, encode: Callable[[Inference], Vectors]) -> Vectors:
         try:
-            return self._inference.encode_pass(histories, user_ids, self._kept)
+            return encode(self._inference)
         except RuntimeError as error:  # what PyTorch raises for a device, out of memory included
             if self._inference is self.artifact.inference:
                 raise
@@ -77,12 +77,27 @@ class Encoder:
             logger.error("the device has failed (%s): encoding on the CPU until the next start", error)
             self._inference = self.artifact.inference
             self._kept.clear()  # the device's may be less precise
-            return self._encode(histories, user_ids)
+            return self._encode(encode)
 
-    def unseen_row(self) -> UserRow:
-        """Return the row of a user never seen, whose vector comes from an empty window."""
-        (row,) = self.rows([(UNSEEN_USER, window_to_bytes(Window(offset=0)))], epoch=0)
-        return row
+    def unseen_rows(self, categories: Sequence[str] = ("",)) -> list[UserRow]:
+        """Return what a user never seen gets at each of these categories; at "", where none is known."""
+        histories = histories_of_unseen(categories, self.artifact.vocabulary)
+        vectors = self._encode(lambda inference: inference.encode(histories))
+        return [
+            UserRow(
+                user_id=UNSEEN_USER,
+                vec=vectors.user[place],
+                long=vectors.long[place],
+                short=vectors.short[place],
+                model=self.artifact.version,
+                epoch=0,
+                seq=0,
+                ts=0,
+                n=0,
+                category=category,
+            )
+            for place, category in enumerate(categories)
+        ]
 
 
 def open_encoder(settings: Settings, artifact: Artifact) -> Encoder:

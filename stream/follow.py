@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +12,7 @@ import redis
 from models.errors import ArtifactError
 from models.publications import Publication
 from stream import metrics
+from stream.categories import CategoryWriter
 from stream.cleaning import clean_up
 from stream.encoder import Encoder
 from stream.ledger import Ledger
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks.
 LOOK_EVERY_S = 1.0
+
+#: The partition whose holder does what one worker does for all.
+FIRST = 0
 
 #: Seconds between two reports of how far a walk is.
 REPORT_EVERY_S = 0.5
@@ -60,6 +64,7 @@ class ModelFollower:
         self._live = live
         self._refresher = refresher
         self._rewriter = rewriter
+        self._categories = CategoryWriter(live, rewriter)
         self._ledger = Ledger()
         for version in live.loaded:  # before there were any partitions
             self._ledger.note_loaded(version, rewriter.assignment - 1)
@@ -76,16 +81,27 @@ class ModelFollower:
 
     async def run(self, held: Callable[[], Collection[int]]) -> None:
         """Follow for ever; `held` says which partitions this worker holds and has restored."""
-        await asyncio.gather(self._look_for_ever(held), self._rewrite_for_ever(), self._clean_for_ever())
+        await asyncio.gather(
+            self._look_for_ever(held),
+            self._rewrite_for_ever(),
+            self._for_all_workers("what users never seen get at categories", self._categories.write),
+            self._for_all_workers("cleaning up", self._clean_up),
+        )
 
-    async def _clean_for_ever(self) -> None:
+    async def _for_all_workers(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
+        """Do a step again and again while this worker holds the first partition: one does it for all."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            if 0 in self._held:  # whoever holds the first partition does it for all
+            await asyncio.sleep(LOOK_EVERY_S / 5)
+            if FIRST in self._held:
                 try:
-                    await clean_up(self._live.store, self._settings.users_per_s)
-                except redis.RedisError as error:
-                    logger.info("cleaning up waits for Redis (%s)", error)
+                    await step()
+                except (redis.RedisError, TimeoutError) as error:
+                    logger.info("%s: this waits for Redis (%s)", what, error or "it is slow")
+                    await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _clean_up(self) -> None:
+        await clean_up(self._live.store, self._settings.users_per_s)
+        await asyncio.sleep(LOOK_EVERY_S)
 
     # -- looking and deciding
 
@@ -94,8 +110,8 @@ class ModelFollower:
             self._held = held()
             try:
                 await self._look()
-            except redis.RedisError as error:
-                logger.info("which models are live is not known at the moment (%s)", error)
+            except (redis.RedisError, TimeoutError) as error:
+                logger.info("which models are live is not known at the moment (%s)", error or "Redis is slow")
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _look(self) -> None:
@@ -232,16 +248,25 @@ class ModelFollower:
         models, progress = self._live.store.models, self._progress
         if models is None:
             return []
-        missing = self._ledger.missing(partition, models, progress.covered, progress.to_rewrite)
-        return [model for model in missing if model.version in self._has_unseen]
+        return self._ledger.missing(partition, models, progress.covered, progress.to_rewrite)
 
     def _next_walk(self) -> Walk | None:
         if self._rewriter.assignment != self._ledger.assignment or self._losses != self._live.store.losses:
             return None  # not looked since
         for partition in sorted(self._held):
-            if missing := self._missing(partition):
+            missing = [model for model in self._missing(partition) if self._may_walk(partition, model)]
+            if missing:
                 return self._rewriter.walk(partition, missing, self._losses)
         return None
+
+    def _may_walk(self, partition: int, model: LiveModel) -> bool:
+        """Return whether users may get a model: a staged one serves as soon as all partitions' users have it.
+
+        By then, users never seen must have it, too.
+        """
+        models = self._live.store.models
+        waits_for_categories = partition == FIRST and models is not None and model == models.staged
+        return model.version in self._has_unseen and (not waits_for_categories or self._categories.has(model))
 
     def _is_void(self, walk: Walk) -> bool:
         models = self._live.store.models

@@ -13,12 +13,15 @@
                            applied last
         other:*            the same fields for a second model, while one is staged or kept for rollback
 
-The HASH of the empty id is what a user never seen gets. A model has at most one of the two slots of a user.
-Which one says nothing: a reader takes the one whose `model` it wants (slots.py has the rule of writing).
+The HASH of the empty id, which no user has, is what a user never seen gets. A model has at most one of the
+two slots of a user. Which one says nothing: a reader takes the one whose `model` it wants (slots.py has the
+rule of writing).
 
-    twintide:models:user:          HASH, which models are live (registry.py); the end is the key prefix
-    twintide:writer:user:{writer}  counter of a writer's calls, by which it notices that writes were lost
-    twintide:topic-epochs          HASH of topic id -> epoch
+    twintide:category:user:{category}  HASH with the same fields: what a user never seen gets at a category;
+                                       not under the key prefix, where any id may be a user's
+    twintide:models:user:              HASH, which models are live (registry.py); the end is the key prefix
+    twintide:writer:user:{writer}      counter of a writer's calls, by which it notices that writes were lost
+    twintide:topic-epochs              HASH of topic id -> epoch
 """
 
 #: Name of a stored vector format -> bytes per dimension.
@@ -38,6 +41,11 @@ OTHER = "other:"
 
 #: HASH of topic id -> epoch.
 TOPIC_EPOCHS_KEY = "twintide:topic-epochs"
+
+
+def category_key(key_prefix: str, category: str) -> str:
+    """Return the key of the HASH that holds what a user never seen gets at a category."""
+    return f"twintide:category:{key_prefix}{category}"
 
 
 def models_key(key_prefix: str) -> str:

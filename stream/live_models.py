@@ -154,9 +154,15 @@ class LiveModels:
         self.forget(forgotten)
         return self.store.upsert(rows)
 
-    def write_unseen(self, version: str) -> None:
-        """Write what a user never seen gets of this model."""
-        self.store.upsert([self._encoders[version].unseen_row()])
+    def categories(self, version: str) -> list[str]:
+        """Return the categories that a model knows; none where it is not loaded."""
+        encoder = self._encoders.get(version)
+        return encoder.artifact.vocabulary.category_ids if encoder else []
+
+    def write_unseen(self, version: str, categories: Sequence[str] = ("",)) -> None:
+        """Write what a user never seen gets of this model at these categories, if it is still loaded."""
+        if encoder := self._encoders.get(version):
+            self.store.upsert(encoder.unseen_rows(categories))
 
     def forget(self, users: Sequence[tuple[str, int]]) -> None:
         """Delete the vectors of these (user id, source offset) that are not newer."""

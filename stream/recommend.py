@@ -97,10 +97,20 @@ class Recommender:
         self._lock = Lock()
 
     def recommend(
-        self, user_id: str, k: int = 10, *, exclude: Collection[str] = (), category: str | None = None
+        self,
+        user_id: str,
+        k: int = 10,
+        *,
+        exclude: Collection[str] = (),
+        category: str | None = None,
+        at_category: str = "",
     ) -> Recommendation:
-        """Return the k best items for a user; see `rank`."""
-        (user,) = self._reader.read([user_id])
+        """Return the k best items for a user; see `rank`.
+
+        Who has no vectors gets those of `at_category`, which the page or the query is about, or of
+        `category`; see `Reader.read`.
+        """
+        (user,) = self._reader.read([user_id], at_category or category or "")
         return self.rank(user, k, exclude=exclude, category=category)
 
     def rank(

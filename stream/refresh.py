@@ -173,7 +173,8 @@ class Refresher:
         if self._live_models is None:
             return Work()
         async with self._turns.alone(PATIENCE_S):
-            return await asyncio.to_thread(_write_again, self._live_models, self._newest(users), versions)
+            write = partial(_write_again, self._live_models, self._newest(users), versions)
+            return await asyncio.to_thread(_timed, write)
 
     def _newest(self, users: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
         """Return these users' windows as they are by now, without those of forgotten users.
@@ -189,11 +190,16 @@ class Refresher:
                 newest.append((user_id, window))
         return newest
 
-    async def write_unseen(self, version: str) -> None:
-        """Write what a user never seen gets of a live model. Raises redis.RedisError."""
-        if self._live_models:
-            async with self._turns.alone():
-                await asyncio.to_thread(self._live_models.write_unseen, version)
+    async def write_unseen(self, version: str, categories: Sequence[str] = ("",)) -> Work:
+        """Write what a user never seen gets of a live model at these categories; return what that took.
+
+        Raises what `write_again` does.
+        """
+        if self._live_models is None:
+            return Work()
+        async with self._turns.alone(PATIENCE_S):
+            write = partial(self._live_models.write_unseen, version, categories)
+            return await asyncio.to_thread(_timed, write)
 
     async def _encode(self, live_models: LiveModels, is_due: Callable[[str], bool]) -> Batch | None:
         """Take a batch of dirty users who are due, and encode them; None where there is none."""
@@ -281,9 +287,13 @@ def _idle(fold: PartitionFold, is_due: Callable[[str], bool]) -> Callable[[str],
 
 def _write_again(
     live_models: LiveModels, users: Sequence[tuple[str, bytes]], versions: Collection[str]
-) -> Work:
-    started, cpu_started = time.monotonic(), time.thread_time()
+) -> None:
     live_models.write(live_models.rows(users, versions))
+
+
+def _timed(step: Callable[[], None]) -> Work:
+    started, cpu_started = time.monotonic(), time.thread_time()
+    step()
     return Work(time.monotonic() - started, time.thread_time() - cpu_started)
 
 

@@ -116,8 +116,19 @@ class Rewriter:
         metrics.rewritten_users_total.inc(count)
         if count:
             self._cpu_s, self._users = 0.8 * self._cpu_s + worked.cpu_s, 0.8 * self._users + count
-        took_s = time.monotonic() - started
-        await asyncio.sleep(max(count / self._users_per_s - took_s, worked.took_s))
+        await self._rest(count, started, worked)
+
+    async def write_categories(self, version: str, categories: Sequence[str]) -> None:
+        """Write what a user never seen gets of a model at these categories, as gently as users are written.
+
+        Raises redis.RedisError, and TimeoutError where Redis is away.
+        """
+        for start in range(0, len(categories), PORTION_USERS):
+            portion = categories[start : start + PORTION_USERS]
+            await self._let_live_go_first()
+            started = time.monotonic()
+            worked = await self._refresher.write_unseen(version, portion)
+            await self._rest(len(portion), started, worked)
 
     def _portion_users(self) -> int:
         return max(1, min(int(PORTION_S * self._users / self._cpu_s), PORTION_USERS))
@@ -138,6 +149,10 @@ class Rewriter:
                 users.append((user_id, value if newer is None else newer))
         users = [(user_id, value) for user_id, value in users if not is_empty(value)]  # else forgotten
         return Portion(users, [], stored[-1][0] if stored else walk.place, is_last=not stored)
+
+    async def _rest(self, count: int, started: float, worked: Work) -> None:
+        took_s = time.monotonic() - started
+        await asyncio.sleep(max(count / self._users_per_s - took_s, worked.took_s))
 
     async def _let_live_go_first(self) -> None:
         deadline = time.monotonic() + PATIENCE_S

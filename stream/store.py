@@ -5,10 +5,9 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
-from operator import attrgetter, itemgetter
 from threading import Lock
 from typing import Any, TypeVar, cast
 
@@ -17,7 +16,7 @@ import redis
 
 from models.errors import SettingsError
 from stream import slots
-from stream.layout import TOPIC_EPOCHS_KEY, UNSEEN_USER, writer_key
+from stream.layout import TOPIC_EPOCHS_KEY, UNSEEN_USER, category_key, writer_key
 from stream.registry import MODELS_FIELDS, ModelChangeError, ModelRegistry, Models, parse_models
 from stream.vectors import Vector, vector_to_bytes
 
@@ -67,6 +66,8 @@ class UserRow:
     n: int
     #: The items of the newest events, oldest first; the store writes as many as it was told to.
     history: Sequence[str] = ()
+    #: At which category the unseen user gets this; empty: where none is known.
+    category: str = ""
 
 
 class Store:
@@ -92,6 +93,7 @@ class Store:
         self.registry = ModelRegistry(client, key_prefix)
         self._client = client
         self._key_prefix = key_prefix
+        self._category_prefix = category_key(key_prefix, "")
         self._vector_format = vector_format
         self._ttl_s = ttl_s
         self._short_ttl_s = short_ttl_s
@@ -131,7 +133,7 @@ class Store:
 
         When this grows, write every user again from state (no force is needed), and ask for `topic_epoch`
         once more: another worker may have got a greater one meanwhile. Which models are live, the topic's
-        epoch and the rows of the unseen user that this store wrote are put back at once.
+        epoch and the rows of the unseen user, but those of categories, are put back at once.
         """
         return self._losses
 
@@ -177,28 +179,32 @@ class Store:
         written = 0
         for start in range(0, len(rows), USERS_PER_TRIP):
             written += self._write(self._models, rows[start : start + USERS_PER_TRIP], force)
-        self._unseen_rows |= {row.model: row for row in rows if row.user_id == UNSEEN_USER}
+        self._unseen_rows |= {
+            row.model: row for row in rows if row.user_id == UNSEEN_USER and not row.category
+        }
         self._restore()
         return written
 
-    def settle(self, user_ids: Sequence[str]) -> int:
-        """Put the serving model into these users' plain fields, delete models that are not live any more.
+    def settle(self, keys: Sequence[str]) -> int:
+        """Put the serving model into these HASHes' plain fields, delete models that are not live any more.
 
-        For after a switch, a rollback or `ModelRegistry.retire`, in portions; returns how many users changed.
+        For after a switch, a rollback or `ModelRegistry.retire`, in portions; returns how many changed.
         """
         models = self.look()
         if models is None:
             return 0
         calls: list[Call] = []
-        for some in self._portions(user_ids, str):
-            calls.append((self._keys(some), self._models_arguments(models, some[0])))
+        for some, _ in self._portions((key, None) for key in keys):
+            calls.append((some, self._models_arguments(models, some[0])))
         return sum(self._round_trip(slots.SETTLE, calls))
 
-    def stored_user_ids(self) -> Iterator[str]:
-        """Yield the ids of all users that Redis has, the unseen user's included, some of them twice."""
-        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self._key_prefix) + "*"
-        for key in self._client.scan_iter(pattern, count=1_000, _type="HASH"):
-            yield cast(bytes, key).decode()[len(self._key_prefix) :]
+    def stored_keys(self) -> Iterator[str]:
+        """Yield the keys of all HASHes of users and categories that Redis has, some of them twice."""
+        pattern = "*" + re.sub(r"([*?\[\]\\])", r"\\\1", self._key_prefix) + "*"
+        for each in self._client.scan_iter(pattern, count=1_000, _type="HASH"):
+            key = cast(bytes, each).decode()
+            if key.startswith((self._key_prefix, self._category_prefix)):
+                yield key
 
     def forget(self, users: Sequence[tuple[str, int]], epoch: int) -> int:
         """Delete the vectors of these (user id, source offset) that are not newer; return how many went.
@@ -206,9 +212,9 @@ class Store:
         Raises redis.RedisError.
         """
         calls: list[Call] = []
-        for some in self._portions(users, itemgetter(0)):
-            offsets = [offset for _, offset in some]
-            calls.append((self._keys([user_id for user_id, _ in some]), ["", "", 0, 0, epoch, *offsets]))
+        by_key = ((self._key_prefix + user_id, offset) for user_id, offset in users)
+        for keys, offsets in self._portions(by_key):
+            calls.append((keys, ["", "", 0, 0, epoch, *offsets]))
         return sum(self._round_trip(slots.FORGET, calls)) if calls else 0
 
     def set_json(self, rows: Sequence[UserRow]) -> None:
@@ -224,12 +230,12 @@ class Store:
         publications = models.publications
         known = [row for row in rows if row.model in publications]
         calls: list[Call] = []
-        for some in self._portions(known, attrgetter("user_id")):
-            ttl_s = self._ttl_s if some[0].user_id != UNSEEN_USER else 0
-            arguments = [*self._models_arguments(models, some[0].user_id), int(force), ttl_s]
+        for keys, some in self._portions((self._key(row), row) for row in known):
+            ttl_s = 0 if self._is_unseen(keys[0]) else self._ttl_s
+            arguments = [*self._models_arguments(models, keys[0]), int(force), ttl_s]
             for row in some:
                 arguments += self._fields(row, publications[row.model])
-            calls.append((self._keys([row.user_id for row in some]), arguments))
+            calls.append((keys, arguments))
         return sum(self._round_trip(slots.UPSERT, calls))
 
     def _round_trip(self, script: str, calls: Sequence[Call]) -> list[int]:
@@ -302,14 +308,17 @@ class Store:
         newest = row.history[-self._history_items :] if self._history_items else []
         return msgspec.json.encode(newest) if newest else b""
 
-    def _models_arguments(self, models: Models, user_id: str) -> Arguments:
-        """Return what every script wants to know first, in a call that begins with this user."""
+    def _models_arguments(self, models: Models, key: str) -> Arguments:
+        """Return what every script wants to know first, in a call that begins with this key."""
         second = models.second.version if models.second else ""
-        short_ttl_s = self._short_ttl_s if user_id != UNSEEN_USER else 0
+        short_ttl_s = 0 if self._is_unseen(key) else self._short_ttl_s
         return [models.serving.version, second, models.latest, short_ttl_s]
 
-    def _keys(self, user_ids: Sequence[str]) -> list[str]:
-        return [self._key_prefix + user_id for user_id in user_ids]
+    def _key(self, row: UserRow) -> str:
+        return self._category_prefix + row.category if row.category else self._key_prefix + row.user_id
+
+    def _is_unseen(self, key: str) -> bool:
+        return key == self._key_prefix or key.startswith(self._category_prefix)
 
     def _counters(self) -> list[str]:
         """Return the key of a counter of this writer's calls on every node."""
@@ -325,18 +334,19 @@ class Store:
                 break
         return list(found.values())
 
-    def _portions(self, users: Sequence[T], user_id: Callable[[T], str]) -> Iterator[Sequence[T]]:
-        """Yield the users of one call each.
+    def _portions(self, items: Iterable[tuple[str, T]]) -> Iterator[tuple[list[str], list[T]]]:
+        """Yield the keys of one call each, and what belongs to them.
 
         In a Cluster, a script may touch keys of one hash slot alone. The unseen user, who never expires, is
-        in a call of their own.
+        in calls of their own.
         """
         client: Any = self._client
         keyslot = client.keyslot if isinstance(client, redis.RedisCluster) else lambda key: 0
-        groups: dict[tuple[int, bool], list[T]] = {}
-        for each in users:
-            place = keyslot(self._key_prefix + user_id(each)), user_id(each) == UNSEEN_USER
-            groups.setdefault(place, []).append(each)
+        groups: dict[tuple[int, bool], list[tuple[str, T]]] = {}
+        for key, item in items:
+            place = keyslot(key), self._is_unseen(key)
+            groups.setdefault(place, []).append((key, item))
         for group in groups.values():
             for start in range(0, len(group), USERS_PER_CALL):
-                yield group[start : start + USERS_PER_CALL]
+                keys, some = zip(*group[start : start + USERS_PER_CALL], strict=True)
+                yield list(keys), list(some)

@@ -160,6 +160,15 @@ def test_state_is_not_overwritten_unless_asked_for(
     assert committed_offsets(settings.kafka, settings.app_id, settings.topic) == ends
 
 
+def test_users_never_seen_have_vectors_before_the_first_worker(
+    settings: Settings, csv: Path, redis_client: "redis.Redis"
+) -> None:
+    bootstrap(settings, csv)
+    reader = Reader(redis_client, key_prefix=settings.key_prefix)
+    found = [*reader.read(["nobody"]), *reader.read(["nobody"], "c2"), *reader.read(["nobody"], "unknown")]
+    assert [each.reason for each in found] == ["unseen", "category", "unseen"]
+
+
 def test_interrupted_bootstrap_is_done_again(settings: Settings, csv: Path, tmp_path: Path) -> None:
     bare = dataclasses.replace(settings, artifact=tmp_path / "none")
     bootstrap(bare, csv)

@@ -8,34 +8,41 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import redis
 import torch
 from click.testing import CliRunner, Result
 
-from local.proof import prove, wait_until_committed
+from local.proof import TOLERANCE, prove, wait_until_committed
 from local.worker import WorkerProcess, worker_environment
 from models import artifact as artifacts
 from models.artifact import Artifact
+from models.features import histories_of_windows
 from models.towers import DualTowers, ModelSettings
-from models.vocabulary import Vocabulary
-from models.window import WindowSettings
+from models.vocabulary import FIRST_KNOWN, Vocabulary
+from models.window import Window, WindowSettings, window_to_bytes
 from offline.publish import main
+from stream.layout import category_key
 from stream.reader import Reader, UserVectors
 from stream.registry import ModelRegistry
 from stream.settings import Settings
+from stream.vectors import Vector
 
 pytestmark = pytest.mark.integration
 
 USERS = [f"user {number}#ü" for number in range(40)]
+CATEGORY = "c1"
 
 
-def make(store: Path, seed: int, max_events: int = 110) -> Artifact:
-    """Return an artifact with random weights, not published."""
+def make(store: Path, seed: int, max_events: int = 110, others: int = 0) -> Artifact:
+    """Return an artifact with random weights, not published; so many other categories stand before c0."""
     torch.manual_seed(seed)
     known = [item for item in range(70) if item % 7]
     vocabulary = Vocabulary(
-        [f"i{item}" for item in known], [2 + item % 3 for item in known], ["c0", "c1", "c2"]
+        [f"i{item}" for item in known],
+        [FIRST_KNOWN + others + item % 3 for item in known],
+        [*(f"other {number}" for number in range(others)), "c0", CATEGORY, "c2"],
     )
     settings = artifacts.Settings(WindowSettings(max_events), model=ModelSettings(dimension=16))
     towers = DualTowers(vocabulary, settings.features, settings.model)
@@ -76,11 +83,25 @@ def running(
             worker.kill()
 
 
+def at_category(artifact: Artifact) -> Vector:
+    """Return what the model makes of a first view in CATEGORY, of an item that it does not know."""
+    window = Window("topic", 0, 0, 1, 0, 0, [1_417_000_000_000], [1], ["new"], [CATEGORY], [1])
+    histories = histories_of_windows([window_to_bytes(window)], artifact.vocabulary)
+    return artifact.encode(histories).user[0]
+
+
+def read_nobody(settings: Settings, client: "redis.Redis") -> UserVectors:
+    """Return what a user never seen gets at CATEGORY."""
+    (found,) = Reader(client, key_prefix=settings.key_prefix).read(["nobody"], CATEGORY)
+    return found
+
+
 class Hammer(threading.Thread):
     """A ranker that reads without a pause, and remembers whatever is not as it should be."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *models: Artifact) -> None:
         super().__init__(daemon=True)
+        self._at_category = {each.version: at_category(each) for each in models}
         self.reads = 0
         self.wrong: list[str] = []
         #: When each model was first read, in order.
@@ -90,7 +111,7 @@ class Hammer(threading.Thread):
 
     def run(self) -> None:
         while not self._is_over.is_set():
-            found = self._reader.read([*random.sample(USERS, 20), "nobody"])
+            found = self._reader.read([*random.sample(USERS, 20), "nobody"], CATEGORY)
             self._judge(found[:-1], found[-1])
             self.reads += 1
 
@@ -101,6 +122,10 @@ class Hammer(threading.Thread):
         assert not self.wrong, self.wrong[:5]
 
     def _judge(self, known: list[UserVectors], nobody: UserVectors) -> None:
+        if nobody.reason != "category":
+            self.wrong.append(f"nobody: {nobody.reason}")
+        elif not np.allclose(nobody.vec, self._at_category[nobody.model], atol=TOLERANCE):
+            self.wrong.append(f"nobody of {nobody.model}: {nobody.vec}")
         versions = {each.model for each in (*known, nobody)}
         if len(versions) > 1:
             self.wrong.append(f"mixed: {versions}")
@@ -122,11 +147,13 @@ def is_right(shop, artifact: Artifact) -> None:
 def test_no_reader_notices_a_change_of_models_under_load_nor_the_way_back(
     shop, following: Settings, two: tuple[Artifact, Artifact], tmp_path: Path, until: Callable[..., None]
 ) -> None:
-    first, second = two
+    first, _ = two
+    second = make(following.artifact, 4, others=3_000)  # which take longer to write than all users
     with running(2, following, tmp_path, TWINTIDE_KEEP_PREVIOUS_S="12"):
         shop.send(1_000)
         wait_until_committed(following, timeout_s=60)
-        hammer = Hammer(following)
+        until(lambda: read_nobody(following, shop.client).reason == "category")
+        hammer = Hammer(following, first, second)
         hammer.start()
         with shop.load(first=1_000):
             done = publish(following, second.path, "--wait")
@@ -147,8 +174,9 @@ def test_no_reader_notices_a_change_of_models_under_load_nor_the_way_back(
         registry = ModelRegistry(shop.client, following.key_prefix)
         until(lambda: not registry.read().previous)
         until(lambda: registry.progress().settled == registry.read().generation)
-        for user_id in USERS:
-            stored = shop.client.hgetall(following.key_prefix + user_id)
+        keys = [following.key_prefix + user_id for user_id in USERS]
+        for key in [*keys, category_key(following.key_prefix, CATEGORY)]:
+            stored = shop.client.hgetall(key)
             assert stored[b"model"] == first.version.encode()
             assert not [name for name in stored if name.startswith(b"other:")]
 
@@ -189,4 +217,6 @@ def test_emptied_redis_is_written_again_and_a_model_that_does_not_fit_is_refused
         wait_until_committed(following, timeout_s=60)
         until(lambda: worker.metrics()["twintide_rewritten_users_total"] >= len(USERS))
         until(lambda: not ModelRegistry(shop.client, following.key_prefix).progress().to_rewrite)
+        until(lambda: read_nobody(following, shop.client).reason == "category")
+        assert np.allclose(read_nobody(following, shop.client).vec, at_category(first), atol=TOLERANCE)
         is_right(shop, first)

@@ -69,7 +69,7 @@ def test_reading_from_a_ranker(redis_connection: RedisConnection, redis_client, 
 
     store = Store(redis_client)
     store.registry.serve(artifact.version, artifact.publication)
-    store.upsert([Encoder(artifact).unseen_row()], force=True)
+    store.upsert(Encoder(artifact).unseen_rows(["", "c1"]), force=True)
     code = block("python").replace("redis://localhost:6379/0", redis_connection.url)
     code = code.replace('Path("artifacts")', f"Path({str(artifact.path.parent)!r})")
     finished = subprocess.run(

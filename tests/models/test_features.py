@@ -17,6 +17,7 @@ from models.features import (
     event_features,
     features,
     histories_of_log,
+    histories_of_unseen,
     histories_of_windows,
 )
 from models.inference import Inference
@@ -177,3 +178,24 @@ def test_no_users_and_users_without_events_have_empty_tensors() -> None:
 def test_settings_name_what_is_wrong(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match=next(iter(wrong))):
         FeatureSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_user_never_seen_at_a_category_is_one_view_of_an_item_that_training_never_saw() -> None:
+    def view(category: str) -> bytes:
+        return window_to_bytes(
+            Window(
+                times_ms=[HOUR_MS], behaviours=[1], item_ids=["new"], categories=[category], event_hashes=[7]
+            )
+        )
+
+    torch.manual_seed(0)
+    towers = DualTowers(VOCABULARY, FeatureSettings(), ModelSettings(dimension=16)).eval()
+    windows = [view("c1"), window_to_bytes(Window()), view("c0")]
+    lived = histories_of_windows(windows, VOCABULARY)
+    unseen = histories_of_unseen(["c1", "", "c0"], VOCABULARY)
+    inference = Inference(towers, FeatureSettings())
+    for name in ("user", "long", "short"):
+        expected = getattr(inference.encode(lived), name)
+        np.testing.assert_array_equal(getattr(inference.encode(unseen), name), expected)
+    assert len(np.unique(inference.encode(unseen).user, axis=0)) == 3
+    assert len(histories_of_unseen([], VOCABULARY)) == 0

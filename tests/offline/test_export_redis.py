@@ -12,6 +12,7 @@ from models.artifact import load
 from models.behaviour_log import read_behaviour_log
 from offline import export, train
 from stream.connections import RedisConnection
+from stream.reader import Reader
 from stream.vectors import vector_from_bytes
 
 
@@ -47,6 +48,9 @@ def test_every_user_and_the_one_never_seen_are_written(
         assert redis_client.hget("user:", "model") == artifact.version.encode()
         unseen = vector_from_bytes(redis_client.hget("user:", "vec"), "float32")
         np.testing.assert_allclose(unseen, export.unseen_user(artifact).user[0], atol=1e-6)
+        reader = Reader(redis_client)
+        read = [reader.read(["nobody"], category)[0] for category in artifact.vocabulary.category_ids]
+        assert {each.reason for each in read} == {"category"}
 
 
 def test_redis_that_does_not_answer_is_one_line(

@@ -13,7 +13,7 @@ from bench.peers.reference import Incoming, fold
 from models import artifact as artifacts
 from models.artifact import Artifact
 from models.errors import SettingsError
-from models.features import EventFeatures, Histories, Part, histories_of_windows
+from models.features import EventFeatures, Histories, Part, histories_of_unseen, histories_of_windows
 from models.folded import FoldedTowers
 from models.inference import Inference
 from models.towers import DualTowers, ModelSettings
@@ -21,6 +21,7 @@ from models.vocabulary import Vocabulary
 from models.window import Window, WindowSettings, window_to_bytes
 from stream import metrics
 from stream.encoder import Encoder, open_encoder
+from stream.layout import UNSEEN_USER
 from stream.settings import Settings
 
 
@@ -75,6 +76,19 @@ def test_rows_hold_what_the_artifact_encodes(artifact: Artifact) -> None:
         np.testing.assert_allclose(row.vec, expected.user[place], atol=1e-6)
         np.testing.assert_allclose(row.long, expected.long[place], atol=1e-6)
         assert (row.user_id, row.seq, row.n, row.epoch) == (*[("u", 2, 3), ("v", 59, 60)][place], 7)
+
+
+def test_users_never_seen_have_a_row_for_every_category(artifact: Artifact) -> None:
+    nowhere, at_category = Encoder(artifact).unseen_rows(["", "c0"])
+    expected = artifact.encode(histories_of_unseen(["", "c0"], artifact.vocabulary))
+    for place, row in enumerate((nowhere, at_category)):
+        np.testing.assert_array_equal(row.vec, expected.user[place])
+        assert (row.user_id, row.category) == (UNSEEN_USER, ["", "c0"][place])
+        assert (row.model, row.epoch, row.seq, row.ts, row.n) == (artifact.version, 0, 0, 0, 0)
+    assert not np.allclose(nowhere.vec, at_category.vec)
+    device = Inference(artifact.towers, artifact.settings.features, Device(artifact.towers, calls=0))
+    (found,) = Encoder(artifact, device).unseen_rows(["c0"])
+    np.testing.assert_allclose(found.vec, at_category.vec, atol=1e-6)
 
 
 def test_long_tower_is_counted_only_when_it_ran(artifact: Artifact) -> None:

@@ -15,16 +15,16 @@ from redis.exceptions import ResponseError
 from local.servers import ROOT
 from stream.answer import NoVectorsError, ReaderSettings, Reading, UserVectors
 from stream.connections import RedisConnection
-from stream.layout import UNSEEN_USER
+from stream.layout import UNSEEN_USER, category_key
 from stream.reader import AsyncReader, Reader
 from stream.store import Store, UserRow
 
 PREFIX = "test-reader:"
 
 
-def row(user_id: str, model: str = "m1", value: float = 1.0) -> UserRow:
+def row(user_id: str, model: str = "m1", value: float = 1.0, category: str = "") -> UserRow:
     vector = np.full(4, value, np.float32)
-    return UserRow(user_id, vector, vector + 1, vector + 2, model, 10, 100, ts=5, n=3)
+    return UserRow(user_id, vector, vector + 1, vector + 2, model, 10, 100, ts=5, n=3, category=category)
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def read(redis_connection: RedisConnection) -> Iterator[Callable[..., list[UserV
     client = redis.Redis.from_url(redis_connection.url)
     async_client = redis.asyncio.Redis.from_url(redis_connection.url)
 
-    def both(*user_ids: str) -> list[UserVectors]:
-        found = Reader(client, key_prefix=PREFIX).read(user_ids)
-        again = loop.run_until_complete(AsyncReader(async_client, key_prefix=PREFIX).read(user_ids))
+    def both(*user_ids: str, category: str = "") -> list[UserVectors]:
+        found = Reader(client, key_prefix=PREFIX).read(user_ids, category)
+        again = loop.run_until_complete(AsyncReader(async_client, key_prefix=PREFIX).read(user_ids, category))
         assert [without_age(each) for each in again] == [without_age(each) for each in found]
         return found
 
@@ -73,6 +73,27 @@ def test_both_readers_find_the_same(store: Store, read: Callable[..., list[UserV
         (19, "unseen"),
         (11, ""),
     ]
+
+
+@pytest.mark.integration
+def test_who_has_no_vectors_gets_those_of_the_category_in_the_same_version(
+    store: Store, read: Callable[..., list[UserVectors]]
+) -> None:
+    def found(category: str) -> list[tuple[float, str]]:
+        return [(each.vec[0], each.reason) for each in read("v", "nobody", "u", category=category)]
+
+    store.upsert([row(UNSEEN_USER, value=5, category="v"), row(UNSEEN_USER, value=6, category="old")])
+    assert found("v") == [(2, ""), (5, "category"), (1, "")]  # a category may be called as a user is
+    assert found("unknown") == [(2, ""), (9, "unseen"), (1, "")]
+    store.registry.stage("m2", 2, partitions=1)
+    rows = [row(UNSEEN_USER, "m2", 19), row(UNSEEN_USER, "m2", 15, "v"), row(UNSEEN_USER, "m2", 17, "new")]
+    store.upsert([*rows, row("u", "m2", 11)])
+    assert found("v") == [(2, ""), (5, "category"), (1, "")]
+    assert found("new") == [(2, ""), (9, "unseen"), (1, "")]
+    store.registry.serve("m2", 2)
+    assert found("v") == [(15, "category"), (15, "category"), (11, "")]
+    assert found("new") == [(17, "category"), (17, "category"), (11, "")]
+    assert found("old") == [(19, "other_model"), (19, "unseen"), (11, "")]
 
 
 @pytest.mark.integration
@@ -105,12 +126,14 @@ def test_long_vector_stands_in_for_a_short_one_that_has_expired(
 @pytest.mark.integration
 def test_unseen_user_never_expires(store: Store, redis_client: redis.Redis) -> None:
     expiring = Store(redis_client, key_prefix=PREFIX, short_ttl_s=100, ttl_s=1000)
-    expiring.upsert([row("u"), row(UNSEEN_USER), row("v")])
-    expiring.registry.serve("m2", 2)
-    expiring.upsert([row("u", "m2"), row(UNSEEN_USER, "m2")])
-    expiring.settle([UNSEEN_USER, "u", "v"])
-    assert redis_client.ttl(PREFIX) == -1
-    assert redis_client.httl(PREFIX, "vec", "other:short") == [-1, -1]
+    for model in ("m1", "m2"):
+        expiring.registry.serve(model, int(model[1]))
+        rows = [row("u", model), row(UNSEEN_USER, model), row("v", model)]
+        expiring.upsert([*rows, row(UNSEEN_USER, model, category="u")])
+    expiring.settle([*expiring.stored_keys()])
+    for key in (PREFIX, category_key(PREFIX, "u")):
+        assert redis_client.ttl(key) == -1
+        assert redis_client.httl(key, "vec", "other:short") == [-1, -1]
     assert redis_client.ttl(PREFIX + "v") > 0
 
 
@@ -165,8 +188,10 @@ class Driver:
     def __init__(self, reading: Reading, keys: dict[str, dict[str, bytes]]) -> None:
         self.reading, self.keys, self.trips = reading, keys, 0
 
-    def read(self, *user_ids: str, between: Callable[[int], None] = lambda trip: None) -> list[UserVectors]:
-        steps = self.reading.read(user_ids)
+    def read(
+        self, *user_ids: str, category: str = "", between: Callable[[int], None] = lambda trip: None
+    ) -> list[UserVectors]:
+        steps = self.reading.read(user_ids, category)
         asks = next(steps, None)
         while asks is not None:
             self.trips += 1
@@ -193,6 +218,7 @@ def keys(serving: str) -> dict[str, dict[str, bytes]]:
         "user:": slot("m1", 1),
         "user:plain": slot("m1", 2),
         "user:second": slot("m2", 3) | slot("m1", 4, "other:"),
+        "twintide:category:user:c": slot("m1", 5),
     }
 
 
@@ -204,6 +230,27 @@ def test_one_round_trip_where_the_serving_model_is_in_the_plain_fields() -> None
     assert driver.trips == 3
 
 
+def test_category_is_asked_for_in_the_same_round_trip() -> None:
+    driver = Driver(Reading(ReaderSettings()), keys("m1"))
+    found = [(each.vec[0], each.reason) for each in driver.read("plain", "nobody", category="c")]
+    assert (found, driver.trips) == ([(2, ""), (5, "category")], 1)
+    assert [each.reason for each in driver.read("nobody", category="unknown")] == ["unseen"]
+    assert driver.trips == 2
+
+
+def test_category_is_kept_as_users_are_and_asked_for_only_where_it_may_stand_in() -> None:
+    driver = Driver(Reading(ReaderSettings(cached_users=4, cached_s=60)), keys("m1"))
+    driver.read("plain")
+    with pytest.raises(AssertionError, match="nothing was asked"):
+        driver.read("plain", category="c")
+    assert driver.read("nobody", category="c")[0].vec[0] == 5
+    driver.keys["twintide:category:user:c"] = slot("m1", 6)
+    assert [each.vec[0] for each in driver.read("plain", "nobody", category="c")] == [2, 5]
+    driver.keys.update(keys("m2") | {"user:": slot("m2", 7), "twintide:category:user:c": slot("m2", 8)})
+    found = driver.read("plain", "nobody", "second", category="c")
+    assert [(each.vec[0], each.model) for each in found] == [(8, "m2"), (8, "m2"), (3, "m2")]
+
+
 def test_model_that_changes_between_two_round_trips_has_all_read_again() -> None:
     state = keys("m1")
     driver = Driver(Reading(ReaderSettings()), state)
@@ -213,8 +260,20 @@ def test_model_that_changes_between_two_round_trips_has_all_read_again() -> None
             state.clear()
             state.update(keys("m2") | {"user:": slot("m2", 7), "user:plain": slot("m2", 8)})
             state["user:second"] = slot("m2", 3)
+            state["twintide:category:user:c"] = slot("m2", 9)
 
-    assert [each.vec[0] for each in driver.read("second", "plain", between=switch)] == [3, 8]
+    found = driver.read("second", "plain", "nobody", category="c", between=switch)
+    assert [each.vec[0] for each in found] == [3, 8, 9]
+
+
+def test_category_of_another_version_never_stands_in() -> None:
+    state = keys("m1") | {"twintide:category:user:c": slot("m2", 5)}
+    driver = Driver(Reading(ReaderSettings()), state)
+    assert [(each.vec[0], each.reason) for each in driver.read("nobody", category="c")] == [(1, "unseen")]
+    state["twintide:category:user:c"] |= slot("m1", 6, "other:")
+    assert [(each.vec[0], each.reason) for each in driver.read("nobody", category="c")] == [(6, "category")]
+    fixed = Driver(Reading(ReaderSettings(model="m2")), state | {"user:": slot("m2", 7)})
+    assert [(each.vec[0], each.model) for each in fixed.read("nobody", category="c")] == [(5, "m2")]
 
 
 def test_cache_of_a_version_that_serves_no_more_is_dropped_and_ages() -> None:

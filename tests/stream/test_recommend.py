@@ -45,8 +45,10 @@ class FixedReader:
 
     def __init__(self, user: UserVectors) -> None:
         self.user = user
+        self.categories: list[str] = []
 
-    def read(self, user_ids: list[str]) -> list[UserVectors]:
+    def read(self, user_ids: list[str], category: str) -> list[UserVectors]:
+        self.categories.append(category)
         return [self.user for _ in user_ids]
 
 
@@ -101,6 +103,16 @@ def test_category_has_its_own_best(store: Path, artifact: Artifact) -> None:
     found = recommender(store, of).recommend("u", 4, category="c2", exclude=of_category[:1])
     assert found.item_ids == of_category[1:5]
     assert recommender(store, of).recommend("u", 4, category="no such").item_ids == []
+
+
+def test_vectors_are_read_at_the_category_that_is_asked_for(store: Path, artifact: Artifact) -> None:
+    reader = FixedReader(user(artifact))
+    ranking = Recommender(reader, store)  # type: ignore[arg-type]
+    everything = ranking.recommend("u", 5)
+    assert ranking.recommend("u", 5, at_category="c2").item_ids == everything.item_ids
+    of_category = ranking.recommend("u", 5, category="c3", at_category="c2")
+    assert of_category.item_ids == ranking.recommend("u", 5, category="c3").item_ids
+    assert reader.categories == ["", "c2", "c2", "c3"]
 
 
 def test_items_are_of_the_vectors_version_and_few_are_kept(store: Path, artifact: Artifact) -> None:

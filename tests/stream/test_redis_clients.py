@@ -82,6 +82,9 @@ def test_cluster_keeps_every_rule(cluster: list[RedisServer], cluster_client: "r
     store.registry.serve("m1", 1)
     users = [f"user {number}" for number in range(300)]
     assert store.upsert([row(UNSEEN_USER), *(row(user) for user in users)]) == 301
+    categories = [replace(row(UNSEEN_USER), category=f"c{number}") for number in range(40)]
+    assert store.upsert(categories) == 40
+    assert {reader.read(["nobody"], each.category)[0].reason for each in categories} == {"category"}
     for node in cluster:
         with redis.Redis(port=node.port) as client:
             assert client.dbsize() > 50, "every node has its share"
@@ -95,9 +98,9 @@ def test_cluster_keeps_every_rule(cluster: list[RedisServer], cluster_client: "r
     assert {each.model for each in reader.read(users)} == {"m1"}
     store.report_coverage("m2", 0, 300, 300, store.losses)
     assert {each.model for each in reader.read(users)} == {"m2"}
-    assert store.settle(users) == 300
+    assert store.settle([f"user:{user}" for user in users]) == 300
     store.registry.retire("m1")
-    assert store.settle([*store.stored_user_ids()]) >= 301
+    assert store.settle([*store.stored_keys()]) >= 341
     assert {(each.model, each.reason) for each in reader.read(users)} == {("m2", "")}
     assert store.forget([(user, 2) for user in users[:150]], epoch=10) == 150
     assert [each.reason for each in reader.read(users)] == ["unseen"] * 150 + [""] * 150

@@ -1,6 +1,7 @@
 """A walk writes every user of a partition once, the live ones first, whatever comes in between."""
 
 import asyncio
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from models.window import Window, WindowSettings, read_header, window_to_bytes
 from stream.fold import PartitionFold
 from stream.refresh import Work
 from stream.registry import LiveModel
-from stream.rewrite import Rewriter, Walk
+from stream.rewrite import PORTION_S, PORTION_USERS, Rewriter, Walk
 
 MODEL = LiveModel("m", 1)
 
@@ -37,13 +38,22 @@ class Table:
 @dataclass
 class Refresher:
     written: list[tuple[str, int]] = field(default_factory=list)
+    categories: list[list[str]] = field(default_factory=list)
     failures: int = 0
     #: What a portion costs, and each of its users.
     portion_s: float = 0.0
     user_s: float = 0.01
+    #: So often changed users wait when they are looked for.
+    full: int = 0
 
     def is_batch_full(self) -> bool:
-        return False
+        self.full -= 1
+        return self.full >= 0
+
+    async def write_unseen(self, version: str, categories: Sequence[str]) -> Work:
+        assert (version, self.full < 0) == ("m", True)
+        self.categories.append(list(categories))
+        return Work(took_s=0.03)
 
     async def write_again(self, users: Sequence[tuple[str, bytes]], versions: Collection[str]) -> Work:
         if self.failures:
@@ -103,6 +113,21 @@ def test_portion_that_redis_did_not_take_is_written_later() -> None:
             here.step(walk)
     here.finish(walk)
     assert sorted(user_id for user_id, _ in here.refresher.written) == list("abcdefgh")
+
+
+def test_categories_are_written_in_portions_and_let_live_users_go_first() -> None:
+    here = Setup()
+    here.refresher.full = 3
+    categories = [f"c{number}" for number in range(2 * PORTION_USERS + 1)]
+    started = time.monotonic()
+    asyncio.run(here.rewriter.write_categories("m", categories))
+    assert [len(portion) for portion in here.refresher.categories] == [PORTION_USERS, PORTION_USERS, 1]
+    assert [each for portion in here.refresher.categories for each in portion] == categories
+    assert time.monotonic() - started >= 3 * PORTION_S + 3 * 0.03, "it rests as long as it works"
+    here.rewriter._users_per_s = 10.0
+    started = time.monotonic()
+    asyncio.run(here.rewriter.write_categories("m", ["c"]))
+    assert time.monotonic() - started >= 0.1
 
 
 def test_walk_that_became_void_writes_nothing() -> None:

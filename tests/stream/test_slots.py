@@ -6,13 +6,13 @@ reference in plain Python knows what each model's newest vector of each user is.
 """
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 import redis
 
-from stream.layout import FIELDS, OTHER, UNSEEN_USER
+from stream.layout import FIELDS, OTHER, UNSEEN_USER, category_key
 from stream.reader import Reader
 from stream.registry import Models
 from stream.store import Store, UserRow
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.integration
 
 PREFIX = "test-slots:"
 USERS = [f"u{number}" for number in range(6)]
+CATEGORY = "u0"
 
 
 def row(user_id: str, model: str, seq: int, epoch: int = 10) -> UserRow:
@@ -29,13 +30,18 @@ def row(user_id: str, model: str, seq: int, epoch: int = 10) -> UserRow:
     return UserRow(user_id, vector, vector, vector, model, epoch, seq, ts=seq, n=1)
 
 
+def unseen_rows(model: str) -> list[UserRow]:
+    """Return what users never seen get, at a category and elsewhere; the epoch tells which."""
+    return [row(UNSEEN_USER, model, 0), replace(row(UNSEEN_USER, model, 0, epoch=77), category=CATEGORY)]
+
+
 @pytest.fixture
 def store(redis_client: redis.Redis) -> Store:
     for key in redis_client.scan_iter(f"*{PREFIX}*"):
         redis_client.delete(key)
     found = Store(redis_client, key_prefix=PREFIX)
     found.registry.serve("m1", 1)
-    found.upsert([row(UNSEEN_USER, "m1", 0)])
+    found.upsert(unseen_rows("m1"))
     return found
 
 
@@ -144,14 +150,15 @@ def test_settling_deletes_what_is_not_live_and_tidies_the_rest(
     store.registry.stage("m2", 2, partitions=1)
     store.upsert([row("both", "m2", 5), row("only m2", "m2", 5), row(UNSEEN_USER, "m2", 0)])
     store.registry.serve("m2", 2)
-    users = sorted(store.stored_user_ids())
-    assert users == ["", "both", "only m1", "only m2"]
-    assert store.settle(users) == 2
+    keys = sorted(store.stored_keys())
+    category = category_key(PREFIX, CATEGORY)
+    assert keys == [*(PREFIX + user for user in ("", "both", "only m1", "only m2")), category]
+    assert store.settle(keys) == 2
     assert list(slots(redis_client, "both")) == ["m2", "m1"]
-    assert store.settle(users) == 0
+    assert store.settle(keys) == 0
     store.registry.retire("m1")
-    assert store.settle(users) == 3
-    assert sorted(store.stored_user_ids()) == ["", "both", "only m2"]
+    assert store.settle(keys) == 4
+    assert sorted(store.stored_keys()) == [PREFIX + user for user in ("", "both", "only m2")]
     assert redis_client.hkeys(PREFIX + "both") == redis_client.hkeys(PREFIX + "only m2")
     assert set(redis_client.hkeys(PREFIX + "both")) == {name.encode() for name in FIELDS}
 
@@ -218,7 +225,7 @@ class World:
         """Write all users' newest vectors as who knows the truth does, and the unseen user's."""
         models = self.now()
         for each in models.live:
-            self.store.upsert([row(UNSEEN_USER, each.version, 0)])
+            self.store.upsert(unseen_rows(each.version))
         for user_id, seq in self.newest.items():
             self.write(models, user_id, seq)
 
@@ -252,17 +259,23 @@ class World:
 
     def settle(self) -> None:
         """Clean up some users."""
-        self.store.settle(self.choose.sample(USERS, 3))
+        keys = [PREFIX + user_id for user_id in ("", *USERS)]
+        self.store.settle(self.choose.sample([*keys, category_key(PREFIX, CATEGORY)], 3))
 
     def check(self) -> None:
         """Every vector is the newest of the serving model that was ever written."""
         serving = self.now().serving.version
-        for found in self.reader.read(USERS):
+        category = self.choose.choice(["", CATEGORY, "unknown"])
+        for found in self.reader.read(USERS, category):
             assert found.model == serving
             expected = self.written.get(serving, {}).get(found.user_id)
-            if expected is None:
+            if found.reason == "category":
+                assert (category, expected) == (CATEGORY, None)
+                assert found.vec.tolist() == [int(serving[1:]), 77, 0]
+            elif expected is None:
                 assert found.vec[0] == int(serving[1:])
                 assert found.reason or found.seq == found.vec[2]
+                assert not found.reason or category != CATEGORY
             else:
                 assert found.reason == ""
                 assert found.vec.tolist() == [int(serving[1:]), self.epoch, expected]

@@ -168,6 +168,22 @@ def test_redis_that_came_back_empty_is_noticed_and_gets_back_what_all_depends_on
     assert store.losses == 1
 
 
+def test_categories_are_apart_from_users(store: Store, redis_client: redis.Redis) -> None:
+    at_category = row(UNSEEN_USER, category="u")
+    assert store.upsert([row(), at_category, row(UNSEEN_USER)]) == 3
+    other = Store(redis_client, key_prefix="test-store:longer:")
+    other.registry.serve("model-a", 1)
+    other.upsert([at_category])
+    keys = ["test-store:", "test-store:u", "twintide:category:test-store:u"]
+    assert sorted(other.stored_keys()) == ["twintide:category:test-store:longer:u"]
+    assert set(keys) <= set(store.stored_keys())
+    assert store.forget([("u", 100)], epoch=10) == 1
+    assert [redis_client.exists(key) for key in keys] == [1, 0, 1]
+    redis_client.flushall()
+    store.look()
+    assert [redis_client.exists(key) for key in keys] == [1, 0, 0], "whoever knows the categories writes them"
+
+
 def test_redis_that_is_as_it_was_before_is_noticed(store: Store, redis_client: redis.Redis) -> None:
     store.upsert([row(UNSEEN_USER)])
     keys = {key: redis_client.dump(key) for key in redis_client.keys("*")}
@@ -213,7 +229,7 @@ def test_stores_of_two_workers_do_not_alarm_each_other(store: Store, redis_clien
 def test_every_user_is_written_in_however_many_round_trips(store: Store, redis_client: redis.Redis) -> None:
     count = USERS_PER_TRIP + USERS_PER_CALL + 1
     assert store.upsert([row(f"u{n}") for n in range(count)]) == count
-    assert len(list(store.stored_user_ids())) == count
+    assert len(list(store.stored_keys())) == count
 
 
 def test_server_that_has_become_a_replica_is_left_for_where_its_address_leads(tmp_path: Path) -> None:
