@@ -61,6 +61,9 @@ def main(
     each; +- is half the 95 % confidence interval. The figures can be had from the vectors of
     `offline.export --until CUTOFF --to parquet` alone.
 
+    "category alone" and "never seen" are what users get who have no vectors of their own: at the category of
+    the last event before, and at none.
+
     \b
     Example:
       python -m offline.evaluate --artifact artifacts --data-path data/behaviour.csv

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.artifact import Artifact
+from models.features import histories_of_unseen
+from models.inference import Floats
+from models.vocabulary import FIRST_KNOWN
 from offline.baselines import baselines
 from offline.details import Details, Scorer, details, scores_by
 from offline.metrics import Ranking, Ranks, ranks, summarise
@@ -14,6 +17,9 @@ from offline.protocols import Cases, without_repeats
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """How the model ("twintide") and the baselines rank, over `users` users.
+
+    "category alone" and "never seen" are the model, too, for users without vectors: at the category of what
+    they had last, and at none.
 
     repeats: how many users were left out because their next item was one they had before.
     """
@@ -36,9 +42,12 @@ def evaluate(
     """
     chosen = without_repeats(cases) if exclude_seen else cases
     users = artifact.encode(chosen.histories).user
+    at_category, never_seen = _without_own(artifact, chosen)
     items = artifact.item_vectors.T
     scorers: dict[str, Scorer] = {
         "twintide": lambda some: users[some] @ items,
+        "category alone": lambda some: at_category[some] @ items,
+        "never seen": lambda some: np.repeat(never_seen @ items, len(some), axis=0),
         **baselines(chosen, artifact.vocabulary, artifact.settings.gap_ms),
     }
     rankings = {name: summarise(ranks_by(score, chosen, exclude_seen)) for name, score in scorers.items()}
@@ -54,6 +63,15 @@ def evaluate(
         rankings=rankings,
         details=found,
     )
+
+
+def _without_own(artifact: Artifact, cases: Cases) -> tuple[Floats, Floats]:
+    """Return what readers give users without vectors: at each one's last category (B, D), at none (1, D)."""
+    vocabulary, histories = artifact.vocabulary, cases.histories
+    unseen = histories_of_unseen(["", *vocabulary.category_ids], vocabulary)
+    vectors = artifact.encode(unseen).user  # (1 + C, D)
+    last = histories.category[histories.starts[1:] - 1]
+    return vectors[np.maximum(last - FIRST_KNOWN + 1, 0)], vectors[:1]
 
 
 def ranks_by(score: Scorer, cases: Cases, exclude_seen: bool) -> Ranks:
