@@ -12,7 +12,7 @@ from torch import Tensor
 from models.errors import SettingsError
 from models.events import Behaviour
 from models.sessions import DEFAULT_GAP_MS, starts_session
-from models.vocabulary import UNKNOWN, Vocabulary, indices_of_places
+from models.vocabulary import UNKNOWN, Vocabulary
 from models.window import WindowSettings
 from models.window_columns import read_windows
 
@@ -65,6 +65,11 @@ class Histories:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    def newest_ms(self) -> Ints:
+        """Return the time of each user's newest event (B,), 0 for a user without any."""
+        times_ms = np.append(self.time_ms, 0)
+        return np.where(np.diff(self.starts) > 0, times_ms[self.starts[1:] - 1], 0)
 
     def take(self, users: Ints) -> "Histories":
         """Return the histories of these users (indices), in this order."""
@@ -140,10 +145,7 @@ def histories_of_windows(values: Sequence[bytes], vocabulary: Vocabulary) -> His
 
     Raises WindowError where a value is not a window.
     """
-    columns = read_windows(values, vocabulary.items, vocabulary.categories)
-    items = indices_of_places(columns.item)
-    categories = vocabulary.categories_of(items, indices_of_places(columns.category))
-    return Histories(items, categories, columns.behaviour, columns.time_ms, columns.starts)
+    return Histories(*read_windows(values, vocabulary))
 
 
 def histories_of_log(

@@ -60,9 +60,14 @@ def newest(events: Events, tables: Tables, firsts: Ints, counts: Ints) -> tuple[
     normed = np.zeros((users, dimension), np.float32)
     for user in range(users):
         if counts[user]:
-            _enter(events, tables, firsts[user] + counts[user] - 1, entering, user)
-            normed[user] = entering[user]
-            _norm(normed, user)
+            event = firsts[user] + counts[user] - 1
+            item, category, detail = events.item[event], events.category[event], events.detail[event]
+            for column in range(dimension):
+                value = tables.item[item, column] + tables.category[category, column]
+                entering[user, column] = value + tables.detail[detail, column]
+            mean, scale = _spread(entering[user])
+            for column in range(dimension):
+                normed[user, column] = (entering[user, column] - mean) * scale
     return entering, normed
 
 
@@ -81,27 +86,50 @@ def attend(
     queries (B, H, D) score normed events; by_distance (T, H) is added at so many events before the newest,
     by_session (S, H) at so many sessions. An empty part gives zeros.
     """
+    items, categories, details, sessions = events
+    by_item, by_category, by_detail = tables
     users, heads, dimension = queries.shape
     seen = np.zeros(queries.shape, np.float32)
-    normed = np.empty((len(by_distance), dimension), np.float32)
+    entering = np.empty((len(by_distance), dimension), np.float32)
+    means, scales = np.empty(len(by_distance), np.float32), np.empty(len(by_distance), np.float32)
     weights = np.empty((heads, len(by_distance)), np.float32)
+    totals = np.empty(heads, np.float32)
     for user in range(users):
         first, count = firsts[user], counts[user]
+        for head in range(heads):
+            totals[head] = 0
+            for column in range(dimension):
+                totals[head] += queries[user, head, column]
         for place in range(count):
-            _enter(events, tables, first + place, normed, place)
-            _norm(normed, place)
-            apart = events.session[first + count - 1] - events.session[first + place]
-            apart = min(apart, len(by_session) - 1)
+            event = first + place
+            item, category, detail = items[event], categories[event], details[event]
+            total = squares = np.float32(0)
+            for column in range(dimension):
+                value = by_item[item, column] + by_category[category, column] + by_detail[detail, column]
+                entering[place, column] = value
+                total += value
+            mean = total / np.float32(dimension)
+            for column in range(dimension):
+                squares += (entering[place, column] - mean) ** 2
+            scale = np.float32(1 / np.sqrt(squares / np.float32(dimension) + EPSILON))
+            means[place], scales[place] = mean, scale
+            apart = min(sessions[first + count - 1] - sessions[event], len(by_session) - 1)
             for head in range(heads):
-                score = by_distance[count - 1 - place, head] + by_session[apart, head]
+                score = np.float32(0)
                 for column in range(dimension):
-                    score += queries[user, head, column] * normed[place, column]
-                weights[head, place] = score
+                    score += queries[user, head, column] * entering[place, column]
+                bias = by_distance[count - 1 - place, head] + by_session[apart, head]
+                weights[head, place] = (score - mean * totals[head]) * scale + bias
         for head in range(heads if count else 0):
             _softmax(weights, head, count)
+            shift = np.float32(0)
             for place in range(count):
+                weight = weights[head, place] * scales[place]
+                shift += weight * means[place]
                 for column in range(dimension):
-                    seen[user, head, column] += weights[head, place] * normed[place, column]
+                    seen[user, head, column] += weight * entering[place, column]
+            for column in range(dimension):
+                seen[user, head, column] -= shift
     return seen
 
 
@@ -129,25 +157,16 @@ def recall(
 
 
 @kernel
-def _enter(events: Events, tables: Tables, event: int, out: Floats, row: int) -> None:
-    item, category, detail = events.item[event], events.category[event], events.detail[event]
-    for column in range(out.shape[1]):
-        entering = tables.item[item, column] + tables.category[category, column]
-        out[row, column] = entering + tables.detail[detail, column]
-
-
-@kernel
-def _norm(vectors: Floats, row: int) -> None:
-    dimension = np.float32(vectors.shape[1])
+def _spread(vector: Floats) -> tuple[np.float32, np.float32]:
+    """Return the mean of a vector, and what its distances from it are multiplied by for variance 1."""
+    dimension = np.float32(len(vector))
     total = squares = np.float32(0)
-    for column in range(vectors.shape[1]):
-        total += vectors[row, column]
+    for value in vector:
+        total += value
     mean = total / dimension
-    for column in range(vectors.shape[1]):
-        squares += (vectors[row, column] - mean) * (vectors[row, column] - mean)
-    scale = np.float32(1 / np.sqrt(squares / dimension + EPSILON))
-    for column in range(vectors.shape[1]):
-        vectors[row, column] = (vectors[row, column] - mean) * scale
+    for value in vector:
+        squares += (value - mean) ** 2
+    return mean, np.float32(1 / np.sqrt(squares / dimension + EPSILON))
 
 
 @kernel

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.id_table import make_id_table
+from models.id_table import Words, make_id_table
 from models.texts import texts_of
 
 if TYPE_CHECKING:
@@ -64,6 +64,17 @@ class Vocabulary:
     def category_indices(self, values: Sequence[str]) -> Indices:
         """Return the index of each raw category id, UNKNOWN where it is not known."""
         return indices_of_places(self.categories.find(texts_of(values)))
+
+    def indices_at(self, words: Words, places: Indices) -> tuple[Indices, Indices]:
+        """Return the item and the category index (E,) of E events, as `categories_of` has them.
+
+        places (4, E): the bytes of the words where each event's item id begins and ends, and its category's.
+        """
+        item = self.items.find_at(words, *places[:2])
+        category = self.item_categories[item] if self.item_ids else np.zeros_like(item)
+        unknown = np.flatnonzero(item < 0)
+        category[unknown] = indices_of_places(self.categories.find_at(words, *places[2:, unknown]))
+        return indices_of_places(item), category
 
     def categories_of(self, items: Indices, event_categories: Indices) -> Indices:
         """Return each event's category index: the item's own where the item is known, else the event's.

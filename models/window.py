@@ -30,6 +30,7 @@ from models.errors import SettingsError, TwintideError
 FORMAT = 2
 
 HEADER = struct.Struct("<BBHIiIIxxxxqqqq")
+_OFFSET, _OFFSET_AT = struct.Struct("<q"), 24
 
 DAY_MS = 86_400_000
 
@@ -162,6 +163,12 @@ def read_header(value: bytes) -> WindowHeader:
     topic = HEADER.size + events * 21 + edges * 8 + item_bytes + category_bytes
     topic_id = value[topic : topic + topic_bytes].decode()
     return WindowHeader(topic_id, partition, offset, events, newest_ms)
+
+
+def read_offset(value: bytes) -> int:
+    """Return the source offset that a stored value has folded last."""
+    offset: int = _OFFSET.unpack_from(value, _OFFSET_AT)[0]
+    return offset
 
 
 def is_empty(value: bytes) -> bool:

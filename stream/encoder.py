@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
 from models.artifact import Artifact
@@ -11,7 +12,7 @@ from models.features import histories_of_unseen, histories_of_windows
 from models.graphed import GraphedTowers
 from models.inference import Inference, Vectors
 from models.kept import KeptVectors
-from models.window import read_header, window_from_bytes
+from models.window import read_offset, window_from_bytes
 from stream import metrics
 from stream.layout import UNSEEN_USER
 from stream.settings import Settings
@@ -45,26 +46,30 @@ class Encoder:
         if not users:
             return []
         user_ids, windows = zip(*users, strict=True)
-        headers = [read_header(window) for window in windows]
         histories = histories_of_windows(windows, self.artifact.vocabulary)
         made_before = self._kept.made
         vectors = self._encode(lambda inference: inference.encode_pass(histories, user_ids, self._kept))
         metrics.encoded_users_total.labels("short").inc(len(users))
         metrics.encoded_users_total.labels("long").inc(self._kept.made - made_before)
+        columns = zip(
+            *(user_ids, vectors.user, vectors.long, vectors.short, windows),
+            *(histories.newest_ms().tolist(), np.diff(histories.starts).tolist()),
+            strict=True,
+        )
         return [
             UserRow(
                 user_id=user_id,
-                vec=vectors.user[place],
-                long=vectors.long[place],
-                short=vectors.short[place],
+                vec=vec,
+                long=long,
+                short=short,
                 model=self.artifact.version,
                 epoch=epoch,
-                seq=header.offset,
-                ts=header.newest_ms,
-                n=header.events,
-                history=window_from_bytes(windows[place]).item_ids if self._with_history else (),
+                seq=read_offset(window),
+                ts=newest_ms,
+                n=events,
+                history=window_from_bytes(window).item_ids if self._with_history else (),
             )
-            for place, (user_id, header) in enumerate(zip(user_ids, headers, strict=True))
+            for user_id, vec, long, short, window, newest_ms, events in columns
         ]
 
     def _encode(self, encode: Callable[[Inference], Vectors]) -> Vectors:

@@ -6,7 +6,6 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha1
 from threading import Lock
 from typing import Any, TypeVar, cast
@@ -47,8 +46,7 @@ return epoch
 """
 
 
-@dataclass(frozen=True, slots=True)
-class UserRow:
+class UserRow(msgspec.Struct, frozen=True, gc=False):
     """One user's vectors and what they were made from."""
 
     user_id: str

@@ -5,22 +5,24 @@ import numpy.typing as npt
 
 Vector = npt.NDArray[np.float32]
 
+_FLOAT32, _FLOAT16 = np.dtype("<f4"), np.dtype("<f2")
+
 
 def vector_to_bytes(vector: Vector, vector_format: str) -> bytes:
     """Return one vector's stored form; int8 begins with its float32 scale."""
     if vector_format == "float32":
-        return bytes(vector.astype("<f4").tobytes())
+        return vector.astype(_FLOAT32, copy=False).tobytes()
     if vector_format == "float16":
-        return bytes(vector.astype("<f2").tobytes())
+        return vector.astype(_FLOAT16).tobytes()
     scale = np.float32(max(float(np.abs(vector).max(initial=0.0)), 1e-12) / 127.0)
-    return bytes(scale.astype("<f4").tobytes() + np.round(vector / scale).astype(np.int8).tobytes())
+    return scale.astype(_FLOAT32).tobytes() + np.round(vector / scale).astype(np.int8).tobytes()
 
 
 def vector_from_bytes(value: bytes, vector_format: str) -> Vector:
     """Return the vector (D,) of a stored form."""
     if vector_format == "float32":
-        return np.frombuffer(value, "<f4").astype(np.float32)
+        return np.frombuffer(value, _FLOAT32).astype(np.float32)
     if vector_format == "float16":
-        return np.frombuffer(value, "<f2").astype(np.float32)
-    scale = np.frombuffer(value[:4], "<f4")[0]
+        return np.frombuffer(value, _FLOAT16).astype(np.float32)
+    scale = np.frombuffer(value[:4], _FLOAT32)[0]
     return np.frombuffer(value[4:], np.int8).astype(np.float32) * np.float32(scale)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from models.id_table import make_id_table
 from models.texts import texts_of
 
-ids = st.lists(st.text(max_size=6), max_size=60)
+ids = st.lists(st.text(max_size=20), max_size=60)
 
 
 @given(ids.map(lambda values: list(dict.fromkeys(values))), ids)

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import SettingsError
+from models.vocabulary import Vocabulary
 from models.window import (
     Window,
     WindowError,
@@ -12,9 +13,11 @@ from models.window import (
     is_empty,
     is_newer,
     read_header,
+    read_offset,
     window_from_bytes,
     window_to_bytes,
 )
+from models.window_columns import WindowColumns, read_windows
 
 int64, ids = st.integers(-(2**63), 2**63 - 1), st.text(max_size=20)
 hashes = st.integers(0, 2**64 - 1)
@@ -49,6 +52,7 @@ def test_header_says_what_the_window_holds(window: Window) -> None:
         *(window.topic_id, window.partition),
         window.offset,
     )
+    assert read_offset(value) == window.offset
     assert (header.events, header.newest_ms) == (len(window), window.times_ms[-1] if len(window) else 0)
     assert is_empty(value) == (len(window) == 0)
 
@@ -71,7 +75,12 @@ def test_window_that_folded_more_is_newer_and_offsets_count_within_one_source() 
     ],
 )
 def test_damaged_or_foreign_value_is_refused(value: bytes) -> None:
-    for read in (window_from_bytes, read_header):
+    good = window_to_bytes(Window(item_ids=["i"], categories=["c"], times_ms=[1], behaviours=[1]))
+
+    def read_between_good_ones(value: bytes) -> WindowColumns:
+        return read_windows([good, value, good], Vocabulary(["i"], [2], ["c"]))
+
+    for read in (window_from_bytes, read_header, read_between_good_ones):
         with pytest.raises(WindowError, match=r"a stored window"):
             read(value)
 

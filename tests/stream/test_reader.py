@@ -4,12 +4,12 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import redis
 import redis.asyncio
+from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
 from local.servers import ROOT

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import redis
@@ -82,7 +83,7 @@ def test_cluster_keeps_every_rule(cluster: list[RedisServer], cluster_client: "r
     store.registry.serve("m1", 1)
     users = [f"user {number}" for number in range(300)]
     assert store.upsert([row(UNSEEN_USER), *(row(user) for user in users)]) == 301
-    categories = [replace(row(UNSEEN_USER), category=f"c{number}") for number in range(40)]
+    categories = [msgspec.structs.replace(row(UNSEEN_USER), category=f"c{number}") for number in range(40)]
     assert store.upsert(categories) == 40
     assert {reader.read(["nobody"], each.category)[0].reason for each in categories} == {"category"}
     for node in cluster:

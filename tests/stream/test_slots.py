@@ -6,8 +6,9 @@ reference in plain Python knows what each model's newest vector of each user is.
 """
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import pytest
 import redis
@@ -32,7 +33,8 @@ def row(user_id: str, model: str, seq: int, epoch: int = 10) -> UserRow:
 
 def unseen_rows(model: str) -> list[UserRow]:
     """Return what users never seen get, at a category and elsewhere; the epoch tells which."""
-    return [row(UNSEEN_USER, model, 0), replace(row(UNSEEN_USER, model, 0, epoch=77), category=CATEGORY)]
+    of_category = msgspec.structs.replace(row(UNSEEN_USER, model, 0, epoch=77), category=CATEGORY)
+    return [row(UNSEEN_USER, model, 0), of_category]
 
 
 @pytest.fixture

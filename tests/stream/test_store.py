@@ -1,8 +1,8 @@
 """Writes and reads on a real Redis: newer never gives way to older, versions never mix."""
 
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import redis
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 def row(user_id: str = "u", value: float = 1.0, **changes: object) -> UserRow:
     vector = np.full(4, value, np.float32)
     base = UserRow(user_id, vector, vector + 1, vector + 2, "model-a", 10, 100, ts=5, n=3)
-    return replace(base, **changes)  # type: ignore[arg-type]
+    return msgspec.structs.replace(base, **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
