@@ -32,6 +32,10 @@ class Damper:
         """The least time between two encodes of one user, as things stand (s)."""
         return max(self._least_s, min(self._events_behind / EVENTS_PER_SECOND, LONGEST_S))
 
+    def is_behind(self) -> bool:
+        """Return whether so many events are still to be read that users rest longer."""
+        return self.interval_s > self._least_s
+
     def note(self, user_ids: Iterable[str]) -> None:
         """Take these users as encoded now."""
         now = self._clock()
@@ -45,17 +49,14 @@ class Damper:
 
     def fall_behind(self, events: int) -> None:
         """Notice how many events are still to be read."""
-        was_behind = self._is_behind()
+        was_behind = self.is_behind()
         self._events_behind = events
-        if self._is_behind() and not was_behind:
+        if self.is_behind() and not was_behind:
             self._behind_since = self._clock()
 
     def judge(self) -> Callable[[str], bool]:
         """Return a function that says whether a user may be encoded, as things stand now."""
         latest = self._clock() - self.interval_s
-        if self._is_behind() and self._behind_since > latest:
+        if self.is_behind() and self._behind_since > latest:
             return lambda _: False
         return lambda user_id: self._encoded_at.get(user_id, latest) <= latest
-
-    def _is_behind(self) -> bool:
-        return self.interval_s > self._least_s

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from stream import metrics
 from stream.checkpoint import Checkpointer
@@ -144,14 +145,30 @@ class FastLane:
     # -- checkpoint
 
     async def until_checkpoint(self) -> None:
-        """Return when a checkpoint is due: at its time, or once all is written and nothing more comes."""
+        """Return when a checkpoint is due: at its time, or earlier where nothing more comes.
+
+        Then one makes the windows durable while the last vectors are still written, and another commits as
+        soon as they are.
+        """
         before = self._committed
         for _ in range(TICKS_PER_CHECKPOINT):
-            await asyncio.sleep(self.settings.checkpoint_s / TICKS_PER_CHECKPOINT)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.settings.checkpoint_s / TICKS_PER_CHECKPOINT):
+                    while not self._is_commit_due():
+                        await self.refresher.room()
+                    return
             now = self._positions()
-            if now == before != self._committed and not self.refresher.waiting():
+            if now == before != self._committed and self._is_any_to_store():
                 return
             before = now
+
+    def _is_commit_due(self) -> bool:
+        """Return whether all that was read is durable and written, and not committed."""
+        is_known = self._positions() == self._committed or self.standstill.is_in_doubt()
+        return not (is_known or self._is_any_to_store() or self.refresher.waiting())
+
+    def _is_any_to_store(self) -> bool:
+        return any(fold.needs_checkpoint() for fold in self.partitions.values())
 
     async def checkpoint(self, source: Source) -> None:
         """Make what is folded durable, and commit the offsets up to which vectors are written too.

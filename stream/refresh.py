@@ -29,6 +29,8 @@ SHORTEST_NAP_S, LONGEST_NAP_S = 0.001, 0.1
 BATCHES_PER_INTERVAL = 20
 #: Batches under way at once: one is encoded while the one before is written.
 BATCHES = 2
+#: Share of the users who may wait, from which on nobody rests.
+CROWDED = 0.75
 #: Whoever is to be written again waits this long at most for the batch before (s).
 PATIENCE_S = 1.0
 
@@ -129,7 +131,7 @@ class Refresher:
         """Gather users who are due for as long as the deadline allows, and encode them."""
         await self._gather()
         # Where reading would soon have to pause for want of room, nobody rests.
-        is_crowded = 2 * self.waiting() >= self._settings.waiting_users
+        is_crowded = self.waiting() >= CROWDED * self._settings.waiting_users
         return await self._encode(live_models, _always if is_crowded else self._damper.judge())
 
     async def _gather(self) -> None:
@@ -151,6 +153,10 @@ class Refresher:
         """Return whether as many changed users are due as are encoded together."""
         dirty = sum(len(fold.dirty) for fold in self._partitions.values())
         return dirty - self._resting >= self._settings.batch_users
+
+    def is_busy(self) -> bool:
+        """Return whether live traffic needs all there is: a full batch is due, or reading is behind."""
+        return self._damper.is_behind() or self.is_batch_full()
 
     async def finish(self) -> None:
         """Encode and write all that is dirty, unless Redis refuses, and wait for the batches in flight."""

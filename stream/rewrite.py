@@ -2,8 +2,8 @@
 
 A partition's users are taken a portion at a time, those in memory first, as they are the live ones; then all
 that RocksDB holds. Live traffic goes first: a portion is small, is never longer at work than it rests, and
-waits while changed users queue. Whoever changes meanwhile is written by the refresher, for all live models,
-so what a walk has passed stays right.
+waits while changed users queue or reading is behind. Whoever changes meanwhile is written by the refresher,
+for all live models, so what a walk has passed stays right.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ PORTION_S = 0.02
 #: Users of one portion at most.
 PORTION_USERS = 256
 
-#: A portion waits this long at most for a queue of changed users to shrink (s), so that a walk always ends.
+#: A portion waits this long at most for live traffic to leave it room (s), so that a walk always ends.
 PATIENCE_S = 0.5
 
 
@@ -156,5 +156,5 @@ class Rewriter:
 
     async def _let_live_go_first(self) -> None:
         deadline = time.monotonic() + PATIENCE_S
-        while self._refresher.is_batch_full() and time.monotonic() < deadline:
+        while self._refresher.is_busy() and time.monotonic() < deadline:
             await asyncio.sleep(PORTION_S)

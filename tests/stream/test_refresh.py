@@ -107,9 +107,18 @@ def test_worker_that_is_behind_writes_a_user_once_when_it_has_caught_up() -> Non
     assert [user_id for batch in writer.batches for user_id in batch] == ["u"]
 
 
+def test_worker_that_is_behind_is_busy_although_nobody_is_due() -> None:
+    made = refresher(Fold(), Writer())
+    states = []
+    for behind in (0, 10_000_000, 0):
+        made.wake(0, behind)
+        states.append(made.is_busy())
+    assert states == [False, True, False]
+
+
 def test_nobody_rests_where_room_becomes_short() -> None:
     fold, writer = Fold(), Writer()
-    made = refresher(fold, writer, encode_interval_ms=1_000_000, waiting_users=2)
+    made = refresher(fold, writer, encode_interval_ms=1_000_000, waiting_users=1)
     asyncio.run(running(made, [["u"]] * 150, fold))
     assert len(writer.batches) >= 2
 

@@ -46,7 +46,7 @@ class Refresher:
     #: So often changed users wait when they are looked for.
     full: int = 0
 
-    def is_batch_full(self) -> bool:
+    def is_busy(self) -> bool:
         self.full -= 1
         return self.full >= 0
 
