@@ -29,8 +29,6 @@ SHORTEST_NAP_S, LONGEST_NAP_S = 0.001, 0.1
 BATCHES_PER_INTERVAL = 20
 #: Batches under way at once: one is encoded while the one before is written.
 BATCHES = 2
-#: Share of the users who may wait, from which on nobody rests.
-CROWDED = 0.75
 #: Whoever is to be written again waits this long at most for the batch before (s).
 PATIENCE_S = 1.0
 
@@ -131,7 +129,7 @@ class Refresher:
         """Gather users who are due for as long as the deadline allows, and encode them."""
         await self._gather()
         # Where reading would soon have to pause for want of room, nobody rests.
-        is_crowded = self.waiting() >= CROWDED * self._settings.waiting_users
+        is_crowded = 2 * self.waiting() >= self._settings.waiting_users
         return await self._encode(live_models, _always if is_crowded else self._damper.judge())
 
     async def _gather(self) -> None:

@@ -118,7 +118,7 @@ def test_worker_that_is_behind_is_busy_although_nobody_is_due() -> None:
 
 def test_nobody_rests_where_room_becomes_short() -> None:
     fold, writer = Fold(), Writer()
-    made = refresher(fold, writer, encode_interval_ms=1_000_000, waiting_users=1)
+    made = refresher(fold, writer, encode_interval_ms=1_000_000, waiting_users=2)
     asyncio.run(running(made, [["u"]] * 150, fold))
     assert len(writer.batches) >= 2
 
