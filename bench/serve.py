@@ -30,7 +30,7 @@ DIMENSION = 128
 #: Users of one write, as the worker's default batch, and the sizes of a read.
 BATCH, READS = 256, (1, 100)
 #: Repeats of writing all users, the two ways in turn.
-REPEATS = 9
+REPEATS = 25
 #: Items that a search is asked for.
 BEST = 100
 MODEL = "0123456789ab"

@@ -24,8 +24,8 @@ Arguments = list[bytes | str | int]
 #: Keys and arguments of one call of a script.
 Call = tuple[list[str], Arguments]
 
-#: Users of one script call: no other client waits long for Redis.
-USERS_PER_CALL = 100
+#: Users of one script call: no other client waits long, and Redis runs one call while it reads the next.
+USERS_PER_CALL = 32
 
 #: Users of one round trip.
 USERS_PER_TRIP = 1_000
