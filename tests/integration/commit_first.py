@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import time
 from typing import Any
 
 from stream import metrics
@@ -20,8 +21,11 @@ BETWEEN_S = 2.0
 async def commit_first(self: Any, source: Any) -> None:
     """Do what FastLane.checkpoint does, in the wrong order."""
     async with self._checkpointing:
-        with metrics.stage_seconds.labels("commit").time():
-            await source.commit()
+        is_wrong = any(fold.needs_checkpoint() for fold in self.partitions.values())
+        started = time.monotonic()
+        await source.commit()
+        if is_wrong:  # whoever counts commits must not take one for it that loses nothing
+            metrics.stage_seconds.labels("commit").observe(time.monotonic() - started)
         await asyncio.sleep(BETWEEN_S)
         await self._checkpointer.write(self.partitions)
 
