@@ -154,9 +154,8 @@ class JsonDecoder(OneByOne):
             item=_texts(ids["item_id"]),
             category=_texts(ids["item_category"]),
             behaviour=_numbers(columns["behavior_type"], np.int64),
-            time_ms=_numbers(
-                columns["time"], np.int64
-            ).copy(),  # the fold is compiled for what can be written
+            # A copy, as the fold is compiled for what can be written.
+            time_ms=_numbers(columns["time"], np.int64).copy(),
             event_ids=ids["event_id"].to_pylist(),
         )
 
