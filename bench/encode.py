@@ -57,7 +57,7 @@ class Contestant:
     encode: Encode
     batch_users: int
     tolerance: float = TOLERANCE
-    #: Floating-point operations a second that its GPU can do at most; 0 without a GPU.
+    #: Users a second if its GPU computed their towers as fast as it multiplies matrices; 0 without a GPU.
     peak: float = 0.0
 
 
@@ -108,7 +108,7 @@ def run(users: int, threads: int) -> Report:
         }
         if torch.cuda.is_available():
             contestants |= _on_gpu(artifact, values)
-        results = _race(contestants, values, _operations(artifact, values[:OPERATIONS_USERS]))
+        results = _race(contestants, values)
     lengths = [len(window) for window in windows.values()]
     settings = {
         "users": len(values),
@@ -174,7 +174,8 @@ def _best(encode: Encode, batch_sizes: Sequence[int], values: Sequence[bytes]) -
 
 def _on_gpu(artifact: Artifact, values: Sequence[bytes]) -> dict[str, Contestant]:
     """Return the contestants whose towers are on the GPU."""
-    peak, rough_peak = _peak(torch.float32), _peak(torch.bfloat16)
+    operations = _operations(artifact, values[:OPERATIONS_USERS])
+    peak, rough_peak = (_peak(dtype) / operations for dtype in (torch.float32, torch.bfloat16))
     naive = Naive(artifact, copy.deepcopy(artifact.towers).cuda())
     naive(values[:GPU_BATCH_USERS])  # libraries prepare themselves
     ours, rough = (
@@ -204,9 +205,7 @@ def _operations(artifact: Artifact, values: Sequence[bytes]) -> float:
     return float(counter.get_total_flops() / len(values))
 
 
-def _race(
-    contestants: dict[str, Contestant], values: Sequence[bytes], operations: float
-) -> dict[str, Result]:
+def _race(contestants: dict[str, Contestant], values: Sequence[bytes]) -> dict[str, Result]:
     """Let the contestants encode all users in turn, and compare what they made with the first one's."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     expected = _all_vectors(contestants["eager"], values)
@@ -230,7 +229,7 @@ def _race(
             "max_difference": differences[name],
         }
         if peak := contestants[name].peak:
-            results[name]["share_of_peak"] = users_per_second * operations / peak
+            results[name]["share_of_peak"] = users_per_second / peak
     return results
 
 
