@@ -23,19 +23,19 @@ from bench.harness.stage import Stage, stage
 from local.freshness import FreshnessProbe
 from local.redis import RedisServer
 from local.worker import WorkerProcess, worker_environment
-from models import artifact as artifacts
-from models.behaviour_log import BehaviourLog
+from models.artifact import artifact as artifacts
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
-from models.towers import DualTowers
-from models.vocabulary import Vocabulary, vocabulary_of_log
+from models.ids.vocabulary import Vocabulary, vocabulary_of_log
+from models.log.behaviour_log import BehaviourLog
+from models.towers.dual_towers import DualTowers
 from offline.publish import publish_artifact
 from replay.publisher import Publisher, PublisherSettings
 from replay.source import MessageSource
-from stream.connections import RedisConnection
-from stream.registry import ModelRegistry
+from stream.kafka.topics import ensure_topic
 from stream.settings import Settings
-from stream.topics import ensure_topic
+from stream.store.connection import RedisConnection
+from stream.store.model_registry import ModelRegistry
 
 #: When each timed event was sent (epoch s), and how long it waited (s): (E, 2).
 Timed = npt.NDArray[np.float64]

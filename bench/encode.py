@@ -18,17 +18,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.harness.artifact import publish_untrained
 from bench.harness.behaviour import expected_windows, make_log
 from bench.harness.report import Report, Result, print_table
-from models import artifact as artifacts
-from models.artifact import Artifact
+from models.artifact import artifact as artifacts
+from models.artifact.artifact import Artifact
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
-from models.features import Batch, Tokens, features, histories_of_windows
-from models.graphed import GraphedTowers
-from models.inference import PASS_USERS, Inference, Vectors
-from models.layers import at_places
-from models.towers import DualTowers
-from models.vocabulary import vocabulary_of_log
-from models.window import WindowSettings, window_to_bytes
+from models.ids.vocabulary import vocabulary_of_log
+from models.inference.cuda_graphs import GraphedTowers
+from models.inference.inference import PASS_USERS, Inference, Vectors
+from models.towers.dual_towers import DualTowers
+from models.towers.features import Batch, Tokens, features, histories_of_windows
+from models.towers.layers import at_places
+from models.windows.window import WindowSettings, window_to_bytes
 
 #: Vectors that differ by more are not the same, in float32 and in bfloat16.
 TOLERANCE, BFLOAT16_TOLERANCE = 1e-4, 0.1

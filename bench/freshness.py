@@ -12,13 +12,13 @@ from bench.harness.contestants import WatchedWorker
 from bench.harness.probe import probing
 from bench.harness.report import Report, Result, print_table
 from bench.harness.stage import Stage, stage
-from models.behaviour_log import BehaviourLog
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
-from models.vocabulary import vocabulary_of_log
+from models.ids.vocabulary import vocabulary_of_log
+from models.log.behaviour_log import BehaviourLog
 from replay.publisher import Publisher, PublisherSettings
 from replay.source import MessageSource
-from stream.topics import ensure_topic
+from stream.kafka.topics import ensure_topic
 
 #: Events per second, the last beyond what two cores can do.
 RATES = "500,2000,5000,10000,60000"

@@ -20,13 +20,13 @@ from bench.harness.stage import Stage, stage
 from bench.peers.job import COMMIT_INTERVAL_S, LIMITS
 from bench.peers.kafka_streams import STREAMS_VERSION, window_from_streams
 from bench.peers.quix_environment import QUIX_VERSION
-from bench.peers.reference import window_from_msgpack
-from models.behaviour_log import BehaviourLog
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
-from models.vocabulary import vocabulary_of_log
-from models.window import Window, window_from_bytes
-from stream.reading import read_all
+from models.ids.vocabulary import vocabulary_of_log
+from models.log.behaviour_log import BehaviourLog
+from models.windows.reference import window_from_msgpack
+from models.windows.window import Window, window_from_bytes
+from stream.kafka.topic_reader import read_all
 
 PEERS = ("faust", "quix", "kafka-streams", "kafka-streams-warm")
 #: How many workers there are in the group of each contestant that is Twintide, and whether they encode.

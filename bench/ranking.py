@@ -16,17 +16,17 @@ import numpy as np
 from bench.harness.report import Report, Result, print_table
 from bench.peers.environment import python_with
 from local.servers import LOCAL
-from models.artifact import Artifact
-from models.behaviour_log import BehaviourLog
+from models.artifact.artifact import Artifact
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
-from models.log_cache import read_cached
-from models.log_format import log_format_option, read_log_format
-from offline.evaluation import evaluate
-from offline.metrics import MISSING, Ranking, Ranks, summarise
-from offline.pipeline import train
-from offline.protocols import Cases, cases_leave_one_out, repeats, without_repeats
-from offline.settings import read_config
+from models.log.behaviour_log import BehaviourLog
+from models.log.cache import read_cached
+from models.log.format import log_format_option, read_log_format
+from offline.evaluation.evaluation import evaluate
+from offline.evaluation.metrics import MISSING, Ranking, Ranks, summarise
+from offline.evaluation.protocols import Cases, cases_leave_one_out, repeats, without_repeats
+from offline.training.pipeline import train
+from offline.training.settings import read_config
 
 logger = logging.getLogger(__name__)
 

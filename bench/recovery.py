@@ -15,11 +15,11 @@ from bench.harness.stage import Stage, stage
 from bench.peers.job import LIMITS
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
-from models.vocabulary import Vocabulary
-from models.window import window_to_bytes
+from models.ids.vocabulary import Vocabulary
+from models.windows.window import window_to_bytes
 from replay.publisher import Publisher, PublisherSettings
 from replay.source import Message
-from stream.topics import KEEP_FOREVER, ensure_topic
+from stream.kafka.topics import KEEP_FOREVER, ensure_topic
 
 CONTESTANTS = ("faust", "twintide")
 SMOKE_USERS = 5_000

@@ -16,13 +16,13 @@ import redis
 from bench.harness.report import Report, Result, print_table
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
-from stream.connections import RedisConnection
-from stream.layout import UNSEEN_USER, VECTOR_FORMATS
-from stream.reader import Reader
-from stream.recommend import AnnIndex, ExactIndex, Index, recall
-from stream.redis_clients import redis_client
-from stream.store import Store, UserRow
-from stream.vectors import vector_from_bytes, vector_to_bytes
+from stream.serving.reader import Reader
+from stream.serving.recommender import AnnIndex, ExactIndex, Index, recall
+from stream.store.clients import redis_client
+from stream.store.connection import RedisConnection
+from stream.store.keys import UNSEEN_USER, VECTOR_FORMATS
+from stream.store.vector_store import Store, UserRow
+from stream.store.vectors import vector_from_bytes, vector_to_bytes
 
 Floats = npt.NDArray[np.float32]
 

@@ -20,14 +20,14 @@ from local.processes import spawn
 from local.proof import Proof, prove, wait_until_committed
 from local.servers import LOCAL, ROOT, servers
 from local.worker import WorkerProcess, servers_of, worker_environment
-from models import artifact as artifacts
-from models.artifact import Artifact
-from models.behaviour_log import BehaviourLog, read_behaviour_log
+from models.artifact import artifact as artifacts
+from models.artifact.artifact import Artifact
 from models.command import Command
 from models.errors import TwintideError
-from stream.reader import Reader, UserVectors
-from stream.redis_clients import redis_client
+from models.log.behaviour_log import BehaviourLog, read_behaviour_log
+from stream.serving.reader import Reader, UserVectors
 from stream.settings import Settings
+from stream.store.clients import redis_client
 
 DAY_MS = 86_400_000
 

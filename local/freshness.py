@@ -15,7 +15,7 @@ import numpy as np
 import redis
 from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
 
-from stream.incoming import sent_at_ms
+from stream.events.incoming import sent_at_ms
 from stream.settings import Settings
 
 #: Pause between two looks at Redis (s); it bounds how exact a measurement can be.

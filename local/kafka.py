@@ -9,8 +9,8 @@ from local.java import find_java
 from local.ports import answers, free_port
 from local.processes import ServerProcess
 from models.errors import TwintideError, UnreachableError
-from stream.connections import KafkaConnection
-from stream.topics import partition_counts
+from stream.kafka.connection import KafkaConnection
+from stream.kafka.topics import partition_counts
 
 #: Any fixed 16 bytes in base64url: one node per directory never meets another.
 CLUSTER_ID = "dHdpbnRpZGUtLWxvY2FsLQ"

@@ -16,16 +16,16 @@ import numpy as np
 import redis
 from confluent_kafka import Message
 
-from models.artifact import Artifact
+from models.artifact.artifact import Artifact
 from models.errors import TwintideError
 from models.events import BEHAVIOURS, MAX_AHEAD_MS, Event, event_hash
-from models.features import histories_of_windows
-from models.window import Window, WindowSettings, window_from_bytes, window_to_bytes
-from stream.group import committed_offsets
-from stream.reader import Reader
-from stream.reading import read_all
+from models.towers.features import histories_of_windows
+from models.windows.window import Window, WindowSettings, window_from_bytes, window_to_bytes
+from stream.kafka.group import committed_offsets
+from stream.kafka.topic_reader import read_all
+from stream.kafka.topics import end_offsets
+from stream.serving.reader import Reader
 from stream.settings import Settings
-from stream.topics import end_offsets
 
 #: Largest difference between a streamed and a batch-encoded vector that counts as equal.
 TOLERANCE = 1e-4

@@ -12,12 +12,12 @@ from rich.table import Table
 
 from local.freshness import FreshnessProbe
 from local.worker import WorkerProcess
-from models.artifact import Artifact
-from models.behaviour_log import BehaviourLog
+from models.artifact.artifact import Artifact
 from models.events import Behaviour
+from models.log.behaviour_log import BehaviourLog
 from models.sessions import starts_session
-from stream.reader import UserVectors
-from stream.vectors import Vector
+from stream.serving.reader import UserVectors
+from stream.store.vectors import Vector
 
 console = Console(stderr=True)
 

@@ -8,15 +8,15 @@ from tempfile import TemporaryDirectory
 import click
 import numpy as np
 
-from models.behaviour_log import BehaviourLog
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
-from models.log_cache import read_cached
-from models.log_format import log_format_option, read_log_format
-from offline.ablation import PARTS
+from models.log.behaviour_log import BehaviourLog
+from models.log.cache import read_cached
+from models.log.format import log_format_option, read_log_format
 from offline.options import data_path_option
-from offline.pipeline import train
-from offline.settings import read_config
+from offline.training.ablation import PARTS
+from offline.training.pipeline import train
+from offline.training.settings import read_config
 
 #: Settings of the variants that are not a part left out.
 WHOLE = "everything"

@@ -9,15 +9,15 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from models.artifact import Artifact, load
-from models.behaviour_log import BehaviourLog
+from models.artifact.artifact import Artifact, load
 from models.command import Command, log_to_stderr
 from models.errors import DataError, SettingsError
-from models.features import Histories, histories_of_log
-from models.log_cache import read_cached
-from models.log_format import log_format_option, read_log_format
-from models.vocabulary import FIRST_KNOWN
-from offline.attention import attention
+from models.ids.vocabulary import FIRST_KNOWN
+from models.log.behaviour_log import BehaviourLog
+from models.log.cache import read_cached
+from models.log.format import log_format_option, read_log_format
+from models.towers.features import Histories, histories_of_log
+from offline.evaluation.attention import attention
 from offline.options import artifact_option, data_path_option
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from pathlib import Path
 import click
 import numpy as np
 
-from models.behaviour_log import BehaviourLog, read_behaviour_log
 from models.command import Command, log_to_stderr
 from models.errors import DataError
 from models.events import MAX_AHEAD_MS
-from models.log_format import log_format_option, read_log_format
-from offline.warm_start import bootstrap
+from models.log.behaviour_log import BehaviourLog, read_behaviour_log
+from models.log.format import log_format_option, read_log_format
+from offline.warm_start.state import bootstrap
+from stream.kafka.topics import partition_counts
 from stream.settings import Settings
-from stream.topics import partition_counts
 
 logger = logging.getLogger("bootstrap")
 

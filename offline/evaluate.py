@@ -4,17 +4,17 @@ from pathlib import Path
 
 import click
 
-from models.artifact import Artifact, load
-from models.behaviour_log import BehaviourLog
+from models.artifact.artifact import Artifact, load
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
-from models.log_cache import read_cached
-from models.log_format import log_format_option, read_log_format
-from offline.data import describe_time
-from offline.evaluation import as_table, details_as_table, evaluate
+from models.log.behaviour_log import BehaviourLog
+from models.log.cache import read_cached
+from models.log.format import log_format_option, read_log_format
+from offline.evaluation.evaluation import as_table, details_as_table, evaluate
+from offline.evaluation.protocols import Cases, cases_by_time, cases_leave_one_out
 from offline.export import parse_time
 from offline.options import artifact_option, data_path_option
-from offline.protocols import Cases, cases_by_time, cases_leave_one_out
+from offline.training.data import describe_time
 
 
 @click.command(cls=Command)

@@ -11,19 +11,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
 
-from models.artifact import Artifact, load
-from models.behaviour_log import BehaviourLog
+from models.artifact.artifact import Artifact, load
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
-from models.features import histories_of_log, histories_of_unseen
-from models.inference import Vectors
-from models.log_cache import read_cached
-from models.log_format import log_format_option, read_log_format
+from models.inference.inference import Vectors
+from models.log.behaviour_log import BehaviourLog
+from models.log.cache import read_cached
+from models.log.format import log_format_option, read_log_format
+from models.towers.features import histories_of_log, histories_of_unseen
 from offline.options import artifact_option, data_path_option
-from stream.connections import RedisConnection
-from stream.encoder import Encoder
-from stream.redis_clients import redis_client
-from stream.store import Store, UserRow
+from stream.encoding.encoder import Encoder
+from stream.store.clients import redis_client
+from stream.store.connection import RedisConnection
+from stream.store.vector_store import Store, UserRow
 
 #: Length of the time formats that --until takes, and the formats.
 TIME_FORMATS = ("%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d")

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import click
 
-from models.artifact import load
+from models.artifact.artifact import load
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
-from models.log_cache import read_cached
-from models.log_format import log_format_option, read_log_format
-from offline.data import describe_time
+from models.log.cache import read_cached
+from models.log.format import log_format_option, read_log_format
+from offline.evaluation.staleness import FreshnessCurve, freshness_curve
 from offline.export import parse_time
 from offline.options import artifact_option, data_path_option
-from offline.staleness import FreshnessCurve, freshness_curve
+from offline.training.data import describe_time
 
 
 @click.command(cls=Command)

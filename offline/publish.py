@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from models.artifact_files import CHECKSUMS
+from models.artifact.files import CHECKSUMS
+from models.artifact.publications import publish, store_of
 from models.command import Command
 from models.errors import ArtifactError, SettingsError, TwintideError
-from models.publications import publish, store_of
-from stream.redis_clients import redis_client
-from stream.registry import ModelRegistry, Models
 from stream.settings import Settings
+from stream.store.clients import redis_client
+from stream.store.model_registry import ModelRegistry, Models
 
 #: Seconds between two looks at how far the workers are.
 LOOK_EVERY_S = 0.2
@@ -41,8 +41,8 @@ def followed_store(path: Path) -> Path:
 def publish_artifact(path: Path, store: Path) -> tuple[str, int]:
     """Publish an artifact of a store after checking it; return its version and publication number."""
     # Loading needs PyTorch, which takes seconds to import: a rollback must not wait for that, nor for NumPy.
-    from models.artifact import load
-    from models.golden import check_golden
+    from models.artifact.artifact import load
+    from models.artifact.golden_users import check_golden
 
     artifact = load(path)
     if artifact.path.parent != store.resolve():
@@ -55,8 +55,8 @@ def publish_artifact(path: Path, store: Path) -> tuple[str, int]:
 
 def rotate(path: Path, store: Path, registry: ModelRegistry) -> Path:
     """Return where a copy of an artifact is whose vectors are turned onto those of the model that serves."""
-    from models.artifact import load
-    from models.rotation import common_items, mean_cosine, rotate_onto
+    from models.artifact.artifact import load
+    from models.artifact.rotation import common_items, mean_cosine, rotate_onto
 
     models = registry.read()
     if models is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from models.artifact import Artifact, load
+from models.artifact.artifact import Artifact, load
 from models.command import Command, log_to_stderr
 from models.errors import ArtifactError, SettingsError
 from offline.options import artifact_option

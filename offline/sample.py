@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from models.command import Command
 from models.errors import DataError, SettingsError
-from models.log_format import TIANCHI
-from offline.synthetic import TIANCHI_ROWS, SampleRows, SampleSettings, generate
+from models.log.format import TIANCHI
+from offline.synthetic.behaviour import TIANCHI_ROWS, SampleRows, SampleSettings, generate
 
 TIANCHI_USERS = 10_000
 #: Rows that are turned into text at a time.

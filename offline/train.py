@@ -5,13 +5,13 @@ from pathlib import Path
 import click
 
 from models.command import Command, log_to_stderr
-from models.log_cache import read_cached
-from models.log_format import log_format_option, read_log_format
+from models.log.cache import read_cached
+from models.log.format import log_format_option, read_log_format
 from offline.options import data_path_option
-from offline.parallel import joined
-from offline.pipeline import Trained, train
-from offline.progress import Epoch
-from offline.settings import TrainSettings, read_config
+from offline.training.parallel import joined
+from offline.training.pipeline import Trained, train
+from offline.training.progress import Epoch
+from offline.training.settings import TrainSettings, read_config
 
 DEFAULTS = TrainSettings()
 

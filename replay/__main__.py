@@ -8,15 +8,15 @@ from pathlib import Path
 
 import click
 
-from models.behaviour_log import read_behaviour_log
 from models.command import Command, log_to_stderr
-from models.log_format import log_format_option, read_log_format
+from models.log.behaviour_log import read_behaviour_log
+from models.log.format import log_format_option, read_log_format
 from replay.publisher import Publisher, PublisherSettings
 from replay.run import Stop, replay
 from replay.schedule import parse_speed
 from replay.source import choose_rows
-from stream.connections import KafkaConnection
-from stream.topics import ensure_topic, partition_counts
+from stream.kafka.connection import KafkaConnection
+from stream.kafka.topics import ensure_topic, partition_counts
 
 logger = logging.getLogger("replay")
 

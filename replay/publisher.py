@@ -9,7 +9,7 @@ from confluent_kafka import Message as Report
 
 from models.errors import SettingsError, UnreachableError
 from replay.source import Message
-from stream.connections import KafkaConnection
+from stream.kafka.connection import KafkaConnection
 
 COMPRESSIONS = ("none", "lz4", "snappy", "zstd", "gzip")
 #: Messages that share one `sent_at`; far less than a millisecond apart from each other at full speed.

@@ -7,7 +7,7 @@ from types import FrameType
 
 from tqdm import tqdm
 
-from models.behaviour_log import BehaviourLog
+from models.log.behaviour_log import BehaviourLog
 from replay.publisher import Publisher
 from replay.schedule import due_times_s, paced_slices
 from replay.source import MessageSource

@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.behaviour_log import BehaviourLog, Column
 from models.errors import DataError
+from models.log.behaviour_log import BehaviourLog, Column
 
 #: Key, value and record timestamp (epoch ms).
 Message = tuple[bytes, bytes, int]

@@ -4,9 +4,9 @@ import asyncio
 import os
 from typing import Any
 
-from stream import memory
 from stream.settings import Settings
-from stream.worker import make_app, one_line_errors
+from stream.worker import memory
+from stream.worker.twintide_app import make_app, one_line_errors
 
 with one_line_errors():
     settings = Settings.from_environment(os.environ)

@@ -17,11 +17,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from models.command import Command
 from models.errors import TwintideError, UnreachableError
-from stream.incoming import FORGET_HEADER
-from stream.layout import OTHER
-from stream.redis_clients import redis_client
+from stream.events.incoming import FORGET_HEADER
+from stream.kafka.topics import partition_counts
 from stream.settings import Settings
-from stream.topics import partition_counts
+from stream.store.clients import redis_client
+from stream.store.keys import OTHER
 
 
 class NotForgottenError(TwintideError):

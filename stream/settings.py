@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import SettingsError
-from stream.connections import KafkaConnection, RedisConnection
-from stream.layout import VECTOR_FORMATS
+from stream.kafka.connection import KafkaConnection
+from stream.store.connection import RedisConnection
+from stream.store.keys import VECTOR_FORMATS
 
 DEVICES = ("auto", "cpu", "cuda")
 

@@ -14,7 +14,8 @@ from hypothesis import settings
 
 from local.kafka import KafkaServer
 from local.redis import RedisServer
-from stream.connections import KafkaConnection, RedisConnection
+from stream.kafka.connection import KafkaConnection
+from stream.store.connection import RedisConnection
 
 # How long an example takes says nothing here: the first may compile, and machines differ.
 settings.register_profile("twintide", deadline=None)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from models import artifact as artifacts
-from models.towers import DualTowers
-from models.vocabulary import Vocabulary
+from models.artifact import artifact as artifacts
+from models.ids.vocabulary import Vocabulary
+from models.towers.dual_towers import DualTowers
 
 
 def publish_untrained(store: Path, vocabulary: Vocabulary) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.behaviour_log import BehaviourLog, Column
 from models.events import event_hash
-from models.window import DAY_MS, Window, WindowSettings
-from offline.synthetic_walk import zipf
+from models.log.behaviour_log import BehaviourLog, Column
+from models.windows.window import DAY_MS, Window, WindowSettings
+from offline.synthetic.walk import zipf
 
 FIRST_MS = 1_416_268_800_000  # 2014-11-18 00:00 UTC
 DAYS = 45

@@ -19,8 +19,8 @@ from local.freshness import FreshnessProbe
 from local.servers import ROOT
 from models.command import Command
 from models.errors import TwintideError
-from stream.redis_clients import redis_client
 from stream.settings import Settings
+from stream.store.clients import redis_client
 
 #: Pause between two looks whether all is readable (s), and without progress the probe gives up.
 LOOK_S, PATIENCE_S = 0.5, 60.0

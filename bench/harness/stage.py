@@ -17,9 +17,10 @@ from bench.peers.kafka_streams import kafka_streams_command
 from bench.peers.quix_environment import quix_python
 from local.servers import LOCAL
 from local.worker import worker_environment
-from stream.connections import KafkaConnection, RedisConnection
-from stream.redis_clients import redis_client
+from stream.kafka.connection import KafkaConnection
 from stream.settings import Settings
+from stream.store.clients import redis_client
+from stream.store.connection import RedisConnection
 
 
 @dataclass(frozen=True, slots=True)

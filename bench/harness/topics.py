@@ -8,12 +8,12 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from tqdm import tqdm
 
-from models.behaviour_log import BehaviourLog
 from models.errors import TwintideError
+from models.log.behaviour_log import BehaviourLog
 from replay.publisher import Publisher, PublisherSettings
 from replay.source import MessageSource
-from stream.connections import KafkaConnection
-from stream.topics import TIMEOUT_S, admin_client, ensure_topic, partition_counts
+from stream.kafka.connection import KafkaConnection
+from stream.kafka.topics import TIMEOUT_S, admin_client, ensure_topic, partition_counts
 
 #: How often committed offsets are looked at (s).
 POLL_S = 0.05

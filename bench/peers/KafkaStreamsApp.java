@@ -210,7 +210,7 @@ public final class KafkaStreamsApp {
     }
 
     /**
-     * The rule of a window (bench/peers/reference.py), on bytes, big-endian:
+     * The rule of a window (models/windows/reference.py), on bytes, big-endian:
      *
      * <pre>
      * uint16 m, m edge hashes (uint64), then per event, oldest first:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.peers.reference import Incoming, fold, window_from_msgpack, window_to_msgpack
 from models.events import event_hash
-from models.window import Window, WindowSettings
+from models.windows.reference import Incoming, fold, window_from_msgpack, window_to_msgpack
+from models.windows.window import Window, WindowSettings
 
 #: What a window keeps: 110 events within 30 days.
 LIMITS = WindowSettings()

@@ -14,7 +14,7 @@ from local.jars import fetched_jars, locked_jars, sha256_of
 from local.java import OLDEST, find_java
 from local.servers import LOCAL
 from models.errors import TwintideError
-from models.window import Window
+from models.windows.window import Window
 
 SOURCE = Path(__file__).with_name("KafkaStreamsApp.java")
 LOCK = Path(__file__).with_name("kafka-streams.lock")

@@ -16,13 +16,14 @@ from bench.harness.watch import Sample, Watch
 from bench.peers.job import LIMITS, fold_event
 from bench.peers.kafka_streams import kafka_streams_command
 from bench.peers.quix_environment import quix_python
-from bench.peers.reference import window_from_msgpack, window_to_msgpack
-from models.behaviour_log import BehaviourLog
 from models.errors import SettingsError, TwintideError, UnreachableError
-from models.inference import Vectors
-from models.window import Window
+from models.inference.inference import Vectors
+from models.log.behaviour_log import BehaviourLog
+from models.windows.reference import window_from_msgpack, window_to_msgpack
+from models.windows.window import Window
 from replay.source import MessageSource
-from stream.connections import KafkaConnection, RedisConnection
+from stream.kafka.connection import KafkaConnection
+from stream.store.connection import RedisConnection
 
 RESULT = {"events", "seconds", "events_per_second", "cpu_seconds", "peak_mb"}
 

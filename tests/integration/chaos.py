@@ -16,7 +16,7 @@ from stream.settings import Settings
 #: Workers that take part at most; the first two run from the beginning.
 WORKERS = 3
 
-#: The group takes a member that is silent for 10 s for dead (stream/worker.py); a paused one is so longer.
+#: The group takes a member that is silent for 10 s for dead (`make_app`); a paused one is so longer.
 PAUSE_S = 14.0
 
 #: Events published a second.

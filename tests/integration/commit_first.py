@@ -9,8 +9,8 @@ from typing import Any
 
 from stream import metrics
 from stream.app import app
-from stream.fold import PartitionFold
-from stream.lane import FastLane
+from stream.windows.partition import PartitionFold
+from stream.worker.pipeline import FastLane
 
 __all__ = ["app"]
 

@@ -16,13 +16,14 @@ from confluent_kafka import Producer
 
 from local.proof import Proof, prove, wait_until_committed
 from local.worker import WorkerProcess, worker_environment
-from models import artifact as artifacts
-from models.artifact import Artifact
-from models.towers import DualTowers, ModelSettings
-from models.vocabulary import Vocabulary
-from stream.connections import KafkaConnection, RedisConnection
+from models.artifact import artifact as artifacts
+from models.artifact.artifact import Artifact
+from models.ids.vocabulary import Vocabulary
+from models.towers.dual_towers import DualTowers, ModelSettings
+from stream.kafka.connection import KafkaConnection
+from stream.kafka.topics import ensure_topic
 from stream.settings import Settings
-from stream.topics import ensure_topic
+from stream.store.connection import RedisConnection
 
 #: Items of the events below; every seventh is unknown to the model.
 ITEMS = 70

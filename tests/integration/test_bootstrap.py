@@ -13,16 +13,16 @@ from click.testing import CliRunner, Result
 
 from local.proof import TOLERANCE, wait_until_committed
 from local.worker import WorkerProcess, worker_environment
-from models.behaviour_log import read_behaviour_log
-from models.window import Window, window_from_bytes
+from models.log.behaviour_log import read_behaviour_log
+from models.windows.window import Window, window_from_bytes
 from offline.bootstrap import main
 from replay.publisher import Publisher, PublisherSettings
 from replay.run import Stop, replay
-from stream.group import committed_offsets
-from stream.reader import Reader
-from stream.reading import read_all
+from stream.kafka.group import committed_offsets
+from stream.kafka.topic_reader import read_all
+from stream.kafka.topics import end_offsets, ensure_topic
+from stream.serving.reader import Reader
 from stream.settings import Settings
-from stream.topics import end_offsets, ensure_topic
 
 pytestmark = pytest.mark.integration
 

@@ -17,10 +17,11 @@ from confluent_kafka import Producer
 from local.kafka import KafkaServer
 from local.proof import Proof, prove
 from local.redis import RedisServer
-from models.artifact import Artifact
-from stream.connections import KafkaConnection, RedisConnection
+from models.artifact.artifact import Artifact
+from stream.kafka.connection import KafkaConnection
+from stream.kafka.topics import ensure_topic
 from stream.settings import Settings
-from stream.topics import ensure_topic
+from stream.store.connection import RedisConnection
 from tests.integration.chaos import Chaos, Traffic
 
 pytestmark = pytest.mark.integration

@@ -13,9 +13,9 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from local.kafka import KafkaServer
 from local.redis import RedisServer
 from local.worker import WorkerProcess, worker_environment
-from stream.connections import RedisConnection
+from stream.kafka.topics import admin_client
 from stream.settings import Settings
-from stream.topics import admin_client
+from stream.store.connection import RedisConnection
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,7 @@ import redis
 
 from local.servers import ROOT
 from local.worker import WorkerProcess, worker_environment
-from stream.reading import read_all
+from stream.kafka.topic_reader import read_all
 from stream.settings import Settings
 
 pytestmark = pytest.mark.integration

@@ -16,18 +16,18 @@ from click.testing import CliRunner, Result
 
 from local.proof import TOLERANCE, prove, wait_until_committed
 from local.worker import WorkerProcess, worker_environment
-from models import artifact as artifacts
-from models.artifact import Artifact
-from models.features import histories_of_windows
-from models.towers import DualTowers, ModelSettings
-from models.vocabulary import FIRST_KNOWN, Vocabulary
-from models.window import Window, WindowSettings, window_to_bytes
+from models.artifact import artifact as artifacts
+from models.artifact.artifact import Artifact
+from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.features import histories_of_windows
+from models.windows.window import Window, WindowSettings, window_to_bytes
 from offline.publish import main
-from stream.layout import category_key
-from stream.reader import Reader, UserVectors
-from stream.registry import ModelRegistry
+from stream.serving.reader import Reader, UserVectors
 from stream.settings import Settings
-from stream.vectors import Vector
+from stream.store.keys import category_key
+from stream.store.model_registry import ModelRegistry
+from stream.store.vectors import Vector
 
 pytestmark = pytest.mark.integration
 

@@ -16,10 +16,11 @@ import stream.metrics
 from local.ports import free_port
 from local.processes import spawn
 from local.servers import ROOT
-from models import artifact as artifacts
-from stream.connections import KafkaConnection, RedisConnection
-from stream.reader import Reader
+from models.artifact import artifact as artifacts
+from stream.kafka.connection import KafkaConnection
+from stream.serving.reader import Reader
 from stream.settings import Settings, variable
+from stream.store.connection import RedisConnection
 
 README = (ROOT / "README.md").read_text()
 
@@ -64,8 +65,8 @@ def test_step_by_step(
 
 @pytest.mark.integration
 def test_reading_from_a_ranker(redis_connection: RedisConnection, redis_client, artifact) -> None:
-    from stream.encoder import Encoder
-    from stream.store import Store
+    from stream.encoding.encoder import Encoder
+    from stream.store.vector_store import Store
 
     store = Store(redis_client)
     store.registry.serve(artifact.version, artifact.publication)

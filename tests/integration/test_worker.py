@@ -18,10 +18,10 @@ from local.proof import dead_letters
 from local.redis import RedisServer
 from local.servers import ROOT
 from local.worker import WorkerProcess, worker_environment
-from stream.connections import RedisConnection
-from stream.group import committed_offsets
+from stream.kafka.group import committed_offsets
+from stream.kafka.topics import admin_client, ensure_topic
 from stream.settings import Settings
-from stream.topics import admin_client, ensure_topic
+from stream.store.connection import RedisConnection
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from local.ports import answers, free_port, is_free
 from local.redis import RedisServer
 from local.servers import servers
 from models.errors import TwintideError, UnreachableError
-from stream.connections import KafkaConnection
-from stream.topics import partition_counts
+from stream.kafka.connection import KafkaConnection
+from stream.kafka.topics import partition_counts
 
 pytestmark = pytest.mark.integration
 

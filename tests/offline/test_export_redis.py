@@ -8,12 +8,12 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from models.artifact import load
-from models.behaviour_log import read_behaviour_log
+from models.artifact.artifact import load
+from models.log.behaviour_log import read_behaviour_log
 from offline import export, train
-from stream.connections import RedisConnection
-from stream.reader import Reader
-from stream.vectors import vector_from_bytes
+from stream.serving.reader import Reader
+from stream.store.connection import RedisConnection
+from stream.store.vectors import vector_from_bytes
 
 
 @pytest.mark.parametrize("to", ["redis", "json"])

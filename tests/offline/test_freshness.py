@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from models.features import Histories
-from models.vocabulary import FIRST_KNOWN
-from models.window import WindowSettings
+from models.ids.vocabulary import FIRST_KNOWN
+from models.towers.features import Histories
+from models.windows.window import WindowSettings
 from offline import freshness, train
-from offline.staleness import histories_before
+from offline.evaluation.staleness import histories_before
 
 MINUTE_MS = 60_000
 

@@ -9,15 +9,15 @@ import redis
 import torch
 from click.testing import CliRunner, Result
 
-from models import artifact as artifacts
-from models.artifact import Artifact
-from models.publications import current_publication
-from models.rotation import common_items, mean_cosine
-from models.towers import DualTowers, ModelSettings
-from models.vocabulary import Vocabulary
+from models.artifact import artifact as artifacts
+from models.artifact.artifact import Artifact
+from models.artifact.publications import current_publication
+from models.artifact.rotation import common_items, mean_cosine
+from models.ids.vocabulary import Vocabulary
+from models.towers.dual_towers import DualTowers, ModelSettings
 from offline.publish import main
-from stream.connections import RedisConnection
-from stream.registry import ModelRegistry
+from stream.store.connection import RedisConnection
+from stream.store.model_registry import ModelRegistry
 
 PREFIX = "test-publish:"
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
-from models.artifact import load
+from models.artifact.artifact import load
 from offline import report, train
 
 

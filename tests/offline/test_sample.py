@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from models.behaviour_log import HOUR_MS, SECOND_MS, BehaviourLog, read_behaviour_log
+from models.log.behaviour_log import HOUR_MS, SECOND_MS, BehaviourLog, read_behaviour_log
 from offline.sample import main, write_sample
-from offline.synthetic import SampleSettings, generate
+from offline.synthetic.behaviour import SampleSettings, generate
 
 SETTINGS = SampleSettings(users=300, rows=30_000, seed=7)
 DAY_MS = 86_400_000

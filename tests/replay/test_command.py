@@ -15,7 +15,7 @@ NOBODY = "127.0.0.1:1"
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", NOBODY)
-    monkeypatch.setattr("stream.topics.TIMEOUT_S", 0.5)
+    monkeypatch.setattr("stream.kafka.topics.TIMEOUT_S", 0.5)
 
     def invoke(*arguments: str) -> Result:
         return CliRunner().invoke(main, arguments)

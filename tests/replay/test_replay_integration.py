@@ -16,13 +16,13 @@ import pytest
 from aiokafka.partitioner import murmur2
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
-from models.behaviour_log import BehaviourLog, read_behaviour_log
 from models.errors import UnreachableError
+from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from offline.sample import write_sample
-from offline.synthetic import SampleSettings
+from offline.synthetic.behaviour import SampleSettings
 from replay.publisher import Publisher, PublisherSettings
-from stream.connections import KafkaConnection
-from stream.topics import admin_client, ensure_topic
+from stream.kafka.connection import KafkaConnection
+from stream.kafka.topics import admin_client, ensure_topic
 
 pytestmark = pytest.mark.integration
 

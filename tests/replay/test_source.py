@@ -5,9 +5,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from models.behaviour_log import BehaviourLog, read_behaviour_log
 from models.errors import DataError
 from models.events import Event
+from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from replay.source import MessageSource, choose_rows
 
 HEADER = "user_id,item_id,behavior_type,user_geohash,item_category,time\n"

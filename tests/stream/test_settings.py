@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from models.errors import SettingsError
-from stream.connections import KafkaConnection, RedisConnection
+from stream.kafka.connection import KafkaConnection
 from stream.settings import Settings, variable
+from stream.store.connection import RedisConnection
 
 
 def test_empty_environment_gives_the_defaults() -> None:

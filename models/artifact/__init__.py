@@ -1,0 +1,1 @@
+"""A trained model as files: saved, loaded, checked, published."""

@@ -1,0 +1,210 @@
+"""A trained model as a directory: saved whole or not at all, loaded checked, refused with the reason."""
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import msgspec
+import numpy as np
+import safetensors.numpy
+import safetensors.torch
+import torch
+from torch.overrides import TorchFunctionMode
+
+from models.artifact.files import (
+    CHECKSUMS,
+    CONFIG,
+    FILES,
+    FORMAT,
+    ITEM_VECTORS,
+    METRICS,
+    VOCABULARY,
+    WEIGHTS,
+    check,
+    directory_of,
+    parse,
+    read_json,
+    to_json,
+    version_of,
+)
+from models.artifact.golden_users import golden_histories
+from models.artifact.publications import publication_of
+from models.artifact.publications import publish as publish
+from models.errors import ArtifactError
+from models.ids.vocabulary import Vocabulary
+from models.inference.inference import Floats, Inference, Vectors
+from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.features import FeatureSettings, Histories
+from models.windows.window import WindowSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What must be the same wherever this model is used."""
+
+    window: WindowSettings = field(default_factory=WindowSettings)
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+
+    @property
+    def gap_ms(self) -> int:
+        """The pause that ends a session (ms)."""
+        return self.features.gap_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A trained model, ready to encode.
+
+    version: 12 hex digits of its content; publication: the number under which its store published it last,
+    0 for never; item_vectors (I, D), in the order of item_ids; golden_vectors: see golden_users.py; metrics:
+    what training measured; training: the settings and the data it was trained with.
+    """
+
+    version: str
+    publication: int
+    settings: Settings
+    vocabulary: Vocabulary
+    item_vectors: Floats
+    golden_vectors: Floats | None
+    metrics: Mapping[str, Any]
+    training: Mapping[str, Any]
+    towers: DualTowers
+    inference: Inference
+    path: Path
+
+    @property
+    def item_ids(self) -> list[str]:
+        """The raw ids of the known items, the most frequent in training first."""
+        return self.vocabulary.item_ids
+
+    def encode(self, histories: Histories) -> Vectors:
+        """Return the vectors of B users; see `Inference.encode`."""
+        return self.inference.encode(histories)
+
+
+def save(
+    store: Path,
+    towers: DualTowers,
+    vocabulary: Vocabulary,
+    settings: Settings,
+    metrics: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> Artifact:
+    """Write an artifact into `store`, under its version, and return it; the same content is written once.
+
+    A crash never leaves half an artifact: the files are written beside it and renamed.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    partial = Path(mkdtemp(prefix=".partial-", dir=store))
+    try:
+        _write_files(partial, towers, vocabulary, settings, metrics, training)
+        version = version_of(read_json(partial / CHECKSUMS))
+        target = store / version
+        if not target.exists():
+            partial.chmod(0o755)
+            partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return load(target)
+
+
+def _write_files(
+    directory: Path,
+    towers: DualTowers,
+    vocabulary: Vocabulary,
+    settings: Settings,
+    metrics: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> None:
+    with torch.inference_mode():
+        item_vectors = towers.item_vectors().float().cpu().numpy()
+    golden_vectors = Inference(towers, settings.features).encode(golden_histories(vocabulary)).user
+    config = {"format": FORMAT, "settings": asdict(settings), "training": dict(training)}
+    weights = {name: tensor.cpu().contiguous() for name, tensor in towers.state_dict().items()}
+    contents = {
+        CONFIG: to_json(config),
+        VOCABULARY: vocabulary.to_bytes(),
+        WEIGHTS: safetensors.torch.save(weights),
+        ITEM_VECTORS: safetensors.numpy.save(
+            {"item_vectors": np.ascontiguousarray(item_vectors), "golden_vectors": golden_vectors}
+        ),
+        METRICS: to_json(metrics),
+    }
+    for name, content in contents.items():
+        (directory / name).write_bytes(content)
+    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    (directory / CHECKSUMS).write_bytes(to_json(checksums))
+
+
+def load(path: Path) -> Artifact:
+    """Return the artifact at `path`: its directory, or a store's, where `current` points at the active one.
+
+    Raises ArtifactError, naming the file, where anything is missing, damaged or of another format. Nothing
+    is unpickled.
+    """
+    directory = directory_of(path)
+    checksums = read_json(directory / CHECKSUMS)
+    for name in FILES:
+        check(directory / name, checksums)
+    config = read_json(directory / CONFIG)
+    if config.get("format") != FORMAT:
+        raise ArtifactError(
+            f"{directory / CONFIG} has format {config.get('format')!r}, this version reads {FORMAT!r}: "
+            "train a new artifact with `python -m offline.train`"
+        )
+    settings = parse(directory / CONFIG, lambda: msgspec.convert(config["settings"], Settings))
+    vocabulary = parse(
+        directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
+    )
+    towers = parse(directory / WEIGHTS, lambda: _mapped_towers(directory / WEIGHTS, vocabulary, settings))
+    vectors = parse(directory / ITEM_VECTORS, lambda: safetensors.torch.load_file(directory / ITEM_VECTORS))
+    item_vectors = parse(directory / ITEM_VECTORS, lambda: vectors["item_vectors"].numpy())
+    version = version_of(checksums)
+    return Artifact(
+        version=version,
+        publication=publication_of(directory.parent, version),
+        settings=settings,
+        vocabulary=vocabulary,
+        item_vectors=item_vectors,
+        golden_vectors=vectors["golden_vectors"].numpy() if "golden_vectors" in vectors else None,
+        metrics=read_json(directory / METRICS),
+        training=config.get("training", {}),
+        towers=towers,
+        inference=Inference(towers, settings.features),
+        path=directory,
+    )
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leaves out drawing weights that are about to be replaced.
+
+    The device "meta" would do so too, but it imports a compiler: a second and a half, and 200 MB.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def _mapped_towers(weights: Path, vocabulary: Vocabulary, settings: Settings) -> DualTowers:
+    """Return the towers on the file's weights as they are mapped into memory: a host's workers share them."""
+    with _Uninitialised():
+        towers = DualTowers(vocabulary, settings.features, settings.model)
+    found = safetensors.torch.load_file(weights)
+    towers.rotation = found.get("rotation")
+    towers.load_state_dict(found, assign=True)
+    return towers.eval()
+
+
+def read_version(path: Path) -> str:
+    """Return the version of the artifact at `path` without loading it. Raises ArtifactError."""
+    return version_of(read_json(directory_of(path) / CHECKSUMS))

@@ -1,0 +1,91 @@
+"""The files of an artifact, checked as they are read; needs no torch."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from safetensors import SafetensorError
+
+from models.artifact.publications import CURRENT
+from models.errors import ArtifactError, TwintideError
+
+T = TypeVar("T")
+
+#: Written into config.json; another layout gets another number.
+FORMAT = "twintide-artifact-1"
+
+CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.msgpack", "weights.safetensors"
+ITEM_VECTORS, METRICS, CHECKSUMS = "item_vectors.safetensors", "metrics.json", "checksums.json"
+FILES = (CONFIG, VOCABULARY, WEIGHTS, ITEM_VECTORS, METRICS)
+
+#: What reading a damaged or foreign file may raise.
+_UNUSABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    TwintideError,
+    SafetensorError,
+    msgspec.MsgspecError,
+)
+
+
+def directory_of(path: Path) -> Path:
+    """Return the artifact directory that `path` means; ArtifactError where there is none."""
+    if (path / CURRENT).is_symlink() and not (path / CURRENT).exists():
+        missing = (path / CURRENT).readlink()
+        raise ArtifactError(
+            f"{path / CURRENT} points at {missing}, which is not there: publish another version"
+        )
+    directory = path / CURRENT if (path / CURRENT).exists() else path
+    if not directory.is_dir():
+        raise ArtifactError(f"there is no artifact at {path}: make one with `python -m offline.train`")
+    if not (directory / CHECKSUMS).exists():
+        raise ArtifactError(
+            f"{directory} is not an artifact ({CHECKSUMS} is missing): give a directory that "
+            "`python -m offline.train` wrote"
+        )
+    return directory.resolve()
+
+
+def check(file: Path, checksums: Mapping[str, Any]) -> None:
+    """Raise ArtifactError where the file is missing or is not the one that was saved."""
+    try:
+        with file.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtifactError(
+            f"{file} cannot be read ({error.strerror}): copy or train the artifact again"
+        ) from error
+    if found != checksums.get(file.name):
+        raise ArtifactError(
+            f"{file} is damaged: its SHA-256 begins {found[:12]}, {CHECKSUMS} says "
+            f"{str(checksums.get(file.name))[:12]}; copy or train the artifact again"
+        )
+
+
+def version_of(checksums: Mapping[str, Any]) -> str:
+    return hashlib.sha256(to_json({name: checksums[name] for name in FILES})).hexdigest()[:12]
+
+
+def to_json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    content = parse(path, lambda: json.loads(path.read_bytes()))
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{path} is damaged: it holds no JSON object; copy or train the artifact again")
+    return content
+
+
+def parse(path: Path, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except _UNUSABLE as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ArtifactError(f"{path} cannot be used ({reason}): copy or train the artifact again") from error

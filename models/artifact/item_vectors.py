@@ -1,0 +1,61 @@
+"""An artifact's item vectors alone, as a ranker needs them; needs no torch."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+
+from models.artifact.files import (
+    CHECKSUMS,
+    ITEM_VECTORS,
+    VOCABULARY,
+    check,
+    directory_of,
+    parse,
+    read_json,
+    version_of,
+)
+from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+
+
+@dataclass(frozen=True)
+class ItemVectors:
+    """The known items of one version: vectors (I, D) in the order of item_ids, the most frequent first.
+
+    categories (I,): each item's category id, empty where it has none.
+    """
+
+    version: str
+    item_ids: list[str]
+    categories: npt.NDArray[np.object_]
+    vectors: npt.NDArray[np.float32]
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Item id -> row."""
+        return {item_id: row for row, item_id in enumerate(self.item_ids)}
+
+
+def load_item_vectors(path: Path) -> ItemVectors:
+    """Return the item vectors of an artifact, or of a store's current one. Raises ArtifactError."""
+    directory = directory_of(path)
+    checksums = read_json(directory / CHECKSUMS)
+    for name in (VOCABULARY, ITEM_VECTORS):
+        check(directory / name, checksums)
+    vocabulary = parse(
+        directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
+    )
+    vectors = parse(
+        directory / ITEM_VECTORS,
+        lambda: safetensors.numpy.load_file(directory / ITEM_VECTORS)["item_vectors"],
+    )
+    names = np.array([*[""] * FIRST_KNOWN, *vocabulary.category_ids], dtype=object)
+    return ItemVectors(
+        version=version_of(checksums),
+        item_ids=vocabulary.item_ids,
+        categories=names[vocabulary.item_categories],
+        vectors=vectors,
+    )

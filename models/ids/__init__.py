@@ -1,0 +1,1 @@
+"""Raw ids as texts, and as the indices that a model knows them by."""

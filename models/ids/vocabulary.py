@@ -1,0 +1,131 @@
+"""Raw item and category ids -> indices, and back; ids that training never saw are unknown, not errors."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from models.ids.id_table import Words, make_id_table
+from models.ids.texts import texts_of
+
+if TYPE_CHECKING:
+    from models.log.behaviour_log import BehaviourLog
+
+#: Index of the padding of a tensor, of items and categories alike.
+PADDING = 0
+#: Index of an id outside the vocabulary. An unknown item still has its category.
+UNKNOWN = 1
+#: Index of the first known id.
+FIRST_KNOWN = 2
+
+Indices = npt.NDArray[np.int64]
+
+
+class _Stored(msgspec.Struct):
+    item_ids: list[str]
+    item_categories: list[int]
+    category_ids: list[str]
+
+
+class Vocabulary:
+    """The items and categories a model knows.
+
+    item_ids[i] has index i + FIRST_KNOWN, and so has category_ids[i]; item_categories (I,) is the category
+    index of each known item. An empty category means none was given and is unknown.
+    """
+
+    __slots__ = ("categories", "category_ids", "item_categories", "item_ids", "items")
+
+    def __init__(self, item_ids: list[str], item_categories: Iterable[int], category_ids: list[str]) -> None:
+        self.item_ids = item_ids
+        self.category_ids = category_ids
+        self.item_categories: Indices = np.fromiter(item_categories, np.int64)
+        if len(self.item_categories) != len(item_ids):
+            raise ValueError(f"{len(item_ids)} items but {len(self.item_categories)} item categories")
+        self.items = make_id_table(item_ids)
+        self.categories = make_id_table(category_ids)
+
+    @property
+    def item_count(self) -> int:
+        """How many item indices there are, padding and unknown included."""
+        return len(self.item_ids) + FIRST_KNOWN
+
+    @property
+    def category_count(self) -> int:
+        """How many category indices there are, padding and unknown included."""
+        return len(self.category_ids) + FIRST_KNOWN
+
+    def item_indices(self, values: Sequence[str]) -> Indices:
+        """Return the index of each raw item id, UNKNOWN where it is not known."""
+        return indices_of_places(self.items.find(texts_of(values)))
+
+    def category_indices(self, values: Sequence[str]) -> Indices:
+        """Return the index of each raw category id, UNKNOWN where it is not known."""
+        return indices_of_places(self.categories.find(texts_of(values)))
+
+    def indices_at(self, words: Words, places: Indices) -> tuple[Indices, Indices]:
+        """Return the item and the category index (E,) of E events, as `categories_of` has them.
+
+        places (4, E): the bytes of the words where each event's item id begins and ends, and its category's.
+        """
+        item = self.items.find_at(words, *places[:2])
+        category = self.item_categories[item] if self.item_ids else np.zeros_like(item)
+        unknown = np.flatnonzero(item < 0)
+        category[unknown] = indices_of_places(self.categories.find_at(words, *places[2:, unknown]))
+        return indices_of_places(item), category
+
+    def categories_of(self, items: Indices, event_categories: Indices) -> Indices:
+        """Return each event's category index: the item's own where the item is known, else the event's.
+
+        items, event_categories (E,) indices. So one item always enters the model the same way, and an item
+        never seen in training backs off to the category that its event names.
+        """
+        known = items >= FIRST_KNOWN
+        categories = event_categories.copy()
+        categories[known] = self.item_categories[items[known] - FIRST_KNOWN]
+        return categories
+
+    def to_bytes(self) -> bytes:
+        """Return the vocabulary as MessagePack."""
+        stored = _Stored(self.item_ids, self.item_categories.tolist(), self.category_ids)
+        return msgspec.msgpack.encode(stored)
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> "Vocabulary":
+        """Return the vocabulary of `to_bytes`; ValueError where the bytes are not one."""
+        try:
+            stored = msgspec.msgpack.decode(value, type=_Stored)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"not a vocabulary: {error}") from error
+        return cls(stored.item_ids, stored.item_categories, stored.category_ids)
+
+
+def indices_of_places(places: Indices) -> Indices:
+    """Return the indices of ids at these places of a vocabulary's table, UNKNOWN where that is -1."""
+    return np.where(places < 0, UNKNOWN, places + FIRST_KNOWN)
+
+
+def vocabulary_of_log(
+    log: "BehaviourLog", min_item_count: int = 1, max_items: int | None = None
+) -> Vocabulary:
+    """Return the vocabulary of a log: items with at least `min_item_count` rows, the most frequent first.
+
+    At most `max_items` are kept; ties go to the smaller id, so the order of the rows changes nothing. An
+    item's category is that of its last row.
+    """
+    counts = np.bincount(log.item.codes, minlength=len(log.item.values))
+    codes = np.flatnonzero(counts >= max(min_item_count, 1))
+    order = np.lexsort((log.item.values[codes].astype(np.str_), -counts[codes]))
+    codes = codes[order[:max_items]]
+    used = np.flatnonzero(np.bincount(log.category.codes, minlength=len(log.category.values)))
+    category_ids = sorted(value for value in log.category.values[used].tolist() if value)
+    vocabulary = Vocabulary([], [], category_ids)
+    by_time = np.argsort(log.time_ms, kind="stable")
+    last_category = np.zeros(len(log.item.values), dtype=np.int64)
+    last_category[log.item.codes[by_time]] = log.category.codes[by_time]
+    categories = log.category.values[last_category[codes]].tolist()
+    return Vocabulary(
+        log.item.values[codes].tolist(), vocabulary.category_indices(categories).tolist(), category_ids
+    )

@@ -1,0 +1,1 @@
+"""The towers' vectors fast: on a CPU, on a GPU, and from a cache."""

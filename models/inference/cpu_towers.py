@@ -1,0 +1,136 @@
+"""Events -> the towers' vectors on a CPU: those of `DualTowers` (up to 1e-5) at a small part of the cost.
+
+Only the newest event is asked for in a tower's last layer, so the projections to keys and values, which the
+layer makes for every event, are folded into what is made once per user:
+
+    score_t = (W_q x_n) . (W_k x_t) = (W_k' W_q x_n) . x_t        sum_t a_t W_v x_t = W_v (sum_t a_t x_t)
+
+with the gains of the norms inside the folded matrices. What is left per event is in kernels.py: no padding,
+and a user's vector does not depend on who else is encoded.
+"""
+
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.inference import kernels
+from models.inference.kernels import Events, Tables
+from models.towers.dual_towers import DualTowers
+from models.towers.features import GAP_BUCKETS, EventFeatures, Histories, Part
+from models.towers.layers import AttentionBias, Layer, Tower
+
+
+class Linear(NamedTuple):
+    """weight (out, in) and bias (out,) of a linear map."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """Return (..., out) of (..., in)."""
+        return functional.linear(value, self.weight, self.bias)
+
+
+class FoldedTower:
+    """A tower of one layer, asked at the newest event alone."""
+
+    def __init__(self, tower: Tower, scale: Tensor) -> None:
+        layer, bias = cast(Layer, tower.layers[0]), cast(AttentionBias, tower.biases[0])
+        self.heads = layer.heads
+        self.query, self.output = _folded_attention(layer)
+        norm, wide, _, _, narrow, _ = layer.feed_forward
+        self.wide = _behind_norm(cast(nn.LayerNorm, norm), cast(nn.Linear, wide))
+        self.narrow = Linear(cast(Tensor, narrow.weight), cast(Tensor, narrow.bias))
+        self.scale, self.shift = scale * tower.norm.weight, scale * tower.norm.bias
+        self.by_distance, self.by_session = (table.numpy() for table in bias.tables())
+
+    def __call__(self, events: Events, tables: Tables, part: Part) -> Tensor:
+        """Return the tower's vectors (B, D) of these parts of the events; of an empty one anything."""
+        entering, normed = kernels.newest(events, tables, *part)  # (B, D) each
+        queries = self.query(torch.from_numpy(normed)).view(
+            len(normed), self.heads, normed.shape[1]
+        )  # (B, H, D)
+        biases = self.by_distance, self.by_session
+        seen = kernels.attend(events, tables, *part, queries.numpy(), *biases)  # (B, H, D)
+        residual = self.output(torch.from_numpy(seen).flatten(1)) + torch.from_numpy(entering)  # (B, D)
+        residual = residual + self.narrow(functional.gelu(self.wide(_normed(residual))))  # (B, D)
+        return _normed(residual) * self.scale + self.shift  # (B, D)
+
+
+class FoldedTowers:
+    """Dual towers whose Transformers have one layer each, for encoding on a CPU."""
+
+    def __init__(self, towers: DualTowers) -> None:
+        with torch.inference_mode():
+            self._towers = towers
+            self._short = FoldedTower(towers.short_tower, towers.short_scale)
+            self._long = FoldedTower(towers.long_tower, towers.long_scale)
+            detail = towers.behaviour.weight[:, None] + towers.gap.weight  # (behaviours, GAP_BUCKETS, D)
+            self._tables = Tables(
+                towers.items.item.weight.numpy(),
+                towers.items.category.weight.numpy(),
+                detail.flatten(0, 1).numpy(),
+            )
+            self._by_place = towers.direct.place.numpy()
+            self._by_detail = towers.direct.behaviour.exp().repeat_interleave(GAP_BUCKETS).numpy()
+
+    @staticmethod
+    def can_run(towers: DualTowers) -> bool:
+        """Return whether these towers are of a form that can be folded."""
+        return len(towers.short_tower.layers) == len(towers.long_tower.layers) == 1
+
+    def long_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:
+        """Return the long vectors (B, D) of these parts."""
+        events = _events(histories, derived)
+        first = part.firsts[part.counts > 0]
+        events.detail[first] -= derived.gap[first]  # as features.forget_before has it
+        return _where_read(part, self._long(events, self._tables, part), self._towers.unseen_long)
+
+    def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:
+        """Return the short vectors (B, D) of these parts."""
+        events = _events(histories, derived)
+        direct = kernels.recall(events, self._tables, *part, self._by_place, self._by_detail)  # (B, D)
+        found = torch.from_numpy(direct) + self._short(events, self._tables, part)  # (B, D)
+        return _where_read(part, found, self._towers.unseen_short)
+
+
+def _events(histories: Histories, derived: EventFeatures) -> Events:
+    detail = histories.behaviour * np.int64(GAP_BUCKETS) + derived.gap
+    return Events(histories.item, histories.category, detail, derived.session)
+
+
+def _where_read(part: Part, found: Tensor, unseen: Tensor) -> Tensor:
+    return torch.where(torch.from_numpy(part.counts > 0)[:, None], found, unseen)  # (B, D)
+
+
+def _folded_attention(layer: Layer) -> tuple[Linear, Linear]:
+    """Return what makes queries (H * D) of a normed event, and the layer's output of what each head sees."""
+    heads, dimension = layer.heads, layer.query.in_features
+    gain, shift = layer.norm.weight.double(), layer.norm.bias.double()  # (D,)
+    key, value = layer.key_value.weight.double().view(2, heads, -1, dimension)  # (H, D/H, D) each
+    ask = layer.query.weight.double()  # (D, D)
+    ask_bias = ask @ shift + layer.query.bias  # (D,)
+    to_key = key * gain * (dimension // heads) ** -0.5  # (H, D/H, D)
+    query = torch.einsum("hke,hkd->hed", to_key, (ask * gain).view(heads, -1, dimension))  # (H, D, D)
+    query_bias = torch.einsum("hke,hk->he", to_key, ask_bias.view(heads, -1))  # (H, D)
+    # What the keys' own shift and bias add to a query's scores is the same in all of them: softmax drops it.
+    put = layer.output.weight.double()  # (D, D)
+    output = torch.einsum("ohk,hke->ohe", put.view(dimension, heads, -1), value * gain)  # (D, H, D)
+    value_bias = value.view(dimension, dimension) @ shift + layer.key_value.bias[dimension:]  # (D,)
+    output_bias = put @ value_bias + layer.output.bias  # (D,)
+    return (
+        Linear(query.view(-1, dimension).float(), query_bias.flatten().float()),
+        Linear(output.flatten(1).float(), output_bias.float()),
+    )
+
+
+def _behind_norm(norm: nn.LayerNorm, linear: nn.Linear) -> Linear:
+    """Return the linear map with the norm's gain and shift inside it."""
+    return Linear(linear.weight * norm.weight, linear.bias + linear.weight @ norm.bias)
+
+
+def _normed(vectors: Tensor) -> Tensor:
+    return functional.layer_norm(vectors, vectors.shape[1:])

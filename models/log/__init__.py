@@ -1,0 +1,1 @@
+"""Behaviour logs: their formats, their rows as columns of numbers, and what is wrong with the rest."""

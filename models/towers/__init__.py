@@ -1,0 +1,1 @@
+"""From histories to vectors, as the model is defined and trained."""

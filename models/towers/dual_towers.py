@@ -1,0 +1,237 @@
+"""The dual towers: recent events -> short vector, older ones -> long vector, gated -> the user's vector."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.errors import SettingsError
+from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.towers.features import GAP_BUCKETS, Batch, FeatureSettings, Tokens
+from models.towers.layers import BEHAVIOURS, DirectPath, Dropout, Embedded, Tower, at_places
+
+#: By what the scores are multiplied at first, by how they are made: a cosine alone tells too little apart.
+START_SCALE = {"dot": 4.0, "cosine": 16.0}
+#: A vector shorter than this is not made as long as 1: its direction is chance, and its gradient would be
+#: without bound.
+SHORTEST = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """The size of the towers and what is dropped while they learn."""
+
+    #: D, the length of every vector.
+    dimension: int = 128
+    #: Attention heads per layer.
+    heads: int = 2
+    #: Transformer layers of the long tower.
+    long_layers: int = 1
+    #: Share of the coordinates of item embeddings and of layer outputs that is dropped in training.
+    dropout: float = 0.65
+    #: What scores an item: the dot product of its vector and the user's, or their cosine, times a learned
+    #: factor. Either way it is the dot product of what is exported: by cosine, item vectors have length 1.
+    score: Literal["dot", "cosine"] = "dot"
+
+    def __post_init__(self) -> None:
+        for name in ("dimension", "heads", "long_layers"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.dimension % self.heads:
+            raise SettingsError(f"dimension {self.dimension} is not a multiple of heads {self.heads}")
+        if not 0 <= self.dropout < 1:
+            raise SettingsError(f"dropout is {self.dropout}; it must be at least 0 and under 1")
+
+
+@dataclass(frozen=True, slots=True)
+class UserVectors:
+    """user, long, short (..., D): the mixed vector and the two towers' own, all in the space of the items."""
+
+    user: Tensor
+    long: Tensor
+    short: Tensor
+
+
+class ItemEmbedding(nn.Module):
+    """Items as they enter the towers, and as they are scored: a share of the same plus a learned difference.
+
+    Both are the sum of the item's and its category's, so that a rare item leans on its category. The shared
+    part scores high what a user just had: right where users return to items, wrong where they never do.
+    """
+
+    item_categories: Tensor
+
+    def __init__(self, vocabulary: Vocabulary, dimension: int, score: str = "dot") -> None:
+        super().__init__()
+        self.score = score
+        self.item = nn.Embedding(vocabulary.item_count, dimension)
+        self.category = nn.Embedding(vocabulary.category_count, dimension)
+        self.item_difference = nn.Embedding(vocabulary.item_count, dimension)
+        self.category_difference = nn.Embedding(vocabulary.category_count, dimension)
+        self.share = nn.Parameter(torch.ones(dimension))
+        categories = np.pad(vocabulary.item_categories, (FIRST_KNOWN, 0))
+        self.register_buffer("item_categories", torch.from_numpy(categories), persistent=False)
+        nn.init.normal_(self.item.weight, std=dimension**-0.5)
+        nn.init.normal_(self.category.weight, std=0.5 * dimension**-0.5)
+        for table in (self.item_difference, self.category_difference):
+            nn.init.zeros_(table.weight)
+        with torch.no_grad():
+            self.item.weight[:FIRST_KNOWN] = 0
+            self.category.weight[:FIRST_KNOWN] = 0
+
+    def expect_returns(self, share: float) -> None:
+        """Start from what the log says: 0 where users never return to an item, 1 where they mostly do.
+
+        The share is learned too, but moves less in a whole training than from 1 to 0.
+        """
+        nn.init.constant_(self.share, share)
+
+    def forward(self, item: Tensor, category: Tensor) -> Tensor:
+        """Return what enters the towers, (..., D), of item and category indices (...)."""
+        entering: Tensor = self.item(item) + self.category(category)  # (..., D)
+        return entering
+
+    def outputs(self, item: Tensor) -> Tensor:
+        """Return the vectors (..., D) by which items (...) of known index are scored."""
+        category = self.item_categories[item]  # (...)
+        difference: Tensor = self.item_difference(item) + self.category_difference(category)  # (..., D)
+        vectors = difference + self.share * self.forward(item, category)  # (..., D)
+        return vectors if self.score == "dot" else of_length_one(vectors)
+
+
+class DualTowers(nn.Module):
+    """Item embedding, short tower, long tower, gate."""
+
+    #: What turns all vectors, users' and items' (D, D), orthogonal; None where nothing does (rotation.py).
+    rotation: Tensor | None
+
+    def __init__(self, vocabulary: Vocabulary, features: FeatureSettings, settings: ModelSettings) -> None:
+        super().__init__()
+        dimension = settings.dimension
+        self.settings = settings
+        self.items = ItemEmbedding(vocabulary, dimension, settings.score)
+        self.behaviour = nn.Embedding(BEHAVIOURS, dimension)
+        self.gap = nn.Embedding(GAP_BUCKETS, dimension)
+        self.direct = DirectPath(features.short_events)
+        self.short_tower = Tower(dimension, settings.heads, settings.dropout, 1, features.short_events)
+        self.long_tower = Tower(
+            dimension, settings.heads, settings.dropout, settings.long_layers, features.long_events
+        )
+        # From 0 on the Transformers add to the direct path only what helps it (ReZero, arXiv 2003.04887).
+        self.short_scale = nn.Parameter(torch.zeros(dimension))
+        self.long_scale = nn.Parameter(torch.zeros(dimension))
+        self.unseen_short = nn.Parameter(torch.zeros(dimension))
+        self.unseen_long = nn.Parameter(torch.zeros(dimension))
+        self.gate = nn.Linear(2 * dimension, 1)
+        self.everyone = nn.Parameter(torch.zeros(dimension))
+        self.temperature = nn.Parameter(torch.tensor(math.log(START_SCALE[settings.score])))
+        self.dropout = Dropout(settings.dropout)
+        self.register_buffer("rotation", None)
+        for table in (self.behaviour, self.gap):
+            nn.init.normal_(table.weight, std=0.1 * dimension**-0.5)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, 2.0)
+
+    def short_vectors(self, events: Embedded, query: Tensor | None, first: Tensor) -> Tensor:
+        """Return (B, Q, D): the short vector when place query (B, Q) is the newest, reading from first on."""
+        direct: Tensor = self.direct(events, query, first)  # (B, Q, D)
+        deep: Tensor = self.short_tower(events, query, first)  # (B, Q, D)
+        return direct + self.short_scale * deep
+
+    def long_vectors(self, events: Embedded, query: Tensor | None) -> Tensor:
+        """Return (B, Q, D): the long vector of the events up to place query (B, Q) and with it."""
+        first = torch.zeros_like(events.session if query is None else query)  # (B, Q)
+        deep: Tensor = self.long_tower(events, query, first)  # (B, Q, D)
+        return self.long_scale * deep
+
+    def mix(self, long: Tensor, short: Tensor) -> UserVectors:
+        """Return the user's vectors of the towers' (..., D): gated, scaled, shifted by everyone's taste."""
+        share = torch.sigmoid(self.gate(torch.cat([short, long], dim=-1)))  # (..., 1)
+        mixed = share * short + (1 - share) * long  # (..., D)
+        return UserVectors(*(self._turned(self._scaled(vectors)) for vectors in (mixed, long, short)))
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        scale = self.temperature.exp()
+        if self.settings.score == "dot":
+            return vectors * scale + self.everyone  # (..., D)
+        return of_length_one(vectors + self.everyone) * scale  # (..., D)
+
+    def forward(self, batch: Batch) -> UserVectors:
+        """Return each user's vectors (B, D) from the whole of what `features` made of their history."""
+        return self.mix(self.long_of(batch.long), self.short_of(batch.short))
+
+    def long_of(self, tokens: Tokens) -> Tensor:
+        """Return each user's long vector (B, D) of what the long tower reads; its own for nothing."""
+        unseen = self.unseen_long.expand(len(tokens.count), -1)  # (B, D)
+        if not tokens.item.shape[1]:
+            return unseen
+        has_events, last = last_place(tokens)
+        return torch.where(has_events, self.long_vectors(self.embed(tokens), last)[:, 0], unseen)  # (B, D)
+
+    def short_of(self, tokens: Tokens) -> Tensor:
+        """Return each user's short vector (B, D) of what the short tower reads; its own for nothing."""
+        unseen = self.unseen_short.expand(len(tokens.count), -1)  # (B, D)
+        if not tokens.item.shape[1]:
+            return unseen
+        has_events, last = last_place(tokens)
+        found = self.short_vectors(self.embed(tokens), last, torch.zeros_like(last))[:, 0]  # (B, D)
+        return torch.where(has_events, found, unseen)  # (B, D)
+
+    def forward_every(
+        self, tokens: Tokens, boundary: Tensor, short_start: Tensor, wanted: Tensor
+    ) -> UserVectors:
+        """Return the vectors (M, D) at the wanted places (B, T) of histories, each seen as the newest there.
+
+        One causal pass for all of them: boundary, short_start (B, T) are the place's own, from
+        `EventFeatures`. Equal to `forward` of each history cut off behind its place, as long as none is
+        longer than the towers read.
+        """
+        events = self.embed(tokens)
+        short = self.short_vectors(events, None, short_start)[wanted]  # (M, D)
+        at_boundary = at_places(self.long_vectors(events, None), (boundary - 1).clamp(min=0))  # (B, T, D)
+        has_long = (boundary > 0)[wanted][:, None]  # (M, 1)
+        return self.mix(torch.where(has_long, at_boundary[wanted], self.unseen_long), short)
+
+    def forward_direct(
+        self, tokens: Tokens, boundary: Tensor, short_start: Tensor, wanted: Tensor
+    ) -> UserVectors:
+        """Return what `forward_every` returns while the scales of both Transformers are 0, as at first.
+
+        Training starts with it: on little data the direct path must stand before the Transformers learn what
+        it leaves over, and it costs a quarter.
+        """
+        short = self.direct(self.embed(tokens), None, short_start)[wanted]  # (M, D)
+        has_long = (boundary > 0)[wanted][:, None]  # (M, 1)
+        return self.mix(self.unseen_long * ~has_long, short)
+
+    def unseen(self, count: int) -> UserVectors:
+        """Return the vectors (count, D) of users never seen."""
+        return self.mix(self.unseen_long.expand(count, -1), self.unseen_short.expand(count, -1))
+
+    def item_vectors(self) -> Tensor:
+        """Return (I, D), the vectors of the known items in the order of the vocabulary."""
+        count = self.items.item.num_embeddings
+        return self._turned(self.items.outputs(torch.arange(FIRST_KNOWN, count, device=self.everyone.device)))
+
+    def _turned(self, vectors: Tensor) -> Tensor:
+        return vectors if self.rotation is None else vectors @ self.rotation
+
+    def embed(self, tokens: Tokens) -> Embedded:
+        """Return the tokens as vectors."""
+        items = self.dropout(self.items(tokens.item, tokens.category))  # (B, T, D)
+        events = items + self.behaviour(tokens.behaviour) + self.gap(tokens.gap)  # (B, T, D)
+        return Embedded(items, events, tokens.behaviour, tokens.session)
+
+
+def of_length_one(vectors: Tensor) -> Tensor:
+    """Return vectors (..., D) of the same directions and length 1; near 0, where none is known, shorter."""
+    return functional.normalize(vectors, dim=-1, eps=SHORTEST)
+
+
+def last_place(tokens: Tokens) -> tuple[Tensor, Tensor]:
+    """Return whether each user has events, (B, 1), and the place (B, 1) of the last, 0 without."""
+    return tokens.count[:, None] > 0, (tokens.count - 1).clamp(min=0)[:, None]

@@ -1,0 +1,1 @@
+"""The rankers to be beaten."""

@@ -1,0 +1,75 @@
+"""The rankers to be beaten; here those that only count: popularity, and the step from the last item."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.log.behaviour_log import BehaviourLog
+from offline.baselines.factorisation import factorisations
+from offline.baselines.neighbours import item_knn, session_knn
+from offline.evaluation.protocols import Cases
+
+#: Share of the known rows, the last by time, that counts as recent.
+RECENT_SHARE = 0.1
+
+Ints = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
+#: Scores (B, I) of all known items for the users (B,) of some cases.
+Scorer = Callable[[Ints], Scores]
+
+
+def baselines(cases: Cases, vocabulary: Vocabulary, gap_ms: int) -> Mapping[str, Scorer]:
+    """Return the baselines by name, learned from all rows that the cases may know.
+
+    Equal scores are told apart by popularity and then by the order of the vocabulary. Sessions end with a
+    pause over `gap_ms`. ALS and BPR are there where the package `implicit` is.
+    """
+    known = cases.known
+    recent_rows = max(int(len(known) * RECENT_SHARE), 1)
+    recent = known.in_time_order().select(np.arange(len(known) - recent_rows, len(known)))
+    popular = popularity(known, vocabulary)
+    return {
+        "popularity": _same_for_all(popular),
+        "recent popularity": _same_for_all(popularity(recent, vocabulary) + popular / 1e9),
+        "markov": markov(cases, vocabulary),
+        "item kNN": item_knn(cases, popular),
+        "session kNN": session_knn(cases, popular, gap_ms),
+        **factorisations(cases, len(popular)),
+    }
+
+
+def popularity(log: BehaviourLog, vocabulary: Vocabulary) -> Scores:
+    """Return (I,): how many rows each known item has; ties go to the earlier in the vocabulary."""
+    item = vocabulary.item_indices(log.item.values.tolist())[log.item.codes] - FIRST_KNOWN
+    count = len(vocabulary.item_ids)
+    return np.bincount(item[item >= 0], minlength=count) - np.arange(count) / (2 * count)
+
+
+def _same_for_all(scores: Scores) -> Scorer:
+    return lambda users: np.broadcast_to(scores, (len(users), len(scores)))
+
+
+def markov(cases: Cases, vocabulary: Vocabulary) -> Scorer:
+    """Return the scorer of a first-order Markov chain: how often an item came right after the last one."""
+    known = cases.known
+    order = known.by_user()
+    user = known.user.codes[order]
+    item = vocabulary.item_indices(known.item.values.tolist())[known.item.codes[order]] - FIRST_KNOWN
+    is_step = (user[1:] == user[:-1]) & (item[1:] >= 0) & (item[:-1] >= 0)
+    before, after = item[:-1][is_step], item[1:][is_step]
+    by_before = np.argsort(before, kind="stable")
+    before, after = before[by_before], after[by_before]
+    count = len(vocabulary.item_ids)
+    fallback = popularity(known, vocabulary) / (2 * len(known) + 2)
+    last = cases.histories.item[cases.histories.starts[1:] - 1] - FIRST_KNOWN
+
+    def score(users: Ints) -> Scores:
+        scores = np.tile(fallback, (len(users), 1))
+        for row, previous in enumerate(last[users]):
+            begin, end = np.searchsorted(before, [previous, previous + 1])
+            scores[row] += np.bincount(after[begin:end], minlength=count)
+        return scores
+
+    return score

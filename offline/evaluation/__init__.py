@@ -1,0 +1,1 @@
+"""How well vectors rank, and what else is asked of a ranking."""

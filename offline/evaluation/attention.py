@@ -1,0 +1,85 @@
+"""Which past events a user's vector looks at: the weights of the direct path and of the towers' heads."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models.towers.dual_towers import DualTowers, last_place
+from models.towers.features import (
+    FeatureSettings,
+    Histories,
+    Ints,
+    Part,
+    Tokens,
+    forget_before,
+    pad,
+    reading_of,
+)
+from models.towers.layers import AttentionBias, Embedded, Layer, Tower, at_places
+
+Floats = npt.NDArray[np.float64]
+
+
+@torch.inference_mode()
+def attention(towers: DualTowers, settings: FeatureSettings, histories: Histories) -> dict[str, Floats]:
+    """Return the mean weight (A,) over users of the event so many before their newest, by who weighs it.
+
+    A is the longest history. A head's weights of one user sum to 1, those of the direct path need not. nan
+    stands where nobody reads an event so far back.
+    """
+    reading = reading_of(histories, settings)
+    length = int(np.diff(histories.starts).max(initial=0))
+    last = histories.starts[1:] - 1
+    found = {}
+    for part, tokens, weigh in (
+        (reading.short, pad(histories, reading.derived, *reading.short), _short_weights),
+        (reading.long, forget_before(pad(histories, reading.derived, *reading.long)), _long_weights),
+    ):
+        if tokens.item.shape[1]:
+            for name, weights in weigh(towers, tokens):
+                found[name] = _mean_by_distance(weights, part, last, length)
+    return found
+
+
+def _short_weights(towers: DualTowers, tokens: Tokens) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights (B, T) of the events that the short tower reads, its direct path's first."""
+    events, (_, query) = towers.embed(tokens), last_place(tokens)
+    # The weighted sum of unit vectors is the weights.
+    units = torch.eye(tokens.item.shape[1]).expand(len(tokens.item), -1, -1)  # (B, T, T)
+    yield "direct path", towers.direct(replace(events, items=units), query, torch.zeros_like(query))[:, 0]
+    for head, weights in enumerate(tower_attention(towers.short_tower, events, query).unbind(1), start=1):
+        yield f"short tower, head {head}", weights
+
+
+def _long_weights(towers: DualTowers, tokens: Tokens) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights (B, T) of the events that the long tower reads."""
+    found = tower_attention(towers.long_tower, towers.embed(tokens), last_place(tokens)[1])  # (B, H, T)
+    for head, weights in enumerate(found.unbind(1), start=1):
+        yield f"long tower, head {head}", weights
+
+
+def tower_attention(tower: Tower, events: Embedded, query: Tensor) -> Tensor:
+    """Return the weights (B, H, T) that a tower's last layer gives its events, seen from query (B, 1)."""
+    layer, bias = cast(Layer, tower.layers[-1]), cast(AttentionBias, tower.biases[-1])
+    normed = layer.norm(tower.below_last(events))  # (B, T, D)
+    asking = layer.split(layer.query(at_places(normed, query)))  # (B, H, 1, D/H)
+    key = layer.split(layer.key_value(normed).chunk(2, -1)[0])  # (B, H, T, D/H)
+    seen = bias(query, torch.zeros_like(query), events.session)  # (B, H, 1, T)
+    weights: Tensor = (asking @ key.mT / math.sqrt(key.shape[-1]) + seen).softmax(dim=-1)[:, :, 0]
+    return weights  # (B, H, T)
+
+
+def _mean_by_distance(weights: Tensor, part: Part, last: Ints, length: int) -> Floats:
+    """Return the mean (A,) of weights (B, T) of a part's events, by how far each is before `last` (B,)."""
+    place = np.arange(weights.shape[1])
+    is_real = place < part.counts[:, None]  # (B, T)
+    distance = (last[:, None] - part.firsts[:, None] - place)[is_real]  # (E,)
+    total = np.bincount(distance, weights.numpy()[is_real], length)
+    count = np.bincount(distance, minlength=length)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,0 +1,131 @@
+"""What else a ranking is asked beside its mean: how sure, for whom, of what, and how varied."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from offline.baselines.counting import popularity
+from offline.evaluation.metrics import MISSING, Ranks, gains_in_ten, ranks
+from offline.evaluation.protocols import Cases
+
+#: Scores that are held at a time.
+SCORES_AT_ONCE = 2_000_000
+#: Items, a seeded draw, whose scores the AUC over all users compares with; resamplings; the seed of both.
+AUC_ITEMS, RESAMPLINGS, SEED = 200, 1_000, 0
+TOP = 10
+#: Users, and targets, are told apart in this many groups of the same size, as far as ties allow.
+GROUPS = 3
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+#: Scores (B, I) of all known items for some users (B,) of the cases.
+Scorer = Callable[[Ints], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """More on how B targets were ranked.
+
+    interval: the 95 % bootstrap interval of NDCG@10 over users. user_auc: how likely a target scores above
+    another item that is ranked for the same user; pooled_auc: above one of any user. Unknown targets count 0.
+    coverage: share of the items that are among anyone's ten best; categories: how many different ones a
+    user's ten best have. by_activity, by_popularity (3,): NDCG@10 of users with few to many events, and of
+    targets from rare to popular.
+    """
+
+    interval: tuple[float, float]
+    user_auc: float
+    pooled_auc: float
+    coverage: float
+    categories: float
+    by_activity: tuple[float, ...]
+    by_popularity: tuple[float, ...]
+
+
+def scores_by(score: Scorer, cases: Cases, exclude_seen: bool) -> Iterator[tuple[Ints, Any]]:
+    """Yield some cases at a time with their scores (B, I), minus infinity where an item is not ranked."""
+    everyone = np.arange(len(cases.target))
+    at_once = max(SCORES_AT_ONCE // len(score(everyone[:1])[0]), 1)
+    for begin in range(0, len(everyone), at_once):
+        users = everyone[begin : begin + at_once]
+        scores = score(users)
+        if exclude_seen:
+            scores = np.array(scores)
+            scores[cases.seen(users)] = -np.inf
+        yield users, scores
+
+
+def details(score: Scorer, cases: Cases, vocabulary: Vocabulary, *, exclude_seen: bool) -> Details:
+    """Return the details of one scorer's ranking of all items for every case."""
+    random = np.random.default_rng(SEED)
+    item_count = len(vocabulary.item_ids)
+    compared = random.permutation(item_count)[:AUC_ITEMS]
+    is_covered = np.zeros(item_count, dtype=np.bool_)
+    found: list[Ranks] = []
+    own, others, user_auc, categories = [], [], [], []
+    for users, scores in scores_by(score, cases, exclude_seen):
+        target = cases.target[users]
+        rank = ranks(scores, target)
+        found.append(rank)
+        user_auc.append(_user_auc(rank, (scores > -np.inf).sum(axis=1)))
+        own.append(np.where(target >= 0, scores[np.arange(len(users)), target], -np.inf))
+        others.append(np.where(compared == target[:, None], -np.inf, scores[:, compared]))
+        top = np.argpartition(-scores, min(TOP, item_count) - 1, axis=1)[:, :TOP]
+        is_covered[top] = True
+        categories.append(_different(vocabulary.item_categories[top]))
+    gains = gains_in_ten(np.concatenate(found))
+    counts = popularity(cases.known, vocabulary)
+    return Details(
+        interval=bootstrap_interval(gains, random),
+        user_auc=float(np.concatenate(user_auc).mean()),
+        pooled_auc=_pooled_auc(np.concatenate(own), np.concatenate(others).ravel()),
+        coverage=float(is_covered.mean()),
+        categories=float(np.concatenate(categories).mean()),
+        by_activity=by_group(gains, np.diff(cases.histories.starts)),
+        by_popularity=by_group(gains, np.where(cases.target >= 0, counts[cases.target], 0)),
+    )
+
+
+def bootstrap_interval(gains: Floats, random: np.random.Generator) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of gains (B,) when users are drawn anew, with replacement."""
+    drawn = (gains[random.integers(0, len(gains), len(gains))].mean() for _ in range(RESAMPLINGS))
+    low, high = np.quantile(np.fromiter(drawn, np.float64, RESAMPLINGS), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def by_group(gains: Floats, amount: npt.NDArray[Any]) -> tuple[float, ...]:
+    """Return the mean gain of each third of the cases (B,), those with the least first; equal ones together.
+
+    nan for a third that ties leave empty.
+    """
+    edges = np.quantile(amount, np.arange(1, GROUPS) / GROUPS, method="lower")
+    group = np.searchsorted(edges, amount, side="left")
+    members = [gains[group == number] for number in range(GROUPS)]
+    return tuple(float(part.mean()) if len(part) else float("nan") for part in members)
+
+
+def _user_auc(rank: Ranks, ranked: Ints) -> Floats:
+    """Return the share of the other ranked items (B,) that each target stands before, 0 for MISSING."""
+    before = (ranked - np.minimum(rank, ranked)) / np.maximum(ranked - 1, 1)
+    share: Floats = np.where(rank == MISSING, 0.0, before)
+    return share
+
+
+def _pooled_auc(own: Floats, others: Floats) -> float:
+    """Return how likely a target's score is over another item's, whoever's; equal ones count half."""
+    others = np.sort(others[others > -np.inf])
+    if not len(others):
+        return float("nan")
+    below = np.searchsorted(others, own, side="left") + np.searchsorted(others, own, side="right")
+    return float(below.mean() / (2 * len(others)))
+
+
+def _different(categories: Ints) -> Ints:
+    """Return how many different values each row (B, K) has; unknown ones are alike."""
+    ordered = np.sort(np.maximum(categories, FIRST_KNOWN - 1), axis=1)
+    changes: Ints = (np.diff(ordered, axis=1) > 0).sum(axis=1)
+    return changes + 1

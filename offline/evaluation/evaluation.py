@@ -1,0 +1,102 @@
+"""Ranks and metrics of an artifact and of the baselines on the same cases."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.artifact.artifact import Artifact
+from models.ids.vocabulary import FIRST_KNOWN
+from models.inference.inference import Floats
+from models.towers.features import histories_of_unseen
+from offline.baselines.counting import baselines
+from offline.evaluation.details import Details, Scorer, details, scores_by
+from offline.evaluation.metrics import Ranking, Ranks, ranks, summarise
+from offline.evaluation.protocols import Cases, without_repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How the model ("twintide") and the baselines rank, over `users` users.
+
+    "category alone" and "never seen" are the model, too, for users without vectors: at the category of what
+    they had last, and at none.
+
+    repeats: how many users were left out because their next item was one they had before.
+    """
+
+    users: int
+    unseen_users: int
+    repeats: int
+    missing_share: float
+    rankings: dict[str, Ranking]
+    #: By the same names, where they were asked for.
+    details: dict[str, Details]
+
+
+def evaluate(
+    artifact: Artifact, cases: Cases, *, exclude_seen: bool = False, with_details: bool = False
+) -> Evaluation:
+    """Rank all known items for every case, by the model's dot products and by each baseline.
+
+    exclude_seen: nobody's own past items are ranked, and who returns to one of them is left out.
+    """
+    chosen = without_repeats(cases) if exclude_seen else cases
+    users = artifact.encode(chosen.histories).user
+    at_category, never_seen = _without_own(artifact, chosen)
+    items = artifact.item_vectors.T
+    scorers: dict[str, Scorer] = {
+        "twintide": lambda some: users[some] @ items,
+        "category alone": lambda some: at_category[some] @ items,
+        "never seen": lambda some: np.repeat(never_seen @ items, len(some), axis=0),
+        **baselines(chosen, artifact.vocabulary, artifact.settings.gap_ms),
+    }
+    rankings = {name: summarise(ranks_by(score, chosen, exclude_seen)) for name, score in scorers.items()}
+    found = {}
+    if with_details:
+        for name, score in scorers.items():
+            found[name] = details(score, chosen, artifact.vocabulary, exclude_seen=exclude_seen)
+    return Evaluation(
+        users=len(chosen.target),
+        unseen_users=cases.unseen_users,
+        repeats=len(cases.target) - len(chosen.target),
+        missing_share=float((chosen.target < 0).mean()),
+        rankings=rankings,
+        details=found,
+    )
+
+
+def _without_own(artifact: Artifact, cases: Cases) -> tuple[Floats, Floats]:
+    """Return what readers give users without vectors: at each one's last category (B, D), at none (1, D)."""
+    vocabulary, histories = artifact.vocabulary, cases.histories
+    unseen = histories_of_unseen(["", *vocabulary.category_ids], vocabulary)
+    vectors = artifact.encode(unseen).user  # (1 + C, D)
+    last = histories.category[histories.starts[1:] - 1]
+    return vectors[np.maximum(last - FIRST_KNOWN + 1, 0)], vectors[:1]
+
+
+def ranks_by(score: Scorer, cases: Cases, exclude_seen: bool) -> Ranks:
+    """Return the rank (B,) of each case's target by a scorer of users."""
+    parts = scores_by(score, cases, exclude_seen)
+    return np.concatenate([ranks(scores, cases.target[users]) for users, scores in parts])
+
+
+def as_table(evaluation: Evaluation) -> str:
+    """Return the figures as the lines of a table; +- is half the 95 % confidence interval of NDCG@10."""
+    lines = [f"{'':20}{'recall@10':>11}{'recall@20':>11}{'ndcg@10':>11}{'mrr':>11}{'ndcg@10 +-':>12}"]
+    for name, found in evaluation.rankings.items():
+        figures = (found.recall_at_10, found.recall_at_20, found.ndcg_at_10, found.mrr)
+        columns = "".join(f"{figure:11.4f}" for figure in figures)
+        lines.append(f"{name:20}{columns}{found.ndcg_at_10_error:12.4f}")
+    return "\n".join(lines)
+
+
+def details_as_table(evaluation: Evaluation) -> str:
+    """Return the details as the lines of a table."""
+    heads = ("ndcg@10 low", "high", "user auc", "all auc", "coverage", "categories")
+    groups = ("few events", "some", "many", "rare item", "medium", "popular")
+    lines = [f"{'':20}" + "".join(f"{head:>12}" for head in heads + groups)]
+    for name, found in evaluation.details.items():
+        figures = (*found.interval, found.user_auc, found.pooled_auc, found.coverage, found.categories)
+        every = (*figures, *found.by_activity, *found.by_popularity)
+        lines.append(f"{name:20}" + "".join(f"{figure:12.4f}" for figure in every))
+    return "\n".join(lines)

@@ -1,0 +1,95 @@
+"""What fresh vectors are worth: the same targets, ranked from histories of different age."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.artifact.artifact import Artifact
+from models.errors import DataError
+from models.ids.vocabulary import FIRST_KNOWN
+from models.log.behaviour_log import BehaviourLog
+from models.towers.features import EVERYTHING, Histories, histories_of_log
+from models.windows.window import WindowSettings
+from offline.evaluation.metrics import Ranking, Ranks, ranks, summarise
+
+#: How long before the target a history ends (ms); None: where the test slice begins.
+AGES_MS: Mapping[str, int | None] = {
+    "fresh": 0,
+    "1 min": 60_000,
+    "1 h": 3_600_000,
+    "1 day": 86_400_000,
+    "frozen": None,
+}
+#: Targets that are ranked at most, and the seed they are drawn by.
+MAX_TARGETS, SEED = 5_000, 0
+#: Scores that are held at a time.
+SCORES_AT_ONCE = 2_000_000
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class FreshnessCurve:
+    """How the same `targets` next items rank, by the age of the history that the vectors were made from."""
+
+    targets: int
+    rankings: dict[str, Ranking]
+
+
+def freshness_curve(artifact: Artifact, log: BehaviourLog, cutoff_ms: int) -> FreshnessCurve:
+    """Rank events from `cutoff_ms` on, each from its user's window as it was some time before.
+
+    "fresh" knows every earlier event of the user, "1 h" those of an hour before the target or earlier, and
+    "frozen" those before the cutoff. Only items that the model knows are asked for; a user without a history
+    at that age gets the vector of one never seen.
+    """
+    _, past = histories_of_log(log, artifact.vocabulary, EVERYTHING)
+    is_asked = (past.time_ms >= cutoff_ms) & (past.item >= FIRST_KNOWN)
+    is_asked[past.starts[:-1]] = False  # nobody knows anything of these
+    asked = np.flatnonzero(is_asked)
+    if not len(asked):
+        raise DataError(
+            f"{log.path}: no event from the cutoff on has a known item and an earlier event of its user"
+        )
+    if len(asked) > MAX_TARGETS:
+        asked = np.sort(np.random.default_rng(SEED).choice(asked, MAX_TARGETS, replace=False))
+    window = artifact.settings.window
+    rankings = {
+        name: summarise(
+            _ranks(artifact, histories_before(past, asked, age_ms, cutoff_ms, window), past, asked)
+        )
+        for name, age_ms in AGES_MS.items()
+    }
+    return FreshnessCurve(len(asked), rankings)
+
+
+def histories_before(
+    past: Histories, asked: Ints, age_ms: int | None, cutoff_ms: int, window: WindowSettings
+) -> Histories:
+    """Return what the window of each asked event's user held `age_ms` before it; None: at the cutoff."""
+    user = np.searchsorted(past.starts, asked, side="right") - 1
+    begin, end = past.starts[user], asked.copy()
+    for place, (first, event) in enumerate(zip(begin, asked, strict=True)):
+        times_ms = past.time_ms[first:event]
+        if age_ms is None:
+            end[place] = first + np.searchsorted(times_ms, cutoff_ms, side="left")
+        elif age_ms:
+            end[place] = first + np.searchsorted(times_ms, past.time_ms[event] - age_ms, side="right")
+        if end[place] > first:
+            oldest_ms = past.time_ms[end[place] - 1] - window.horizon_ms
+            begin[place] = first + np.searchsorted(times_ms, oldest_ms, side="left")
+    begin = np.maximum(begin, end - window.max_events)
+    counts = end - begin
+    starts = np.concatenate(([0], np.cumsum(counts)))
+    rows = np.repeat(begin - starts[:-1], counts) + np.arange(starts[-1])
+    return Histories(past.item[rows], past.category[rows], past.behaviour[rows], past.time_ms[rows], starts)
+
+
+def _ranks(artifact: Artifact, histories: Histories, past: Histories, asked: Ints) -> Ranks:
+    users, items = artifact.encode(histories).user, artifact.item_vectors.T
+    target = past.item[asked] - FIRST_KNOWN
+    at_once = max(SCORES_AT_ONCE // items.shape[1], 1)
+    parts = [slice(begin, begin + at_once) for begin in range(0, len(asked), at_once)]
+    return np.concatenate([ranks(users[part] @ items, target[part]) for part in parts])

@@ -1,0 +1,1 @@
+"""A made-up behaviour log with structure worth learning."""

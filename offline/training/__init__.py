@@ -1,0 +1,1 @@
+"""From a behaviour log to a trained artifact."""

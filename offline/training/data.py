@@ -1,0 +1,205 @@
+"""A behaviour log -> slices by time or per user, and the stretches of history that training reads."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models.errors import DataError
+from models.ids.vocabulary import FIRST_KNOWN, UNKNOWN
+from models.log.behaviour_log import BehaviourLog
+from models.towers.features import EventFeatures, Histories, Tokens, pad
+from offline.training.settings import TrainSettings
+
+Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+#: Targets per stretch at most; a stretch also carries the events that these targets' histories begin with.
+STRETCH_TARGETS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """Which rows of a log train, validate and test; cutoff_ms is where test begins, None by leave-one-out."""
+
+    train: Mask
+    validation: Mask
+    test: Mask
+    cutoff_ms: int | None
+
+
+def slice_log(log: BehaviourLog, settings: TrainSettings) -> Slices:
+    """Divide the rows of a log; DataError where a slice would be empty."""
+    slices = _by_time(log, settings) if settings.protocol == "time" else _last_of_users(log)
+    for name in ("train", "validation", "test"):
+        if not getattr(slices, name).any():
+            raise DataError(
+                f"{log.path}: {len(log)} rows of {len(np.unique(log.user.codes))} users are too few for "
+                f"protocol {settings.protocol}: its {name} slice is empty; give a longer log"
+            )
+    return slices
+
+
+def _by_time(log: BehaviourLog, settings: TrainSettings) -> Slices:
+    """Cut at two times, so that rows of one time stay together."""
+    times_ms = np.sort(log.time_ms)
+    test_rows = int(len(log) * settings.test_share)
+    held_rows = int(len(log) * (settings.test_share + settings.validation_share))
+    cutoff_ms = int(times_ms[len(log) - max(test_rows, 1)])
+    before = times_ms[times_ms < cutoff_ms]
+    place = min(max(len(log) - held_rows, 0), len(before) - 1)
+    validation_ms = int(before[place]) if len(before) else cutoff_ms
+    train = log.time_ms < validation_ms
+    test = log.time_ms >= cutoff_ms
+    return Slices(train, ~train & ~test, test, cutoff_ms)
+
+
+def _last_of_users(log: BehaviourLog) -> Slices:
+    """Take each user's last row for test and the one before it for validation, where three or more exist."""
+    order = log.by_user()
+    users = log.user.codes[order]
+    is_last = np.append(users[1:] != users[:-1], True)
+    ends = np.flatnonzero(is_last) + 1
+    counts = np.diff(ends, prepend=0)
+    from_end = np.repeat(ends, counts) - np.arange(len(order))
+    enough = np.repeat(counts, counts) >= 3
+    test, validation = np.zeros(len(log), np.bool_), np.zeros(len(log), np.bool_)
+    test[order[(from_end == 1) & enough]] = True
+    validation[order[(from_end == 2) & enough]] = True
+    return Slices(~test & ~validation, validation, test, None)
+
+
+def describe_time(time_ms: int) -> str:
+    """Return an event time as people read it."""
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+@dataclass(frozen=True, slots=True)
+class Stretches:
+    """S pieces of user histories with the places whose next event is a target.
+
+    Piece s reads the events first[s] to last[s] (without it) of `histories`; from begin[s] on, the event
+    behind each is a target. wanted (E,) says which events may be targets at all.
+    """
+
+    histories: Histories
+    derived: EventFeatures
+    first: Ints
+    begin: Ints
+    last: Ints
+    wanted: Mask
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Tensors of B pieces: what is read, and at each place (B, T) the target behind it (0 for none).
+
+    boundary, short_start (B, T): as in EventFeatures, counted from the piece's first event; opening (O,) the
+    items with which histories open, targets of a user never seen; the behaviours are those of the targets.
+    """
+
+    tokens: Tokens
+    boundary: Tensor
+    short_start: Tensor
+    target: Tensor
+    target_behaviour: Tensor
+    opening: Tensor
+    opening_behaviour: Tensor
+
+    def to(self, device: torch.device) -> "Stretch":
+        """Return it on a device."""
+        return Stretch(*(getattr(self, each.name).to(device) for each in fields(self)))
+
+
+def cut_stretches(histories: Histories, derived: EventFeatures, wanted: Mask, long_events: int) -> Stretches:
+    """Cut histories into pieces of at most STRETCH_TARGETS targets and the events these look back on.
+
+    wanted (E,) marks the events that are targets; of each piece, no event from its last target on is read.
+    long_events: how many the long tower looks back on.
+    """
+    counts = np.diff(histories.starts)
+    pieces = -(-np.maximum(counts - 1, 0) // STRETCH_TARGETS)
+    user = np.repeat(np.arange(len(counts)), pieces)
+    number = np.arange(len(user)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    begin = histories.starts[user] + number * STRETCH_TARGETS
+    last = np.minimum(begin + STRETCH_TARGETS, histories.starts[user + 1] - 1)
+    targets = np.concatenate(([0], np.cumsum(wanted)))
+    used = targets[last + 1] > targets[begin + 1]
+    begin, last, user = begin[used], last[used], user[used]
+    places = np.flatnonzero(wanted)
+    begin = places[targets[begin + 1]] - 1
+    last = places[targets[last + 1] - 1]
+    first = np.maximum(begin - long_events, histories.starts[user])
+    return Stretches(histories, derived, first, begin, last, wanted)
+
+
+def end_at_pauses(histories: Histories, horizon_ms: int) -> Histories:
+    """Return the histories, ended by every pause over `horizon_ms`: a window drops what came before it."""
+    pauses = np.flatnonzero(np.diff(histories.time_ms) > horizon_ms) + 1
+    starts = np.union1d(histories.starts, pauses)
+    return Histories(histories.item, histories.category, histories.behaviour, histories.time_ms, starts)
+
+
+def return_share(stretches: Stretches, item_count: int) -> float:
+    """Return r / (r + c): how often targets are items that their users had before, and would be by chance.
+
+    From 0, never, over 0.5, as often as if the next were any of the `item_count` known items, to nearly 1.
+    """
+    histories = stretches.histories
+    counts = np.diff(histories.starts)
+    pair = np.repeat(np.arange(len(histories)), counts) * (FIRST_KNOWN + item_count) + histories.item
+    order = np.argsort(pair, kind="stable")
+    is_return = np.zeros(len(pair), np.bool_)
+    is_return[order[1:]] = pair[order[1:]] == pair[order[:-1]]
+    is_new = ~is_return & (histories.item >= FIRST_KNOWN)
+    had = np.concatenate(([0], np.cumsum(is_new)))
+    had = had[:-1] - np.repeat(had[histories.starts[:-1]], counts)  # different known items before each event
+    asked = stretches.wanted & (histories.item >= FIRST_KNOWN)
+    returns, chance = is_return[asked].mean(), had[asked].mean() / item_count
+    return float(returns / (returns + chance)) if returns else 0.0
+
+
+def shuffled(stretches: Stretches, size: int, random: np.random.Generator) -> Iterator[Ints]:
+    """Yield batches of `size` pieces of about the same length, in random order."""
+    length = (stretches.last - stretches.first) + random.uniform(0, 20, len(stretches))
+    order = np.argsort(length, kind="stable")
+    batches = [order[begin : begin + size] for begin in range(0, len(order), size)]
+    for place in random.permutation(len(batches)):
+        yield batches[place]
+
+
+def collate(
+    stretches: Stretches, pieces: Ints, unknown_share: float = 0.0, random: np.random.Generator | None = None
+) -> Stretch:
+    """Return the tensors of these pieces; a share of the items read is made unknown, their category kept."""
+    histories, derived = stretches.histories, stretches.derived
+    first, begin, last = stretches.first[pieces], stretches.begin[pieces], stretches.last[pieces]
+    tokens = pad(histories, derived, first, last - first)
+    if random is not None and unknown_share:
+        hidden = torch.from_numpy(random.random(tokens.item.shape) < unknown_share) & (tokens.item > 0)
+        tokens.item[hidden] = UNKNOWN
+    rows = first[:, None] + np.arange(tokens.item.shape[1])  # (B, T)
+    is_asked = (rows >= begin[:, None]) & (rows < last[:, None])  # (B, T)
+    rows = np.minimum(rows, last[:, None] - 1)
+    next_item = histories.item[rows + 1]  # (B, T)
+    is_target = is_asked & stretches.wanted[rows + 1] & (next_item >= FIRST_KNOWN)
+    user_start = histories.starts[np.searchsorted(histories.starts, first, side="right") - 1]
+    skipped = (first - user_start)[:, None]
+    opens = first[(first == begin) & stretches.wanted[first]]
+    opens = opens[histories.item[opens] >= FIRST_KNOWN]
+    return Stretch(
+        tokens=tokens,
+        boundary=torch.from_numpy(np.maximum(derived.boundary[rows] - skipped, 0)),
+        short_start=torch.from_numpy(np.maximum(derived.short_start[rows] - skipped, 0)),
+        target=torch.from_numpy(np.where(is_target, next_item, 0)),
+        target_behaviour=torch.from_numpy(histories.behaviour[rows + 1].astype(np.int64)),
+        opening=torch.from_numpy(histories.item[opens]),
+        opening_behaviour=torch.from_numpy(histories.behaviour[opens].astype(np.int64)),
+    )

@@ -1,0 +1,131 @@
+"""What a step of training makes smaller: the losses of a batch's targets beside their negatives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.ids.vocabulary import FIRST_KNOWN, PADDING
+from models.towers.dual_towers import DualTowers, UserVectors
+from models.towers.features import Tokens
+from offline.training import losses
+from offline.training.data import Stretch, Stretches
+from offline.training.negatives import HardNegatives, Negatives, NegativeSampler, negative_sampler
+from offline.training.settings import LossName, TrainSettings
+
+#: What gives the user vectors at the wanted places: `DualTowers.forward_every` or `forward_direct`.
+Forward = Callable[[Tokens, Tensor, Tensor, Tensor], UserVectors]
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """The loss of some towers, and where its negatives come from.
+
+    Shapes: B stretches of T places, M targets of them (at W wanted places, and the openings), N negatives
+    shared by all, K hard ones of each, D dimension.
+    """
+
+    towers: DualTowers
+    settings: TrainSettings
+    sampler: NegativeSampler
+    hard: HardNegatives
+
+    def prepare(self, step: int, random: np.random.Generator) -> None:
+        """Get ready for a step of an epoch, 0 for its first."""
+        if self.settings.hard_negatives and step % self.settings.hard_refresh_steps == 0:
+            self.hard.refresh(random)
+
+    def weights(self, stretch: Stretch) -> Tensor:
+        """Return the weight (M,) of every target, by its behaviour."""
+        behaviour = torch.cat([stretch.target_behaviour[stretch.target > 0], stretch.opening_behaviour])
+        return torch.tensor(self.settings.behaviour_weights, device=behaviour.device)[behaviour - 1]  # (M,)
+
+    def loss(self, stretch: Stretch, forward: Forward, negatives: Tensor) -> Tensor:
+        """Return the sum of the losses of all targets, each by its weight; negatives (N,).
+
+        That of a target is its next-item loss, and at wanted places the towers' contrast.
+        """
+        towers, settings = self.towers, self.settings
+        wanted = stretch.target > 0  # (B, T)
+        with autocast(wanted.device.type, settings.precision):
+            seen = forward(stretch.tokens, stretch.boundary, stretch.short_start, wanted)
+        unseen = towers.unseen(len(stretch.opening))
+        user = torch.cat([seen.user.float(), unseen.user])  # (M, D)
+        target = torch.cat([stretch.target[wanted], stretch.opening])  # (M,)
+        if settings.in_batch_negatives:
+            negatives = torch.cat([negatives, target])  # (N + M,)
+        loss = self.next_item(user, target, Negatives(negatives, self._hard(user, stretch)))  # (M,)
+        if settings.contrast_weight and forward == towers.forward_every:
+            contrast = losses.tower_contrast(seen.long.float(), seen.short.float())  # (W,)
+            loss = loss + settings.contrast_weight * functional.pad(contrast, (0, len(loss) - len(contrast)))
+        return (loss * self.weights(stretch)).sum()
+
+    def next_item(self, user: Tensor, target: Tensor, negatives: Negatives) -> Tensor:
+        """Return the chosen loss (M,) of targets (M,) for user vectors (M, D)."""
+        items, name = self.towers.items, loss_name(self.towers, self.settings)
+        if name == "full-softmax":
+            return losses.full_softmax(user @ self.towers.item_vectors().T, target - FIRST_KNOWN)
+        positive = (user * items.outputs(target)).sum(dim=-1)  # (M,)
+        shared = user @ items.outputs(negatives.shared).T  # (M, N)
+        hard = torch.einsum("md,mkd->mk", user, items.outputs(negatives.hard))  # (M, K)
+        compared = negatives.items()  # (M, N + K)
+        is_none = (compared == PADDING) | (compared == target[:, None])
+        negative = torch.cat([shared, hard], dim=1).masked_fill(is_none, -torch.inf)
+        match name:
+            case "sampled-softmax":
+                log_q, log_q_negative = self._log_q(target, negatives)
+                return losses.sampled_softmax(positive, negative, log_q, log_q_negative)
+            case "bpr":
+                return losses.bpr(positive, negative)
+            case "bce":
+                return losses.bce(positive, negative)
+            case _:
+                rate = min(compared.shape[1] / len(self.sampler.probability), 1.0)
+                return losses.gbce(positive, negative, rate)
+
+    def _log_q(self, target: Tensor, negatives: Negatives) -> tuple[Tensor, Tensor]:
+        """Return log q of targets (M,) and of their negatives (M, N + K): 0 for what is hard, so certain."""
+        of_batch = len(target) if self.settings.in_batch_negatives else 0
+        log_q = self.sampler.log_expected(target, of_batch)  # (M,)
+        log_q = log_q.masked_fill(negatives.are_hard(target[:, None])[:, 0], 0.0)
+        shared = self.sampler.log_expected(negatives.shared, of_batch).expand(len(target), -1)  # (M, N)
+        return log_q, functional.pad(shared, (0, negatives.hard.shape[1]))
+
+    def _hard(self, user: Tensor, stretch: Stretch) -> Tensor:
+        """Return the hard negatives (M, K) of user vectors (M, D)."""
+        nothing = torch.zeros(len(user), 0, dtype=torch.int64, device=user.device)
+        if not self.settings.hard_negatives:
+            return nothing
+        if self.settings.hard_from_history:
+            return self.hard.find(user, nothing)
+        row, place = (stretch.target > 0).nonzero(as_tuple=True)  # (W,) each
+        read = stretch.tokens.item[row]  # (W, T)
+        is_later = torch.arange(read.shape[1], device=read.device) > place[:, None]
+        history = read.masked_fill(is_later, PADDING)  # (W, T)
+        return self.hard.find(user, functional.pad(history, (0, 0, 0, len(user) - len(history))))
+
+
+def objective_of(towers: DualTowers, train: Stretches, settings: TrainSettings) -> Objective:
+    """Return the objective of towers, on the device where they are, over the targets of these stretches."""
+    items = train.histories.item[train.wanted & (train.histories.item >= FIRST_KNOWN)]
+    count = towers.items.item.num_embeddings - FIRST_KNOWN
+    drawn = settings.negatives - settings.hard_negatives
+    sampler = negative_sampler(items, count, drawn, settings.uniform_share, settings.popularity_power)
+    hard = HardNegatives(towers, settings.hard_negatives)
+    return Objective(towers, settings, sampler.to(towers.everyone.device), hard)
+
+
+def loss_name(towers: DualTowers, settings: TrainSettings) -> LossName:
+    """Return the chosen loss; `auto` means full softmax where the catalogue allows it."""
+    if settings.loss != "auto":
+        return settings.loss
+    item_count = towers.items.item.num_embeddings - FIRST_KNOWN
+    return "full-softmax" if item_count <= settings.full_softmax_items else "sampled-softmax"
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """Return what lets the towers compute in a precision, by its name in torch."""
+    return torch.autocast(device, getattr(torch, precision), enabled=precision != "float32")

@@ -1,0 +1,97 @@
+"""Where a training stands after an epoch: all that the next ones depend on, saved and taken up again."""
+
+import copy
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.amp.grad_scaler import GradScaler
+from torch.optim.lr_scheduler import LambdaLR
+
+from models.errors import ArtifactError
+from models.towers.dual_towers import DualTowers
+from offline.evaluation.metrics import Ranking
+from offline.training.averaging import Average
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one pass over the training slice gave."""
+
+    number: int
+    loss: float
+    validation: Ranking
+
+
+class Progress:
+    """The weights, what moves them, and the best epoch so far; all that is random begins anew in an epoch."""
+
+    def __init__(
+        self,
+        towers: DualTowers,
+        optimisers: list[torch.optim.Optimizer],
+        schedules: list[LambdaLR],
+        scaler: GradScaler,
+    ) -> None:
+        self.towers, self.optimisers, self.schedules, self.scaler = towers, optimisers, schedules, scaler
+        self.average = Average(towers)
+        self.epochs: list[Epoch] = []
+        self.best_number = 0
+        self.best_weights: dict[str, torch.Tensor] = towers.state_dict()
+
+    @property
+    def best_ndcg(self) -> float:
+        """The validation NDCG of the best epoch, -1 before the first."""
+        return self.epochs[self.best_number - 1].validation.ndcg if self.best_number else -1.0
+
+    def add(self, epoch: Epoch) -> None:
+        """Note a finished epoch; where it is the best so far, keep the weights that the towers have now."""
+        is_best = epoch.validation.ndcg > self.best_ndcg
+        self.epochs.append(epoch)
+        if is_best:
+            self.best_number, self.best_weights = epoch.number, copy.deepcopy(self.towers.state_dict())
+
+    def save(self, path: Path) -> None:
+        """Write it to a file, whole or not at all."""
+        state = {
+            "towers": self.towers.state_dict(),
+            "best_weights": self.best_weights,
+            "average": self.average.state(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "schedules": [schedule.state_dict() for schedule in self.schedules],
+            "scaler": self.scaler.state_dict(),
+            "best_number": self.best_number,
+            "epochs": json.dumps([asdict(epoch) for epoch in self.epochs]),
+        }
+        part = path.with_name(path.name + ".part")
+        torch.save(state, part)
+        part.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Take up what `save` wrote. Nothing but tensors and plain values is unpickled."""
+        try:
+            state: dict[str, Any] = torch.load(
+                path, weights_only=True, map_location=self.towers.everyone.device
+            )
+            self._restore(state)
+        except Exception as error:  # the unpickler fails in whatever way the damage leads it to
+            reason = " ".join(str(error).split())[:200]
+            raise ArtifactError(
+                f"{path}, where an interrupted training stood, cannot be used ({reason}): remove it"
+            ) from error
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.towers.load_state_dict(state["towers"])
+        self.best_weights, self.best_number = state["best_weights"], state["best_number"]
+        self.average.restore(state["average"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(saved)
+        self.scaler.load_state_dict(state["scaler"])
+        self.epochs = [
+            Epoch(each["number"], each["loss"], Ranking(**each["validation"]))
+            for each in json.loads(state["epochs"])
+        ]

@@ -1,0 +1,1 @@
+"""From a behaviour log to the state that a worker would have left."""

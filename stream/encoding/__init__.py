@@ -1,0 +1,1 @@
+"""Changed users -> rows of vectors."""

@@ -1,0 +1,173 @@
+"""The models that are live, as far as this worker can encode with them, and the store their vectors go to."""
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from models.artifact import artifact as artifacts
+from models.artifact.artifact import Artifact
+from models.artifact.golden_users import check_golden
+from models.artifact.publications import Publication, current_publication, publication_of, store_of
+from models.errors import ArtifactError
+from models.windows.window import WindowSettings
+from stream.encoding.encoder import Encoder, open_encoder
+from stream.settings import Settings
+from stream.store.clients import redis_client
+from stream.store.vector_store import Store, UserRow
+
+#: Makes what encodes with a model.
+MakeEncoder = Callable[[Artifact], Encoder]
+
+
+class ArtifactSource:
+    """Where models come from: what is published there, and each of its versions, checked."""
+
+    def __init__(self, path: Path) -> None:
+        """`path` is one artifact, which is wanted for ever, or a store's, whose active one is."""
+        self._path = path
+        self._store = store_of(path)
+        self._directory = self._store or path.parent
+
+    def wanted(self) -> Publication:
+        """Return what is published now. Raises ArtifactError."""
+        if self._store is not None:
+            return current_publication(self._store)
+        version = artifacts.read_version(self._path)
+        return Publication(version, publication_of(self._directory, version))
+
+    def load(self, version: str) -> Artifact:
+        """Return a version that encodes its golden users as it should. Raises ArtifactError."""
+        path = self._path if self._store is None and not (self._directory / version).is_dir() else None
+        artifact = artifacts.load(path or self._directory / version)
+        if artifact.version != version:
+            raise ArtifactError(f"model {version} is not at {self._directory}, where {artifact.version} is")
+        check_golden(artifact)
+        return artifact
+
+
+def open_live_models(
+    settings: Settings, source: ArtifactSource, artifact: Artifact, topic_id: str, partitions: int
+) -> "LiveModels":
+    """Return the live models that can be loaded, `artifact` among them; where none serves, this one does.
+
+    Where Redis knows of no model, it may have lost all vectors: then all users are written from state.
+    """
+    store = Store(
+        redis_client(settings.redis),
+        key_prefix=settings.key_prefix,
+        vector_format=settings.vector_format,
+        ttl_s=settings.ttl_s,
+        short_ttl_s=settings.short_ttl_s,
+        history_items=settings.store_history,
+    )
+    store.check_server()
+    live = LiveModels(
+        store,
+        topic_id,
+        artifact.settings.window,
+        lambda artifact: open_encoder(settings, artifact),
+    )
+    live.add(live.make(artifact))
+    if store.look() is None:
+        store.registry.rewrite(range(partitions))
+        store.registry.serve(artifact.version, source.wanted().number)
+    models = store.look()
+    for model in models.live if models else ():
+        if model.version != artifact.version:
+            with suppress(ArtifactError):  # the follower tries again, and says why
+                live.add(live.make(source.load(model.version)))
+        if model.version in live.loaded:
+            live.write_unseen(model.version)
+    return live
+
+
+class LiveModels:
+    """One encoder for each live model; a changed user gets a row of every one of them.
+
+    The event loop adds and drops encoders; `rows` and `write` run off it, in one thread at a time.
+    """
+
+    def __init__(
+        self, store: Store, topic_id: str, window_settings: WindowSettings, make: MakeEncoder
+    ) -> None:
+        self.store = store
+        #: Epoch of the source topic, which goes into every row.
+        self.epoch = store.topic_epoch(topic_id)
+        self.window_settings = window_settings
+        self._topic_id = topic_id
+        self._make = make
+        self._encoders: dict[str, Encoder] = {}
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        """Return the versions that this worker can encode with."""
+        return frozenset(self._encoders)
+
+    @property
+    def serving(self) -> str:
+        """Return the version that readers get, as far as is known; empty before there is one."""
+        return self.store.models.serving.version if self.store.models else ""
+
+    def why_not(self) -> str:
+        """Return why nothing can be encoded, empty where it can.
+
+        Vectors of the serving model must not fall behind, unless it is being replaced.
+        """
+        models = self.store.models
+        if models is None:
+            return "no model serves yet"
+        if models.serving.version in self._encoders or (
+            models.staged and models.staged.version in self._encoders
+        ):
+            return ""
+        return f"model {models.serving.version} serves, and this worker could not load it"
+
+    def make(self, artifact: Artifact) -> Encoder:
+        """Return an encoder of a model for `add`; ArtifactError where its windows are not those kept here."""
+        if artifact.settings.window != self.window_settings:
+            raise ArtifactError(
+                f"model {artifact.version} wants windows of {artifact.settings.window}, this worker keeps "
+                f"{self.window_settings}: restart the workers with it"
+            )
+        return self._make(artifact)
+
+    def add(self, encoder: Encoder) -> None:
+        """Encode with this model too, as soon as it is live."""
+        self._encoders = {**self._encoders, encoder.artifact.version: encoder}
+
+    def keep(self, versions: Collection[str]) -> None:
+        """Forget all encoders but those of these versions."""
+        self._encoders = {version: each for version, each in self._encoders.items() if version in versions}
+
+    def rows(self, users: Sequence[tuple[str, bytes]], versions: Collection[str] = ()) -> list[UserRow]:
+        """Return one row per user and live model, of these versions alone where any are given."""
+        models, encoders = self.store.models, self._encoders
+        wanted = [model.version for model in models.live] if models else []
+        rows: list[UserRow] = []
+        for version in wanted:
+            if version in encoders and (not versions or version in versions):
+                rows += encoders[version].rows(users, self.epoch)
+        return rows
+
+    def write(self, rows: Sequence[UserRow], forgotten: Sequence[tuple[str, int]] = ()) -> int:
+        """Delete forgotten users up to their offsets, write the rows; return how many were written."""
+        self.forget(forgotten)
+        return self.store.upsert(rows)
+
+    def categories(self, version: str) -> list[str]:
+        """Return the categories that a model knows; none where it is not loaded."""
+        encoder = self._encoders.get(version)
+        return encoder.artifact.vocabulary.category_ids if encoder else []
+
+    def write_unseen(self, version: str, categories: Sequence[str] = ("",)) -> None:
+        """Write what a user never seen gets of this model at these categories, if it is still loaded."""
+        if encoder := self._encoders.get(version):
+            self.store.upsert(encoder.unseen_rows(categories))
+
+    def forget(self, users: Sequence[tuple[str, int]]) -> None:
+        """Delete the vectors of these (user id, source offset) that are not newer."""
+        self.store.forget(users, self.epoch)
+
+    def renew_epoch(self) -> None:
+        """Take up the topic's epoch again: after Redis lost it, another worker may have got a greater one."""
+        self.epoch = self.store.topic_epoch(self._topic_id)

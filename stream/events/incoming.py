@@ -1,0 +1,200 @@
+"""A batch of records -> columns of readable events, who they are of, and what is wrong with the rest."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from models.events import BEHAVIOURS, MAX_AHEAD_MS, Event
+from models.ids.texts import Texts
+from models.windows.fold import Events
+from models.windows.window import MAX_ID_BYTES
+from stream.events.decoder import Columns, Decoder, columns_of_events
+
+#: Header with the producer's wall-clock time, epoch ms in ASCII digits.
+SENT_AT_HEADER = "sent_at"
+
+#: Send times read of one batch, about.
+SEND_TIMES_PER_BATCH = 256
+
+#: A record without a value that has this header asks for its key's user to be forgotten (stream/forget.py).
+FORGET_HEADER = "twintide-forget"
+
+
+class Record(Protocol):
+    """What is needed of a Kafka record (confluent_kafka.Message)."""
+
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def offset(self) -> int: ...
+    def timestamp(self) -> tuple[int, int]: ...
+    def headers(self) -> Sequence[tuple[str, bytes]] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that goes to the dead-letter topic."""
+
+    record: Record
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """What a batch brings.
+
+    user_ids: the users of `events`, by their first event; sent_at_ms: send times (epoch ms) by the user's
+    number, of some events; forgets: users to forget, and the offset that said so.
+    """
+
+    #: Offset behind the last record, and its timestamp (epoch ms).
+    position: int
+    timestamp_ms: int
+    user_ids: list[str]
+    events: Events
+    sent_at_ms: dict[int, list[int]]
+    rejected: list[Rejected]
+    forgets: dict[str, int]
+
+
+def read_records(records: Sequence[Record], decoder: Decoder, source: str) -> Incoming:
+    """Read records, which stand in offset order; `source` names their topic and partition.
+
+    An event without an id is known by its place in the source.
+    """
+    position, timestamp_ms = records[-1].offset() + 1, records[-1].timestamp()[1]
+    latest_ms = int(time.time() * 1000) + MAX_AHEAD_MS
+    rejected: list[Rejected] = []
+    forgets: dict[str, int] = {}
+    values, keys = [record.value() for record in records], [record.key() for record in records]
+    columns = decoder.columns(values)
+    if columns is None or not _are_readable(columns, keys, latest_ms):
+        events = decoder.events(values)
+        kept = _readable(records, events, latest_ms, rejected, forgets)
+        records = [records[place] for place in kept]
+        columns = decoder.columns([values[place] for place in kept])
+        if columns is None:
+            columns = columns_of_events([event for place in kept if (event := events[place])])
+    offsets = [record.offset() for record in records]
+    found = Events(
+        user=columns.user,
+        offset=np.array(offsets, np.int64),
+        time_ms=columns.time_ms,
+        behaviour=columns.behaviour.astype(np.uint8),
+        event_hash=_hashes(columns.event_ids, offsets, source),
+        item=columns.item,
+        category=columns.category,
+    )
+    sent_at_ms = _send_times(records, found)
+    return Incoming(position, timestamp_ms, columns.user_ids, found, sent_at_ms, rejected, forgets)
+
+
+def _are_readable(columns: Columns, keys: Sequence[bytes | None], latest_ms: int) -> bool:
+    """Return whether `_complaint` would have nothing to say of any of the events."""
+    if None in keys:
+        return False
+    lengths = np.fromiter(map(len, keys), np.int64, len(keys))  # type: ignore[arg-type]
+    return bool(
+        columns.users.text.tobytes() == b"".join(keys)  # type: ignore[arg-type]
+        and np.array_equal(columns.users.lengths(), lengths)
+        and _within(columns.users, 1)
+        and _within(columns.item, 1)
+        and _within(columns.category, 0)
+        and np.isin(columns.behaviour, list(BEHAVIOURS)).all()
+        and ((columns.time_ms > 0) & (columns.time_ms <= latest_ms)).all()
+    )
+
+
+def _within(ids: Texts, at_least: int) -> bool:
+    lengths = ids.lengths()
+    return bool(((lengths >= at_least) & (lengths <= MAX_ID_BYTES)).all())
+
+
+def _hashes(event_ids: Sequence[str | None], offsets: Sequence[int], source: str) -> npt.NDArray[np.int64]:
+    """Return what `event_hash` says of each id."""
+    if None in event_ids:
+        named = zip(event_ids, offsets, strict=True)
+        event_ids = [f"{source}/{offset}" if each is None else each for each, offset in named]
+    hashes = map(xxhash.xxh3_64_intdigest, map(str.encode, event_ids))  # type: ignore[arg-type]
+    return np.fromiter(hashes, np.uint64, len(event_ids)).view(np.int64)
+
+
+def _readable(
+    records: Sequence[Record],
+    events: Sequence[Event | None],
+    latest_ms: int,
+    rejected: list[Rejected],
+    forgets: dict[str, int],
+) -> list[int]:
+    """Return the places of the readable events; what else there is goes to `rejected` and `forgets`.
+
+    What a forgotten user did before is not among them: it need not be folded.
+    """
+    kept: dict[int, str] = {}
+    for place, (record, event) in enumerate(zip(records, events, strict=True)):
+        if reason := _complaint(event, record.key(), latest_ms):
+            if user_id := _user_to_forget(record):
+                forgets[user_id] = record.offset()
+                kept = {before: of_user for before, of_user in kept.items() if of_user != user_id}
+            else:
+                rejected.append(Rejected(record, reason))
+        else:
+            kept[place] = (record.key() or b"").decode()
+    return list(kept)
+
+
+def _complaint(event: Event | None, key: bytes | None, latest_ms: int) -> str:
+    """Return why an event makes no sense, one of a small set of reasons; empty where it does."""
+    if event is None:
+        return "unreadable"
+    try:
+        ids = (event.user_id, event.item_id, event.item_category, event.event_id)
+        user_id, item_id, category, _ = (str(each).encode() for each in ids)
+    except UnicodeEncodeError:
+        return "unreadable"
+    if not user_id:
+        return "no_user"
+    if not item_id:
+        return "no_item"
+    if max(len(user_id), len(item_id), len(category)) > MAX_ID_BYTES:
+        return "long_id"
+    if event.behavior_type not in BEHAVIOURS:
+        return "behaviour"
+    if not 0 < event.time <= latest_ms:
+        return "time"
+    if key != user_id:
+        # Another key may mean another partition, whose worker would keep a second window of this user.
+        return "key"
+    return ""
+
+
+def _user_to_forget(record: Record) -> str:
+    """Return which user a control record says to forget; empty where it is no such record."""
+    if record.value() is None and any(name == FORGET_HEADER for name, _ in record.headers() or ()):
+        return (record.key() or b"").decode(errors="replace")
+    return ""
+
+
+def _send_times(records: Sequence[Record], events: Events) -> dict[int, list[int]]:
+    """Return some send times by the number of their user.
+
+    Reading one costs as much as decoding the event, so of large batches some must do.
+    """
+    sent: dict[int, list[int]] = {}
+    places = range(0, len(events), 1 + len(events) // SEND_TIMES_PER_BATCH)
+    for place, user in zip(places, events.user[:: places.step].tolist(), strict=True):
+        if at_ms := sent_at_ms(records[place].headers() or ()):
+            sent.setdefault(user, []).append(at_ms)
+    return sent
+
+
+def sent_at_ms(headers: Iterable[tuple[str, bytes]]) -> int:
+    """Return the producer's send time, or 0 where the record has none."""
+    for name, value in headers:
+        if name == SENT_AT_HEADER and value and value.isdigit():
+            return int(value)
+    return 0

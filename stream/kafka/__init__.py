@@ -1,0 +1,1 @@
+"""Kafka: the connection, topics, the group, reading and producing."""

@@ -1,0 +1,64 @@
+"""Where Kafka is and how to get in; the only reader of these environment variables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from models.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaConnection:
+    """How to reach Kafka. Secrets are never part of the repr."""
+
+    #: Comma-separated `host:port` of the brokers (KAFKA_BOOTSTRAP_SERVERS).
+    bootstrap_servers: str = "localhost:9092"
+    #: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL (KAFKA_SECURITY_PROTOCOL).
+    security_protocol: str = "PLAINTEXT"
+    #: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 (KAFKA_SASL_MECHANISM).
+    sasl_mechanism: str = "PLAIN"
+    #: KAFKA_SASL_USERNAME
+    sasl_username: str = field(default="", repr=False)
+    #: KAFKA_SASL_PASSWORD
+    sasl_password: str = field(default="", repr=False)
+    #: CA file that signed the brokers' certificates; empty: the system's (KAFKA_SSL_CA_FILE).
+    ssl_ca_file: str = ""
+
+    def __post_init__(self) -> None:
+        protocols = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+        if self.security_protocol not in protocols:
+            raise SettingsError(
+                f"KAFKA_SECURITY_PROTOCOL is {self.security_protocol!r}; use one of {', '.join(protocols)}"
+            )
+        mechanisms = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+        if self.sasl_mechanism not in mechanisms:
+            raise SettingsError(
+                f"KAFKA_SASL_MECHANISM is {self.sasl_mechanism!r}; use one of {', '.join(mechanisms)}"
+            )
+        if not self.bootstrap_servers:
+            raise SettingsError("KAFKA_BOOTSTRAP_SERVERS is empty; give host:port of at least one broker")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "KafkaConnection":
+        """Read the KAFKA_* variables; what is not set keeps its default."""
+        return cls(
+            bootstrap_servers=environment.get("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092"),
+            security_protocol=environment.get("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT").upper(),
+            sasl_mechanism=environment.get("KAFKA_SASL_MECHANISM", "PLAIN").upper(),
+            sasl_username=environment.get("KAFKA_SASL_USERNAME", ""),
+            sasl_password=environment.get("KAFKA_SASL_PASSWORD", ""),
+            ssl_ca_file=environment.get("KAFKA_SSL_CA_FILE", ""),
+        )
+
+    def librdkafka(self) -> dict[str, str | int | float | bool]:
+        """Return the connection as librdkafka (confluent-kafka) settings."""
+        settings: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "security.protocol": self.security_protocol,
+        }
+        if self.security_protocol.startswith("SASL"):
+            settings["sasl.mechanism"] = self.sasl_mechanism
+            settings["sasl.username"] = self.sasl_username
+            settings["sasl.password"] = self.sasl_password
+        if self.ssl_ca_file:
+            settings["ssl.ca.location"] = self.ssl_ca_file
+        return settings

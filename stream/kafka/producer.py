@@ -1,0 +1,94 @@
+"""Producing what must not be lost, the changelog and the dead letters, and knowing that it arrived."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from models.errors import TwintideError
+from stream.kafka.connection import KafkaConnection
+
+
+class PublishError(TwintideError):
+    """Records that Kafka did not take; the worker must not go on as if it had them."""
+
+
+class AbandonedError(TwintideError):
+    """What was waited for has been thrown away: it may have arrived or not."""
+
+
+#: What librdkafka reports of records that `Publisher.abandon` threw away.
+_PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
+
+
+class Publisher:
+    """Sends records and waits until Kafka has acknowledged every one of them."""
+
+    def __init__(self, kafka: KafkaConnection, client_id: str) -> None:
+        self._settings = {
+            **kafka.librdkafka(),
+            "client.id": client_id,
+            "acks": "all",
+            "enable.idempotence": True,
+            "compression.type": "lz4",
+            "linger.ms": 5,
+            "queue.buffering.max.messages": 1_000_000,
+            "log_level": 2,
+        }
+        self._producer = Producer(self._settings)
+        self._error: KafkaError | None = None
+        self._refused_by = ""
+        self._last_offsets: dict[tuple[str, int], int] = {}
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        *,
+        partition: int = -1,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Queue one record; `delivered` says whether it arrived."""
+        while True:
+            try:
+                self._producer.produce(
+                    topic, value, key, partition, on_delivery=self._on_delivery, headers=list(headers)
+                )
+                return
+            except BufferError:  # the queue is full: let deliveries make room
+                self._producer.poll(0.1)
+
+    async def delivered(self, timeout_s: float) -> dict[tuple[str, int], int]:
+        """Wait for all that was sent, and return the last offset of every (topic, partition) so far.
+
+        Raises PublishError where a record was refused, or not acknowledged in time, and AbandonedError where
+        `abandon` came first.
+        """
+        deadline, producer = time.monotonic() + timeout_s, self._producer
+        while len(producer) and self._error is None:
+            if time.monotonic() > deadline:
+                raise PublishError(f"Kafka did not acknowledge {len(producer)} records in {timeout_s:g} s")
+            await asyncio.to_thread(producer.flush, 0.1)
+        if producer is not self._producer:
+            raise AbandonedError("partitions were given away before Kafka had acknowledged their records")
+        if self._error is not None:
+            raise PublishError(
+                f"Kafka refused a record of {self._refused_by}: {self._error.str()}"
+            ) from KafkaException(self._error)
+        return self._last_offsets
+
+    def abandon(self) -> None:
+        """Throw away what was not sent yet: another worker may own these partitions by now."""
+        self._producer.purge(in_queue=True, in_flight=True, blocking=False)
+        self._producer = Producer(self._settings)  # the old one's sequence numbers have a hole
+        self._error = None
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            if error.code() not in _PURGED:
+                self._error, self._refused_by = error, str(message.topic())
+            return
+        place = (message.topic(), message.partition())
+        self._last_offsets[place] = max(self._last_offsets.get(place, -1), message.offset())

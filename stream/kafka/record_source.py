@@ -1,0 +1,134 @@
+"""Reading topics with librdkafka, at the positions that Faust's group membership gives.
+
+Faust's own client makes a Python object of every record while it holds the interpreter; librdkafka fetches
+and decompresses in threads of its own and hands over a thousand records in a millisecond. It joins no group
+and commits nothing: which partitions to read, and from where, it is told.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+
+from models.errors import TwintideError
+from stream.kafka.connection import KafkaConnection
+
+#: What `read` makes of a partition's records.
+T = TypeVar("T")
+
+#: Megabytes of records that librdkafka may hold ready.
+READ_AHEAD_MB = 32
+#: How long to wait for the answer who leads the partitions (s).
+LEADERS_TIMEOUT_S = 1.0
+
+
+class SourceError(TwintideError):
+    """A topic cannot be read any more."""
+
+
+class RecordSource(Generic[T]):
+    """Reads some partitions of one topic; what it was not told to read, it does not.
+
+    `read` makes of a partition's records what is wanted of them. It runs in a thread of its own, as fetching
+    does: while one batch is folded, the next is read and the one after that is fetched.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaConnection,
+        topic: str,
+        batch_records: int,
+        read: Callable[[int, list[Message]], T],
+    ) -> None:
+        self._topic = topic
+        self._batch_records = batch_records
+        self._read = read
+        self._consumer = Consumer(
+            {
+                **kafka.librdkafka(),
+                "group.id": "unused",  # librdkafka wants one; this consumer neither joins nor commits
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 100,
+                "fetch.queue.backoff.ms": 10,  # the default of a second stalls a fast reader
+                "queued.max.messages.kbytes": READ_AHEAD_MB << 10,
+                "log_level": 2,
+            }
+        )
+        self._fetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch")
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
+        #: The ends of the partitions that are being read, as they were at the last fetch.
+        self._ends: dict[int, int] = {}
+        #: What is being fetched, ahead of its being asked for, and what is being read of the batch before.
+        self._fetching: Future[Future[dict[int, T]] | None] | None = None
+        self._reading: Future[dict[int, T]] | None = None
+
+    async def assign(self, offsets: Mapping[int, int | None]) -> None:
+        """Read these partitions from here on, each from its offset, or from its beginning where that is None.
+
+        Nothing that was fetched before is returned afterwards.
+        """
+        places = [
+            TopicPartition(self._topic, partition, OFFSET_BEGINNING if offset is None else offset)
+            for partition, offset in offsets.items()
+        ]
+        await asyncio.get_running_loop().run_in_executor(self._fetcher, self._assign, places)
+        self._fetching = self._reading = None  # begun before, in the same thread
+
+    async def read(self, timeout_s: float) -> dict[int, T]:
+        """Return what is at hand by partition; wait for the first record if there is none.
+
+        Raises SourceError where the topic or the right to read it is gone.
+        """
+        # Whoever waits may be cancelled; what was fetched or read then waits for the next who asks.
+        if self._reading is None:
+            self._fetching = self._fetching or self._fetcher.submit(self._fetch, timeout_s)
+            self._reading = await asyncio.shield(asyncio.wrap_future(self._fetching))
+            self._fetching = self._fetcher.submit(self._fetch, timeout_s) if self._reading else None
+        if self._reading is None:
+            return {}
+        found = await asyncio.shield(asyncio.wrap_future(self._reading))
+        self._reading = None
+        return found
+
+    def lag(self, partition: int, position: int) -> int:
+        """Return how many events of a partition come after a position, as far as is known."""
+        return max(self._ends.get(partition, 0) - position, 0)
+
+    def _assign(self, places: list[TopicPartition]) -> None:
+        if places:
+            # librdkafka takes up to a second until it asks who leads a topic's partitions.
+            with suppress(KafkaException):  # without an answer it goes on asking by itself
+                self._consumer.list_topics(self._topic, timeout=LEADERS_TIMEOUT_S)
+        self._consumer.assign(places)
+        self._ends = {place.partition: 0 for place in places}
+
+    def _fetch(self, timeout_s: float) -> Future[dict[int, T]] | None:
+        """Fetch a batch and have it read; None where nothing came."""
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return None
+        # consume() alone would wait for a full batch or for the timeout, whichever comes last.
+        messages = [first, *self._consumer.consume(self._batch_records - 1, timeout=0)]
+        # Asked for here: the client answers nobody else while this thread waits in a poll.
+        for partition in self._ends:
+            place = TopicPartition(self._topic, partition)
+            _, self._ends[partition] = self._consumer.get_watermark_offsets(place, cached=True)
+        return self._reader.submit(self._read_all, messages)
+
+    def _read_all(self, messages: list[Message]) -> dict[int, T]:
+        by_partition: dict[int, list[Message]] = defaultdict(list)
+        for message in messages:
+            error = message.error()
+            if error is None:
+                by_partition[message.partition()].append(message)
+            elif not error.retriable():
+                raise SourceError(f"topic {self._topic} cannot be read: {error.str()}") from KafkaException(
+                    error
+                )
+        return {partition: self._read(partition, records) for partition, records in by_partition.items()}

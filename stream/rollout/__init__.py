@@ -1,0 +1,1 @@
+"""A new model under traffic: loaded, backfilled, served, cleaned up after."""

@@ -1,0 +1,6 @@
+"""What a ranker imports to read vectors; needs no torch and no Faust."""
+
+from stream.serving.reader import AsyncReader, Reader
+from stream.serving.recommender import Recommender
+
+__all__ = ["AsyncReader", "Reader", "Recommender"]

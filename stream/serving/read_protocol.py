@@ -1,0 +1,240 @@
+"""How an answer is put together from what Redis holds; whoever does the talking (reader.py) drives it.
+
+Reading is a generator: it yields what to ask Redis for in one round trip, is sent the answers, and returns
+the users' vectors. So the reader that blocks and the one for asyncio share every rule.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Literal, TypeVar, cast
+
+import msgspec
+from cachetools import TTLCache
+
+from models.errors import TwintideError
+from stream.store.keys import OTHER, UNSEEN_USER, category_key, models_key
+from stream.store.model_registry import MODELS_FIELDS, parse_models
+from stream.store.vectors import Vector, vector_from_bytes
+
+#: Why a user got another vector than their own: `long`, the short tower's has expired, so the long tower's
+#: stands for both; `category`, there is none of the model that serves, so that of a user never seen who looks
+#: at the given category stands in. Without one that the model knows, that of a user never seen does, which
+#: ranks by what is popular: `unseen`, the user has no vectors; `other_model`, some, of another model alone.
+Reason = Literal["", "long", "category", "unseen", "other_model"]
+
+_SLOT = ("model", "vec", "long", "short", "ts", "n", "written_at", "seq", "format", "history")
+_BOTH_SLOTS = (*_SLOT, *(OTHER + name for name in _SLOT))
+
+#: How often a read is tried again because the serving model changed under it.
+ATTEMPTS = 5
+
+Fields = Sequence[bytes | None]
+#: Key and fields of one HMGET.
+Ask = tuple[str, Sequence[str]]
+
+T = TypeVar("T")
+#: Yields what to ask for in one round trip, is sent the answers, returns a T.
+Steps = Generator[list[Ask], list[Fields], T]
+
+
+class NoVectorsError(TwintideError):
+    """There is nothing to read yet, not even the vector of a user never seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserVectors:
+    """What a ranker gets for one user."""
+
+    user_id: str
+    #: The user vector and the two towers' it is mixed from, (D,) each.
+    vec: Vector
+    long: Vector
+    short: Vector
+    #: Version of the artifact; item vectors must be of the same.
+    model: str
+    #: Event time of the user's newest event (ms), and the number of events in the window.
+    ts: int
+    n: int
+    #: Seconds since the vector was written.
+    age_s: float
+    #: Source offset of the newest event that the vector knows.
+    seq: int
+    #: Empty where the vector is the user's own and whole.
+    reason: Reason
+    #: The items of the newest events, oldest first, where the worker stores them (TWINTIDE_STORE_HISTORY).
+    history: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSettings:
+    """What is read, and what is kept of it."""
+
+    key_prefix: str = "user:"
+    #: Version of the artifact to read; empty: whichever serves.
+    model: str = ""
+    #: Users kept in this process (0: none), and for how long at most (s).
+    cached_users: int = 0
+    cached_s: float = 1.0
+
+
+class _Cache:
+    """Slots of one version, by key; may be used from several threads."""
+
+    def __init__(self, users: int, seconds: float, timer: Callable[[], float]) -> None:
+        self._slots: TTLCache[str, Fields] = TTLCache(users, seconds, timer)
+        self._version = ""
+        self._lock = Lock()
+
+    def get(self, keys: Iterable[str]) -> tuple[str, dict[str, Fields]]:
+        """Return what is kept of these keys, and its version."""
+        if not self._slots.maxsize:
+            return "", {}
+        with self._lock:
+            found = {key: self._slots.get(key) for key in keys}
+            return self._version, {key: slot for key, slot in found.items() if slot is not None}
+
+    def put(self, version: str, slots: Mapping[str, Fields]) -> None:
+        """Keep these; what is kept of another version is dropped."""
+        with self._lock:
+            if self._version != version:
+                self._slots.clear()
+                self._version = version
+            if self._slots.maxsize:
+                self._slots.update(slots)
+
+
+class Reading:
+    """The rules of reading, with what is remembered between reads."""
+
+    def __init__(
+        self,
+        settings: ReaderSettings,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._cache = _Cache(settings.cached_users, settings.cached_s, timer)
+        #: Two models were live when last looked: then both slots are asked for at once.
+        self._are_two_live = False
+
+    def read(self, user_ids: Sequence[str], category: str = "") -> Steps[list[UserVectors]]:
+        """Return the vectors of these users in order; see Reader.read."""
+        prefix = self.settings.key_prefix
+        keys = [prefix + user_id for user_id in user_ids]
+        unseen, at_category = prefix + UNSEEN_USER, category_key(prefix, category)
+        slots, strangers = yield from self._read([unseen, *keys], at_category if category else "")
+        stand_in = slots.get(at_category)
+        found = []
+        for user_id, key in zip(user_ids, keys, strict=True):
+            slot = slots.get(key)
+            reason: Reason = ""
+            if slot is None or slot[_LONG] is None:
+                slot, reason = stand_in, "category"
+                if slot is None:
+                    slot, reason = slots[unseen], "other_model" if key in strangers else "unseen"
+            elif slot[_VEC] is None or slot[_SHORT] is None:
+                reason = "long"
+            found.append(self._user_vectors(user_id, slot, reason))
+        return found
+
+    def _read(self, keys: Sequence[str], at_category: str) -> Steps[tuple[dict[str, Fields], set[str]]]:
+        """Return the slots, of one version, that these keys have, and which keys have others alone.
+
+        Also that of the key `at_category`, if it is not empty and any other is asked for. Raises
+        NoVectorsError where the first key has none.
+        """
+        wanted = dict.fromkeys(keys)
+        kept_version, slots = self._cache.get([*wanted, at_category])
+        strangers: set[str] = set()
+        version = self.settings.model
+        for _ in range(ATTEMPTS):
+            missing = [key for key in wanted if key not in slots]
+            if not missing:
+                break  # what is kept of users is their own: no other has to stand in
+            if at_category and at_category not in slots:
+                missing.append(at_category)
+            version, fetched, strangers = yield from self._fetch(missing)
+            self._cache.put(version, fetched)
+            if slots and kept_version != version:
+                slots = {}  # the serving model has changed since these were kept
+                continue
+            if strangers and (yield from self._serving()) != version:
+                continue  # it changed just now
+            slots |= fetched
+            break
+        if keys[0] not in slots:
+            raise NoVectorsError(
+                f"no vectors of model {version} for users never seen at {keys[0]}: start a worker with that "
+                "artifact"
+            )
+        return slots, strangers
+
+    def _fetch(self, keys: Sequence[str]) -> Steps[tuple[str, dict[str, Fields], set[str]]]:
+        """Return the version to read, the keys' slots of it, and which have slots, but none of it."""
+        fields = _BOTH_SLOTS if self._are_two_live else _SLOT
+        models_fields, *rows = yield [self._ask_models, *((key, fields) for key in keys)]
+        version = self._version(models_fields)
+        slots, strangers = _slots(keys, rows, version)
+        if strangers:
+            rows = yield [(key, _BOTH_SLOTS) for key in strangers]
+            others, strangers = _slots(strangers, rows, version)
+            slots |= others
+        return version, slots, set(strangers)
+
+    def _serving(self) -> Steps[str]:
+        """Return the version to read."""
+        (models_fields,) = yield [self._ask_models]
+        return self._version(models_fields)
+
+    @property
+    def _ask_models(self) -> Ask:
+        return models_key(self.settings.key_prefix), MODELS_FIELDS
+
+    def _version(self, models_fields: Fields) -> str:
+        """Return the version to read. Raises NoVectorsError where none serves."""
+        models = parse_models(models_fields)
+        self._are_two_live = models is not None and models.second is not None
+        if self.settings.model:
+            return self.settings.model
+        if models is None:
+            raise NoVectorsError(f"no model serves at {models_key(self.settings.key_prefix)}: start a worker")
+        return models.serving.version
+
+    def _user_vectors(self, user_id: str, slot: Fields, reason: Reason) -> UserVectors:
+        model, vec, long, short, ts, n, written_at, seq, vector_format, history = cast(Sequence[bytes], slot)
+        kind = vector_format.decode()
+        return UserVectors(
+            user_id=user_id,
+            vec=vector_from_bytes(long if reason == "long" else vec, kind),
+            long=vector_from_bytes(long, kind),
+            short=vector_from_bytes(long if reason == "long" else short, kind),
+            model=model.decode(),
+            ts=int(ts),
+            n=int(n),
+            age_s=self._clock() - int(written_at) / 1000,
+            seq=int(seq),
+            reason=reason,
+            history=tuple(msgspec.json.decode(history, type=list[str])) if history else (),
+        )
+
+
+def _slots(keys: Sequence[str], rows: Sequence[Fields], version: str) -> tuple[dict[str, Fields], list[str]]:
+    """Return the slots that hold this version, and which keys have slots, but none that does."""
+    slots: dict[str, Fields] = {}
+    strangers = []
+    wanted = version.encode()
+    for key, row in zip(keys, rows, strict=True):
+        for start in range(0, len(row), len(_SLOT)):
+            if row[start] == wanted:
+                slots[key] = row[start : start + len(_SLOT)]
+                break
+        else:
+            if row[0] is not None:
+                strangers.append(key)
+    return slots, strangers
+
+
+_VEC, _LONG, _SHORT = (_SLOT.index(name) for name in ("vec", "long", "short"))

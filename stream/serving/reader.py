@@ -1,0 +1,90 @@
+"""Reading user vectors, as an online ranker does: many users in one round trip, all of one model version.
+
+Needs neither torch nor Faust.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar, cast
+
+import redis
+import redis.asyncio
+
+from stream.serving.read_protocol import Ask, NoVectorsError, ReaderSettings, Reading, Reason, UserVectors
+
+__all__ = ["AsyncReader", "NoVectorsError", "Reader", "Reason", "UserVectors"]
+
+Client = TypeVar("Client", "redis.Redis", "redis.asyncio.Redis")
+
+
+class _Reader(Generic[Client]):
+    """What the reader that blocks and the one for asyncio share: all but who waits for Redis."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        key_prefix: str = "user:",
+        model: str = "",
+        cached_users: int = 0,
+        cached_s: float = 1.0,
+    ) -> None:
+        """Read with this client vectors of the version `model` alone; empty: of the one that serves.
+
+        At most `cached_users` users, and categories, are kept in this process, for `cached_s` seconds at
+        most; 0 keeps none.
+        """
+        self._client: Client = client
+        self._reading = Reading(ReaderSettings(key_prefix, model, cached_users, cached_s))
+
+    def _pipeline(self, asks: Sequence[Ask]) -> Any:
+        """Return what asks Redis for all of this in one round trip, once it is executed."""
+        pipeline = self._client.pipeline(transaction=False)
+        for key, fields in asks:
+            pipeline.hmget(key, fields)
+        return pipeline
+
+
+class Reader(_Reader["redis.Redis"]):
+    """Reads user vectors of one model version; may be used from several threads.
+
+    All vectors of an answer are of one version, also while the serving model changes: which model serves is
+    read before the users, in the same round trip, and each user's vector comes from whichever slot holds that
+    model. Where a switch falls between the two, the vectors are of the model that served a moment ago: its
+    slots are still there, as a model is live for long before and after it serves. A user who has vectors, but
+    none of that model, is looked at once more, and the serving model after them: where it is the same, the
+    user really has none; where it changed, everything is read again. What the cache holds is of one version
+    too, and dropped when another is seen.
+    """
+
+    def read(self, user_ids: Sequence[str], category: str = "") -> list[UserVectors]:
+        """Return the vectors of these users, in order, from one round trip.
+
+        `category` is what the page or the query is about, empty where there is none. Whoever was never seen,
+        or has no vectors of the wanted model version, gets that of a user never seen who looks at something
+        of this category; where the model does not know the category, that of a user never seen. `reason` says
+        so: versions are never mixed. A user whose short vector has expired gets the long one.
+
+        Raises NoVectorsError where there is none of the wanted version, redis.RedisError where Redis does not
+        answer.
+        """
+        steps = self._reading.read(user_ids, category)
+        try:
+            asks = next(steps)
+            while True:
+                asks = steps.send(self._pipeline(asks).execute())
+        except StopIteration as finished:
+            return cast(list[UserVectors], finished.value)
+
+
+class AsyncReader(_Reader["redis.asyncio.Redis"]):
+    """Reads as Reader does, with a client of redis.asyncio; to be used from one event loop."""
+
+    async def read(self, user_ids: Sequence[str], category: str = "") -> list[UserVectors]:
+        """Return what Reader.read does."""
+        steps = self._reading.read(user_ids, category)
+        try:
+            asks = next(steps)
+            while True:
+                asks = steps.send(await self._pipeline(asks).execute())
+        except StopIteration as finished:
+            return cast(list[UserVectors], finished.value)

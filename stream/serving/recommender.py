@@ -1,0 +1,160 @@
+"""The best items for a user: user and item vectors of one version, seen items left out.
+
+Needs neither torch nor Faust. Exact search is one product with all item vectors; `AnnIndex` (the `ann` extra)
+looks at the nearest lists alone, for millions of items.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from models.artifact.item_vectors import ItemVectors, load_item_vectors
+from models.errors import TwintideError
+from stream.serving.read_protocol import UserVectors
+from stream.serving.reader import Reader
+
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+#: Versions of item vectors that are kept in memory: the serving one, and one before or after it.
+KEPT_VERSIONS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """What to show one user: item_ids and their scores, the best first, and what they were made from."""
+
+    user: UserVectors
+    item_ids: list[str]
+    scores: list[float]
+
+
+class Index(Protocol):
+    """Finds the rows with the greatest scores."""
+
+    def search(self, vector: Floats, k: int) -> tuple[Rows, Floats]:
+        """Return the rows (at most k) and their scores, the greatest first, of a user vector (D,)."""
+
+
+class ExactIndex:
+    """Looks at every item."""
+
+    def __init__(self, vectors: Floats) -> None:
+        self._vectors = vectors
+
+    def search(self, vector: Floats, k: int) -> tuple[Rows, Floats]:
+        """Return the rows of the k greatest scores."""
+        return best(self._vectors @ vector, k)
+
+
+class AnnIndex:
+    """Looks at the items of the lists whose centres score highest (faiss IVF, inner product).
+
+    It is built in seconds where a graph (HNSW) takes minutes, and a new model needs a new one.
+    """
+
+    def __init__(self, vectors: Floats, probed_share: float = 0.125) -> None:
+        try:
+            import faiss
+        except ImportError as error:
+            raise TwintideError("approximate search needs faiss: pip install 'twintide[ann]'") from error
+        items, dimension = vectors.shape
+        lists = max(1, min(int(4 * items**0.5), items // 39))  # faiss wants 39 items to learn a list from
+        self._index: Any = faiss.IndexIVFFlat(
+            faiss.IndexFlatIP(dimension), dimension, lists, faiss.METRIC_INNER_PRODUCT
+        )
+        sample = np.random.default_rng(0).permutation(items)[: 64 * lists]
+        self._index.train(vectors[sample])
+        self._index.add(vectors)
+        self._index.nprobe = max(1, round(lists * probed_share))
+
+    def search(self, vector: Floats, k: int) -> tuple[Rows, Floats]:
+        """Return the rows of the k greatest scores found, fewer where the lists hold fewer."""
+        scores, rows = self._index.search(vector[None], k)
+        is_found = rows[0] >= 0
+        return rows[0][is_found], scores[0][is_found]
+
+
+class Recommender:
+    """Ranks the items of the version that a user's vector is of.
+
+    `store` is the directory of artifacts; the item vectors of a version are loaded from it when the first
+    vector of that version comes, or ahead of it by `prepare`.
+    """
+
+    def __init__(
+        self, reader: Reader, store: Path, make_index: Callable[[Floats], Index] = ExactIndex
+    ) -> None:
+        self._reader = reader
+        self._store = store
+        self._make_index = make_index
+        self._loaded: dict[str, tuple[ItemVectors, Index]] = {}
+        self._lock = Lock()
+
+    def recommend(
+        self,
+        user_id: str,
+        k: int = 10,
+        *,
+        exclude: Collection[str] = (),
+        category: str | None = None,
+        at_category: str = "",
+    ) -> Recommendation:
+        """Return the k best items for a user; see `rank`.
+
+        Who has no vectors gets those of `at_category`, which the page or the query is about, or of
+        `category`; see `Reader.read`.
+        """
+        (user,) = self._reader.read([user_id], at_category or category or "")
+        return self.rank(user, k, exclude=exclude, category=category)
+
+    def rank(
+        self, user: UserVectors, k: int = 10, *, exclude: Collection[str] = (), category: str | None = None
+    ) -> Recommendation:
+        """Return the k best items for a user as read (by AsyncReader, too).
+
+        Left out are the items of `exclude` and of the user's history, where the worker stores it. With
+        `category`, only its items: all of them are scored. Raises ArtifactError where the store does not have
+        the vector's version.
+        """
+        items, index = self.prepare(user.model)
+        left_out = {items.row_of[item] for item in {*exclude, *user.history} if item in items.row_of}
+        if category is None:
+            rows, scores = index.search(user.vec, min(k + len(left_out), len(items.item_ids)))
+        else:
+            members = np.flatnonzero(items.categories == category)
+            places, scores = best(items.vectors[members] @ user.vec, k + len(left_out))
+            rows = members[places]
+        kept = [place for place, row in enumerate(rows.tolist()) if row not in left_out][:k]
+        return Recommendation(
+            user, [items.item_ids[row] for row in rows[kept]], [float(score) for score in scores[kept]]
+        )
+
+    def prepare(self, version: str) -> tuple[ItemVectors, Index]:
+        """Load a version's item vectors where that is not done yet: before it serves, nobody has to wait."""
+        with self._lock:
+            if version not in self._loaded:
+                items = load_item_vectors(self._store / version)
+                self._loaded[version] = items, self._make_index(items.vectors)
+                for old in list(self._loaded)[:-KEPT_VERSIONS]:
+                    del self._loaded[old]
+            return self._loaded[version]
+
+
+def best(scores: Floats, k: int) -> tuple[Rows, Floats]:
+    """Return the places and values of the k greatest scores, the greatest first."""
+    k = min(k, len(scores))
+    places = np.argpartition(-scores, k - 1)[:k] if 0 < k < len(scores) else np.arange(len(scores))
+    places = places[np.argsort(-scores[places], kind="stable")][:k]
+    return places, scores[places]
+
+
+def recall(found: Sequence[Rows], exact: Sequence[Rows]) -> float:
+    """Return the share of the exact rows that were found, over all users."""
+    shared = sum(len(np.intersect1d(some, true)) for some, true in zip(found, exact, strict=True))
+    return shared / sum(map(len, exact))

@@ -1,0 +1,1 @@
+"""Vectors in Redis: the format, and the only code that writes it."""

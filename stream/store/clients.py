@@ -1,0 +1,104 @@
+"""Clients of whatever a Redis URL means: one server, a Cluster, or the master that Sentinels name."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import unquote
+
+import redis
+from redis.sentinel import Sentinel
+
+from models.errors import SettingsError, UnreachableError
+from stream.store.connection import RedisConnection
+
+#: Port of a Sentinel, and of a server, that a URL leaves out.
+SENTINEL_PORT, REDIS_PORT = 26379, 6379
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A URL of several hosts, taken apart."""
+
+    hosts: list[tuple[str, int]]
+    username: str | None
+    password: str | None
+    #: What follows the hosts, in parts.
+    path: list[str]
+
+
+def redis_client(connection: RedisConnection) -> "redis.Redis":
+    """Return a client that answers; UnreachableError where Redis does not.
+
+    A Cluster's has the same commands, so it passes for a server's; Store and Reader know the difference where
+    there is one.
+    """
+    try:
+        client = _client(connection)
+        client.ping()
+    except redis.RedisError as error:
+        raise UnreachableError(
+            f"no Redis at {connection.place} ({error}): start one with `./run up`, or set REDIS_URL"
+        ) from error
+    return client
+
+
+def _client(connection: RedisConnection) -> "redis.Redis":
+    scheme = connection.url.partition("://")[0]
+    options: dict[str, Any] = {
+        "socket_timeout": connection.timeout_s,
+        "socket_connect_timeout": connection.timeout_s,
+        "health_check_interval": 30,
+    }
+    if scheme.startswith("rediss") and connection.ssl_ca_file:
+        options["ssl_ca_certs"] = connection.ssl_ca_file
+    if "+" not in scheme:
+        return redis.Redis.from_url(connection.url, **options)
+    place = parse(connection.url, SENTINEL_PORT if scheme.endswith("sentinel") else REDIS_PORT)
+    options |= {"username": place.username, "password": place.password}
+    if scheme.startswith("rediss"):
+        options["ssl"] = True
+    if scheme.endswith("cluster"):
+        node: Any = redis.cluster.ClusterNode
+        nodes = [node(host, port) for host, port in place.hosts]
+        return cast("redis.Redis", redis.RedisCluster(startup_nodes=nodes, **options))
+    return _master(connection, place, options)
+
+
+def _master(connection: RedisConnection, place: Place, options: dict[str, Any]) -> "redis.Redis":
+    """Return a client that asks the Sentinels for the master with every new connection."""
+    if not place.path or not place.path[0]:
+        raise SettingsError(f"REDIS_URL {connection.place} names no master: end it with /master/database")
+    asking = {name: value for name, value in options.items() if name not in ("username", "password")}
+    make_sentinel: Any = Sentinel
+    sentinel = make_sentinel(
+        place.hosts,
+        sentinel_kwargs={
+            **asking,
+            "username": connection.sentinel_username or None,
+            "password": connection.sentinel_password or None,
+        },
+        **options,
+    )
+    database = int(place.path[1]) if len(place.path) > 1 and place.path[1] else 0
+    return cast("redis.Redis", sentinel.master_for(place.path[0], db=database))
+
+
+def parse(url: str, default_port: int) -> Place:
+    """Take apart scheme://user:password@host:port,host:port/path/path. Raises SettingsError."""
+    _, _, rest = url.partition("://")
+    credentials, _, places = rest.rpartition("@")
+    hosts, *path = places.partition("?")[0].split("/")
+    username, _, password = credentials.partition(":")
+    try:
+        pairs = [_host(host, default_port) for host in hosts.split(",")]
+    except ValueError as error:
+        raise SettingsError(
+            f"REDIS_URL has hosts {hosts!r}; they must be host:port, with commas between them"
+        ) from error
+    return Place(pairs, unquote(username) or None, unquote(password) or None, path)
+
+
+def _host(text: str, default_port: int) -> tuple[str, int]:
+    host, _, port = text.rpartition(":") if ":" in text.rpartition("]")[2] else (text, "", "")
+    if not host:
+        raise ValueError(text)
+    return host.strip("[]"), int(port or default_port)

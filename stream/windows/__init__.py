@@ -1,0 +1,1 @@
+"""Columns of events -> windows that survive a crash."""

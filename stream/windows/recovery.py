@@ -1,0 +1,133 @@
+"""Restoring windows from the changelog in whole batches, with progress.
+
+Stock Faust moves one changelog record at a time through a message, an event and a queue. Here librdkafka
+reads the changelog, a fetched batch of a partition is one message too (consumer.py), and this table writes it
+with one WriteBatch that holds the changelog offset as well. When to recover, from where and until where stays
+Faust's.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+from confluent_kafka import Message
+from rocksdict import WriteBatch
+
+from models.windows.window import is_newer
+from stream import metrics
+from stream.windows.rocksdb import WITHOUT_LOG, SharedMemoryOptions
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two lines of progress in the log.
+PROGRESS_EVERY_S = 5.0
+
+
+#: Changelog records written at once, of all partitions: some megabytes.
+BATCH_RECORDS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class ChangelogBatch:
+    """The records that one fetch brought for one partition of a table's changelog, oldest first.
+
+    values: None for a tombstone; timestamp_ms of the last record, epoch ms.
+    """
+
+    keys: Sequence[bytes]
+    values: Sequence[bytes | None]
+    last_offset: int
+    timestamp_ms: int
+
+
+def read_changelog(_: int, records: Sequence[Message]) -> ChangelogBatch:
+    """Return what is needed of the records of a partition."""
+    return ChangelogBatch(
+        keys=[record.key() for record in records],
+        values=[record.value() for record in records],
+        last_offset=records[-1].offset(),
+        timestamp_ms=records[-1].timestamp()[1],
+    )
+
+
+class Progress:
+    """Counts restored records, and says now and then how far it is."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._records = 0
+        self._started = self._said = clock()
+
+    def add(self, records: int, remaining: int) -> None:
+        """Count records just restored, `remaining` being left."""
+        now = self._clock()
+        if now - self._said > 10 * PROGRESS_EVERY_S:  # another recovery than the last
+            self._records, self._started, self._said = 0, now, now
+        self._records += records
+        metrics.recovery_records_total.inc(records)
+        metrics.recovery_remaining.set(remaining)
+        if now - self._said >= PROGRESS_EVERY_S:
+            self._said = now
+            rate = self._records / max(now - self._started, 1e-9)
+            logger.info(
+                "restored %d records, %.0f a second; %d left, about %.0f s",
+                *(self._records, rate, remaining, remaining / rate),
+            )
+
+
+class RestoringTable(faust.Table):  # type: ignore[misc]
+    """A Faust table of windows that takes changelog batches as the batch consumer delivers them."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # An active partition's batches wait in pairs (with a buffer of one Faust would go on reading the
+        # changelog after the recovery), a standby's are written as they come.
+        super().__init__(*args, recovery_buffer_size=2, standby_buffer_size=1, **options)
+        self._progress = Progress()
+
+    def _new_store(self) -> Any:
+        store = super()._new_store()
+        store.rocksdb_options = SharedMemoryOptions(self.app.settings.rocksdb_mb)
+        return store
+
+    def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
+        """Write buffered changelog events, each of them the records of one fetched batch."""
+        for event in batch:
+            records = event.message.value
+            self._restore(event.message.partition, records)
+            remaining = sum(self.app.tables.recovery.active_remaining().values())
+            self._progress.add(len(records.keys), max(remaining, 0))
+
+    def _restore(self, partition: int, records: ChangelogBatch) -> None:
+        database = self.data._db_for_partition(partition)
+        keys = list(dict.fromkeys(records.keys))
+        stored = {
+            key: value for key, value in zip(keys, database.get(keys), strict=True) if value is not None
+        }
+        writes = WriteBatch(raw_mode=True)
+        for key, value in newest(records.keys, records.values, stored).items():
+            if value is None:
+                writes.delete(key)
+            else:
+                writes.put(key, value)
+        writes.put(self.data.offset_key, str(records.last_offset).encode())
+        database.write(writes, WITHOUT_LOG)
+
+
+def newest(
+    keys: Sequence[bytes], values: Sequence[bytes | None], stored: Mapping[bytes, bytes]
+) -> dict[bytes, bytes | None]:
+    """Return each key's value to keep, of records in their order and what is stored already.
+
+    A worker that was cut off from the group may still have written an older window after its successor's
+    newer one: of two windows of one source partition, the one that has folded more stays. A tombstone always
+    counts.
+    """
+    newest: dict[bytes, bytes | None] = {}
+    for key, value in zip(keys, values, strict=True):
+        known = newest[key] if key in newest else stored.get(key)
+        if known is None or value is None or is_newer(value, known):
+            newest[key] = value
+    return newest

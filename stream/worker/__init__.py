@@ -1,0 +1,1 @@
+"""The Faust app, and the pipeline from a fetched batch to a committed offset."""

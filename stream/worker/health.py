@@ -1,0 +1,91 @@
+"""GET /health and /metrics: is this worker ready, recovering or stuck, and why."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import make_wsgi_app
+
+from models.errors import SettingsError
+
+#: Seconds after which a worker that does not get ahead calls itself stuck.
+STUCK_AFTER_S = 30.0
+
+#: Ports tried after the wanted one, for more workers on one host.
+PORTS_TRIED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What /health says; 200 when ready, else 503."""
+
+    #: starting, recovering, ready or stuck
+    status: str
+    reason: str = ""
+    partitions: int = 0
+    recovery_remaining: int = 0
+
+
+def check(app: Any) -> Health:
+    """Return the health of a worker's app (stream.worker.twintide_app.TwintideApp)."""
+    # Not `app.tables.recovery`: asked for early, it makes a Recovery in this thread, and the worker hangs.
+    recovery, lane = app.tables._recovery, app.lane
+    if recovery is None:
+        return Health("starting", "connecting")
+    remaining = recovery.active_remaining_total() if recovery.in_recovery else 0
+    partitions = sum(tp.topic == app.behaviour_topic for tp in app.assigned_partitions())
+    uncommitted_s = lane.uncommitted_s()
+    if recovery.in_recovery:
+        reason = f"{remaining} changelog records to restore"
+        return Health("recovering", reason, partitions, remaining)
+    redis_error, since = lane.refresher.redis_error, lane.refresher.redis_error_since
+    if redis_error and max(uncommitted_s, time.monotonic() - since) > STUCK_AFTER_S:
+        return Health("stuck", f"Redis refuses vectors: {redis_error}", partitions)
+    if reason := lane.why_not_encoding():
+        return Health("stuck", reason, partitions)
+    if app.rebalancing or not recovery.completed.is_set():
+        return Health("starting", "waiting for partitions", partitions)
+    if uncommitted_s > STUCK_AFTER_S:
+        return Health("stuck", f"read events are not all committed since {uncommitted_s:.0f} s", partitions)
+    return Health("ready", "", partitions)
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: a scrape every few seconds is no news."""
+
+
+def serve(host: str, port: int, health: Callable[[], Health]) -> int:
+    """Answer /health and /metrics in a thread of its own, and return the port it took.
+
+    Where the port is taken, as by another worker of this host, the next free one is.
+    """
+    metrics_app = make_wsgi_app()
+
+    def application(environment: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environment["PATH_INFO"] == "/metrics":
+            return cast(Iterable[bytes], metrics_app(environment, start_response))
+        if environment["PATH_INFO"] != "/health":
+            start_response("404 Not Found", [("Content-Type", "text/plain")])
+            return [b"there is /health and /metrics\n"]
+        found = health()
+        status = "200 OK" if found.status == "ready" else "503 Service Unavailable"
+        start_response(status, [("Content-Type", "application/json")])
+        return [json.dumps(asdict(found)).encode() + b"\n"]
+
+    for candidate in range(port, port + PORTS_TRIED):
+        try:
+            server: WSGIServer = make_server(host, candidate, application, handler_class=_QuietHandler)
+        except OSError as error:
+            last_error = error
+            continue
+        threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
+        return candidate
+    raise SettingsError(
+        f"no port of {host}:{port}-{port + PORTS_TRIED - 1} is free for /metrics ({last_error}): "
+        "set TWINTIDE_METRICS_PORT"
+    )

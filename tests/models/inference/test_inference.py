@@ -1,0 +1,152 @@
+"""Every path of encoding equals the towers themselves, for any user in any company."""
+
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.inference.cpu_towers import FoldedTowers
+from models.inference.cuda_graphs import GraphedTowers, rounded_up
+from models.inference.inference import PASS_USERS, Inference, TowerPath, Vectors
+from models.inference.padded_towers import PaddedTowers, buckets
+from models.towers.dual_towers import DualTowers, ModelSettings, UserVectors
+from models.towers.features import FeatureSettings, Histories, features
+
+ITEMS = 200
+VOCABULARY = Vocabulary([str(n) for n in range(ITEMS)], [2 + n % 4 for n in range(ITEMS)], list("abcd"))
+NAMES = ("user", "long", "short")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+on_gpu = pytest.param(GraphedTowers, marks=needs_gpu)
+every_path = pytest.mark.parametrize("path", [FoldedTowers, PaddedTowers, on_gpu])
+
+
+def towers_of(
+    chosen: FeatureSettings, long_layers: int = 1, heads: int = 2, score: Literal["dot", "cosine"] = "dot"
+) -> DualTowers:
+    torch.manual_seed(0)
+    model = ModelSettings(dimension=16, long_layers=long_layers, heads=heads, score=score)
+    towers = DualTowers(VOCABULARY, chosen, model).eval()
+    with torch.no_grad():
+        for parameter in towers.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return towers
+
+
+def histories(counts: list[int], seed: int = 0) -> Histories:
+    random, total = np.random.default_rng(seed), sum(counts)
+    return Histories(
+        item=random.integers(1, FIRST_KNOWN + ITEMS, total),
+        category=random.integers(1, 6, total),
+        behaviour=random.integers(1, 5, total).astype(np.uint8),
+        time_ms=np.cumsum(random.choice([0, 60_000, 4_000_000, 90_000_000], total)),
+        starts=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+    )
+
+
+def reference(towers: DualTowers, users: Histories, chosen: FeatureSettings) -> UserVectors:
+    with torch.inference_mode():
+        return towers(features(users, chosen))
+
+
+def assert_same(found: Vectors, expected: UserVectors | Vectors) -> None:
+    for name in NAMES:
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("split", ["session", "ratio"])
+@every_path
+def test_users_of_every_length_get_what_the_towers_give(split: str, path: type[TowerPath]) -> None:
+    chosen = FeatureSettings(split=split)  # type: ignore[arg-type]
+    towers, users = towers_of(chosen), histories([*range(111), 0, 1, 110])
+    assert_same(Inference(towers, chosen, path(towers)).encode(users), reference(towers, users, chosen))
+
+
+@every_path
+def test_score_by_cosine_is_the_dot_product_of_what_is_exported(path: type[TowerPath]) -> None:
+    chosen = FeatureSettings()
+    towers, users = towers_of(chosen, score="cosine"), histories([*range(20), 110])
+    found = Inference(towers, chosen, path(towers)).encode(users)
+    assert_same(found, reference(towers, users, chosen))
+    scale = towers.temperature.exp().item()
+    with torch.inference_mode():
+        lengths = [towers.item_vectors().norm(dim=-1).numpy(), np.linalg.norm(found.user, axis=-1) / scale]
+    for each in lengths:
+        np.testing.assert_allclose(each, 1, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=12),
+    st.integers(0, 9),
+    st.sampled_from(["session", "ratio"]),
+)
+def test_a_vector_does_not_depend_on_who_else_is_encoded(counts: list[int], seed: int, split: str) -> None:
+    chosen = FeatureSettings(short_events=4, long_events=20, split=split)  # type: ignore[arg-type]
+    users, inference = histories(counts, seed), Inference(towers_of(chosen), chosen)
+    together = inference.encode(users)
+    for user in range(len(counts)):
+        alone = inference.encode(users.take(np.array([user])))
+        for name in NAMES:
+            np.testing.assert_allclose(getattr(alone, name)[0], getattr(together, name)[user], atol=1e-5)
+
+
+@pytest.mark.parametrize(("long_layers", "heads"), [(2, 2), (1, 1), (1, 4)])
+@pytest.mark.parametrize("path", [None, on_gpu])
+def test_towers_of_any_form_are_encoded(path: type[TowerPath] | None, long_layers: int, heads: int) -> None:
+    chosen = FeatureSettings()
+    towers, users = towers_of(chosen, long_layers, heads), histories([0, 3, 110, 60])
+    assert FoldedTowers.can_run(towers) == (long_layers == 1)
+    inference = Inference(towers, chosen, path and path(towers))
+    assert_same(inference.encode(users), reference(towers, users, chosen))
+
+
+@needs_gpu
+def test_graphs_give_every_pass_its_own_vectors() -> None:
+    chosen = FeatureSettings()
+    towers = towers_of(chosen)
+    inference = Inference(towers, chosen, GraphedTowers(towers))
+    random = np.random.default_rng(0)
+    for size in [1, 700, 30, 1, 300, 700, 5]:  # graphs of several shapes, and in turn
+        users = histories(random.integers(0, 111, size).tolist(), seed=size)
+        assert_same(inference.encode(users), reference(towers, users, chosen))
+
+
+@pytest.mark.parametrize(("count", "found"), [(0, 16), (16, 16), (17, 64), (64, 64), (1025, 4096)])
+def test_graphs_have_room_for_everyone(count: int, found: int) -> None:
+    assert rounded_up(count, 16, 4) == found
+
+
+def test_more_users_than_one_pass_takes_keep_their_order() -> None:
+    chosen = FeatureSettings()
+    towers, users = towers_of(chosen), histories([1 + n % 3 for n in range(PASS_USERS + 50)])
+    assert_same(Inference(towers, chosen).encode(users), reference(towers, users, chosen))
+
+
+@every_path
+def test_nobody_has_no_vectors(path: type[TowerPath]) -> None:
+    towers = towers_of(FeatureSettings())
+    inference = Inference(towers, FeatureSettings(), path(towers))
+    assert inference.encode(histories([])).user.shape == (0, 16)
+    assert inference.encode_pass(histories([])).long.shape == (0, 16)
+
+
+@given(st.lists(st.integers(0, 110), max_size=50))
+def test_buckets_hold_each_user_once_and_are_less_than_half_padding(counts: list[int]) -> None:
+    found = [some.tolist() for some in buckets(np.array(counts, dtype=np.int64))]
+    assert sorted(user for some in found for user in some) == list(range(len(counts)))
+    for some in found:
+        longest = max(counts[user] for user in some)
+        assert longest <= 8 or all(2 * counts[user] > longest for user in some)
+
+
+@needs_gpu
+def test_bfloat16_loses_a_little() -> None:
+    chosen = FeatureSettings()
+    towers, users = towers_of(chosen), histories([5, 50, 110, 0])
+    rough = Inference(towers, chosen, GraphedTowers(towers, bfloat16=True)).encode(users)
+    difference = np.abs(rough.user - reference(towers, users, chosen).user.numpy())
+    assert 1e-5 < difference.max() < 0.1

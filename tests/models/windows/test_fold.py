@@ -1,0 +1,198 @@
+"""The compiled fold against the plain one, against a window's definition, and its invariants."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.ids.texts import texts_of
+from models.windows.fold import Events, Folded, fold_events
+from models.windows.reference import Incoming, fold
+from models.windows.window import (
+    MAX_EDGE_HASHES,
+    Window,
+    WindowError,
+    WindowSettings,
+    window_from_bytes,
+    window_to_bytes,
+)
+
+SETTINGS = WindowSettings(max_events=5, horizon_ms=100)
+OUTCOMES = ("applied", "duplicate", "late", "redelivered")
+
+
+def incoming(offset: int, time_ms: int, event_id: int | None = None) -> Incoming:
+    """Return an event whose item id says its offset."""
+    event_hash = (offset if event_id is None else event_id) + 2**63
+    return Incoming(offset, time_ms, 1 + offset % 4, f"item-{offset}", "c" * (offset % 3), event_hash)
+
+
+def events_of(rows: Sequence[tuple[int, Incoming]]) -> Events:
+    """Return the columns of (user number, event)."""
+    events = [event for _, event in rows]
+    return Events(
+        np.array([user for user, _ in rows], np.int64),
+        np.array([event.offset for event in events], np.int64),
+        np.array([event.time_ms for event in events], np.int64),
+        np.array([event.behaviour for event in events], np.uint8),
+        np.array([event.event_hash for event in events], np.uint64).view(np.int64),
+        texts_of([event.item_id for event in events]),
+        texts_of([event.category for event in events]),
+    )
+
+
+def fold_some(
+    value: bytes | None, events: list[Incoming], topic: str = "topic", settings: WindowSettings = SETTINGS
+) -> tuple[bytes, Folded]:
+    """Return one user's value after these events, and what was said of it."""
+    folded = fold_events([value], events_of([(0, event) for event in events]), topic, 0, settings)
+    new = folded.values[0] or value
+    assert new is not None
+    return new, folded
+
+
+def folded(events: list[Incoming], settings: WindowSettings = SETTINGS) -> Window:
+    return window_from_bytes(fold_some(None, events, settings=settings)[0])
+
+
+def by_definition(events: list[Incoming], settings: WindowSettings) -> list[str]:
+    """Return the items of the last events within the horizon, each event id once."""
+    first: dict[int, Incoming] = {}
+    for event in events:
+        first.setdefault(event.event_hash, event)
+    ordered = sorted(first.values(), key=lambda event: (event.time_ms, event.offset))
+    newest = ordered[-1].time_ms
+    recent = [event.item_id for event in ordered if event.time_ms >= newest - settings.horizon_ms]
+    return recent[-settings.max_events :]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Incoming]:
+    """Events in arrival order: times in any order and often equal; a redelivered id keeps its time."""
+    times = draw(st.lists(st.integers(1, 300), min_size=1, max_size=40))
+    ids = draw(st.lists(st.integers(0, 30), min_size=len(times), max_size=len(times)))
+    time_of = dict(zip(reversed(ids), reversed(times), strict=True))
+    return [incoming(offset, time_of[event_id], event_id) for offset, event_id in enumerate(ids)]
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> list[tuple[str, list[tuple[int, Incoming]]]]:
+    """Batches of three users' events, redeliveries and topics made again among them."""
+    found, offset = [], 0
+    for _ in range(draw(st.integers(1, 5))):
+        offset = max(0, offset - draw(st.sampled_from([0, 0, 0, 5])))
+        rows = []
+        for user, time_ms, event_id in draw(
+            st.lists(st.tuples(st.integers(0, 2), st.integers(1, 300), st.integers(0, 40)), max_size=15)
+        ):
+            rows.append((user, incoming(offset, time_ms, event_id)))
+            offset += 1
+        found.append((draw(st.sampled_from(["topic", "topic", "made again"])), rows))
+    return found
+
+
+@given(batches())
+def test_whole_batches_of_users_equal_the_plain_fold(
+    found: list[tuple[str, list[tuple[int, Incoming]]]],
+) -> None:
+    windows, values = [Window() for _ in range(3)], [None, None, None]
+    for topic, rows in found:
+        result = fold_events(values, events_of(rows), topic, 0, SETTINGS)
+        outcomes = [(user, fold(windows[user], event, topic, 0, SETTINGS)) for user, event in rows]
+        for name in OUTCOMES:
+            expected = [outcomes.count((user, name)) for user in range(3)]
+            assert getattr(result, name).tolist() == expected, name
+        values = [new or old for new, old in zip(result.values, values, strict=True)]
+        for user, value in enumerate(values):
+            assert value is None or value == window_to_bytes(windows[user])
+            newest_ms = windows[user].times_ms[-1:] or [0]
+            assert [result.newest_ms[user]] == newest_ms
+
+
+@given(histories())
+def test_fold_equals_the_definition(events: list[Incoming]) -> None:
+    assert folded(events).item_ids == by_definition(events, SETTINGS)
+
+
+@given(histories())
+def test_every_event_is_counted_once(events: list[Incoming]) -> None:
+    window = folded(events)
+    assert window.applied + window.duplicate + window.late == len(events)
+
+
+@given(histories(), st.integers(0, 39))
+def test_redelivery_from_any_point_changes_nothing(events: list[Incoming], start: int) -> None:
+    value, _ = fold_some(None, events)
+    again = fold_events([value], events_of([(0, event) for event in events[start:]]), "topic", 0, SETTINGS)
+    assert again.values == [None]
+    assert again.redelivered.tolist() == [len(events[start:])]
+
+
+@given(histories())
+def test_window_is_bounded_and_in_time_order(events: list[Incoming]) -> None:
+    window = folded(events)
+    assert len(window) <= SETTINGS.max_events
+    assert window.times_ms == sorted(window.times_ms)
+    assert window.times_ms[-1] - window.times_ms[0] <= SETTINGS.horizon_ms
+
+
+def test_late_event_keeps_time_order() -> None:
+    window = folded([incoming(0, 10), incoming(1, 30), incoming(2, 20)])
+    assert window.item_ids == ["item-0", "item-2", "item-1"]
+
+
+def test_equal_times_keep_the_order_of_arrival() -> None:
+    assert folded([incoming(offset, 7) for offset in range(4)]).item_ids == [f"item-{n}" for n in range(4)]
+
+
+def test_event_older_than_a_full_window_is_late() -> None:
+    value, _ = fold_some(None, [incoming(offset, 50 + offset) for offset in range(5)])
+    value, result = fold_some(value, [incoming(5, 49)])
+    assert result.late.tolist() == [1]
+    assert window_from_bytes(value).offset == 5
+
+
+def test_event_beyond_the_horizon_is_late() -> None:
+    value, _ = fold_some(None, [incoming(0, 200)])
+    value, result = fold_some(value, [incoming(1, 99), incoming(2, 100)])
+    assert (result.late.tolist(), result.applied.tolist()) == ([1], [1])
+
+
+def test_equal_clicks_with_different_ids_are_two_events() -> None:
+    assert len(folded([incoming(0, 5, event_id=1), incoming(1, 5, event_id=2)])) == 2
+
+
+def test_duplicate_of_an_evicted_event_at_the_edge_is_recognised() -> None:
+    # Six events of one hour in a window of five: the first has fallen out, its copy must not come back in.
+    value, _ = fold_some(None, [incoming(offset, 7) for offset in range(6)])
+    value, result = fold_some(value, [incoming(6, 7, event_id=0)])
+    assert result.duplicate.tolist() == [1]
+    assert window_from_bytes(value).item_ids == [f"item-{n}" for n in range(1, 6)]
+
+
+def test_edge_hashes_stay_bounded() -> None:
+    events = [incoming(offset, 7) for offset in range(MAX_EDGE_HASHES + 100)]
+    assert folded(events).edge_hashes == [event.event_hash for event in events[95:-5]]
+
+
+def test_offsets_of_a_topic_made_again_are_not_taken_for_old_ones() -> None:
+    value, _ = fold_some(None, [incoming(offset, 10 + offset) for offset in range(3)])
+    value, result = fold_some(value, [incoming(0, 20, event_id=99)], "made again")
+    assert result.applied.tolist() == [1]
+    assert window_from_bytes(value).topic_id == "made again"
+
+
+def test_ids_of_any_script_and_length_are_kept() -> None:
+    event = Incoming(0, 5, 1, "naïve-商品" * 5_000, "", 1)
+    assert folded([event, incoming(1, 6)]).item_ids == [event.item_id, "item-1"]
+
+
+@pytest.mark.parametrize(
+    "value", [b"\x01".ljust(64), bytes([2, 0, 0, 0, 9]).ljust(64, b"\0"), bytes([2]) * 8]
+)
+def test_damaged_or_foreign_value_is_refused(value: bytes) -> None:
+    good, _ = fold_some(None, [incoming(0, 5)])
+    with pytest.raises(WindowError, match="a stored window"):
+        fold_events([good, value], events_of([(1, incoming(1, 6))]), "topic", 0, SETTINGS)

@@ -1,0 +1,293 @@
+"""CSV -> artifact -> figures: it learns, it repeats, and anyone can compute the figures from the vectors."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from click.testing import CliRunner, Result
+
+from models.artifact.artifact import load
+from offline import evaluate, export, train
+
+FAST = "dimension = 16\ndropout = 0.1\nshort_events = 4\nlr = 0.01\nbatch_size = 4\n"
+
+
+def run(command: object, *arguments: object) -> Result:
+    return CliRunner().invoke(command.main, [str(argument) for argument in arguments])  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def store(walk_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("store")
+    (directory / "fast.toml").write_text(FAST)
+    found = run(
+        train,
+        "--data-path",
+        walk_csv,
+        "--save-dir",
+        directory,
+        "--epochs",
+        6,
+        "--config",
+        directory / "fast.toml",
+    )
+    assert found.exit_code == 0, found.output
+    assert len(re.findall(r"^epoch +\d+ .*recall@10 .*ndcg@10 .*mrr@10", found.stdout, re.MULTILINE)) <= 6
+    assert f"version {load(directory).version}, publication 1" in found.stdout
+    return directory
+
+
+def figures(table: str) -> dict[str, list[float]]:
+    """Return the figures of each line of the table."""
+    rows = re.findall(r"^(\w[\w ]*?)\s+((?:\d\.\d{4}\s*)+)$", table, re.MULTILINE)
+    return {name: [float(figure) for figure in found.split()] for name, found in rows}
+
+
+def test_model_learns_the_walk_and_beats_popularity(store: Path, walk_csv: Path) -> None:
+    found = run(evaluate, "--artifact", store, "--data-path", walk_csv)
+    assert found.exit_code == 0, found.output
+    table = figures(found.stdout)
+    named = {"popularity", "recent popularity", "markov", "item kNN", "session kNN"}
+    named |= {"category alone", "never seen"}  # the model's, too
+    assert set(table) - {"ALS", "BPR"} == {"twintide", *named}
+    assert table["twintide"][2] > 2 * table["popularity"][2]
+    assert table["markov"][2] > 0.6
+
+
+@pytest.mark.parametrize("protocol", ["time", "leave-one-out"])
+def test_figures_follow_from_the_exported_vectors_alone(
+    store: Path, walk_csv: Path, tmp_path: Path, protocol: str
+) -> None:
+    """Rank outside, with nothing of ours but the parquet files."""
+    printed = run(evaluate, "--artifact", store, "--data-path", walk_csv, "--protocol", protocol).stdout
+    rows = [line.split(",") for line in walk_csv.read_text().splitlines()[1:]]
+    rows.sort(key=lambda row: row[5])
+    history, target = walk_csv, {}
+    arguments: list[object] = []
+    if protocol == "time":
+        cutoff = re.search(r"at or after (\S+ \S+) ", printed)
+        assert cutoff
+        arguments = ["--until", cutoff[1]]
+        for row in reversed([row for row in rows if row[5] >= cutoff[1]]):
+            target[row[0]] = row[1]
+    else:
+        last = {row[0]: row for row in rows}
+        target = {user: row[1] for user, row in last.items()}
+        history = tmp_path / "history.csv"
+        kept = [row for row in rows if row is not last[row[0]]]
+        history.write_text("\n".join([walk_csv.read_text().splitlines()[0], *map(",".join, kept)]) + "\n")
+    found = run(
+        export, "--artifact", store, "--data-path", history, "--to", "parquet", "--out", tmp_path, *arguments
+    )
+    assert found.exit_code == 0, found.output
+    users = pyarrow.parquet.read_table(tmp_path / "users.parquet").to_pydict()
+    items = pyarrow.parquet.read_table(tmp_path / "items.parquet").to_pydict()
+    catalogue = np.array(items["vec"], dtype=np.float32)
+    ranks = []
+    for user, vector in zip(users["user_id"], users["vec"], strict=True):
+        if user in target:
+            scores = catalogue @ np.array(vector, dtype=np.float32)
+            ranks.append((scores >= scores[items["item_id"].index(target[user])]).sum())
+    ranked = np.array(ranks)
+    assert len(ranked) > 20
+    outside = [
+        (ranked <= 10).mean(),
+        (ranked <= 20).mean(),
+        np.where(ranked <= 10, 1 / np.log2(1 + ranked), 0).mean(),
+        (1 / ranked).mean(),
+    ]
+    assert figures(printed)["twintide"][:4] == [pytest.approx(figure, abs=6e-5) for figure in outside]
+
+
+def test_seen_items_can_be_left_out(store: Path, walk_csv: Path) -> None:
+    found = run(evaluate, "--artifact", store, "--data-path", walk_csv, "--exclude-seen")
+    assert found.exit_code == 0, found.output
+    assert "items never seen by the user are ranked" in found.stdout
+    assert re.search(r"^\d+ users whose next item they had before are left out", found.stdout, re.MULTILINE)
+
+
+def test_details_have_a_line_for_every_ranker(store: Path, walk_csv: Path) -> None:
+    found = run(evaluate, "--artifact", store, "--data-path", walk_csv, "--details")
+    assert found.exit_code == 0, found.output
+    first, second = (re.findall(r"^(\w[\w ]*?)  ", part, re.MULTILINE) for part in found.stdout.split("\n\n"))
+    assert first[-len(second) :] == second
+    ours = re.search(r"^twintide +(\S+) +(\S+)", found.stdout.split("\n\n")[1], re.MULTILINE)
+    assert ours
+    assert float(ours[1]) < figures(found.stdout)["twintide"][2] < float(ours[2])
+
+
+def test_exported_users_are_all_users_and_one_never_seen(store: Path, walk_csv: Path, tmp_path: Path) -> None:
+    assert (
+        run(
+            export, "--artifact", store, "--data-path", walk_csv, "--to", "parquet", "--out", tmp_path
+        ).exit_code
+        == 0
+    )
+    users = pyarrow.parquet.read_table(tmp_path / "users.parquet")
+    assert [str(field.type) for field in users.schema] == ["string", *["list<element: float>"] * 3, "int64"]
+    ids = users["user_id"].to_pylist()
+    assert sorted(ids) == sorted(
+        {line.split(",")[0] for line in walk_csv.read_text().splitlines()[1:]} | {""}
+    )
+    assert users["ts"].to_pylist()[ids.index("late#1")] == 1_717_027_200_000
+    items = pyarrow.parquet.read_table(tmp_path / "items.parquet")
+    assert items["item_id"].to_pylist() == load(store).item_ids
+
+
+def test_same_seed_gives_the_same_version_and_another_seed_another(walk_csv: Path, tmp_path: Path) -> None:
+    (tmp_path / "fast.toml").write_text(FAST)
+    versions = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        arguments = ("--epochs", 1, "--seed", seed, "--config", tmp_path / "fast.toml")
+        found = run(train, "--data-path", walk_csv, "--save-dir", tmp_path / name, *arguments)
+        assert found.exit_code == 0, found.output
+        versions.append(load(tmp_path / name).version)
+    assert versions[0] == versions[1] != versions[2]
+
+
+@pytest.mark.parametrize("loss", ["full-softmax", "sampled-softmax"])
+def test_interrupted_training_goes_on_to_the_same_version(
+    walk_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    (tmp_path / "fast.toml").write_text(FAST + f'loss = "{loss}"\nnegatives = 20\n')
+    arguments = ("--data-path", walk_csv, "--epochs", 4, "--config", tmp_path / "fast.toml")
+    whole = run(train, *arguments, "--save-dir", tmp_path / "whole")
+    show = train._print_epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_print_epoch", lambda epoch: show(epoch) if epoch.number < 3 else 1 / 0)
+        broken = run(train, *arguments, "--save-dir", tmp_path / "broken")
+        assert isinstance(broken.exception, ZeroDivisionError)
+    assert len(list((tmp_path / "broken").glob(".training-*"))) == 1
+    again = run(train, *arguments, "--save-dir", tmp_path / "broken")
+    assert again.exit_code == 0, again.output
+    assert load(tmp_path / "broken").version == load(tmp_path / "whole").version
+    epochs = [re.findall(r"^epoch.*$", found.stdout, re.MULTILINE) for found in (whole, again)]
+    assert epochs[0] == epochs[1]
+    assert list((tmp_path / "broken").glob(".training-*")) == []
+
+
+def test_damaged_checkpoint_is_one_line(
+    walk_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fast.toml").write_text(FAST)
+    arguments = ("--data-path", walk_csv, "--epochs", 2, "--config", tmp_path / "fast.toml")
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_print_epoch", lambda _: 1 / 0)
+        run(train, *arguments, "--save-dir", tmp_path)
+    (checkpoint,) = tmp_path.glob(".training-*")
+    checkpoint.write_bytes(b"something else")
+    found = run(train, *arguments, "--save-dir", tmp_path)
+    assert found.exit_code == 1
+    assert f"{checkpoint}, where an interrupted training stood" in found.stderr
+
+
+@pytest.mark.parametrize("in_batch", ["true", "false"])
+@pytest.mark.parametrize("loss", ["full-softmax", "sampled-softmax", "bpr", "bce", "gbce"])
+def test_every_loss_trains_leave_one_out(walk_csv: Path, tmp_path: Path, loss: str, in_batch: str) -> None:
+    chosen = f'loss = "{loss}"\nnegatives = 20\nin_batch_negatives = {in_batch}\npopularity_power = 0.75\n'
+    (tmp_path / "c.toml").write_text(FAST + chosen)
+    arguments = ("--epochs", 2, "--protocol", "leave-one-out", "--config", tmp_path / "c.toml")
+    found = run(train, "--data-path", walk_csv, "--save-dir", tmp_path, *arguments)
+    assert found.exit_code == 0, found.output
+    losses = [float(loss) for loss in re.findall(r"loss (\d+\.\d+)", found.stdout)]
+    assert losses[1] < losses[0]
+    assert load(tmp_path).training["cutoff_ms"] is None
+
+
+@pytest.mark.parametrize("from_history", ["true", "false"])
+@pytest.mark.parametrize("loss", ["sampled-softmax", "bpr"])
+def test_hard_negatives_train_too(walk_csv: Path, tmp_path: Path, loss: str, from_history: str) -> None:
+    chosen = f'loss = "{loss}"\nnegatives = 20\nhard_share = 0.3\nhard_refresh_steps = 3\n'
+    (tmp_path / "c.toml").write_text(FAST + chosen + f"hard_from_history = {from_history}\n")
+    arguments = ("--epochs", 4, "--config", tmp_path / "c.toml")
+    found = run(train, "--data-path", walk_csv, "--save-dir", tmp_path, *arguments)
+    assert found.exit_code == 0, found.output
+    losses = [float(loss) for loss in re.findall(r"loss (\d+\.\d+)", found.stdout)]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("loss", ["full-softmax", "sampled-softmax"])
+def test_scores_by_cosine_learn_the_walk_too(walk_csv: Path, tmp_path: Path, loss: str) -> None:
+    (tmp_path / "c.toml").write_text(FAST + f'score = "cosine"\nloss = "{loss}"\nnegatives = 20\n')
+    arguments = ("--epochs", 6, "--config", tmp_path / "c.toml")
+    found = run(train, "--data-path", walk_csv, "--save-dir", tmp_path, *arguments)
+    assert found.exit_code == 0, found.output
+    artifact = load(tmp_path)
+    np.testing.assert_allclose(np.linalg.norm(artifact.item_vectors, axis=1), 1, atol=1e-5)
+    assert artifact.metrics["test"]["ndcg_at_10"] > 0.5
+
+
+HEADER = "user_id,item_id,behavior_type,user_geohash,item_category,time\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "status", "words"),
+    [
+        (None, (), 1, "log.csv"),
+        ("", (), 1, "log.csv"),
+        ("a,b\n1,2\n", (), 1, "log.csv"),
+        (HEADER + "u,i,1,,c,2014-12-01 10\n", (), 1, "too few"),
+        (HEADER + "u,i,1,,c,2014-12-01 10\n" * 50, (), 1, "too few"),
+        (HEADER, ("--epochs", 0), 2, "epochs is 0"),
+        (HEADER, ("--lr", -1), 2, "lr is -1"),
+        (HEADER, ("--epochs", "many"), 2, "many"),
+        (HEADER, ("--speed", 3), 2, "--speed"),
+        (HEADER, ("--config", "nowhere.toml"), 2, "nowhere.toml"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tmp_path: Path, content: str | None, arguments: tuple[object, ...], status: int, words: str
+) -> None:
+    if content is not None:
+        (tmp_path / "log.csv").write_text(content)
+    found = run(train, "--data-path", tmp_path / "log.csv", "--save-dir", tmp_path / "store", *arguments)
+    assert found.exit_code == status
+    error = [line for line in found.stderr.splitlines() if line.startswith("Error")]
+    assert len(error) == 1
+    assert words in error[0]
+    assert not (tmp_path / "store" / "current").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("speed = 3", "'speed'"),
+        ("epochs = 'many'", "epochs"),
+        ("epochs = 0", "epochs"),
+        ("= =", "not TOML"),
+        ("warmup_share = 1.0", "warmup_share"),
+        ("popularity_power = -1", "popularity_power"),
+        ("hard_share = 1.0", "hard_share"),
+        ("score = 'angle'", "angle"),
+        ("hard_refresh_steps = 0", "hard_refresh_steps"),
+        ("behaviour_weights = [1, 2]", "behaviour_weights"),
+        ("behaviour_weights = [1, 2, -1, 0]", "behaviour_weights"),
+    ],
+)
+def test_config_names_what_is_wrong(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "c.toml").write_text(text)
+    found = run(train, "--config", tmp_path / "c.toml")
+    assert found.exit_code == 2
+    assert words in found.stderr
+
+
+def test_damaged_artifact_is_one_line(store: Path, walk_csv: Path, tmp_path: Path) -> None:
+    source = load(store).path
+    for file in source.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    sums = json.loads((tmp_path / "checksums.json").read_text())
+    (tmp_path / "checksums.json").write_text(json.dumps({name: "0" * 64 for name in sums}))
+    for command in (evaluate, export):
+        found = run(command, "--artifact", tmp_path, "--data-path", walk_csv)
+        assert found.exit_code == 1
+        assert "config.json is damaged" in found.stderr
+
+
+@pytest.mark.parametrize("until", ["yesterday", "2014-13-01 00"])
+def test_time_that_cannot_be_read_is_refused(until: str) -> None:
+    found = run(export, "--until", until)
+    assert found.exit_code == 2
+    assert until in found.stderr

@@ -1,0 +1,156 @@
+"""The encoder: rows are what the artifact encodes, kept vectors are counted, a device may fail."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.artifact import artifact as artifacts
+from models.artifact.artifact import Artifact
+from models.errors import SettingsError
+from models.ids.vocabulary import Vocabulary
+from models.inference.cpu_towers import FoldedTowers
+from models.inference.inference import Inference
+from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.features import EventFeatures, Histories, Part, histories_of_unseen, histories_of_windows
+from models.windows.reference import Incoming, fold
+from models.windows.window import Window, WindowSettings, window_to_bytes
+from stream import metrics
+from stream.encoding.encoder import Encoder, open_encoder
+from stream.settings import Settings
+from stream.store.keys import UNSEEN_USER
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Artifact:
+    torch.manual_seed(0)
+    vocabulary = Vocabulary([f"i{n}" for n in range(30)], [2] * 30, ["c0"])
+    settings = artifacts.Settings(model=ModelSettings(dimension=16))
+    towers = DualTowers(vocabulary, settings.features, settings.model)
+    with torch.no_grad():
+        for parameter in towers.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return artifacts.save(tmp_path, towers, vocabulary, settings, {}, {})
+
+
+def window(events: int) -> bytes:
+    made = Window()
+    for number in range(events):
+        incoming = Incoming(number, 1_000 + number, 1, f"i{number % 33}", "c0", number)
+        fold(made, incoming, "topic", 0, WindowSettings())
+    return window_to_bytes(made)
+
+
+class Device:
+    """A device that works for so many calls and then fails as a GPU does."""
+
+    def __init__(self, towers: DualTowers, calls: int) -> None:
+        self._path, self._calls = FoldedTowers(towers), calls
+
+    def long_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:
+        return self._path.long_of(histories, derived, part)
+
+    def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:
+        self._calls -= 1
+        if self._calls < 0:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return self._path.short_of(histories, derived, part)
+
+
+def value(name: str) -> float:
+    return metrics.REGISTRY.get_sample_value(name) or 0.0
+
+
+def encoded(tower: str) -> float:
+    return metrics.REGISTRY.get_sample_value("twintide_encoded_users_total", {"tower": tower}) or 0.0
+
+
+def test_rows_hold_what_the_artifact_encodes(artifact: Artifact) -> None:
+    users = [("u", window(3)), ("v", window(60))]
+    expected = artifact.encode(histories_of_windows([each for _, each in users], artifact.vocabulary))
+    for place, row in enumerate(Encoder(artifact, kept_vectors=10).rows(users, epoch=7)):
+        np.testing.assert_allclose(row.vec, expected.user[place], atol=1e-6)
+        np.testing.assert_allclose(row.long, expected.long[place], atol=1e-6)
+        assert (row.user_id, row.seq, row.n, row.epoch) == (*[("u", 2, 3), ("v", 59, 60)][place], 7)
+
+
+def test_users_never_seen_have_a_row_for_every_category(artifact: Artifact) -> None:
+    nowhere, at_category = Encoder(artifact).unseen_rows(["", "c0"])
+    expected = artifact.encode(histories_of_unseen(["", "c0"], artifact.vocabulary))
+    for place, row in enumerate((nowhere, at_category)):
+        np.testing.assert_array_equal(row.vec, expected.user[place])
+        assert (row.user_id, row.category) == (UNSEEN_USER, ["", "c0"][place])
+        assert (row.model, row.epoch, row.seq, row.ts, row.n) == (artifact.version, 0, 0, 0, 0)
+    assert not np.allclose(nowhere.vec, at_category.vec)
+    device = Inference(artifact.towers, artifact.settings.features, Device(artifact.towers, calls=0))
+    (found,) = Encoder(artifact, device).unseen_rows(["c0"])
+    np.testing.assert_allclose(found.vec, at_category.vec, atol=1e-6)
+
+
+def test_long_tower_is_counted_only_when_it_ran(artifact: Artifact) -> None:
+    encoder = Encoder(artifact, kept_vectors=10)
+    before = encoded("long"), encoded("short")
+    encoder.rows([("u", window(15)), ("v", window(3))], epoch=0)  # v's long part is empty
+    encoder.rows([("u", window(16))], epoch=0)
+    encoder.rows([("u", window(21))], epoch=0)
+    assert (encoded("long") - before[0], encoded("short") - before[1]) == (2, 4)
+
+
+def test_cpu_takes_over_for_good_when_the_device_fails(
+    artifact: Artifact, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = Inference(artifact.towers, artifact.settings.features, Device(artifact.towers, calls=1))
+    encoder, plain = Encoder(artifact, device, kept_vectors=10), Encoder(artifact, kept_vectors=10)
+    before = value("twintide_device_failures_total")
+    for events in (12, 13, 25, 26):
+        (row,), (expected,) = (each.rows([("u", window(events))], epoch=0) for each in (encoder, plain))
+        np.testing.assert_allclose(row.vec, expected.vec, atol=1e-6)
+    assert value("twintide_device_failures_total") == before + 1
+    assert [record.message for record in caplog.records if "illegal memory access" in record.message]
+
+
+def test_what_fails_on_the_cpu_is_not_hidden(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Inference, "encode_pass", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        Encoder(artifact).rows([("u", window(3))], epoch=0)
+
+
+def test_gpu_that_is_not_there_is_refused_only_where_it_is_asked_for(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match="TWINTIDE_DEVICE is cuda"):
+        open_encoder(Settings(device="cuda"), artifact)
+    for device in ("auto", "cpu"):
+        assert open_encoder(Settings(device=device), artifact).rows([("u", window(3))], epoch=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cpu_takes_over_from_a_dead_gpu(artifact: Artifact) -> None:
+    # In a process of its own: CUDA is dead for good in one whose kernel has read what is not there.
+    code = f"""
+import pathlib, sys, torch
+sys.path[:0] = {sys.path}
+from models.artifact import artifact
+from stream.encoding.encoder import open_encoder
+from stream.settings import Settings
+encoder = open_encoder(Settings(device="cuda"), artifact.load(pathlib.Path({str(artifact.path)!r})))
+users = [(str(n), bytes.fromhex(text)) for n, text in enumerate(sys.argv[1:])]
+before = encoder.rows(users, epoch=0)
+try:
+    torch.zeros(1, device="cuda")[torch.tensor([7], device="cuda")].cpu()
+except RuntimeError:
+    after = encoder.rows(users, epoch=0)
+    print(max(float(abs(one.vec - other.vec).max()) for one, other in zip(before, after)))
+"""
+    windows = [window(events).hex() for events in (1, 15, 60)]
+    done = subprocess.run([sys.executable, "-c", code, *windows], capture_output=True, text=True, check=True)
+    assert 0 < float(done.stdout) < 1e-5
+    assert "encoding on the CPU" in done.stderr

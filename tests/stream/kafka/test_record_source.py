@@ -1,0 +1,123 @@
+"""Fetching ahead: nothing is lost to a reader who gives up, nothing old comes after an assignment."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaException, TopicPartition
+
+from stream.kafka.connection import KafkaConnection
+from stream.kafka.record_source import RecordSource
+
+
+class Record:
+    """A record of partition 0 that is known by its number."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def partition(self) -> int:
+        return 0
+
+    def error(self) -> None:
+        return None
+
+
+class Client:
+    """A Kafka client whose fetches bring the records 0, 1, 2, ..., one each, as soon as it is let go."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.is_free = threading.Event()
+        self.is_free.set()
+
+    def poll(self, timeout_s: float) -> Record:
+        number, self.begun = self.begun, self.begun + 1
+        assert self.is_free.wait(10)
+        return Record(number)
+
+    def consume(self, count: int, timeout: float) -> list[Record]:
+        return []
+
+    def list_topics(self, topic: str, timeout: float) -> None:
+        raise KafkaException("nobody knows")
+
+    def get_watermark_offsets(self, place: TopicPartition, cached: bool) -> tuple[int, int]:
+        assert threading.current_thread() is not threading.main_thread()  # would wait for a poll to return
+        return 0, 100
+
+    def assign(self, places: list[TopicPartition]) -> None:
+        assert [each.offset for each in places] == [5]
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+@pytest.fixture
+def source(client: Client, monkeypatch: pytest.MonkeyPatch) -> RecordSource[int]:
+    made = RecordSource(
+        KafkaConnection("127.0.0.1:1"),
+        "topic",
+        10,
+        lambda partition, records: records[0].number,  # type: ignore[attr-defined]
+    )
+    monkeypatch.setattr(made, "_consumer", client)
+    return made
+
+
+def test_batches_come_in_order(source: RecordSource[int]) -> None:
+    async def read_three() -> list[Any]:
+        return [(await source.read(1))[0] for _ in range(3)]
+
+    assert asyncio.run(read_three()) == [0, 1, 2]
+
+
+def test_next_batch_is_fetched_before_anybody_asks_for_it(source: RecordSource[int], client: Client) -> None:
+    async def read_one() -> None:
+        await source.read(1)
+        async with asyncio.timeout(10):
+            while client.begun < 2:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(read_one())
+
+
+def test_what_a_reader_who_gave_up_had_asked_for_goes_to_the_next(
+    source: RecordSource[int], client: Client
+) -> None:
+    async def give_up_and_read() -> Any:
+        client.is_free.clear()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await source.read(1)
+        client.is_free.set()
+        return (await source.read(1))[0]
+
+    assert asyncio.run(give_up_and_read()) == 0
+
+
+def test_nothing_fetched_before_an_assignment_comes_after_it(
+    source: RecordSource[int], client: Client
+) -> None:
+    async def assign_between() -> Any:
+        await source.read(1)
+        await source.assign({0: 5})
+        begun = client.begun
+        return (await source.read(1))[0] - begun
+
+    assert asyncio.run(assign_between()) == 0
+
+
+def test_lag_is_known_without_asking_the_client_which_may_be_busy(
+    source: RecordSource[int], client: Client
+) -> None:
+    async def read_and_ask() -> int:
+        await source.assign({0: 5})
+        await source.read(1)
+        return source.lag(0, 60)
+
+    assert asyncio.run(read_and_ask()) == 40
+    assert source.lag(1, 60) == 0

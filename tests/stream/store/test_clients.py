@@ -1,0 +1,225 @@
+"""The ways to Redis, each on real servers: a Cluster of three nodes, a master with a Sentinel, a user."""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import redis
+
+from local.ports import free_port
+from local.processes import spawn
+from local.redis import RedisServer, find_server
+from models.errors import SettingsError, UnreachableError
+from stream.serving.reader import Reader
+from stream.store.clients import Place, parse, redis_client
+from stream.store.connection import RedisConnection
+from stream.store.keys import UNSEEN_USER
+from stream.store.vector_store import Store, UserRow
+
+SLOTS = 16_384
+
+
+def row(user_id: str, model: str = "m1", seq: int = 1) -> UserRow:
+    vector = np.full(4, seq, np.float32)
+    return UserRow(user_id, vector, vector, vector, model, 10, seq, ts=5, n=3)
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            if condition():
+                return
+        except redis.RedisError:
+            pass
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
+    """Give three nodes with a third of the hash slots each."""
+    nodes, buses = [], []
+    for number in range(3):
+        buses.append(free_port())
+        settings = {"cluster-enabled": "yes", "cluster-port": str(buses[-1]), "cluster-node-timeout": "2000"}
+        nodes.append(RedisServer(tmp_path_factory.mktemp(f"node{number}") / "redis", settings=settings))
+    try:
+        for node in nodes:
+            node.start()
+        clients = [redis.Redis(port=node.port) for node in nodes]
+        for number, client in enumerate(clients):
+            first, last = number * SLOTS // 3, (number + 1) * SLOTS // 3 - 1
+            client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+            if number:
+                client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, buses[0])
+        for client in clients:
+            wait_for(lambda client=client: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+            client.close()
+        yield nodes
+    finally:
+        for node in nodes:
+            node.stop()
+
+
+@pytest.fixture
+def cluster_client(cluster: list[RedisServer]) -> Iterator["redis.Redis"]:
+    hosts = ",".join(f"127.0.0.1:{node.port}" for node in cluster[:2])
+    with redis_client(RedisConnection(f"redis+cluster://{hosts}")) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.mark.integration
+def test_cluster_keeps_every_rule(cluster: list[RedisServer], cluster_client: "redis.Redis") -> None:
+    store = Store(cluster_client)
+    reader = Reader(cluster_client)
+    store.topic_epoch("topic-1")
+    store.registry.serve("m1", 1)
+    users = [f"user {number}" for number in range(300)]
+    assert store.upsert([row(UNSEEN_USER), *(row(user) for user in users)]) == 301
+    categories = [msgspec.structs.replace(row(UNSEEN_USER), category=f"c{number}") for number in range(40)]
+    assert store.upsert(categories) == 40
+    assert {reader.read(["nobody"], each.category)[0].reason for each in categories} == {"category"}
+    for node in cluster:
+        with redis.Redis(port=node.port) as client:
+            assert client.dbsize() > 50, "every node has its share"
+    assert store.upsert([row(user, seq=0) for user in users]) == 0
+    assert [each.reason for each in reader.read([*users, "nobody"])] == [""] * 300 + ["unseen"]
+    store.registry.stage("m2", 2, partitions=1)
+    store.look()
+    assert (
+        store.upsert([row(user, model, 2) for user in [UNSEEN_USER, *users] for model in ("m1", "m2")]) == 602
+    )
+    assert {each.model for each in reader.read(users)} == {"m1"}
+    store.report_coverage("m2", 0, 300, 300, store.losses)
+    assert {each.model for each in reader.read(users)} == {"m2"}
+    assert store.settle([f"user:{user}" for user in users]) == 300
+    store.registry.retire("m1")
+    assert store.settle([*store.stored_keys()]) >= 341
+    assert {(each.model, each.reason) for each in reader.read(users)} == {("m2", "")}
+    assert store.forget([(user, 2) for user in users[:150]], epoch=10) == 150
+    assert [each.reason for each in reader.read(users)] == ["unseen"] * 150 + [""] * 150
+    assert store.losses == 0
+
+
+@pytest.mark.integration
+def test_node_of_a_cluster_that_came_back_empty_is_noticed(
+    cluster: list[RedisServer], cluster_client: "redis.Redis"
+) -> None:
+    store = Store(cluster_client)
+    store.registry.serve("m1", 1)
+    store.upsert([row(UNSEEN_USER)])
+    for losses, node in enumerate(cluster, start=1):
+        with redis.Redis(port=node.port) as client:
+            client.flushall()
+        store.upsert([row("u")])
+        assert store.losses == losses
+
+
+@pytest.fixture
+def sentinel(tmp_path: Path) -> Iterator[tuple[list[RedisServer], int]]:
+    """Give a master and its replica, and the port of a Sentinel that watches them."""
+    master = RedisServer(tmp_path / "master")
+    replica = RedisServer(tmp_path / "replica", settings={"replicaof": f"127.0.0.1 {master.port}"})
+    port = free_port()
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n"
+        f"sentinel monitor shop 127.0.0.1 {master.port} 1\n"
+        "sentinel down-after-milliseconds shop 1000\nsentinel failover-timeout shop 5000\n"
+    )
+    master.start()
+    replica.start()
+    with (tmp_path / "sentinel.log").open("wb") as log:
+        child: subprocess.Popen[bytes] = spawn([str(find_server()), str(config), "--sentinel"], log, {})
+    try:
+        with redis.Redis(port=port) as client:
+            wait_for(lambda: client.execute_command("SENTINEL REPLICAS", "shop"))
+            wait_for(lambda: redis.Redis(port=replica.port).info()["master_link_status"] == "up")
+        yield [master, replica], port
+    finally:
+        child.kill()
+        child.wait()
+        replica.kill()
+        master.kill()
+
+
+@pytest.mark.integration
+def test_writes_follow_the_master_that_the_sentinel_names(
+    sentinel: tuple[list[RedisServer], int],
+) -> None:
+    (master, replica), port = sentinel
+    client = redis_client(RedisConnection(f"redis+sentinel://127.0.0.1:{port}/shop/0", timeout_s=2))
+    assert client.info()["tcp_port"] == master.port
+    store = Store(client)
+    store.registry.serve("m1", 1)
+    store.upsert([row(UNSEEN_USER), row("u")])
+    client.wait(1, 2000)
+    master.kill()
+    wait_for(lambda: store.upsert([row("u", seq=2)]) == 1)
+    assert client.info()["tcp_port"] == replica.port
+    (found,) = Reader(client).read(["u"])
+    assert (found.seq, found.model, store.losses) == (2, "m1", 0)
+    client.close()
+
+
+@pytest.mark.integration
+def test_user_of_an_acl_gets_in_with_the_password_alone(redis_connection: RedisConnection) -> None:
+    host = redis_connection.url.partition("://")[2].partition("/")[0]
+    with redis.Redis.from_url(redis_connection.url) as client:
+        client.acl_setuser(
+            "ranker", enabled=True, passwords=["+p@ss/w:rd"], keys=["*"], commands=["+@all", "-@admin"]
+        )
+    try:
+        good = replace(redis_connection, url=f"redis://ranker:p%40ss%2Fw%3Ard@{host}/0")
+        with redis_client(good) as client:
+            assert client.acl_whoami() == "ranker"
+        with pytest.raises(UnreachableError, match="invalid username-password") as error:
+            redis_client(replace(good, url=f"redis://ranker:wrong@{host}/0"))
+        assert "wrong@" not in str(error.value)
+    finally:
+        with redis.Redis.from_url(redis_connection.url) as client:
+            client.acl_deluser("ranker")
+
+
+def test_url_of_several_hosts_is_taken_apart() -> None:
+    found = parse("redis+sentinel://me:p%40ss@one:1,two,[::1]:3/shop/2", 26379)
+    assert found == Place([("one", 1), ("two", 26379), ("::1", 3)], "me", "p@ss", ["shop", "2"])
+    assert parse("redis+cluster://one", 6379) == Place([("one", 6379)], None, None, [])
+
+
+def test_sentinel_gets_its_own_password_and_the_master_the_urls() -> None:
+    connection = RedisConnection(
+        "rediss+sentinel://me:secret@127.0.0.1:1/shop/3", 0.5, "/ca.pem", "watcher", "hidden"
+    )
+    from stream.store.clients import _client
+
+    client = _client(connection)
+    options = client.connection_pool.connection_kwargs
+    assert (options["username"], options["password"], options["db"]) == ("me", "secret", 3)
+    assert (options["ssl_ca_certs"], options["socket_timeout"]) == ("/ca.pem", 0.5)
+    (watcher,) = client.connection_pool.sentinel_manager.sentinels
+    asking = watcher.connection_pool.connection_kwargs
+    assert (asking["username"], asking["password"]) == ("watcher", "hidden")
+    assert watcher.connection_pool.connection_class is redis.SSLConnection
+    assert "secret" not in repr(connection) + connection.place
+    assert "hidden" not in repr(connection)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis+sentinel://one:1", "names no master"),
+        ("redis+cluster://one:x", "must be host:port"),
+        ("http://one", "REDIS_URL must start with"),
+    ],
+)
+def test_url_that_makes_no_sense_is_refused(url: str, reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        redis_client(RedisConnection(url, timeout_s=0.5))

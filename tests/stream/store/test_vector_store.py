@@ -1,0 +1,267 @@
+"""Writes and reads on a real Redis: newer never gives way to older, versions never mix."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import redis
+
+from local.redis import RedisServer
+from models.errors import UnreachableError
+from stream.serving.reader import NoVectorsError, Reader
+from stream.store.clients import redis_client as connect
+from stream.store.connection import RedisConnection
+from stream.store.keys import UNSEEN_USER
+from stream.store.model_registry import ModelChangeError
+from stream.store.vector_store import USERS_PER_CALL, USERS_PER_TRIP, Store, UserRow
+
+pytestmark = pytest.mark.integration
+
+
+def row(user_id: str = "u", value: float = 1.0, **changes: object) -> UserRow:
+    vector = np.full(4, value, np.float32)
+    base = UserRow(user_id, vector, vector + 1, vector + 2, "model-a", 10, 100, ts=5, n=3)
+    return msgspec.structs.replace(base, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def store(redis_client: redis.Redis) -> Store:
+    found = Store(redis_client, key_prefix="test-store:")
+    found.registry.serve("model-a", 1)
+    return found
+
+
+@pytest.fixture
+def reader(redis_client: redis.Redis) -> Reader:
+    return Reader(redis_client, key_prefix="test-store:")
+
+
+@pytest.fixture(autouse=True)
+def clean(redis_client: redis.Redis) -> None:
+    for key in redis_client.scan_iter("*test-store:*"):
+        redis_client.delete(key)
+
+
+@pytest.mark.parametrize("vector_format", ["float32", "float16"])
+def test_what_is_written_is_read(redis_client: redis.Redis, reader: Reader, vector_format: str) -> None:
+    store = Store(redis_client, key_prefix="test-store:", vector_format=vector_format, clock=lambda: 1000.0)
+    store.registry.serve("model-a", 1)
+    assert store.upsert([row(UNSEEN_USER), row('12#3 "ü"')]) == 2
+    (found,) = reader.read(['12#3 "ü"'])
+    assert found.vec.tolist() == [1, 1, 1, 1]
+    assert found.long.tolist() == [2, 2, 2, 2]
+    assert found.short.tolist() == [3, 3, 3, 3]
+    assert (found.model, found.ts, found.n, found.seq, found.reason) == ("model-a", 5, 3, 100, "")
+
+
+@pytest.mark.parametrize("older", [{"epoch": 9}, {"seq": 99}, {"epoch": 9, "seq": 999}])
+def test_older_write_never_replaces_a_newer(store: Store, reader: Reader, older: dict[str, int]) -> None:
+    store.upsert([row(UNSEEN_USER), row()])
+    assert store.upsert([row(value=7.0, **older)]) == 0
+    assert reader.read(["u"])[0].vec[0] == 1
+
+
+@pytest.mark.parametrize("newer", [{}, {"seq": 101}, {"epoch": 11, "seq": 0}])
+def test_newer_or_equal_write_replaces(store: Store, reader: Reader, newer: dict[str, int]) -> None:
+    store.upsert([row(UNSEEN_USER), row()])
+    assert store.upsert([row(value=7.0, **newer)]) == 1
+    assert reader.read(["u"])[0].vec[0] == 7
+
+
+def test_forced_write_replaces_whatever_is_there(store: Store, reader: Reader) -> None:
+    store.upsert([row(UNSEEN_USER), row()])
+    assert store.upsert([row(value=7.0, seq=0)], force=True) == 1
+    assert reader.read(["u"])[0].vec[0] == 7
+
+
+def test_many_users_of_one_call_are_judged_apart(store: Store) -> None:
+    count = 2 * USERS_PER_CALL + 1
+    store.upsert([row(f"u{n}", seq=200) for n in range(0, count, 2)])
+    assert store.upsert([row(f"u{n}") for n in range(count)]) == count // 2
+
+
+def test_ttl_is_set_with_the_write(store: Store, redis_client: redis.Redis) -> None:
+    Store(redis_client, key_prefix="test-store:", ttl_s=60).upsert([row()])
+    assert 0 < redis_client.ttl("test-store:u") <= 60
+
+
+def test_topic_made_later_has_a_greater_epoch(store: Store, redis_client: redis.Redis) -> None:
+    redis_client.delete("twintide:topic-epochs")
+    first = store.topic_epoch("topic-1")
+    assert store.topic_epoch("topic-1") == first
+    while (second := Store(redis_client).topic_epoch("topic-2")) == first:  # made in the same millisecond
+        redis_client.hdel("twintide:topic-epochs", "topic-2")
+    assert second > first
+
+
+def test_json_form_is_a_list_under_the_raw_id(store: Store, redis_client: redis.Redis) -> None:
+    store.set_json([row("test-store:json")])
+    assert redis_client.get("test-store:json") == b"[1.0, 1.0, 1.0, 1.0]"
+
+
+def test_user_never_seen_gets_the_default_with_a_reason(store: Store, reader: Reader) -> None:
+    store.upsert([row(UNSEEN_USER, value=9.0), row()])
+    found = reader.read(["nobody", "u"])
+    assert [(each.user_id, each.reason, each.vec[0]) for each in found] == [
+        ("nobody", "unseen", 9),
+        ("u", "", 1),
+    ]
+
+
+def test_versions_are_never_mixed(store: Store, reader: Reader) -> None:
+    store.upsert([row(UNSEEN_USER), row("old")])
+    store.registry.serve("model-b", 2)
+    store.upsert([row(UNSEEN_USER, value=9.0, model="model-b"), row("new", model="model-b")])
+    found = reader.read(["old", "new"])
+    assert {each.model for each in found} == {"model-b"}
+    assert [each.reason for each in found] == ["other_model", ""]
+
+
+def test_reader_of_a_version_that_nobody_wrote_says_so(redis_client: redis.Redis) -> None:
+    with pytest.raises(NoVectorsError, match="no model serves at twintide:models:test-store:"):
+        Reader(redis_client, key_prefix="test-store:").read(["u"])
+    store = Store(redis_client, key_prefix="test-store:")
+    with pytest.raises(ModelChangeError, match="no model serves"):
+        store.upsert([row(UNSEEN_USER)])
+    store.registry.serve("model-a", 1)
+    store.upsert([row(UNSEEN_USER)])
+    with pytest.raises(NoVectorsError, match=r"no vectors of model model-z"):
+        Reader(redis_client, key_prefix="test-store:", model="model-z").read(["u"])
+
+
+def test_row_of_a_model_that_is_not_live_is_not_written(store: Store, redis_client: redis.Redis) -> None:
+    assert store.upsert([row(model="model-z"), row()]) == 1
+    assert redis_client.hget("test-store:u", "model") == b"model-a"
+
+
+def test_unreachable_redis_is_one_line_without_the_password() -> None:
+    with pytest.raises(UnreachableError, match=r"no Redis at redis://127.0.0.1:1/0") as error:
+        connect(RedisConnection("redis://:hunter2@127.0.0.1:1/0", timeout_s=1))
+    assert "hunter2" not in str(error.value)
+
+
+def test_forgetting_deletes_what_is_not_newer(store: Store, redis_client: redis.Redis) -> None:
+    store.upsert([row("old", seq=100), row("newer", seq=101), row("next topic", epoch=11, seq=1)])
+    assert store.forget([("old", 100), ("newer", 100), ("next topic", 100), ("never seen", 100)], 10) == 1
+    assert sorted(redis_client.keys("test-store:*")) == [b"test-store:newer", b"test-store:next topic"]
+    assert store.forget([("newer", 0)], epoch=11) == 1  # of a topic that is gone: any offset
+
+
+def test_redis_that_came_back_empty_is_noticed_and_gets_back_what_all_depends_on(
+    store: Store, reader: Reader, redis_client: redis.Redis
+) -> None:
+    epoch = store.topic_epoch("topic-1")
+    store.registry.serve("model-b", 2)
+    store.upsert([row(UNSEEN_USER, value=9.0, model="model-b"), row(model="model-b")])
+    store.upsert([row("v", model="model-b")])
+    before = store.models
+    assert store.losses == 0
+    redis_client.flushall()
+    redis_client.script_flush()
+    assert store.upsert([row("w", model="model-b")]) == 1
+    assert store.losses == 1
+    assert store.models == before == store.registry.read()
+    assert redis_client.hgetall("twintide:topic-epochs") == {b"topic-1": str(epoch).encode()}
+    assert [each.reason for each in reader.read(["u", "v", "w"])] == ["unseen", "unseen", ""]
+    store.upsert([row("u", model="model-b")])
+    assert store.losses == 1
+
+
+def test_categories_are_apart_from_users(store: Store, redis_client: redis.Redis) -> None:
+    at_category = row(UNSEEN_USER, category="u")
+    assert store.upsert([row(), at_category, row(UNSEEN_USER)]) == 3
+    other = Store(redis_client, key_prefix="test-store:longer:")
+    other.registry.serve("model-a", 1)
+    other.upsert([at_category])
+    keys = ["test-store:", "test-store:u", "twintide:category:test-store:u"]
+    assert sorted(other.stored_keys()) == ["twintide:category:test-store:longer:u"]
+    assert set(keys) <= set(store.stored_keys())
+    assert store.forget([("u", 100)], epoch=10) == 1
+    assert [redis_client.exists(key) for key in keys] == [1, 0, 1]
+    redis_client.flushall()
+    store.look()
+    assert [redis_client.exists(key) for key in keys] == [1, 0, 0], "whoever knows the categories writes them"
+
+
+def test_redis_that_is_as_it_was_before_is_noticed(store: Store, redis_client: redis.Redis) -> None:
+    store.upsert([row(UNSEEN_USER)])
+    keys = {key: redis_client.dump(key) for key in redis_client.keys("*")}
+    store.upsert([row()])
+    redis_client.flushall()
+    for key, value in keys.items():
+        redis_client.restore(key, 0, value)
+    store.look()
+    assert store.losses == 1
+
+
+def test_redis_that_another_worker_put_in_order_keeps_the_greater_epoch(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    first = store.topic_epoch("topic-1")
+    store.look()
+    redis_client.flushall()
+    redis_client.hset("twintide:topic-epochs", "topic-1", first + 5)
+    store.look()
+    assert store.losses == 1
+    assert store.topic_epoch("topic-1") == first + 5
+
+
+def test_coverage_of_what_redis_lost_is_not_reported(store: Store, redis_client: redis.Redis) -> None:
+    store.registry.stage("model-b", 2, partitions=1)
+    store.look()
+    losses = store.losses
+    redis_client.flushall()
+    found = store.report_coverage("model-b", 0, 1, 1, losses)
+    assert (found.serving.version, store.losses) == ("model-a", 1)
+    assert store.report_coverage("model-b", 0, 1, 1, losses).serving.version == "model-a"
+    assert store.report_coverage("model-b", 0, 1, 1, store.losses).serving.version == "model-b"
+
+
+def test_stores_of_two_workers_do_not_alarm_each_other(store: Store, redis_client: redis.Redis) -> None:
+    other = Store(redis_client, key_prefix="test-store:")
+    for _ in range(3):
+        store.upsert([row()])
+        other.look()
+    assert (store.losses, other.losses) == (0, 0)
+
+
+def test_every_user_is_written_in_however_many_round_trips(store: Store, redis_client: redis.Redis) -> None:
+    count = USERS_PER_TRIP + USERS_PER_CALL + 1
+    assert store.upsert([row(f"u{n}") for n in range(count)]) == count
+    assert len(list(store.stored_keys())) == count
+
+
+def test_server_that_has_become_a_replica_is_left_for_where_its_address_leads(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    try:
+        with redis.Redis(port=server.port) as admin, redis.Redis(port=server.port) as client:
+            store = Store(client)
+            store.registry.serve("model-a", 1)
+            store.upsert([row()])
+            connection = client.client_id()
+            admin.replicaof("127.0.0.1", server.port)
+            with pytest.raises(redis.ReadOnlyError):
+                store.upsert([row(seq=101)])
+            admin.replicaof("NO", "ONE")
+            assert store.upsert([row(seq=101)]) == 1
+            assert client.client_id() != connection
+    finally:
+        server.kill()
+
+
+def test_full_server_refuses_the_whole_write_and_takes_it_later(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    try:
+        with redis.Redis(port=server.port) as client:
+            store = Store(client)
+            store.registry.serve("model-a", 1)
+            client.config_set("maxmemory", 1)
+            with pytest.raises(redis.exceptions.OutOfMemoryError):
+                store.upsert([row()])
+            client.config_set("maxmemory", 0)
+            assert (store.upsert([row()]), store.losses) == (1, 0)
+    finally:
+        server.kill()

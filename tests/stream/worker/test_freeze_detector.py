@@ -1,0 +1,44 @@
+"""When a worker may no longer trust that its partitions are its own."""
+
+import pytest
+
+from stream.worker.freeze_detector import DOUBT_S, LOOK_EVERY_S, TOO_LONG_S, Standstill
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_looking_regularly_raises_no_doubt(clock: Clock) -> None:
+    standstill = Standstill(clock)
+    for _ in range(100):
+        standstill.look()
+        clock.now += LOOK_EVERY_S
+        assert not standstill.is_in_doubt()
+
+
+def test_standing_still_is_noticed_by_whoever_asks_first_and_forgotten_in_time(clock: Clock) -> None:
+    standstill = Standstill(clock)
+    standstill.look()
+    clock.now += TOO_LONG_S + 1
+    assert standstill.is_in_doubt()
+    clock.now += DOUBT_S / 2
+    assert standstill.is_in_doubt()
+    clock.now += DOUBT_S / 2
+    assert not standstill.is_in_doubt()
+
+
+def test_start_that_takes_long_is_no_standstill(clock: Clock) -> None:
+    standstill = Standstill(clock)
+    clock.now += 60
+    assert not standstill.is_in_doubt()
+    standstill.look()
+    assert not standstill.is_in_doubt()
