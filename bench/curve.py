@@ -30,7 +30,7 @@ from models.ids.vocabulary import Vocabulary, vocabulary_of_log
 from models.log.behaviour_log import BehaviourLog
 from models.towers.dual_towers import DualTowers
 from offline.publish import publish_artifact
-from replay.publisher import Publisher, PublisherSettings
+from replay.publisher import PublisherSettings, ReplayProducer
 from replay.source import MessageSource
 from stream.kafka.topics import ensure_topic
 from stream.settings import Settings
@@ -105,7 +105,7 @@ class Producer(threading.Thread):
 
     def __init__(self, here: Stage, topic: str, log: BehaviourLog, rate: int) -> None:
         super().__init__(daemon=True)
-        self._publisher = Publisher(here.kafka, PublisherSettings(topic=topic, linger_ms=1))
+        self._publisher = ReplayProducer(here.kafka, PublisherSettings(topic=topic, linger_ms=1))
         self._source = MessageSource(log)
         self._rate = rate
         self._is_over = threading.Event()
@@ -162,7 +162,7 @@ def _two_models(directory: Path, vocabulary: Vocabulary) -> tuple[Path, Path]:
     found = []
     for seed in range(2):
         torch.manual_seed(seed)
-        settings = artifacts.Settings()
+        settings = artifacts.ArtifactSettings()
         towers = DualTowers(vocabulary, settings.features, settings.model)
         found.append(artifacts.save(directory, towers, vocabulary, settings, {}, {}).path)
     return found[0], found[1]
@@ -203,7 +203,7 @@ def _disturb(
     store.kill()
     time.sleep(OUTAGE_S)
     store.start()
-    _wait(lambda: not registry.progress().to_rewrite)
+    _wait(lambda: not registry.progress().to_backfill)
     yield _now("all users written again")
     time.sleep(rest_s)
     version, _ = publish_artifact(second, second.parent)

@@ -26,7 +26,7 @@ from models.ids.vocabulary import vocabulary_of_log
 from models.inference.cuda_graphs import GraphedTowers
 from models.inference.inference import PASS_USERS, Inference, Vectors
 from models.towers.dual_towers import DualTowers
-from models.towers.features import Batch, Tokens, features, histories_of_windows
+from models.towers.features import Tokens, TowerInputs, features, histories_of_windows
 from models.towers.layers import at_places
 from models.windows.window import WindowSettings, window_to_bytes
 
@@ -148,22 +148,23 @@ class Naive:
         towers, device = self.towers, self.towers.everyone.device
         histories = histories_of_windows(values, self.artifact.vocabulary)
         batch = features(histories, self.artifact.settings.features)
-        batch = Batch(batch.long.to(device), batch.short.to(device))
+        batch = TowerInputs(batch.long.to(device), batch.short.to(device))
         long = towers.long_vectors(towers.embed(batch.long), None)  # (B, T, D)
         beginning = torch.zeros_like(batch.short.item)
         short = towers.short_vectors(towers.embed(batch.short), None, beginning)  # (B, K, D)
         mixed = towers.mix(
-            _newest(batch.long, long, towers.unseen_long), _newest(batch.short, short, towers.unseen_short)
+            _newest(batch.long, long, towers.unseen_long),
+            _newest(batch.short, short, towers.unseen_short),
         )
         return Vectors(*(each.cpu().numpy() for each in (mixed.user, mixed.long, mixed.short)))
 
 
-def _newest(tokens: Tokens, vectors: torch.Tensor, unseen: torch.Tensor) -> torch.Tensor:
+def _newest(tokens: Tokens, vectors: torch.Tensor, cold_start: torch.Tensor) -> torch.Tensor:
     """Return the vectors (B, D) of the newest events, of vectors (B, T, D) at every place."""
     if not tokens.item.shape[1]:
-        return unseen.expand(len(tokens.count), -1)
+        return cold_start.expand(len(tokens.count), -1)
     newest = at_places(vectors, (tokens.count - 1).clamp(min=0)[:, None])[:, 0]
-    return torch.where(tokens.count[:, None] > 0, newest, unseen)
+    return torch.where(tokens.count[:, None] > 0, newest, cold_start)
 
 
 def _best(encode: Encode, batch_sizes: Sequence[int], values: Sequence[bytes]) -> tuple[Encode, int]:

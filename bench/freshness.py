@@ -16,7 +16,7 @@ from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
 from models.ids.vocabulary import vocabulary_of_log
 from models.log.behaviour_log import BehaviourLog
-from replay.publisher import Publisher, PublisherSettings
+from replay.publisher import PublisherSettings, ReplayProducer
 from replay.source import MessageSource
 from stream.kafka.topics import ensure_topic
 
@@ -116,7 +116,7 @@ def _hold(here: Stage, worker: WatchedWorker, log: BehaviourLog, rate: int) -> R
 
 
 def _send(here: Stage, topic: str, log: BehaviourLog, rate: int) -> None:
-    publisher = Publisher(here.kafka, PublisherSettings(topic=topic, linger_ms=1))
+    publisher = ReplayProducer(here.kafka, PublisherSettings(topic=topic, linger_ms=1))
     messages = MessageSource(log).messages(slice(0, len(log)))
     sent, started = 0, time.monotonic()
     while sent < len(log):

@@ -17,7 +17,7 @@ from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
 from models.ids.vocabulary import Vocabulary
 from models.windows.window import window_to_bytes
-from replay.publisher import Publisher, PublisherSettings
+from replay.publisher import PublisherSettings, ReplayProducer
 from replay.source import Message
 from stream.kafka.topics import KEEP_FOREVER, ensure_topic
 
@@ -118,7 +118,7 @@ def _measure(here: Stage, name: str, values: dict[bytes, bytes]) -> Result:
 
 def _fill(here: Stage, changelog: str, values: dict[bytes, bytes]) -> None:
     ensure_topic(here.kafka, changelog, PARTITIONS, {**KEEP_FOREVER, "cleanup.policy": "compact"})
-    publisher = Publisher(here.kafka, PublisherSettings(topic=changelog))
+    publisher = ReplayProducer(here.kafka, PublisherSettings(topic=changelog))
     messages: list[Message] = [(key, value, 1_416_268_800_000) for key, value in values.items()]
     publisher.send(messages)
     publisher.finish()

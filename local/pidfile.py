@@ -11,7 +11,7 @@ SAME_START_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class ProcessRecord:
     """What a pid file says."""
 
     #: The server's process id.
@@ -30,16 +30,16 @@ class PidFile:
 
     path: Path
 
-    def write(self, record: Record) -> None:
+    def write(self, record: ProcessRecord) -> None:
         """Write the record; a reader never sees half of it."""
         fresh = self.path.with_suffix(".new")
         fresh.write_text(json.dumps(asdict(record)))
         fresh.replace(self.path)
 
-    def read(self) -> Record | None:
+    def read(self) -> ProcessRecord | None:
         """Return the record, or None where there is none that can be read."""
         try:
-            return Record(**json.loads(self.path.read_text()))
+            return ProcessRecord(**json.loads(self.path.read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
 

@@ -16,7 +16,7 @@ from typing import IO
 
 import psutil
 
-from local.pidfile import PidFile, Record, is_alive
+from local.pidfile import PidFile, ProcessRecord, is_alive
 from local.ports import is_free
 from models.errors import TwintideError, UnreachableError
 
@@ -88,7 +88,7 @@ class ServerProcess:
             child = spawn(command, output, environment, leashed=not self._detached)
         self._process = psutil.Process(child.pid)
         owner = None if self._detached else os.getpid()
-        self._pid_file.write(Record(child.pid, self._process.create_time(), owner, self.port))
+        self._pid_file.write(ProcessRecord(child.pid, self._process.create_time(), owner, self.port))
         if self._detached:
             child.returncode = 0  # from here on the pid file alone stands for it; Popen need not warn
         else:

@@ -61,7 +61,7 @@ def main(
     each; +- is half the 95 % confidence interval. The figures can be had from the vectors of
     `offline.export --until CUTOFF --to parquet` alone.
 
-    "category alone" and "never seen" are what users get who have no vectors of their own: at the category of
+    "category alone" and "cold start" are what users get who have no vectors of their own: at the category of
     the last event before, and at none.
 
     \b
@@ -73,12 +73,12 @@ def main(
     log = read_cached(data_path, read_log_format(log_format))
     cases, question = _cases(artifact, log, protocol, cutoff)
     found = evaluate(artifact, cases, exclude_seen=exclude_seen, with_details=with_details)
-    ranked = "items never seen by the user are ranked" if exclude_seen else "all items are ranked"
+    ranked = "items new to the user are ranked" if exclude_seen else "all items are ranked"
     click.echo(f"model {artifact.version}, {len(artifact.item_ids):,} items, {question}; {ranked}")
     if found.repeats:
         click.echo(f"{found.repeats:,} users whose next item they had before are left out")
     click.echo(
-        f"{found.users:,} users with a history ({found.unseen_users:,} without are left out), "
+        f"{found.users:,} users with a history ({found.cold_start_users:,} without are left out), "
         f"{found.missing_share:.1%} of targets unknown to the model"
     )
     click.echo(as_table(found))

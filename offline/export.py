@@ -18,7 +18,7 @@ from models.inference.inference import Vectors
 from models.log.behaviour_log import BehaviourLog
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
-from models.towers.features import histories_of_log, histories_of_unseen
+from models.towers.features import histories_of_cold_start, histories_of_log
 from offline.options import artifact_option, data_path_option
 from stream.encoding.encoder import Encoder
 from stream.store.clients import redis_client
@@ -47,21 +47,21 @@ def encode_log(artifact: Artifact, log: BehaviourLog, until_ms: int | None = Non
     return EncodedUsers(user_ids, artifact.encode(histories), last, np.diff(histories.starts))
 
 
-def unseen_user(artifact: Artifact) -> Vectors:
-    """Return the vectors (1, D) of a user never seen."""
-    return artifact.encode(histories_of_unseen([""], artifact.vocabulary))
+def cold_start_user(artifact: Artifact) -> Vectors:
+    """Return the vectors (1, D) of a cold-start user."""
+    return artifact.encode(histories_of_cold_start([""], artifact.vocabulary))
 
 
 def export_to_parquet(artifact: Artifact, users: EncodedUsers, out: Path) -> tuple[Path, Path]:
     """Write users.parquet and items.parquet into `out`; the dot product of two vecs is the score.
 
-    The last row of the users has an empty user_id and ts 0: what a user never seen gets.
+    The last row of the users has an empty user_id and ts 0: what a cold-start user gets.
     """
     out.mkdir(parents=True, exist_ok=True)
-    unseen = unseen_user(artifact)
+    cold_start = cold_start_user(artifact)
     columns = {"user_id": pa.array([*users.user_ids, ""], pa.string())}
     for column, name in (("vec", "user"), ("long", "long"), ("short", "short")):
-        matrix = np.concatenate([getattr(users.vectors, name), getattr(unseen, name)])
+        matrix = np.concatenate([getattr(users.vectors, name), getattr(cold_start, name)])
         columns[column] = _list_array(matrix)
     columns["ts"] = pa.array(np.append(users.ts_ms, 0), pa.int64())
     items = {
@@ -80,9 +80,9 @@ def _list_array(matrix: npt.NDArray[np.float32]) -> pa.Array:
 
 
 def export_to_redis(artifact: Artifact, users: EncodedUsers, store: Store, as_json: bool) -> int:
-    """Write every user and users never seen into Redis, whatever is stored there; return how many users.
+    """Write every user and cold-start users into Redis, whatever is stored there; return how many users.
 
-    As the worker's HASHes, or `as_json` as a JSON list under the raw user id, which users never seen lack.
+    As the worker's HASHes, or `as_json` as a JSON list under the raw user id, which cold-start users lack.
     Epoch and offset are 0, so the first event that a worker sees of a user replaces the row. Readers get this
     model when all are written.
     """
@@ -90,8 +90,8 @@ def export_to_redis(artifact: Artifact, users: EncodedUsers, store: Store, as_js
         store.set_json(_rows(artifact, users))
     else:
         store.registry.stage(artifact.version, artifact.publication, partitions=1)
-        unseen = Encoder(artifact).unseen_rows(["", *artifact.vocabulary.category_ids])
-        store.upsert(_rows(artifact, users) + unseen, force=True)
+        cold_start = Encoder(artifact).cold_start_rows(["", *artifact.vocabulary.category_ids])
+        store.upsert(_rows(artifact, users) + cold_start, force=True)
         store.registry.serve(artifact.version, artifact.publication)
     return len(users.user_ids)
 

@@ -15,7 +15,7 @@ from stream.store.clients import redis_client
 from stream.store.model_registry import ModelRegistry, Models
 
 #: Seconds between two looks at how far the workers are.
-LOOK_EVERY_S = 0.2
+POLL_EVERY_S = 0.2
 
 
 class NotServedError(TwintideError):
@@ -102,7 +102,7 @@ def wait_until_served(registry: ModelRegistry, version: str, timeout_s: float) -
                     f"readers do not get model {version} after {timeout_s:g} s (users written by partition: "
                     f"{done or 'none'}): see that workers of every partition run, and their logs"
                 )
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(POLL_EVERY_S)
 
 
 @click.command(cls=Command)

@@ -11,7 +11,7 @@ import click
 from models.command import Command, log_to_stderr
 from models.log.behaviour_log import read_behaviour_log
 from models.log.format import log_format_option, read_log_format
-from replay.publisher import Publisher, PublisherSettings
+from replay.publisher import PublisherSettings, ReplayProducer
 from replay.run import Stop, replay
 from replay.schedule import parse_speed
 from replay.source import choose_rows
@@ -72,7 +72,7 @@ def main(
     log = choose_rows(read_behaviour_log(data_path, log_columns), first, until, limit)
     ensure_topic(kafka, topic, partitions)
     with Stop() as stop:
-        published = replay(log, factor, Publisher(kafka, settings, stop.is_stopping), stop)
+        published = replay(log, factor, ReplayProducer(kafka, settings, stop.is_stopping), stop)
     click.echo(published)
     if stop.is_stopping():
         logger.warning("stopped by a signal after %d of %d events", published.events, len(log))

@@ -60,7 +60,7 @@ class PublisherSettings:
         }
 
 
-class Publisher:
+class ReplayProducer:
     """Hands messages to a producer, and knows how many it handed over and how many did not arrive."""
 
     def __init__(

@@ -8,7 +8,7 @@ from types import FrameType
 from tqdm import tqdm
 
 from models.log.behaviour_log import BehaviourLog
-from replay.publisher import Publisher
+from replay.publisher import ReplayProducer
 from replay.schedule import due_times_s, paced_slices
 from replay.source import MessageSource
 
@@ -54,7 +54,7 @@ class Published:
         )
 
 
-def replay(log: BehaviourLog, speed: float, publisher: Publisher, stop: Stop) -> Published:
+def replay(log: BehaviourLog, speed: float, publisher: ReplayProducer, stop: Stop) -> Published:
     """Publish a log that is in time order; UnreachableError where an event did not arrive."""
     source = MessageSource(log)
     due_s = due_times_s(log.time_ms, log.precision_ms)

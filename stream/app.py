@@ -31,7 +31,7 @@ async def keep_fresh(batches: Any) -> None:
 @app.task
 async def encode() -> None:
     """Encode and write the users that changed."""
-    await app.lane.refresher.run()
+    await app.pipeline.refresher.run()
 
 
 @app.task
@@ -43,21 +43,21 @@ async def follow() -> None:
 @app.task
 async def watch() -> None:
     """Notice when this process stood still."""
-    await app.lane.standstill.watch()
+    await app.pipeline.freeze_detector.watch()
 
 
 @app.task
 async def checkpoint() -> None:
     """Make windows durable and commit source offsets, again and again."""
     while True:
-        await app.lane.until_checkpoint()
-        await app.lane.checkpoint(app.consumer)
+        await app.pipeline.until_checkpoint()
+        await app.pipeline.checkpoint(app.consumer)
 
 
 @app.timer(settings.checkpoint_s)
 async def sweep() -> None:
     """Drop users who were not seen for long, a few at a time."""
-    await app.lane.sweep()
+    await app.pipeline.sweep()
 
 
 @app.timer(memory.TRIM_EVERY_S)

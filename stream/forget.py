@@ -66,7 +66,7 @@ def main(user: str, timeout_s: float) -> None:
 def forget(settings: Settings, user_id: str, timeout_s: float) -> Erasure:
     """Have the user forgotten and return the proof. Raises NotForgottenError."""
     if not user_id:
-        raise NotForgottenError("the empty id is nobody's: its key holds the vector of users never seen")
+        raise NotForgottenError("the empty id is nobody's: its key holds the vector of cold-start users")
     client = redis_client(settings.redis)
     changelog = _changelog(settings)
     started_at = _ends(settings, changelog)

@@ -40,7 +40,7 @@ class Settings:
     #: How long a replaced model is kept, and kept fresh, so that going back to it takes no time (s).
     keep_previous_s: float = 600.0
     #: Users a second that are written again from state at most, for a new model or after Redis lost them; and
-    #: categories a second, for users never seen.
+    #: categories a second, for cold-start users.
     rewrite_users_per_s: float = 1000.0
     #: Where RocksDB lives; every worker of a host needs its own.
     data_dir: Path = Path(".local/worker")

@@ -12,7 +12,7 @@ from models.towers.dual_towers import DualTowers
 def publish_untrained(store: Path, vocabulary: Vocabulary) -> None:
     """Publish an artifact with random weights, and every setting at its default, in `store`."""
     torch.manual_seed(0)
-    settings = artifacts.Settings()
+    settings = artifacts.ArtifactSettings()
     towers = DualTowers(vocabulary, settings.features, settings.model)
     with torch.no_grad():  # what starts at 0 would hide what is computed wrongly
         for parameter in towers.parameters():

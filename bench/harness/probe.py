@@ -23,7 +23,7 @@ from stream.settings import Settings
 from stream.store.clients import redis_client
 
 #: Pause between two looks whether all is readable (s), and without progress the probe gives up.
-LOOK_S, PATIENCE_S = 0.5, 60.0
+POLL_EVERY_S, READABLE_TIMEOUT_S = 0.5, 60.0
 
 
 class ProbeProcess:
@@ -78,7 +78,7 @@ def main(topic: str, key_prefix: str, sample_every: int) -> None:
         sys.stdout.flush()
         sent = int(sys.stdin.readline())
         readable = _wait_until_readable(probe, sent)
-        probe.stop(drain_s=LOOK_S)
+        probe.stop(drain_s=POLL_EVERY_S)
     p50_ms, p99_ms = probe.percentiles_ms((50, 99))
     found = {"p50_ms": p50_ms, "p99_ms": p99_ms, "sent": sent, "readable": readable, "timed": probe.samples}
     click.echo(json.dumps(found))
@@ -86,8 +86,8 @@ def main(topic: str, key_prefix: str, sample_every: int) -> None:
 
 def _wait_until_readable(probe: FreshnessProbe, sent: int) -> int:
     readable, moved_at = -1, time.monotonic()
-    while readable < sent and time.monotonic() - moved_at < PATIENCE_S:
-        time.sleep(LOOK_S)
+    while readable < sent and time.monotonic() - moved_at < READABLE_TIMEOUT_S:
+        time.sleep(POLL_EVERY_S)
         if (now := probe.readable()) != readable:
             readable, moved_at = now, time.monotonic()
     return readable

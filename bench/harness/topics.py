@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from models.errors import TwintideError
 from models.log.behaviour_log import BehaviourLog
-from replay.publisher import Publisher, PublisherSettings
+from replay.publisher import PublisherSettings, ReplayProducer
 from replay.source import MessageSource
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topics import TIMEOUT_S, admin_client, ensure_topic, partition_counts
@@ -18,7 +18,7 @@ from stream.kafka.topics import TIMEOUT_S, admin_client, ensure_topic, partition
 #: How often committed offsets are looked at (s).
 POLL_S = 0.05
 #: A contestant that commits nothing for this long has failed (s).
-PATIENCE_S = 60.0
+COMMIT_TIMEOUT_S = 60.0
 #: Rows made into messages at once.
 SLICE = 10_000
 
@@ -26,7 +26,7 @@ SLICE = 10_000
 def fill(kafka: KafkaConnection, topic: str, partitions: int, log: BehaviourLog) -> None:
     """Make the topic and publish the log's rows in their order, as `replay` does."""
     ensure_topic(kafka, topic, partitions)
-    publisher, source = Publisher(kafka, PublisherSettings(topic=topic)), MessageSource(log)
+    publisher, source = ReplayProducer(kafka, PublisherSettings(topic=topic)), MessageSource(log)
     for first in tqdm(range(0, len(log), SLICE), desc=f"filling {topic}", disable=None):
         publisher.send(source.messages(slice(first, min(first + SLICE, len(log)))))
     publisher.finish()
@@ -62,8 +62,10 @@ def wait_until_committed(kafka: KafkaConnection, group: str, topic: str, look: C
             return now
         if behind != left:
             left, moved_at = behind, now
-        elif now - moved_at > PATIENCE_S:
-            raise TwintideError(f"{group} has {behind} events left and committed none for {PATIENCE_S:g} s")
+        elif now - moved_at > COMMIT_TIMEOUT_S:
+            raise TwintideError(
+                f"{group} has {behind} events left and committed none for {COMMIT_TIMEOUT_S:g} s"
+            )
         time.sleep(POLL_S)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.events import event_hash
-from models.windows.reference import Incoming, fold, window_from_msgpack, window_to_msgpack
+from models.windows.reference import IncomingEvent, fold, window_from_msgpack, window_to_msgpack
 from models.windows.window import Window, WindowSettings
 
 #: What a window keeps: 110 events within 30 days.
@@ -63,7 +63,7 @@ class Job:
 def fold_event(value: bytes | None, event: Mapping[str, Any]) -> bytes:
     """Return the user's window with this event folded in; None is a user's first event."""
     window = Window() if value is None else window_from_msgpack(value)
-    incoming = Incoming(
+    incoming = IncomingEvent(
         window.offset + 1,  # peers trust their state store alone; the arrival order is all that is needed
         event["time"],
         event["behavior_type"],

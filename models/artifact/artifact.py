@@ -16,10 +16,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from models.artifact.files import (
+    ARTIFACT_FORMAT,
     CHECKSUMS,
     CONFIG,
     FILES,
-    FORMAT,
     ITEM_VECTORS,
     METRICS,
     VOCABULARY,
@@ -43,7 +43,7 @@ from models.windows.window import WindowSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ArtifactSettings:
     """What must be the same wherever this model is used."""
 
     window: WindowSettings = field(default_factory=WindowSettings)
@@ -67,7 +67,7 @@ class Artifact:
 
     version: str
     publication: int
-    settings: Settings
+    settings: ArtifactSettings
     vocabulary: Vocabulary
     item_vectors: Floats
     golden_vectors: Floats | None
@@ -91,7 +91,7 @@ def save(
     store: Path,
     towers: DualTowers,
     vocabulary: Vocabulary,
-    settings: Settings,
+    settings: ArtifactSettings,
     metrics: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> Artifact:
@@ -117,14 +117,14 @@ def _write_files(
     directory: Path,
     towers: DualTowers,
     vocabulary: Vocabulary,
-    settings: Settings,
+    settings: ArtifactSettings,
     metrics: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> None:
     with torch.inference_mode():
         item_vectors = towers.item_vectors().float().cpu().numpy()
     golden_vectors = Inference(towers, settings.features).encode(golden_histories(vocabulary)).user
-    config = {"format": FORMAT, "settings": asdict(settings), "training": dict(training)}
+    config = {"format": ARTIFACT_FORMAT, "settings": asdict(settings), "training": dict(training)}
     weights = {name: tensor.cpu().contiguous() for name, tensor in towers.state_dict().items()}
     contents = {
         CONFIG: to_json(config),
@@ -152,12 +152,12 @@ def load(path: Path) -> Artifact:
     for name in FILES:
         check(directory / name, checksums)
     config = read_json(directory / CONFIG)
-    if config.get("format") != FORMAT:
+    if config.get("format") != ARTIFACT_FORMAT:
         raise ArtifactError(
-            f"{directory / CONFIG} has format {config.get('format')!r}, this version reads {FORMAT!r}: "
-            "train a new artifact with `python -m offline.train`"
+            f"{directory / CONFIG} has format {config.get('format')!r}, this version reads "
+            f"{ARTIFACT_FORMAT!r}: train a new artifact with `python -m offline.train`"
         )
-    settings = parse(directory / CONFIG, lambda: msgspec.convert(config["settings"], Settings))
+    settings = parse(directory / CONFIG, lambda: msgspec.convert(config["settings"], ArtifactSettings))
     vocabulary = parse(
         directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
     )
@@ -195,7 +195,7 @@ class _Uninitialised(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _mapped_towers(weights: Path, vocabulary: Vocabulary, settings: Settings) -> DualTowers:
+def _mapped_towers(weights: Path, vocabulary: Vocabulary, settings: ArtifactSettings) -> DualTowers:
     """Return the towers on the file's weights as they are mapped into memory: a host's workers share them."""
     with _Uninitialised():
         towers = DualTowers(vocabulary, settings.features, settings.model)

@@ -15,7 +15,7 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 HALF, ONE, LAST_BIT = np.uint64(32), np.uint64(1), np.uint64(63)
 
 #: What is behind a text that is read by words: the last read may begin before its end, and takes two.
-PADDING = bytes(16)
+READ_AHEAD = bytes(16)
 
 Indices = npt.NDArray[np.int64]
 #: Text as little-endian words of eight bytes.
@@ -39,7 +39,7 @@ class IdTable(NamedTuple):
     def find_at(self, words: Words, firsts: Indices, ends: Indices) -> Indices:
         """Return the index of each of N ids that stand from a byte of the words to another, -1 as above.
 
-        firsts, ends (N,) are such bytes; `PADDING` follows the last of them.
+        firsts, ends (N,) are such bytes; `READ_AHEAD` follows the last of them.
         """
         found = np.empty(len(firsts), np.int64)
         _look_up(*self, words, firsts, ends, found, False)
@@ -59,7 +59,7 @@ def make_id_table(ids: Sequence[str]) -> IdTable:
 
 
 def _words_of(texts: Texts) -> Words:
-    content = texts.text.tobytes() + PADDING
+    content = texts.text.tobytes() + READ_AHEAD
     return np.frombuffer(content[: len(content) // 8 * 8], np.uint64)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.inference import kernels
-from models.inference.kernels import Events, Tables
+from models.inference.kernels import Tables, TowerEvents
 from models.towers.dual_towers import DualTowers
 from models.towers.features import GAP_BUCKETS, EventFeatures, Histories, Part
 from models.towers.layers import AttentionBias, Layer, Tower
@@ -34,7 +34,7 @@ class Linear(NamedTuple):
         return functional.linear(value, self.weight, self.bias)
 
 
-class FoldedTower:
+class CpuTower:
     """A tower of one layer, asked at the newest event alone."""
 
     def __init__(self, tower: Tower, scale: Tensor) -> None:
@@ -47,7 +47,7 @@ class FoldedTower:
         self.scale, self.shift = scale * tower.norm.weight, scale * tower.norm.bias
         self.by_distance, self.by_session = (table.numpy() for table in bias.tables())
 
-    def __call__(self, events: Events, tables: Tables, part: Part) -> Tensor:
+    def __call__(self, events: TowerEvents, tables: Tables, part: Part) -> Tensor:
         """Return the tower's vectors (B, D) of these parts of the events; of an empty one anything."""
         entering, normed = kernels.newest(events, tables, *part)  # (B, D) each
         queries = self.query(torch.from_numpy(normed)).view(
@@ -60,14 +60,14 @@ class FoldedTower:
         return _normed(residual) * self.scale + self.shift  # (B, D)
 
 
-class FoldedTowers:
+class CpuTowers:
     """Dual towers whose Transformers have one layer each, for encoding on a CPU."""
 
     def __init__(self, towers: DualTowers) -> None:
         with torch.inference_mode():
             self._towers = towers
-            self._short = FoldedTower(towers.short_tower, towers.short_scale)
-            self._long = FoldedTower(towers.long_tower, towers.long_scale)
+            self._short = CpuTower(towers.short_tower, towers.short_scale)
+            self._long = CpuTower(towers.long_tower, towers.long_scale)
             detail = towers.behaviour.weight[:, None] + towers.gap.weight  # (behaviours, GAP_BUCKETS, D)
             self._tables = Tables(
                 towers.items.item.weight.numpy(),
@@ -97,13 +97,13 @@ class FoldedTowers:
         return _where_read(part, found, self._towers.unseen_short)
 
 
-def _events(histories: Histories, derived: EventFeatures) -> Events:
+def _events(histories: Histories, derived: EventFeatures) -> TowerEvents:
     detail = histories.behaviour * np.int64(GAP_BUCKETS) + derived.gap
-    return Events(histories.item, histories.category, detail, derived.session)
+    return TowerEvents(histories.item, histories.category, detail, derived.session)
 
 
-def _where_read(part: Part, found: Tensor, unseen: Tensor) -> Tensor:
-    return torch.where(torch.from_numpy(part.counts > 0)[:, None], found, unseen)  # (B, D)
+def _where_read(part: Part, found: Tensor, cold_start: Tensor) -> Tensor:
+    return torch.where(torch.from_numpy(part.counts > 0)[:, None], found, cold_start)  # (B, D)
 
 
 def _folded_attention(layer: Layer) -> tuple[Linear, Linear]:

@@ -9,11 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.inference.cpu_towers import FoldedTowers
-from models.inference.long_vector_cache import KeptVectors
+from models.inference.cpu_towers import CpuTowers
+from models.inference.long_vector_cache import LongVectorCache
 from models.inference.padded_towers import PaddedTowers
 from models.towers.dual_towers import DualTowers
-from models.towers.features import EventFeatures, FeatureSettings, Histories, Part, reading_of
+from models.towers.features import EventFeatures, FeatureSettings, Histories, Part, tower_spans
 
 #: Users encoded in one pass: what it makes on its way still fits a CPU's cache.
 PASS_USERS = 1_024
@@ -45,10 +45,10 @@ class Inference:
         self.dimension = towers.settings.dimension
         self._towers = towers
         self._settings = settings
-        self._path = path or (FoldedTowers(towers) if FoldedTowers.can_run(towers) else PaddedTowers(towers))
+        self._path = path or (CpuTowers(towers) if CpuTowers.can_run(towers) else PaddedTowers(towers))
 
     def encode(self, histories: Histories) -> Vectors:
-        """Return the vectors of B users; one without events gets the vector of a user never seen.
+        """Return the vectors of B users; one without events gets the vector of a cold-start user.
 
         A user's vector does not depend on who else is encoded with them (up to rounding, 1e-5).
         """
@@ -61,21 +61,21 @@ class Inference:
 
     @torch.inference_mode()
     def encode_pass(
-        self, histories: Histories, user_ids: Sequence[str] = (), kept: KeptVectors | None = None
+        self, histories: Histories, user_ids: Sequence[str] = (), cache: LongVectorCache | None = None
     ) -> Vectors:
-        """Return the vectors of B users in one pass; those of the long tower from `kept` where they are.
+        """Return the vectors of B users in one pass; those of the long tower from `cache` where they are.
 
-        user_ids (B,) names the users to `kept`.
+        user_ids (B,) names the users to `cache`.
         """
-        reading = reading_of(histories, self._settings)
+        reading = tower_spans(histories, self._settings)
 
         def make_long(part: Part) -> Tensor:
             return self._path.long_of(histories, reading.derived, part)
 
-        if kept is None:
+        if cache is None:
             long = make_long(reading.long)
         else:
-            long = kept.complete(user_ids, histories, reading, make_long)
+            long = cache.complete(user_ids, histories, reading, make_long)
         short = self._path.short_of(histories, reading.derived, reading.short)
         mixed = self._towers.mix(long, short)
         return Vectors(mixed.user.numpy(), mixed.long.numpy(), mixed.short.numpy())

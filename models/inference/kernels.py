@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 Prints = npt.NDArray[np.uint64]
 
 
-class Events(NamedTuple):
+class TowerEvents(NamedTuple):
     """The events of B users, users one after the other, each oldest first; all (E,).
 
     item, category int64 indices; detail int64 rows of `Tables.detail`; session int64, numbered within a user.
@@ -50,7 +50,7 @@ def kernel(function: F) -> F:
 
 
 @kernel
-def newest(events: Events, tables: Tables, firsts: Ints, counts: Ints) -> tuple[Floats, Floats]:
+def newest(events: TowerEvents, tables: Tables, firsts: Ints, counts: Ints) -> tuple[Floats, Floats]:
     """Return the newest event of each user's part as it enters the tower, and normed: (B, D) each.
 
     The part of user u is events firsts[u] to firsts[u] + counts[u]; an empty one gives zeros.
@@ -73,7 +73,7 @@ def newest(events: Events, tables: Tables, firsts: Ints, counts: Ints) -> tuple[
 
 @kernel
 def attend(
-    events: Events,
+    events: TowerEvents,
     tables: Tables,
     firsts: Ints,
     counts: Ints,
@@ -135,7 +135,7 @@ def attend(
 
 @kernel
 def recall(
-    events: Events, tables: Tables, firsts: Ints, counts: Ints, by_place: Floats, by_detail: Floats
+    events: TowerEvents, tables: Tables, firsts: Ints, counts: Ints, by_place: Floats, by_detail: Floats
 ) -> Floats:
     """Return the weighted sum (B, D) of the items of each user's part.
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from models.inference import kernels
-from models.towers.features import Histories, Part, Reading
+from models.towers.features import Histories, Part, TowerSpans
 
 
-class KeptVectors:
+class LongVectorCache:
     """Vectors of one model, of at most `capacity` users; who was added first gives way first."""
 
     def __init__(self, capacity: int, dimension: int) -> None:
@@ -34,7 +34,7 @@ class KeptVectors:
         self,
         user_ids: Sequence[str],
         histories: Histories,
-        reading: Reading,
+        reading: TowerSpans,
         make: Callable[[Part], Tensor],
     ) -> Tensor:
         """Return the long vectors (B, D) of these users, all different; `make` makes what is not kept."""

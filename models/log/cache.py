@@ -20,7 +20,7 @@ from models.log.values import Column
 logger = logging.getLogger(__name__)
 
 #: Part of every key; raise it when what is read from a file, or the layout of the cache, changes.
-FORMAT = 1
+CACHE_FORMAT = 1
 #: Smaller files are read as fast as their cache would be (bytes).
 MIN_BYTES = 32 << 20
 #: Logs that a cache keeps, those used last.
@@ -57,7 +57,7 @@ def read_cached(path: Path, log_format: LogFormat = TIANCHI, directory: Path | N
 
 
 def _key(path: Path, log_format: LogFormat) -> str:
-    digest = xxhash.xxh3_128(f"{FORMAT} {log_format!r}".encode())
+    digest = xxhash.xxh3_128(f"{CACHE_FORMAT} {log_format!r}".encode())
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)

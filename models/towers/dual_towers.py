@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from models.errors import SettingsError
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
-from models.towers.features import GAP_BUCKETS, Batch, FeatureSettings, Tokens
-from models.towers.layers import BEHAVIOURS, DirectPath, Dropout, Embedded, Tower, at_places
+from models.towers.features import GAP_BUCKETS, FeatureSettings, Tokens, TowerInputs
+from models.towers.layers import BEHAVIOUR_ROWS, DirectPath, Dropout, Embedded, Tower, at_places
 
 #: By what the scores are multiplied at first, by how they are made: a cosine alone tells too little apart.
 START_SCALE = {"dot": 4.0, "cosine": 16.0}
@@ -48,7 +48,7 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class UserVectors:
+class TowerVectors:
     """user, long, short (..., D): the mixed vector and the two towers' own, all in the space of the items."""
 
     user: Tensor
@@ -114,7 +114,7 @@ class DualTowers(nn.Module):
         dimension = settings.dimension
         self.settings = settings
         self.items = ItemEmbedding(vocabulary, dimension, settings.score)
-        self.behaviour = nn.Embedding(BEHAVIOURS, dimension)
+        self.behaviour = nn.Embedding(BEHAVIOUR_ROWS, dimension)
         self.gap = nn.Embedding(GAP_BUCKETS, dimension)
         self.direct = DirectPath(features.short_events)
         self.short_tower = Tower(dimension, settings.heads, settings.dropout, 1, features.short_events)
@@ -124,6 +124,7 @@ class DualTowers(nn.Module):
         # From 0 on the Transformers add to the direct path only what helps it (ReZero, arXiv 2003.04887).
         self.short_scale = nn.Parameter(torch.zeros(dimension))
         self.long_scale = nn.Parameter(torch.zeros(dimension))
+        # Of a user without events; so named in every artifact's weights.
         self.unseen_short = nn.Parameter(torch.zeros(dimension))
         self.unseen_long = nn.Parameter(torch.zeros(dimension))
         self.gate = nn.Linear(2 * dimension, 1)
@@ -148,11 +149,11 @@ class DualTowers(nn.Module):
         deep: Tensor = self.long_tower(events, query, first)  # (B, Q, D)
         return self.long_scale * deep
 
-    def mix(self, long: Tensor, short: Tensor) -> UserVectors:
+    def mix(self, long: Tensor, short: Tensor) -> TowerVectors:
         """Return the user's vectors of the towers' (..., D): gated, scaled, shifted by everyone's taste."""
         share = torch.sigmoid(self.gate(torch.cat([short, long], dim=-1)))  # (..., 1)
         mixed = share * short + (1 - share) * long  # (..., D)
-        return UserVectors(*(self._turned(self._scaled(vectors)) for vectors in (mixed, long, short)))
+        return TowerVectors(*(self._turned(self._scaled(vectors)) for vectors in (mixed, long, short)))
 
     def _scaled(self, vectors: Tensor) -> Tensor:
         scale = self.temperature.exp()
@@ -160,30 +161,32 @@ class DualTowers(nn.Module):
             return vectors * scale + self.everyone  # (..., D)
         return of_length_one(vectors + self.everyone) * scale  # (..., D)
 
-    def forward(self, batch: Batch) -> UserVectors:
+    def forward(self, batch: TowerInputs) -> TowerVectors:
         """Return each user's vectors (B, D) from the whole of what `features` made of their history."""
         return self.mix(self.long_of(batch.long), self.short_of(batch.short))
 
     def long_of(self, tokens: Tokens) -> Tensor:
         """Return each user's long vector (B, D) of what the long tower reads; its own for nothing."""
-        unseen = self.unseen_long.expand(len(tokens.count), -1)  # (B, D)
+        cold_start = self.unseen_long.expand(len(tokens.count), -1)  # (B, D)
         if not tokens.item.shape[1]:
-            return unseen
+            return cold_start
         has_events, last = last_place(tokens)
-        return torch.where(has_events, self.long_vectors(self.embed(tokens), last)[:, 0], unseen)  # (B, D)
+        return torch.where(
+            has_events, self.long_vectors(self.embed(tokens), last)[:, 0], cold_start
+        )  # (B, D)
 
     def short_of(self, tokens: Tokens) -> Tensor:
         """Return each user's short vector (B, D) of what the short tower reads; its own for nothing."""
-        unseen = self.unseen_short.expand(len(tokens.count), -1)  # (B, D)
+        cold_start = self.unseen_short.expand(len(tokens.count), -1)  # (B, D)
         if not tokens.item.shape[1]:
-            return unseen
+            return cold_start
         has_events, last = last_place(tokens)
         found = self.short_vectors(self.embed(tokens), last, torch.zeros_like(last))[:, 0]  # (B, D)
-        return torch.where(has_events, found, unseen)  # (B, D)
+        return torch.where(has_events, found, cold_start)  # (B, D)
 
     def forward_every(
         self, tokens: Tokens, boundary: Tensor, short_start: Tensor, wanted: Tensor
-    ) -> UserVectors:
+    ) -> TowerVectors:
         """Return the vectors (M, D) at the wanted places (B, T) of histories, each seen as the newest there.
 
         One causal pass for all of them: boundary, short_start (B, T) are the place's own, from
@@ -198,7 +201,7 @@ class DualTowers(nn.Module):
 
     def forward_direct(
         self, tokens: Tokens, boundary: Tensor, short_start: Tensor, wanted: Tensor
-    ) -> UserVectors:
+    ) -> TowerVectors:
         """Return what `forward_every` returns while the scales of both Transformers are 0, as at first.
 
         Training starts with it: on little data the direct path must stand before the Transformers learn what
@@ -208,8 +211,8 @@ class DualTowers(nn.Module):
         has_long = (boundary > 0)[wanted][:, None]  # (M, 1)
         return self.mix(self.unseen_long * ~has_long, short)
 
-    def unseen(self, count: int) -> UserVectors:
-        """Return the vectors (count, D) of users never seen."""
+    def cold_start(self, count: int) -> TowerVectors:
+        """Return the vectors (count, D) of cold-start users."""
         return self.mix(self.unseen_long.expand(count, -1), self.unseen_short.expand(count, -1))
 
     def item_vectors(self) -> Tensor:

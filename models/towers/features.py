@@ -98,7 +98,7 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TowerInputs:
     """What the two towers read of B users."""
 
     long: Tokens
@@ -132,7 +132,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class TowerSpans:
     """Which events the two towers read of each user, and what is derived from the times of all events."""
 
     derived: EventFeatures
@@ -167,8 +167,8 @@ def histories_of_log(
     return user_ids, Histories(items, categories, log.behaviour[rows], log.time_ms[rows], starts)
 
 
-def histories_of_unseen(categories: Sequence[str], vocabulary: Vocabulary) -> Histories:
-    """Return what is known of users never seen, of each the category of which they look at something.
+def histories_of_cold_start(categories: Sequence[str], vocabulary: Vocabulary) -> Histories:
+    """Return what is known of cold-start users, of each the category of which they look at something.
 
     That is one view of an item that training never saw, which enters the model as its category alone; nothing
     where the category is empty.
@@ -229,7 +229,7 @@ def event_features(histories: Histories, settings: FeatureSettings) -> EventFeat
     return EventFeatures(np.minimum(gap, GAP_BUCKETS - 1), session, boundary, short_start)
 
 
-def reading_of(histories: Histories, settings: FeatureSettings) -> Reading:
+def tower_spans(histories: Histories, settings: FeatureSettings) -> TowerSpans:
     """Return which events the towers read of each user's whole history."""
     derived = event_features(histories, settings)
     starts, counts = histories.starts[:-1], np.diff(histories.starts)
@@ -238,18 +238,18 @@ def reading_of(histories: Histories, settings: FeatureSettings) -> Reading:
     last = histories.starts[1:][full] - 1
     boundary[full], short_start[full] = derived.boundary[last], derived.short_start[last]
     long_start = np.maximum(boundary - settings.long_events, 0)
-    return Reading(
+    return TowerSpans(
         derived,
         long=Part(starts + long_start, boundary - long_start),
         short=Part(starts + short_start, counts - short_start),
     )
 
 
-def features(histories: Histories, settings: FeatureSettings) -> Batch:
+def features(histories: Histories, settings: FeatureSettings) -> TowerInputs:
     """Return the padded tensors of both towers for each user's whole history."""
-    reading = reading_of(histories, settings)
+    reading = tower_spans(histories, settings)
     long, short = (pad(histories, reading.derived, *part) for part in (reading.long, reading.short))
-    return Batch(forget_before(long), short)
+    return TowerInputs(forget_before(long), short)
 
 
 def pad(histories: Histories, derived: EventFeatures, first: Ints, count: Ints) -> Tokens:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 #: Behaviours have the numbers 1 to 4; 0 is padding.
-BEHAVIOURS = 5
+BEHAVIOUR_ROWS = 5
 #: Distances between events are bucketed by logarithm, sessions apart are told apart up to 3.
 DISTANCE_BUCKETS = 8
 MAX_SESSIONS_APART = 3
@@ -165,7 +165,7 @@ class DirectPath(nn.Module):
         self.reach = reach
         start = 0.6 ** torch.arange(reach, dtype=torch.float32)
         self.place = nn.Parameter(torch.stack([start, start], dim=1))  # (K, 2)
-        self.behaviour = nn.Parameter(torch.zeros(BEHAVIOURS))
+        self.behaviour = nn.Parameter(torch.zeros(BEHAVIOUR_ROWS))
 
     def forward(self, events: Embedded, query: Tensor | None, first: Tensor) -> Tensor:
         """Return (B, Q, D) at the places query (B, Q), all where None, from first (B, Q) on."""

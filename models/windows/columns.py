@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from models.ids.id_table import PADDING
+from models.ids.id_table import READ_AHEAD
 from models.ids.vocabulary import Vocabulary
-from models.windows.window import FORMAT, HEADER, WindowError, read_header
+from models.windows.window import HEADER, WINDOW_FORMAT, WindowError, read_header
 
 Ints = npt.NDArray[np.int64]
 
@@ -37,7 +37,7 @@ def read_windows(values: Sequence[bytes], vocabulary: Vocabulary) -> WindowColum
     """
     value_starts = np.zeros(len(values) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), out=value_starts[1:])
-    joined = np.frombuffer(b"".join([*values, PADDING]), np.uint8)
+    joined = np.frombuffer(b"".join([*values, READ_AHEAD]), np.uint8)
     joined = joined[: len(joined) // 8 * 8]  # a damaged value may be of any length
     starts = np.zeros(len(values) + 1, np.int64)
     damaged = _count(joined, value_starts, starts)
@@ -58,7 +58,7 @@ def _count(joined, value_starts, starts):  # type: ignore[no-untyped-def]
     joined16, joined32 = joined.view(np.uint16), joined.view(np.int32)
     for window in range(len(starts) - 1):
         value, size = value_starts[window], value_starts[window + 1] - value_starts[window]
-        if size < HEADER_BYTES or joined[value] != FORMAT:
+        if size < HEADER_BYTES or joined[value] != WINDOW_FORMAT:
             return window
         topic_bytes, edges, events = joined[value + 1], joined16[value // 2 + 1], joined32[value // 4 + 1]
         id_bytes = joined32[value // 4 + 3] + joined32[value // 4 + 4]

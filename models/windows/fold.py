@@ -14,9 +14,9 @@ from numba import njit
 
 from models.ids.texts import Texts, texts_of
 from models.windows.window import (
-    FORMAT,
     HEADER,
     MAX_EDGE_HASHES,
+    WINDOW_FORMAT,
     WindowError,
     WindowSettings,
     read_header,
@@ -32,7 +32,7 @@ HEADER_BYTES = HEADER.size
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
+class EventColumns:
     """E readable events of U users, in the order of their offsets.
 
     user (E,) number of the event's user; offset, time_ms (E,) int64; behaviour (E,) uint8; event_hash (E,)
@@ -67,7 +67,11 @@ class Folded:
 
 
 def fold_events(
-    values: Sequence[bytes | None], events: Events, topic_id: str, partition: int, settings: WindowSettings
+    values: Sequence[bytes | None],
+    events: EventColumns,
+    topic_id: str,
+    partition: int,
+    settings: WindowSettings,
 ) -> Folded:
     """Fold events into the windows of U users, `values[u]` being that of user u, None for none yet.
 
@@ -106,7 +110,7 @@ def fold_events(
 def compile_fold() -> None:
     """Compile the fold, or load what was compiled before: seconds that no event should wait for."""
     none, nothing = np.zeros(0, np.int64), texts_of([])
-    nobody = Events(none, none, none, np.zeros(0, np.uint8), none, nothing, nothing)
+    nobody = EventColumns(none, none, none, np.zeros(0, np.uint8), none, nothing, nothing)
     fold_events([], nobody, "", 0, WindowSettings())
 
 
@@ -142,7 +146,7 @@ def _fold_users(old, events, texts, settings, out):  # type: ignore[no-untyped-d
         n, m, item_bytes, topic_bytes, known_offset = 0, 0, 0, 0, -1
         applied, duplicate, late = 0, 0, 0
         if size:
-            if size < HEADER_BYTES or old8[start] != FORMAT:
+            if size < HEADER_BYTES or old8[start] != WINDOW_FORMAT:
                 return user
             topic_bytes, m, n = int(old8[start + 1]), int(old16[start // 2 + 1]), int(old32[start // 4 + 1])
             item_bytes = int(old32[start // 4 + 3])
@@ -219,7 +223,7 @@ def _fold_users(old, events, texts, settings, out):  # type: ignore[no-untyped-d
             *(out8, categories_at, out16[lengths_at + count :]),
         )
         _copy(topic, 0, len(topic), out8, topic_at)
-        out8[end], out8[end + 1], out16[end // 2 + 1] = FORMAT, len(topic), m
+        out8[end], out8[end + 1], out16[end // 2 + 1] = WINDOW_FORMAT, len(topic), m
         out32[end // 4 + 1], out32[end // 4 + 2] = count, partition
         out32[end // 4 + 3], out32[end // 4 + 4] = categories_at - items_at, topic_at - categories_at
         out32[end // 4 + 5] = 0

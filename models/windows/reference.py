@@ -14,7 +14,7 @@ from models.windows.window import MAX_EDGE_HASHES, Window, WindowSettings
 Outcome = Literal["applied", "duplicate", "late", "redelivered"]
 
 
-class Incoming(msgspec.Struct, frozen=True, gc=False):
+class IncomingEvent(msgspec.Struct, frozen=True, gc=False):
     """A readable event on its way into its user's window."""
 
     offset: int
@@ -25,7 +25,9 @@ class Incoming(msgspec.Struct, frozen=True, gc=False):
     event_hash: int
 
 
-def fold(window: Window, event: Incoming, topic_id: str, partition: int, settings: WindowSettings) -> Outcome:
+def fold(
+    window: Window, event: IncomingEvent, topic_id: str, partition: int, settings: WindowSettings
+) -> Outcome:
     """Fold one event into the window, in place, and return what became of it.
 
     Events of a partition must come in the order of their offsets; a redelivery of any of them is harmless.

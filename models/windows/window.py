@@ -27,7 +27,7 @@ import msgspec
 from models.errors import SettingsError, TwintideError
 
 #: First byte of every value; raise it when the layout changes.
-FORMAT = 2
+WINDOW_FORMAT = 2
 
 HEADER = struct.Struct("<BBHIiIIxxxxqqqq")
 _OFFSET, _OFFSET_AT = struct.Struct("<q"), 24
@@ -111,7 +111,7 @@ def window_to_bytes(window: Window) -> bytes:
     categories, category_lengths = _join(window.categories)
     topic_id = window.topic_id.encode()
     header = HEADER.pack(
-        *(FORMAT, len(topic_id), len(window.edge_hashes), len(window), window.partition),
+        *(WINDOW_FORMAT, len(topic_id), len(window.edge_hashes), len(window), window.partition),
         *(len(items), len(categories), window.offset, window.applied, window.duplicate, window.late),
     )
     columns = (
@@ -187,10 +187,11 @@ def is_newer(value: bytes, known: bytes) -> bool:
 
 
 def _header(value: bytes) -> tuple[int, ...]:
-    if not value or value[0] != FORMAT:
+    if not value or value[0] != WINDOW_FORMAT:
         raise WindowError(
-            f"a stored window has format {value[:1].hex() or 'empty'}, this version reads {FORMAT:02x}: "
-            "it was written by another version; remove the table's data and changelog, or run that version"
+            f"a stored window has format {value[:1].hex() or 'empty'}, this version reads "
+            f"{WINDOW_FORMAT:02x}: it was written by another version; remove the table's data and "
+            "changelog, or run that version"
         )
     header = HEADER.unpack_from(value) if len(value) >= HEADER.size else None
     if header is None or len(value) != value_bytes(*header[1:4], *header[5:7]):

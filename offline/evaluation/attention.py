@@ -19,7 +19,7 @@ from models.towers.features import (
     Tokens,
     forget_before,
     pad,
-    reading_of,
+    tower_spans,
 )
 from models.towers.layers import AttentionBias, Embedded, Layer, Tower, at_places
 
@@ -33,7 +33,7 @@ def attention(towers: DualTowers, settings: FeatureSettings, histories: Historie
     A is the longest history. A head's weights of one user sum to 1, those of the direct path need not. nan
     stands where nobody reads an event so far back.
     """
-    reading = reading_of(histories, settings)
+    reading = tower_spans(histories, settings)
     length = int(np.diff(histories.starts).max(initial=0))
     last = histories.starts[1:] - 1
     found = {}

@@ -7,7 +7,7 @@ import numpy as np
 from models.artifact.artifact import Artifact
 from models.ids.vocabulary import FIRST_KNOWN
 from models.inference.inference import Floats
-from models.towers.features import histories_of_unseen
+from models.towers.features import histories_of_cold_start
 from offline.baselines.counting import baselines
 from offline.evaluation.details import Details, Scorer, details, scores_by
 from offline.evaluation.metrics import Ranking, Ranks, ranks, summarise
@@ -18,14 +18,14 @@ from offline.evaluation.protocols import Cases, without_repeats
 class Evaluation:
     """How the model ("twintide") and the baselines rank, over `users` users.
 
-    "category alone" and "never seen" are the model, too, for users without vectors: at the category of what
+    "category alone" and "cold start" are the model, too, for users without vectors: at the category of what
     they had last, and at none.
 
     repeats: how many users were left out because their next item was one they had before.
     """
 
     users: int
-    unseen_users: int
+    cold_start_users: int
     repeats: int
     missing_share: float
     rankings: dict[str, Ranking]
@@ -42,12 +42,12 @@ def evaluate(
     """
     chosen = without_repeats(cases) if exclude_seen else cases
     users = artifact.encode(chosen.histories).user
-    at_category, never_seen = _without_own(artifact, chosen)
+    at_category, cold_start = _without_own(artifact, chosen)
     items = artifact.item_vectors.T
     scorers: dict[str, Scorer] = {
         "twintide": lambda some: users[some] @ items,
         "category alone": lambda some: at_category[some] @ items,
-        "never seen": lambda some: np.repeat(never_seen @ items, len(some), axis=0),
+        "cold start": lambda some: np.repeat(cold_start @ items, len(some), axis=0),
         **baselines(chosen, artifact.vocabulary, artifact.settings.gap_ms),
     }
     rankings = {name: summarise(ranks_by(score, chosen, exclude_seen)) for name, score in scorers.items()}
@@ -57,7 +57,7 @@ def evaluate(
             found[name] = details(score, chosen, artifact.vocabulary, exclude_seen=exclude_seen)
     return Evaluation(
         users=len(chosen.target),
-        unseen_users=cases.unseen_users,
+        cold_start_users=cases.cold_start_users,
         repeats=len(cases.target) - len(chosen.target),
         missing_share=float((chosen.target < 0).mean()),
         rankings=rankings,
@@ -68,8 +68,8 @@ def evaluate(
 def _without_own(artifact: Artifact, cases: Cases) -> tuple[Floats, Floats]:
     """Return what readers give users without vectors: at each one's last category (B, D), at none (1, D)."""
     vocabulary, histories = artifact.vocabulary, cases.histories
-    unseen = histories_of_unseen(["", *vocabulary.category_ids], vocabulary)
-    vectors = artifact.encode(unseen).user  # (1 + C, D)
+    cold_start = histories_of_cold_start(["", *vocabulary.category_ids], vocabulary)
+    vectors = artifact.encode(cold_start).user  # (1 + C, D)
     last = histories.category[histories.starts[1:] - 1]
     return vectors[np.maximum(last - FIRST_KNOWN + 1, 0)], vectors[:1]
 

@@ -20,7 +20,7 @@ class Cases:
 
     target (B,) place of the next item in the vocabulary's item_ids, -1 where it is not there; known: the log
     of all rows that a model may have seen, past: all its users' whole histories, asked (B,) the place of
-    ours there; unseen_users: how many had no history and are left out.
+    ours there; cold_start_users: how many had no history and are left out.
     """
 
     user_ids: list[str]
@@ -29,7 +29,7 @@ class Cases:
     known: BehaviourLog
     past: Histories
     asked: Ints
-    unseen_users: int
+    cold_start_users: int
 
     def take(self, users: Ints) -> "Cases":
         """Return the cases of these users (indices), in this order."""
@@ -106,5 +106,5 @@ def _cases(
         known=known,
         past=past,
         asked=asked,
-        unseen_users=len(next_item) - len(asked),
+        cold_start_users=len(next_item) - len(asked),
     )

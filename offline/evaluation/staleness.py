@@ -43,7 +43,7 @@ def freshness_curve(artifact: Artifact, log: BehaviourLog, cutoff_ms: int) -> Fr
 
     "fresh" knows every earlier event of the user, "1 h" those of an hour before the target or earlier, and
     "frozen" those before the cutoff. Only items that the model knows are asked for; a user without a history
-    at that age gets the vector of one never seen.
+    at that age gets the vector of a cold-start user.
     """
     _, past = histories_of_log(log, artifact.vocabulary, EVERYTHING)
     is_asked = (past.time_ms >= cutoff_ms) & (past.item >= FIRST_KNOWN)

@@ -102,7 +102,7 @@ class Stretch:
     """Tensors of B pieces: what is read, and at each place (B, T) the target behind it (0 for none).
 
     boundary, short_start (B, T): as in EventFeatures, counted from the piece's first event; opening (O,) the
-    items with which histories open, targets of a user never seen; the behaviours are those of the targets.
+    items with which histories open, targets of a cold-start user; the behaviours are those of the targets.
     """
 
     tokens: Tokens

@@ -16,7 +16,7 @@ from offline.evaluation.metrics import Ranks, ranks, summarise
 from offline.training.data import Stretches, collate, shuffled
 from offline.training.objective import Forward, Objective, loss_name, objective_of
 from offline.training.parallel import Processes, alone
-from offline.training.progress import Epoch, Progress
+from offline.training.progress import Epoch, TrainingProgress
 from offline.training.schedules import lr_share
 from offline.training.settings import TrainSettings
 
@@ -62,7 +62,7 @@ def fit(
     )
     schedules = [LambdaLR(each, share) for each in optimisers]
     scaler = GradScaler(processes.device.type, enabled=settings.precision == "float16")
-    progress = Progress(towers, optimisers, schedules, scaler)
+    progress = TrainingProgress(towers, optimisers, schedules, scaler)
     if checkpoint is not None and checkpoint.exists():
         progress.restore(checkpoint)
         for epoch in progress.epochs:
@@ -105,7 +105,7 @@ def stretches_per_step(settings: TrainSettings, processes: Processes) -> int:
 
 
 def _one_epoch(
-    progress: Progress,
+    progress: TrainingProgress,
     number: int,
     forward: Forward,
     train: Stretches,
@@ -142,7 +142,7 @@ def _one_epoch(
     return processes.total(total).item() / max(len(batches), 1)
 
 
-def _step(progress: Progress, processes: Processes) -> None:
+def _step(progress: TrainingProgress, processes: Processes) -> None:
     """Move the weights by the gradients that all processes have gathered, and forget these."""
     optimisers, scaler = progress.optimisers, progress.scaler
     parameters = [optimiser.param_groups[0]["params"] for optimiser in optimisers]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.ids.vocabulary import FIRST_KNOWN, PADDING
-from models.towers.dual_towers import DualTowers, UserVectors
+from models.towers.dual_towers import DualTowers, TowerVectors
 from models.towers.features import Tokens
 from offline.training import losses
 from offline.training.data import Stretch, Stretches
@@ -17,7 +17,7 @@ from offline.training.negatives import HardNegatives, Negatives, NegativeSampler
 from offline.training.settings import LossName, TrainSettings
 
 #: What gives the user vectors at the wanted places: `DualTowers.forward_every` or `forward_direct`.
-Forward = Callable[[Tokens, Tensor, Tensor, Tensor], UserVectors]
+Forward = Callable[[Tokens, Tensor, Tensor, Tensor], TowerVectors]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class Objective:
         wanted = stretch.target > 0  # (B, T)
         with autocast(wanted.device.type, settings.precision):
             seen = forward(stretch.tokens, stretch.boundary, stretch.short_start, wanted)
-        unseen = towers.unseen(len(stretch.opening))
-        user = torch.cat([seen.user.float(), unseen.user])  # (M, D)
+        cold_start = towers.cold_start(len(stretch.opening))
+        user = torch.cat([seen.user.float(), cold_start.user])  # (M, D)
         target = torch.cat([stretch.target[wanted], stretch.opening])  # (M,)
         if settings.in_batch_negatives:
             negatives = torch.cat([negatives, target])  # (N + M,)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from models.artifact.artifact import Artifact, Settings, load, publish, save
+from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save
 from models.errors import DataError
 from models.ids.vocabulary import Vocabulary, vocabulary_of_log
 from models.log.behaviour_log import BehaviourLog
@@ -80,17 +80,19 @@ def train(
     return Trained(load(store), epochs, test)
 
 
-def _run_hash(log: BehaviourLog, settings: Settings, train_settings: TrainSettings, processes: int) -> str:
+def _run_hash(
+    log: BehaviourLog, settings: ArtifactSettings, train_settings: TrainSettings, processes: int
+) -> str:
     """Return a short hash of all that the result depends on: who trains the same again goes on."""
     parts = [log.fingerprint, len(log), dataclasses.asdict(settings), to_plain(train_settings), processes]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _settings(log: BehaviourLog, config: TrainingConfig) -> Settings:
+def _settings(log: BehaviourLog, config: TrainingConfig) -> ArtifactSettings:
     features = config.features
     if not config.is_gap_given:
         features = dataclasses.replace(features, gap_ms=default_gap_ms(log.precision_ms))
-    return Settings(config.window, features, config.model)
+    return ArtifactSettings(config.window, features, config.model)
 
 
 def _vocabulary(log: BehaviourLog, slices: Slices, config: TrainingConfig) -> Vocabulary:
@@ -105,7 +107,7 @@ def _vocabulary(log: BehaviourLog, slices: Slices, config: TrainingConfig) -> Vo
 
 
 def stretches_of(
-    log: BehaviourLog, slices: Slices, vocabulary: Vocabulary, settings: Settings
+    log: BehaviourLog, slices: Slices, vocabulary: Vocabulary, settings: ArtifactSettings
 ) -> dict[str, Stretches]:
     """Return what each slice asks: its own rows as targets, with all rows before them to read.
 

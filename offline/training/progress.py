@@ -25,7 +25,7 @@ class Epoch:
     validation: Ranking
 
 
-class Progress:
+class TrainingProgress:
     """The weights, what moves them, and the best epoch so far; all that is random begins anew in an epoch."""
 
     def __init__(

@@ -16,7 +16,7 @@ from models.windows.window import Window, WindowSettings, window_to_bytes
 from offline.warm_start.windows import windows_of_log
 from stream.encoding.live_models import ArtifactSource, LiveModels, open_live_models
 from stream.kafka.group import committed_offsets, has_members, set_offsets
-from stream.kafka.producer import Publisher
+from stream.kafka.producer import AcknowledgedProducer
 from stream.kafka.topic_reader import read_all
 from stream.kafka.topics import CHANGELOG, end_offsets, ensure_topic, offsets_from, topic_id
 from stream.settings import Settings
@@ -74,7 +74,7 @@ class Target:
             if live_from_ms is None
             else offsets_from(kafka, settings.topic, live_from_ms)
         )
-        self._publisher = Publisher(kafka, f"{settings.app_id}-bootstrap-{uuid.uuid4().hex[:8]}")
+        self._publisher = AcknowledgedProducer(kafka, f"{settings.app_id}-bootstrap-{uuid.uuid4().hex[:8]}")
 
     def refuse_state(self) -> None:
         """Raise BootstrapRefusedError where a worker has been at work, or another program's records stand."""
@@ -174,7 +174,7 @@ def bootstrap(
             bar.update(len(portion))
     if live:
         for partition in target.offsets:  # a worker need not do it again
-            live.store.registry.rewritten(partition)
+            live.store.registry.note_backfilled(partition)
     target.finish()
     return Bootstrapped(users, len(log), written, target.offsets)
 
@@ -188,5 +188,5 @@ def _open_live_models(target: Target) -> LiveModels | None:
     artifact = source.load(source.wanted().version)
     live = open_live_models(settings, source, artifact, target.topic_id, len(target.offsets))
     for version in live.loaded:
-        live.write_unseen(version, live.categories(version))
+        live.write_cold_start(version, live.categories(version))
     return live

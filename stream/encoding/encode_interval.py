@@ -11,7 +11,7 @@ EVENTS_PER_SECOND = 50_000
 LONGEST_S = 3.0
 
 
-class Damper:
+class EncodeInterval:
     """Remembers when users were encoded, as long as that matters.
 
     The vectors of a worker that is seconds behind are seconds old, however often it makes them; each encode

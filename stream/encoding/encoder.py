@@ -10,12 +10,12 @@ from models.artifact.artifact import Artifact
 from models.errors import SettingsError
 from models.inference.cuda_graphs import GraphedTowers
 from models.inference.inference import Inference, Vectors
-from models.inference.long_vector_cache import KeptVectors
-from models.towers.features import histories_of_unseen, histories_of_windows
+from models.inference.long_vector_cache import LongVectorCache
+from models.towers.features import histories_of_cold_start, histories_of_windows
 from models.windows.window import read_offset, window_from_bytes
 from stream import metrics
 from stream.settings import Settings
-from stream.store.keys import UNSEEN_USER
+from stream.store.keys import COLD_START_USER
 from stream.store.vector_store import UserRow
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Encoder:
         self.artifact = artifact
         self._inference = inference or artifact.inference
         self._with_history = with_history
-        self._kept = KeptVectors(kept_vectors, artifact.inference.dimension)
+        self._long_vectors = LongVectorCache(kept_vectors, artifact.inference.dimension)
 
     def rows(self, users: Sequence[tuple[str, bytes]], epoch: int) -> list[UserRow]:
         """Return one row per (user id, window's value), in order; epoch is that of their source topic."""
@@ -47,10 +47,12 @@ class Encoder:
             return []
         user_ids, windows = zip(*users, strict=True)
         histories = histories_of_windows(windows, self.artifact.vocabulary)
-        made_before = self._kept.made
-        vectors = self._encode(lambda inference: inference.encode_pass(histories, user_ids, self._kept))
+        made_before = self._long_vectors.made
+        vectors = self._encode(
+            lambda inference: inference.encode_pass(histories, user_ids, self._long_vectors)
+        )
         metrics.encoded_users_total.labels("short").inc(len(users))
-        metrics.encoded_users_total.labels("long").inc(self._kept.made - made_before)
+        metrics.encoded_users_total.labels("long").inc(self._long_vectors.made - made_before)
         columns = zip(
             *(user_ids, vectors.user, vectors.long, vectors.short, windows),
             *(histories.newest_ms().tolist(), np.diff(histories.starts).tolist()),
@@ -81,16 +83,16 @@ class Encoder:
             metrics.device_failures_total.inc()
             logger.error("the device has failed (%s): encoding on the CPU until the next start", error)
             self._inference = self.artifact.inference
-            self._kept.clear()  # the device's may be less precise
+            self._long_vectors.clear()  # the device's may be less precise
             return self._encode(encode)
 
-    def unseen_rows(self, categories: Sequence[str] = ("",)) -> list[UserRow]:
-        """Return what a user never seen gets at each of these categories; at "", where none is known."""
-        histories = histories_of_unseen(categories, self.artifact.vocabulary)
+    def cold_start_rows(self, categories: Sequence[str] = ("",)) -> list[UserRow]:
+        """Return what a cold-start user gets at each of these categories; at "", where none is known."""
+        histories = histories_of_cold_start(categories, self.artifact.vocabulary)
         vectors = self._encode(lambda inference: inference.encode(histories))
         return [
             UserRow(
-                user_id=UNSEEN_USER,
+                user_id=COLD_START_USER,
                 vec=vectors.user[place],
                 long=vectors.long[place],
                 short=vectors.short[place],

@@ -68,16 +68,16 @@ def open_live_models(
         lambda artifact: open_encoder(settings, artifact),
     )
     live.add(live.make(artifact))
-    if store.look() is None:
-        store.registry.rewrite(range(partitions))
+    if store.poll() is None:
+        store.registry.request_backfill(range(partitions))
         store.registry.serve(artifact.version, source.wanted().number)
-    models = store.look()
+    models = store.poll()
     for model in models.live if models else ():
         if model.version != artifact.version:
             with suppress(ArtifactError):  # the follower tries again, and says why
                 live.add(live.make(source.load(model.version)))
         if model.version in live.loaded:
-            live.write_unseen(model.version)
+            live.write_cold_start(model.version)
     return live
 
 
@@ -159,10 +159,10 @@ class LiveModels:
         encoder = self._encoders.get(version)
         return encoder.artifact.vocabulary.category_ids if encoder else []
 
-    def write_unseen(self, version: str, categories: Sequence[str] = ("",)) -> None:
-        """Write what a user never seen gets of this model at these categories, if it is still loaded."""
+    def write_cold_start(self, version: str, categories: Sequence[str] = ("",)) -> None:
+        """Write what a cold-start user gets of this model at these categories, if it is still loaded."""
         if encoder := self._encoders.get(version):
-            self.store.upsert(encoder.unseen_rows(categories))
+            self.store.upsert(encoder.cold_start_rows(categories))
 
     def forget(self, users: Sequence[tuple[str, int]]) -> None:
         """Delete the vectors of these (user id, source offset) that are not newer."""

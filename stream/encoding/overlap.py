@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Turns:
+class Overlap:
     """Lets one batch be encoded and one be written at a time, in the same order; used from the event loop."""
 
     def __init__(self) -> None:

@@ -46,7 +46,7 @@ class Columns:
 
 
 class Decoder(Protocol):
-    """Turns the values of records into events."""
+    """Overlap the values of records into events."""
 
     def columns(self, values: Sequence[bytes | None]) -> Columns | None:
         """Return all of them as columns, None where that cannot be: then `events` says what each is."""

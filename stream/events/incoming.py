@@ -11,7 +11,7 @@ import xxhash
 
 from models.events import BEHAVIOURS, MAX_AHEAD_MS, Event
 from models.ids.texts import Texts
-from models.windows.fold import Events
+from models.windows.fold import EventColumns
 from models.windows.window import MAX_ID_BYTES
 from stream.events.decoder import Columns, Decoder, columns_of_events
 
@@ -55,7 +55,7 @@ class Incoming:
     position: int
     timestamp_ms: int
     user_ids: list[str]
-    events: Events
+    events: EventColumns
     sent_at_ms: dict[int, list[int]]
     rejected: list[Rejected]
     forgets: dict[str, int]
@@ -80,7 +80,7 @@ def read_records(records: Sequence[Record], decoder: Decoder, source: str) -> In
         if columns is None:
             columns = columns_of_events([event for place in kept if (event := events[place])])
     offsets = [record.offset() for record in records]
-    found = Events(
+    found = EventColumns(
         user=columns.user,
         offset=np.array(offsets, np.int64),
         time_ms=columns.time_ms,
@@ -179,7 +179,7 @@ def _user_to_forget(record: Record) -> str:
     return ""
 
 
-def _send_times(records: Sequence[Record], events: Events) -> dict[int, list[int]]:
+def _send_times(records: Sequence[Record], events: EventColumns) -> dict[int, list[int]]:
     """Return some send times by the number of their user.
 
     Reading one costs as much as decoding the event, so of large batches some must do.

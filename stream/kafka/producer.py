@@ -18,11 +18,11 @@ class AbandonedError(TwintideError):
     """What was waited for has been thrown away: it may have arrived or not."""
 
 
-#: What librdkafka reports of records that `Publisher.abandon` threw away.
+#: What librdkafka reports of records that `AcknowledgedProducer.abandon` threw away.
 _PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 
 
-class Publisher:
+class AcknowledgedProducer:
     """Sends records and waits until Kafka has acknowledged every one of them."""
 
     def __init__(self, kafka: KafkaConnection, client_id: str) -> None:

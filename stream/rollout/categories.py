@@ -1,10 +1,10 @@
-"""What a user never seen gets at each category, written with every live model."""
+"""What a cold-start user gets at each category, written with every live model."""
 
 import logging
 import time
 
 from stream.encoding.live_models import LiveModels
-from stream.rollout.backfill import Rewriter
+from stream.rollout.backfill import Backfiller
 from stream.store.model_registry import LiveModel
 
 logger = logging.getLogger(__name__)
@@ -13,9 +13,9 @@ logger = logging.getLogger(__name__)
 class CategoryWriter:
     """Writes the categories of models that are live, once each; used from the event loop alone."""
 
-    def __init__(self, live: LiveModels, rewriter: Rewriter) -> None:
+    def __init__(self, live: LiveModels, backfiller: Backfiller) -> None:
         self._live = live
-        self._rewriter = rewriter
+        self._backfiller = backfiller
         self._written: set[LiveModel] = set()
         self._losses = live.store.losses
 
@@ -35,7 +35,7 @@ class CategoryWriter:
             if model in self._written or model.version not in self._live.loaded:
                 continue
             started, categories = time.monotonic(), self._live.categories(model.version)
-            await self._rewriter.write_categories(model.version, categories)
+            await self._backfiller.write_categories(model.version, categories)
             if store.losses != self._losses:
                 return  # perhaps of these, too
             self._written.add(model)

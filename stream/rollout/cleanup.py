@@ -21,15 +21,15 @@ async def clean_up(store: Store, users_per_s: float) -> None:
     models = store.models
     if models is None or models.staged:
         return
-    if (await asyncio.to_thread(store.registry.progress)).settled == models.generation:
+    if (await asyncio.to_thread(store.registry.progress)).cleaned_up == models.generation:
         return
     keys = store.stored_keys()
     changed = 0
     while portion := await asyncio.to_thread(lambda: list(itertools.islice(keys, USERS_AT_ONCE))):
-        changed += await asyncio.to_thread(store.settle, portion)
+        changed += await asyncio.to_thread(store.clean_up, portion)
         if store.models is None or store.models.generation != models.generation:
             return
         await asyncio.sleep(len(portion) / users_per_s)
-    await asyncio.to_thread(store.registry.settled, models.generation)
+    await asyncio.to_thread(store.registry.cleaned_up, models.generation)
     if changed:
         logger.info("cleaned up after a change of models: %d users", changed)

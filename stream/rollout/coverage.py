@@ -5,18 +5,18 @@ from collections.abc import Collection, Mapping
 from stream.store.model_registry import LiveModel, Models
 
 
-class Ledger:
+class Coverage:
     """Knows of each partition that this worker holds which live models are written for all its users.
 
-    They are where a walk has written them all; and where the partition came from a worker that says so (the
-    staged model's coverage), or could only come from one (the model serves, so it once was covered), while
-    this worker could already encode with the model.
+    They are where a backfill has written them all; and where the partition came from a worker that says so
+    (the staged model's coverage), or could only come from one (the model serves, so it once was covered),
+    while this worker could already encode with the model.
     """
 
     def __init__(self) -> None:
         #: The assignment of partitions in which each model was loaded.
         self._loaded_in: dict[str, int] = {}
-        self._walked: set[tuple[int, LiveModel]] = set()
+        self._backfilled: set[tuple[int, LiveModel]] = set()
         self._assignment = -1
         #: Before this assignment nothing was inherited: Redis lost it.
         self._lost_in = -1
@@ -35,16 +35,16 @@ class Ledger:
         if assignment == self._assignment:
             return False
         self._assignment = assignment
-        self._walked.clear()
+        self._backfilled.clear()
         return True
 
-    def note_walked(self, partition: int, models: Collection[LiveModel]) -> None:
+    def note_backfilled(self, partition: int, models: Collection[LiveModel]) -> None:
         """All users of the partition are written with these models."""
-        self._walked |= {(partition, model) for model in models}
+        self._backfilled |= {(partition, model) for model in models}
 
     def note_loss(self) -> None:
         """Redis lost writes: nothing is known."""
-        self._walked.clear()
+        self._backfilled.clear()
         self._lost_in = self._assignment
 
     def missing(
@@ -71,13 +71,13 @@ class Ledger:
         if model.version not in self._loaded_in:
             return False
         if model == models.staged:
-            if (partition, model) in self._walked:
+            if (partition, model) in self._backfilled:
                 return True
             done, total = covered.get(partition, (0, 1))
             is_said = done >= total
         else:
             # A rollback gives a model another number, but its vectors stay.
-            if any((partition, model.version) == (place, each.version) for place, each in self._walked):
+            if any((partition, model.version) == (place, each.version) for place, each in self._backfilled):
                 return True
             is_said = True
         return is_said and self._assignment > max(self._loaded_in[model.version], self._lost_in)

@@ -15,22 +15,22 @@ from stream import metrics
 from stream.encoding.encoder import Encoder
 from stream.encoding.live_models import ArtifactSource, LiveModels
 from stream.encoding.refresher import Refresher
-from stream.rollout.backfill import Rewriter, Walk
+from stream.rollout.backfill import Backfill, Backfiller
 from stream.rollout.categories import CategoryWriter
 from stream.rollout.cleanup import clean_up
-from stream.rollout.coverage import Ledger
+from stream.rollout.coverage import Coverage
 from stream.rollout.decision import Decision, Situation, Step, decide
 from stream.store.model_registry import ChangeProgress, LiveModel, Models
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks.
-LOOK_EVERY_S = 1.0
+POLL_EVERY_S = 1.0
 
 #: The partition whose holder does what one worker does for all.
 FIRST = 0
 
-#: Seconds between two reports of how far a walk is.
+#: Seconds between two reports of how far a backfill is.
 REPORT_EVERY_S = 0.5
 
 
@@ -57,24 +57,24 @@ class ModelFollower:
         source: ArtifactSource,
         live: LiveModels,
         refresher: Refresher,
-        rewriter: Rewriter,
+        backfiller: Backfiller,
     ) -> None:
         self._settings = settings
         self._source = source
         self._live = live
         self._refresher = refresher
-        self._rewriter = rewriter
-        self._categories = CategoryWriter(live, rewriter)
-        self._ledger = Ledger()
+        self._backfiller = backfiller
+        self._categories = CategoryWriter(live, backfiller)
+        self._coverage = Coverage()
         for version in live.loaded:  # before there were any partitions
-            self._ledger.note_loaded(version, rewriter.assignment - 1)
+            self._coverage.note_loaded(version, backfiller.assignment - 1)
         #: The partitions that this worker holds and has restored.
         self._held: Collection[int] = ()
         self._loading: tuple[str, asyncio.Task[Encoder]] | None = None
         #: Version -> number of its publication that was refused.
         self._refused: dict[str, int] = {}
         self._wanted: Publication | None = None
-        self._has_unseen: set[str] = set()
+        self._has_cold_start: set[str] = set()
         self._losses = live.store.losses
         self._progress = ChangeProgress()
         self._served = live.serving
@@ -82,42 +82,42 @@ class ModelFollower:
     async def run(self, held: Callable[[], Collection[int]]) -> None:
         """Follow for ever; `held` says which partitions this worker holds and has restored."""
         await asyncio.gather(
-            self._look_for_ever(held),
-            self._rewrite_for_ever(),
-            self._for_all_workers("what users never seen get at categories", self._categories.write),
+            self._poll_for_ever(held),
+            self._backfill_for_ever(),
+            self._for_all_workers("what cold-start users get at categories", self._categories.write),
             self._for_all_workers("cleaning up", self._clean_up),
         )
 
     async def _for_all_workers(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
         """Do a step again and again while this worker holds the first partition: one does it for all."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_S / 5)
+            await asyncio.sleep(POLL_EVERY_S / 5)
             if FIRST in self._held:
                 try:
                     await step()
                 except (redis.RedisError, TimeoutError) as error:
                     logger.info("%s: this waits for Redis (%s)", what, error or "it is slow")
-                    await asyncio.sleep(LOOK_EVERY_S)
+                    await asyncio.sleep(POLL_EVERY_S)
 
     async def _clean_up(self) -> None:
         await clean_up(self._live.store, self._settings.users_per_s)
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(POLL_EVERY_S)
 
     # -- looking and deciding
 
-    async def _look_for_ever(self, held: Callable[[], Collection[int]]) -> None:
+    async def _poll_for_ever(self, held: Callable[[], Collection[int]]) -> None:
         while True:
             self._held = held()
             try:
-                await self._look()
+                await self._poll()
             except (redis.RedisError, TimeoutError) as error:
                 logger.info("which models are live is not known at the moment (%s)", error or "Redis is slow")
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_EVERY_S)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         store = self._live.store
-        models = await asyncio.to_thread(store.look)
-        if self._ledger.note_assignment(self._rewriter.assignment):
+        models = await asyncio.to_thread(store.poll)
+        if self._coverage.note_assignment(self._backfiller.assignment):
             metrics.model_coverage.clear()
         if store.losses != self._losses:
             await self._on_loss(store.losses)
@@ -125,7 +125,7 @@ class ModelFollower:
         if models is None:
             return
         self._notice(models)
-        await self._write_unseen(models)
+        await self._write_cold_start(models)
         await self._act(decide(await self._situation(models)))
         self._progress = await asyncio.to_thread(store.registry.progress)
         await self._take_back(models)
@@ -142,15 +142,15 @@ class ModelFollower:
             return
         for partition in self._held:
             done, total = covered.get(partition, (0, 1))
-            if done >= total and not self._ledger.is_written(partition, staged, models, covered):
+            if done >= total and not self._coverage.is_written(partition, staged, models, covered):
                 arguments = staged.version, partition, 0, max(total, 1), self._losses
                 await asyncio.to_thread(self._live.store.report_coverage, *arguments)
 
     async def _on_loss(self, losses: int) -> None:
         logger.warning("Redis has lost vectors: all users are written again from state")
         await asyncio.to_thread(self._live.renew_epoch)
-        await asyncio.to_thread(self._live.store.registry.rewrite, range(self._settings.partitions))
-        self._ledger.note_loss()
+        await asyncio.to_thread(self._live.store.registry.request_backfill, range(self._settings.partitions))
+        self._coverage.note_loss()
         self._losses = losses
 
     def _notice(self, models: Models) -> None:
@@ -161,13 +161,13 @@ class ModelFollower:
             self._served = serving
         wanted = {self._wanted.version} if self._wanted else set()
         self._live.keep({model.version for model in models.live} | wanted)
-        self._has_unseen &= self._live.loaded
+        self._has_cold_start &= self._live.loaded
 
-    async def _write_unseen(self, models: Models) -> None:
+    async def _write_cold_start(self, models: Models) -> None:
         for model in models.live:
-            if model.version in self._live.loaded - self._has_unseen:
-                await self._refresher.write_unseen(model.version)
-                self._has_unseen.add(model.version)
+            if model.version in self._live.loaded - self._has_cold_start:
+                await self._refresher.write_cold_start(model.version)
+                self._has_cold_start.add(model.version)
 
     async def _situation(self, models: Models) -> Situation:
         try:
@@ -222,90 +222,95 @@ class ModelFollower:
             await asyncio.to_thread(self._live.store.registry.refuse, version, str(error))
         else:
             self._live.add(encoder)
-            self._ledger.note_loaded(version, self._rewriter.assignment)
+            self._coverage.note_loaded(version, self._backfiller.assignment)
 
     # -- writing users again
 
-    async def _rewrite_for_ever(self) -> None:
-        walk: Walk | None = None
+    async def _backfill_for_ever(self) -> None:
+        backfill: Backfill | None = None
         while True:
-            if walk is None or self._is_void(walk):
-                walk = self._next_walk()
-            if walk is None:
-                await asyncio.sleep(LOOK_EVERY_S / 5)
+            if backfill is None or self._is_void(backfill):
+                backfill = self._next_backfill()
+            if backfill is None:
+                await asyncio.sleep(POLL_EVERY_S / 5)
                 continue
             try:
-                await self._rewriter.step(walk, partial(self._is_void, walk))
-                if not self._is_void(walk):
-                    await self._report(walk)
-                if walk.is_complete:
-                    walk = None
+                await self._backfiller.step(backfill, partial(self._is_void, backfill))
+                if not self._is_void(backfill):
+                    await self._report(backfill)
+                if backfill.is_complete:
+                    backfill = None
             except (redis.RedisError, TimeoutError) as error:
                 logger.info("writing users again waits for Redis (%s)", error or "it is slow")
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(POLL_EVERY_S)
 
     def _missing(self, partition: int) -> list[LiveModel]:
         models, progress = self._live.store.models, self._progress
         if models is None:
             return []
-        return self._ledger.missing(partition, models, progress.covered, progress.to_rewrite)
+        return self._coverage.missing(partition, models, progress.covered, progress.to_backfill)
 
-    def _next_walk(self) -> Walk | None:
-        if self._rewriter.assignment != self._ledger.assignment or self._losses != self._live.store.losses:
+    def _next_backfill(self) -> Backfill | None:
+        if (
+            self._backfiller.assignment != self._coverage.assignment
+            or self._losses != self._live.store.losses
+        ):
             return None  # not looked since
         for partition in sorted(self._held):
-            missing = [model for model in self._missing(partition) if self._may_walk(partition, model)]
+            missing = [model for model in self._missing(partition) if self._may_backfill(partition, model)]
             if missing:
-                return self._rewriter.walk(partition, missing, self._losses)
+                return self._backfiller.backfill(partition, missing, self._losses)
         return None
 
-    def _may_walk(self, partition: int, model: LiveModel) -> bool:
+    def _may_backfill(self, partition: int, model: LiveModel) -> bool:
         """Return whether users may get a model: a staged one serves as soon as all partitions' users have it.
 
-        By then, users never seen must have it, too.
+        By then, cold-start users must have it, too.
         """
         models = self._live.store.models
         waits_for_categories = partition == FIRST and models is not None and model == models.staged
-        return model.version in self._has_unseen and (not waits_for_categories or self._categories.has(model))
+        return model.version in self._has_cold_start and (
+            not waits_for_categories or self._categories.has(model)
+        )
 
-    def _is_void(self, walk: Walk) -> bool:
+    def _is_void(self, backfill: Backfill) -> bool:
         models = self._live.store.models
         live = {model.version for model in models.live} if models else set()
         return (
-            walk.assignment != self._rewriter.assignment
-            or walk.losses != self._live.store.losses
-            or not walk.versions <= live
+            backfill.assignment != self._backfiller.assignment
+            or backfill.losses != self._live.store.losses
+            or not backfill.versions <= live
         )
 
-    async def _report(self, walk: Walk) -> None:
-        """Say how far a walk is, now and then and at its end."""
-        store, partition = self._live.store, walk.partition
+    async def _report(self, backfill: Backfill) -> None:
+        """Say how far a backfill is, now and then and at its end."""
+        store, partition = self._live.store, backfill.partition
         now = time.monotonic()
-        if not walk.is_complete and now - walk.reported_at < REPORT_EVERY_S:
+        if not backfill.is_complete and now - backfill.reported_at < REPORT_EVERY_S:
             return
-        walk.reported_at = now
-        total = walk.done if walk.is_complete else max(walk.total, walk.done + 1)
-        metrics.model_coverage.labels(str(partition)).set(walk.done / max(total, 1))
+        backfill.reported_at = now
+        total = backfill.done if backfill.is_complete else max(backfill.total, backfill.done + 1)
+        metrics.model_coverage.labels(str(partition)).set(backfill.done / max(total, 1))
         staged = store.models.staged if store.models else None
-        if staged and staged in walk.models:
+        if staged and staged in backfill.models:
             await asyncio.to_thread(
-                store.report_coverage, staged.version, partition, walk.done, total, walk.losses
+                store.report_coverage, staged.version, partition, backfill.done, total, backfill.losses
             )
-        if walk.is_complete:
-            await self._note_complete(walk)
+        if backfill.is_complete:
+            await self._note_complete(backfill)
 
-    async def _note_complete(self, walk: Walk) -> None:
+    async def _note_complete(self, backfill: Backfill) -> None:
         store = self._live.store
-        await asyncio.to_thread(store.look)
-        if self._is_void(walk):
+        await asyncio.to_thread(store.poll)
+        if self._is_void(backfill):
             return
         models = store.models
-        if models and self._live.loaded & {model.version for model in models.live} <= walk.versions:
-            await asyncio.to_thread(store.registry.rewritten, walk.partition)
-        self._ledger.note_walked(walk.partition, walk.models)
+        if models and self._live.loaded & {model.version for model in models.live} <= backfill.versions:
+            await asyncio.to_thread(store.registry.note_backfilled, backfill.partition)
+        self._coverage.note_backfilled(backfill.partition, backfill.models)
         self._progress = await asyncio.to_thread(store.registry.progress)
         logger.info(
             "partition %d: %d users written with model %s in %.1f s",
-            *(walk.partition, walk.done, ", ".join(sorted(walk.versions))),
-            time.monotonic() - walk.started_at,
+            *(backfill.partition, backfill.done, ", ".join(sorted(backfill.versions))),
+            time.monotonic() - backfill.started_at,
         )

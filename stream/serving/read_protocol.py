@@ -14,15 +14,16 @@ import msgspec
 from cachetools import TTLCache
 
 from models.errors import TwintideError
-from stream.store.keys import OTHER, UNSEEN_USER, category_key, models_key
+from stream.store.keys import COLD_START_USER, OTHER, category_key, models_key
 from stream.store.model_registry import MODELS_FIELDS, parse_models
 from stream.store.vectors import Vector, vector_from_bytes
 
 #: Why a user got another vector than their own: `long`, the short tower's has expired, so the long tower's
-#: stands for both; `category`, there is none of the model that serves, so that of a user never seen who looks
-#: at the given category stands in. Without one that the model knows, that of a user never seen does, which
-#: ranks by what is popular: `unseen`, the user has no vectors; `other_model`, some, of another model alone.
-Reason = Literal["", "long", "category", "unseen", "other_model"]
+#: stands for both; `category`, there is none of the model that serves, so that of a cold-start user who looks
+#: at the given category stands in. Without one that the model knows, that of a cold-start user does, which
+#: ranks by what is popular: `cold_start`, the user has no vectors; `other_model`, some, of another model
+#: alone.
+Reason = Literal["", "long", "category", "cold_start", "other_model"]
 
 _SLOT = ("model", "vec", "long", "short", "ts", "n", "written_at", "seq", "format", "history")
 _BOTH_SLOTS = (*_SLOT, *(OTHER + name for name in _SLOT))
@@ -40,7 +41,7 @@ Steps = Generator[list[Ask], list[Fields], T]
 
 
 class NoVectorsError(TwintideError):
-    """There is nothing to read yet, not even the vector of a user never seen."""
+    """There is nothing to read yet, not even the vector of a cold-start user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class _Cache:
                 self._slots.update(slots)
 
 
-class Reading:
+class ReadProtocol:
     """The rules of reading, with what is remembered between reads."""
 
     def __init__(
@@ -124,8 +125,8 @@ class Reading:
         """Return the vectors of these users in order; see Reader.read."""
         prefix = self.settings.key_prefix
         keys = [prefix + user_id for user_id in user_ids]
-        unseen, at_category = prefix + UNSEEN_USER, category_key(prefix, category)
-        slots, strangers = yield from self._read([unseen, *keys], at_category if category else "")
+        cold_start, at_category = prefix + COLD_START_USER, category_key(prefix, category)
+        slots, strangers = yield from self._read([cold_start, *keys], at_category if category else "")
         stand_in = slots.get(at_category)
         found = []
         for user_id, key in zip(user_ids, keys, strict=True):
@@ -134,7 +135,7 @@ class Reading:
             if slot is None or slot[_LONG] is None:
                 slot, reason = stand_in, "category"
                 if slot is None:
-                    slot, reason = slots[unseen], "other_model" if key in strangers else "unseen"
+                    slot, reason = slots[cold_start], "other_model" if key in strangers else "cold_start"
             elif slot[_VEC] is None or slot[_SHORT] is None:
                 reason = "long"
             found.append(self._user_vectors(user_id, slot, reason))
@@ -167,7 +168,7 @@ class Reading:
             break
         if keys[0] not in slots:
             raise NoVectorsError(
-                f"no vectors of model {version} for users never seen at {keys[0]}: start a worker with that "
+                f"no vectors of model {version} for cold-start users at {keys[0]}: start a worker with that "
                 "artifact"
             )
         return slots, strangers

@@ -9,7 +9,14 @@ from typing import Any, Generic, TypeVar, cast
 import redis
 import redis.asyncio
 
-from stream.serving.read_protocol import Ask, NoVectorsError, ReaderSettings, Reading, Reason, UserVectors
+from stream.serving.read_protocol import (
+    Ask,
+    NoVectorsError,
+    ReaderSettings,
+    ReadProtocol,
+    Reason,
+    UserVectors,
+)
 
 __all__ = ["AsyncReader", "NoVectorsError", "Reader", "Reason", "UserVectors"]
 
@@ -34,7 +41,7 @@ class _Reader(Generic[Client]):
         most; 0 keeps none.
         """
         self._client: Client = client
-        self._reading = Reading(ReaderSettings(key_prefix, model, cached_users, cached_s))
+        self._reading = ReadProtocol(ReaderSettings(key_prefix, model, cached_users, cached_s))
 
     def _pipeline(self, asks: Sequence[Ask]) -> Any:
         """Return what asks Redis for all of this in one round trip, once it is executed."""
@@ -60,8 +67,8 @@ class Reader(_Reader["redis.Redis"]):
         """Return the vectors of these users, in order, from one round trip.
 
         `category` is what the page or the query is about, empty where there is none. Whoever was never seen,
-        or has no vectors of the wanted model version, gets that of a user never seen who looks at something
-        of this category; where the model does not know the category, that of a user never seen. `reason` says
+        or has no vectors of the wanted model version, gets that of a cold-start user who looks at something
+        of this category; where the model does not know the category, that of a cold-start user. `reason` says
         so: versions are never mixed. A user whose short vector has expired gets the long one.
 
         Raises NoVectorsError where there is none of the wanted version, redis.RedisError where Redis does not

@@ -13,11 +13,11 @@
                            applied last
         other:*            the same fields for a second model, while one is staged or kept for rollback
 
-The HASH of the empty id, which no user has, is what a user never seen gets. A model has at most one of the
+The HASH of the empty id, which no user has, is what a cold-start user gets. A model has at most one of the
 two slots of a user. Which one says nothing: a reader takes the one whose `model` it wants (slots.py has the
 rule of writing).
 
-    twintide:category:user:{category}  HASH with the same fields: what a user never seen gets at a category;
+    twintide:category:user:{category}  HASH with the same fields: what a cold-start user gets at a category;
                                        not under the key prefix, where any id may be a user's
     twintide:models:user:              HASH, which models are live (registry.py); the end is the key prefix
     twintide:writer:user:{writer}      counter of a writer's calls, by which it notices that writes were lost
@@ -27,8 +27,8 @@ rule of writing).
 #: Name of a stored vector format -> bytes per dimension.
 VECTOR_FORMATS = {"float32": 4, "float16": 2, "int8": 1}
 
-#: The id whose HASH holds the vector of a user never seen.
-UNSEEN_USER = ""
+#: The id whose HASH holds the vector of a cold-start user.
+COLD_START_USER = ""
 
 #: The fields of one slot of a user's HASH, in the order in which the store's script takes them.
 FIELDS = (
@@ -44,7 +44,7 @@ TOPIC_EPOCHS_KEY = "twintide:topic-epochs"
 
 
 def category_key(key_prefix: str, category: str) -> str:
-    """Return the key of the HASH that holds what a user never seen gets at a category."""
+    """Return the key of the HASH that holds what a cold-start user gets at a category."""
     return f"twintide:category:{key_prefix}{category}"
 
 

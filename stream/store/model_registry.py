@@ -74,9 +74,9 @@ class ChangeProgress:
     #: Partition -> (done, total) users, as reported for the staged model.
     covered: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     #: Partitions whose users are to be written again with all live models.
-    to_rewrite: frozenset[int] = frozenset()
-    #: The generation for which all users were settled.
-    settled: int = 0
+    to_backfill: frozenset[int] = frozenset()
+    #: The generation for which all users were cleaned up.
+    cleaned_up: int = 0
     #: The version that a worker refused last, and why.
     refused: str = ""
     reason: str = ""
@@ -260,7 +260,7 @@ class ModelRegistry:
         (0..1) of their users are done. Where no model serves, this one does at once; the serving one changes
         nothing; staging once more keeps what is reported, and takes the new `partitions` and `coverage`.
 
-        Write the unseen user's row of the model before the last partition is reported.
+        Write the cold-start user's row of the model before the last partition is reported.
         """
         if not 0 <= coverage <= 1:
             raise ModelChangeError(f"the coverage is {coverage}; it must be from 0 to 1")
@@ -277,28 +277,28 @@ class ModelRegistry:
     def progress(self) -> "ChangeProgress":
         """Return how far the change of models is, and what is left to do after it."""
         fields = cast(dict[bytes, bytes], self._client.hgetall(self.key))
-        covered, to_rewrite = {}, set()
+        covered, to_backfill = {}, set()
         for name, value in fields.items():
             kind, _, partition = name.partition(b":")
             if kind == b"covered":
                 done, total = value.split()
                 covered[int(partition)] = int(done), int(total)
             elif kind == b"rewrite":
-                to_rewrite.add(int(partition))
+                to_backfill.add(int(partition))
         refused, _, reason = fields.get(b"refused", b"").decode().partition(" ")
-        settled = int(fields.get(b"settled", 0))
-        return ChangeProgress(covered, frozenset(to_rewrite), settled, refused, reason)
+        cleaned_up = int(fields.get(b"settled", 0))
+        return ChangeProgress(covered, frozenset(to_backfill), cleaned_up, refused, reason)
 
-    def rewrite(self, partitions: Iterable[int]) -> None:
+    def request_backfill(self, partitions: Iterable[int]) -> None:
         """Have all users of these partitions written again: Redis lost some, or never had them."""
         self._client.hset(self.key, mapping={f"rewrite:{partition}": 1 for partition in partitions})
 
-    def rewritten(self, partition: int) -> None:
+    def note_backfilled(self, partition: int) -> None:
         """Say that this is done."""
         self._client.hdel(self.key, f"rewrite:{partition}")
 
-    def settled(self, generation: int) -> None:
-        """Say that all users were settled (`Store.settle`) with what was live at this generation."""
+    def cleaned_up(self, generation: int) -> None:
+        """Say that all users were cleaned up (`Store.clean_up`) with what was live at this generation."""
         self._client.hset(self.key, "settled", generation)
 
     def refuse(self, version: str, reason: str) -> None:
@@ -323,7 +323,7 @@ class ModelRegistry:
         return found
 
     def retire(self, version: str) -> Models:
-        """Give up the staged or previous model; `Store.settle` then deletes it from users."""
+        """Give up the staged or previous model; `Store.clean_up` then deletes it from users."""
         return self._run(_RETIRE, version)
 
     def restore(self, models: Models) -> Models:

@@ -124,7 +124,7 @@ return written
 
 # ARGV: the same two. Deletes dead slots, and puts the serving model into the plain fields. Returns how many
 # of KEYS it changed.
-SETTLE = (
+CLEAN_UP = (
     _HEAD
     + """
 local changed = 0

@@ -15,7 +15,7 @@ import redis
 
 from models.errors import SettingsError
 from stream.store import scripts as slots
-from stream.store.keys import TOPIC_EPOCHS_KEY, UNSEEN_USER, category_key, writer_key
+from stream.store.keys import COLD_START_USER, TOPIC_EPOCHS_KEY, category_key, writer_key
 from stream.store.model_registry import MODELS_FIELDS, ModelChangeError, ModelRegistry, Models, parse_models
 from stream.store.vectors import Vector, vector_to_bytes
 
@@ -64,7 +64,7 @@ class UserRow(msgspec.Struct, frozen=True, gc=False):
     n: int
     #: The items of the newest events, oldest first; the store writes as many as it was told to.
     history: Sequence[str] = ()
-    #: At which category the unseen user gets this; empty: where none is known.
+    #: At which category the cold-start user gets this; empty: where none is known.
     category: str = ""
 
 
@@ -104,7 +104,7 @@ class Store:
         self._losses = 0
         self._restored_losses = 0
         self._epochs: dict[str, int] = {}
-        self._unseen_rows: dict[str, UserRow] = {}
+        self._cold_start_rows: dict[str, UserRow] = {}
         self._topic_epoch = client.register_script(_TOPIC_EPOCH)
 
     def check_server(self) -> None:
@@ -131,11 +131,11 @@ class Store:
 
         When this grows, write every user again from state (no force is needed), and ask for `topic_epoch`
         once more: another worker may have got a greater one meanwhile. Which models are live, the topic's
-        epoch and the rows of the unseen user, but those of categories, are put back at once.
+        epoch and the rows of the cold-start user, but those of categories, are put back at once.
         """
         return self._losses
 
-    def look(self) -> Models | None:
+    def poll(self) -> Models | None:
         """Ask Redis which models are live, and whether it lost anything: for times without writes."""
         self._round_trip(slots.UPSERT, ())
         self._restore()
@@ -147,7 +147,7 @@ class Store:
         `losses` is what the property was when the first of the `done` users was written; where it has grown,
         nothing is reported.
         """
-        models = self.look()
+        models = self.poll()
         if models is None or self._losses == losses:
             models = self.registry.report_coverage(version, partition, done, total)
             self._notice(models)
@@ -171,30 +171,30 @@ class Store:
         """
         self._restore()
         if self._models is None or {row.model for row in rows} - self._models.publications.keys():
-            self.look()
+            self.poll()
         if self._models is None:
             raise ModelChangeError(f"no model serves at {self.registry.key}: serve one before writing users")
         written = 0
         for start in range(0, len(rows), USERS_PER_TRIP):
             written += self._write(self._models, rows[start : start + USERS_PER_TRIP], force)
-        self._unseen_rows |= {
-            row.model: row for row in rows if row.user_id == UNSEEN_USER and not row.category
+        self._cold_start_rows |= {
+            row.model: row for row in rows if row.user_id == COLD_START_USER and not row.category
         }
         self._restore()
         return written
 
-    def settle(self, keys: Sequence[str]) -> int:
+    def clean_up(self, keys: Sequence[str]) -> int:
         """Put the serving model into these HASHes' plain fields, delete models that are not live any more.
 
         For after a switch, a rollback or `ModelRegistry.retire`, in portions; returns how many changed.
         """
-        models = self.look()
+        models = self.poll()
         if models is None:
             return 0
         calls: list[Call] = []
         for some, _ in self._portions((key, None) for key in keys):
             calls.append((some, self._models_arguments(models, some[0])))
-        return sum(self._round_trip(slots.SETTLE, calls))
+        return sum(self._round_trip(slots.CLEAN_UP, calls))
 
     def stored_keys(self) -> Iterator[str]:
         """Yield the keys of all HASHes of users and categories that Redis has, some of them twice."""
@@ -229,7 +229,7 @@ class Store:
         known = [row for row in rows if row.model in publications]
         calls: list[Call] = []
         for keys, some in self._portions((self._key(row), row) for row in known):
-            ttl_s = 0 if self._is_unseen(keys[0]) else self._ttl_s
+            ttl_s = 0 if self._is_cold_start(keys[0]) else self._ttl_s
             arguments = [*self._models_arguments(models, keys[0]), int(force), ttl_s]
             for row in some:
                 arguments += self._fields(row, publications[row.model])
@@ -287,7 +287,7 @@ class Store:
             return
         if self._models:
             self._notice(self.registry.restore(self._models))
-            self._write(self._models, list(self._unseen_rows.values()), force=False)
+            self._write(self._models, list(self._cold_start_rows.values()), force=False)
         for topic_id in list(self._epochs):
             self.topic_epoch(topic_id)
         self._restored_losses = losses
@@ -309,13 +309,13 @@ class Store:
     def _models_arguments(self, models: Models, key: str) -> Arguments:
         """Return what every script wants to know first, in a call that begins with this key."""
         second = models.second.version if models.second else ""
-        short_ttl_s = 0 if self._is_unseen(key) else self._short_ttl_s
+        short_ttl_s = 0 if self._is_cold_start(key) else self._short_ttl_s
         return [models.serving.version, second, models.latest, short_ttl_s]
 
     def _key(self, row: UserRow) -> str:
         return self._category_prefix + row.category if row.category else self._key_prefix + row.user_id
 
-    def _is_unseen(self, key: str) -> bool:
+    def _is_cold_start(self, key: str) -> bool:
         return key == self._key_prefix or key.startswith(self._category_prefix)
 
     def _counters(self) -> list[str]:
@@ -335,14 +335,14 @@ class Store:
     def _portions(self, items: Iterable[tuple[str, T]]) -> Iterator[tuple[list[str], list[T]]]:
         """Yield the keys of one call each, and what belongs to them.
 
-        In a Cluster, a script may touch keys of one hash slot alone. The unseen user, who never expires, is
-        in calls of their own.
+        In a Cluster, a script may touch keys of one hash slot alone. The cold-start user, who never expires,
+        is in calls of their own.
         """
         client: Any = self._client
         keyslot = client.keyslot if isinstance(client, redis.RedisCluster) else lambda key: 0
         groups: dict[tuple[int, bool], list[tuple[str, T]]] = {}
         for key, item in items:
-            place = keyslot(key), self._is_unseen(key)
+            place = keyslot(key), self._is_cold_start(key)
             groups.setdefault(place, []).append((key, item))
         for group in groups.values():
             for start in range(0, len(group), USERS_PER_CALL):

@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import Mapping
 
 from stream import metrics
-from stream.kafka.producer import Publisher
-from stream.windows.partition import PartitionFold, Snapshot
+from stream.kafka.producer import AcknowledgedProducer
+from stream.windows.partition import Partition, Snapshot
 from stream.windows.table import WindowTable
 
 
@@ -17,14 +17,14 @@ class Checkpointer:
     """Writes what changed since the last checkpoint, for all partitions together."""
 
     def __init__(
-        self, publisher: Publisher, table: WindowTable, timeout_s: float, cached_windows: int
+        self, publisher: AcknowledgedProducer, table: WindowTable, timeout_s: float, cached_windows: int
     ) -> None:
         self._publisher = publisher
         self._table = table
         self._timeout_s = timeout_s
         self._cached_windows = cached_windows
 
-    async def write(self, partitions: Mapping[int, PartitionFold]) -> None:
+    async def write(self, partitions: Mapping[int, Partition]) -> None:
         """Make all that is folded durable. Raises PublishError; the worker must then stop.
 
         Raises AbandonedError, with nothing stored, where the partitions were given away meanwhile.

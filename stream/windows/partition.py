@@ -36,7 +36,7 @@ class Snapshot:
     tombstones: Sequence[bytes] = ()
 
 
-class PartitionFold:
+class Partition:
     """The state of one source partition, from its assignment until it is given away.
 
     Nothing in here waits or talks to a server, and all of it is used from one thread.

@@ -53,7 +53,7 @@ def read_changelog(_: int, records: Sequence[Message]) -> ChangelogBatch:
     )
 
 
-class Progress:
+class RestoreProgress:
     """Counts restored records, and says now and then how far it is."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -85,7 +85,7 @@ class RestoringTable(faust.Table):  # type: ignore[misc]
         # An active partition's batches wait in pairs (with a buffer of one Faust would go on reading the
         # changelog after the recovery), a standby's are written as they come.
         super().__init__(*args, recovery_buffer_size=2, standby_buffer_size=1, **options)
-        self._progress = Progress()
+        self._progress = RestoreProgress()
 
     def _new_store(self) -> Any:
         store = super()._new_store()

@@ -15,7 +15,7 @@ import redis
 
 from models.windows.window import read_header
 from stream.encoding.live_models import LiveModels
-from stream.windows.partition import PartitionFold
+from stream.windows.partition import Partition
 from stream.windows.table import WindowTable
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Sweeper:
         #: The last key looked at, of the partitions that are not through yet.
         self._places: dict[int, bytes] = {}
 
-    async def step(self, partitions: Mapping[int, PartitionFold]) -> None:
+    async def step(self, partitions: Mapping[int, Partition]) -> None:
         """Look at the next portion of every partition, and drop what is old in it.
 
         No checkpoint may run meanwhile: a user who comes back would not be known as changed any more.
@@ -71,7 +71,7 @@ class Sweeper:
                 logger.warning("old users stay until Redis answers (%s)", error)
                 return
 
-    async def _sweep(self, fold: PartitionFold, place: bytes) -> None:
+    async def _sweep(self, fold: Partition, place: bytes) -> None:
         rows = await asyncio.to_thread(self._table.scan, fold.partition, place, PORTION)
         if not rows:
             del self._places[fold.partition]

@@ -1,9 +1,9 @@
-"""The fast lane into Faust: a fetched record batch of a partition travels as one message.
+"""The pipeline's way into Faust: a fetched record batch of a partition travels as one message.
 
 Stock Faust makes a message, an event and an ack of every record. Here the records that one fetch brought for
 a partition of the behaviour topic, or of a table's changelog, are the value of a single message; all other
 topics (the assignor's) go record by record as ever. Because an ack then stands for thousands of events, the
-offset to commit is not derived from acks: the lane says it (see lane.py).
+offset to commit is not derived from acks: the pipeline says it (see pipeline.py).
 
 All of the private API of faust-streaming 0.15.3 that reading relies on is in this module, and
 tests/stream/worker/test_faust_contract.py fails loudly where an upgrade changes it.
@@ -36,7 +36,7 @@ CHANGELOG_TIMEOUT_S = 0.02
 
 
 class IdentityCodec(codecs.Codec):  # type: ignore[misc]
-    """Lets a message's value, which here is a Batch and no bytes, through untouched."""
+    """Lets a message's value, which here is a FetchedBatch and no bytes, through untouched."""
 
     def _loads(self, s: Any) -> Any:
         return s
@@ -49,7 +49,7 @@ codecs.register("identity", IdentityCodec())
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class FetchedBatch:
     """What one fetch brought for one partition of the behaviour topic."""
 
     incoming: Incoming
@@ -128,7 +128,7 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         if behaviour and behaviour == {tp for tp in self.assignment() if self._is_behaviour(tp)}:
             for partition, incoming in (await self.app.source.read(timeout)).items():
                 tp = TP(self.app.behaviour_topic, partition)
-                batch = Batch(incoming, self.seek_count, self._batch_numbers[tp])
+                batch = FetchedBatch(incoming, self.seek_count, self._batch_numbers[tp])
                 self._batch_numbers[tp] += 1
                 messages.append(self._message(tp, incoming.position - 1, incoming.timestamp_ms, batch))
             timeout = 0.0
@@ -218,7 +218,7 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         for tp in super()._filter_tps_with_pending_acks(topics):
             if not self._is_behaviour(tp):
                 yield tp
-        for partition in self.app.lane.partitions:
+        for partition in self.app.pipeline.partitions:
             tp = TP(self.app.behaviour_topic, partition)
             if topics is None or tp in topics or tp.topic in topics:
                 yield tp
@@ -230,7 +230,7 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         # Nothing reads the acks of these; they must not pile up.
         self._acked.pop(tp, None)
         self._acked_index.pop(tp, None)
-        committable: int | None = self.app.lane.committable(tp.partition)
+        committable: int | None = self.app.pipeline.committable(tp.partition)
         return committable
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:

@@ -14,31 +14,31 @@ from collections.abc import Callable
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks.
-LOOK_EVERY_S = 0.5
+POLL_EVERY_S = 0.5
 #: Standing still for this long may be too long (s): the group waits 10 s, since a heartbeat up to 3 s before.
 TOO_LONG_S = 5.0
 #: By this time after it, a heartbeat has told whether the partitions are still ours (s).
 DOUBT_S = 5.0
 
 
-class Standstill:
+class FreezeDetector:
     """Looks at the clock now and then; a long time between two looks means that nothing ran meanwhile."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._looked_at = math.inf
+        self._polled_at = math.inf
         self._doubt_until = -math.inf
 
     async def watch(self) -> None:
         """Look for ever."""
         while True:
-            self.look()
-            await asyncio.sleep(LOOK_EVERY_S)
+            self.poll()
+            await asyncio.sleep(POLL_EVERY_S)
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Look at the clock; the first look starts the watch."""
         now = self._clock()
-        stood_s, self._looked_at = now - self._looked_at, now
+        stood_s, self._polled_at = now - self._polled_at, now
         if stood_s > TOO_LONG_S:
             self._doubt_until = now + DOUBT_S
             logger.warning(
@@ -49,6 +49,6 @@ class Standstill:
 
     def is_in_doubt(self) -> bool:
         """Return whether partitions may have been given away without this process knowing it yet."""
-        if self._looked_at < math.inf:
-            self.look()
+        if self._polled_at < math.inf:
+            self.poll()
         return self._clock() < self._doubt_until

@@ -33,19 +33,19 @@ class Health:
 def check(app: Any) -> Health:
     """Return the health of a worker's app (stream.worker.twintide_app.TwintideApp)."""
     # Not `app.tables.recovery`: asked for early, it makes a Recovery in this thread, and the worker hangs.
-    recovery, lane = app.tables._recovery, app.lane
+    recovery, pipeline = app.tables._recovery, app.pipeline
     if recovery is None:
         return Health("starting", "connecting")
     remaining = recovery.active_remaining_total() if recovery.in_recovery else 0
     partitions = sum(tp.topic == app.behaviour_topic for tp in app.assigned_partitions())
-    uncommitted_s = lane.uncommitted_s()
+    uncommitted_s = pipeline.uncommitted_s()
     if recovery.in_recovery:
         reason = f"{remaining} changelog records to restore"
         return Health("recovering", reason, partitions, remaining)
-    redis_error, since = lane.refresher.redis_error, lane.refresher.redis_error_since
+    redis_error, since = pipeline.refresher.redis_error, pipeline.refresher.redis_error_since
     if redis_error and max(uncommitted_s, time.monotonic() - since) > STUCK_AFTER_S:
         return Health("stuck", f"Redis refuses vectors: {redis_error}", partitions)
-    if reason := lane.why_not_encoding():
+    if reason := pipeline.why_not_encoding():
         return Health("stuck", reason, partitions)
     if app.rebalancing or not recovery.completed.is_set():
         return Health("starting", "waiting for partitions", partitions)

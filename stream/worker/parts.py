@@ -1,16 +1,16 @@
-"""What the fast lane drives and is driven by."""
+"""What the pipeline drives and is driven by."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 from models.windows.window import WindowSettings
 from stream.encoding.live_models import LiveModels
-from stream.kafka.producer import Publisher
+from stream.kafka.producer import AcknowledgedProducer
 from stream.windows.table import WindowTable
 
 
 class Source(Protocol):
-    """What the lane needs of the consumer."""
+    """What the pipeline needs of the consumer."""
 
     seek_count: int
 
@@ -18,7 +18,7 @@ class Source(Protocol):
         """Go back to the committed offsets."""
 
     async def commit(self) -> bool:
-        """Commit what `FastLane.committable` says."""
+        """Commit what `Pipeline.committable` says."""
 
     def lag(self, partition: int, position: int) -> int:
         """Return how many events of a partition come after a position."""
@@ -34,10 +34,10 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the lane drives; `live_models` is None for a worker that keeps windows alone."""
+    """What the pipeline drives; `live_models` is None for a worker that keeps windows alone."""
 
     topic: Topic
     window_settings: WindowSettings
-    publisher: Publisher
+    publisher: AcknowledgedProducer
     table: WindowTable
     live_models: LiveModels | None

@@ -1,4 +1,4 @@
-"""The fast lane: everything between a fetched batch and a committed offset, for this worker's partitions.
+"""The pipeline: everything between a fetched batch and a committed offset, for this worker's partitions.
 
     fold ──> dirty users ──> encode ──> Redis ──┐
       └────> changed windows ──> checkpoint ────┴──> commit
@@ -17,13 +17,13 @@ from stream import metrics
 from stream.encoding.refresher import Refresher
 from stream.events.incoming import Rejected
 from stream.kafka.producer import AbandonedError
-from stream.rollout.backfill import Rewriter
+from stream.rollout.backfill import Backfiller
 from stream.settings import Settings
 from stream.windows.checkpoint import Checkpointer
-from stream.windows.partition import PartitionFold
+from stream.windows.partition import Partition
 from stream.windows.sweep import Sweeper, SweepSettings
-from stream.worker.consumer import Batch
-from stream.worker.freeze_detector import Standstill
+from stream.worker.consumer import FetchedBatch
+from stream.worker.freeze_detector import FreezeDetector
 from stream.worker.parts import Parts, Source
 
 logger = logging.getLogger(__name__)
@@ -32,18 +32,18 @@ logger = logging.getLogger(__name__)
 TICKS_PER_CHECKPOINT = 10
 
 
-class FastLane:
+class Pipeline:
     """Folds, checkpoints and says what may be committed; used from the event loop alone."""
 
     def __init__(self, settings: Settings, parts: Parts) -> None:
         self.settings = settings
-        self.partitions: dict[int, PartitionFold] = {}
+        self.partitions: dict[int, Partition] = {}
         self.refresher = Refresher(settings, parts.live_models, self.partitions)
         #: When offsets were last up to date with what was read (monotonic).
         self.committed_at = time.monotonic()
         #: The positions that were committed when last all were.
         self._committed: dict[int, int] = {}
-        self.standstill = Standstill()
+        self.freeze_detector = FreezeDetector()
         self._parts = parts
         self._checkpointer = Checkpointer(
             parts.publisher, parts.table, timeout_s=60.0, cached_windows=settings.cached_windows
@@ -56,7 +56,7 @@ class FastLane:
             parts.live_models,
             SweepSettings(parts.window_settings.horizon_ms, settings.sweep_every_s),
         )
-        self.rewriter = Rewriter(
+        self.backfiller = Backfiller(
             settings.rewrite_users_per_s,
             self.refresher,
             parts.table,
@@ -80,7 +80,7 @@ class FastLane:
 
     # -- fold
 
-    async def fold(self, source: Source, partition: int, batch: Batch) -> None:
+    async def fold(self, source: Source, partition: int, batch: FetchedBatch) -> None:
         """Fold a batch as soon as there is room for the users it changes."""
         while self.refresher.waiting() >= self.settings.waiting_users and batch.seek != self._void_seek:
             await self.refresher.room()
@@ -103,15 +103,15 @@ class FastLane:
         metrics.event_time_lag_seconds.set(time.time() - batch.incoming.timestamp_ms / 1000)
         self.refresher.wake(partition, source.lag(partition, fold.position))
 
-    def _is_next(self, partition: int, batch: Batch) -> bool:
+    def _is_next(self, partition: int, batch: FetchedBatch) -> bool:
         seek, number = self._expected.get(partition, (batch.seek, 0))
         expected = number if seek == batch.seek else 0
         self._expected[partition] = (batch.seek, batch.number + 1)
         return batch.number == expected
 
-    def _partition(self, partition: int) -> PartitionFold:
+    def _partition(self, partition: int) -> Partition:
         if partition not in self.partitions:
-            self.partitions[partition] = PartitionFold(
+            self.partitions[partition] = Partition(
                 self._parts.topic.topic_id,
                 partition,
                 self._parts.window_settings,
@@ -164,7 +164,7 @@ class FastLane:
 
     def _is_commit_due(self) -> bool:
         """Return whether all that was read is durable and written, and not committed."""
-        is_known = self._positions() == self._committed or self.standstill.is_in_doubt()
+        is_known = self._positions() == self._committed or self.freeze_detector.is_in_doubt()
         return not (is_known or self._is_any_to_store() or self.refresher.waiting())
 
     def _is_any_to_store(self) -> bool:
@@ -176,7 +176,7 @@ class FastLane:
         Not while another worker may own the partitions: what was folded then waits, or comes again to them.
         """
         async with self._checkpointing:
-            if self.standstill.is_in_doubt():
+            if self.freeze_detector.is_in_doubt():
                 return
             try:
                 await self._checkpointer.write(self.partitions)
@@ -227,4 +227,4 @@ class FastLane:
             self.partitions.clear()
             self._expected.clear()
             self._committed = {}
-            self.rewriter.assignment += 1
+            self.backfiller.assignment += 1

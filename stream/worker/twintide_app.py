@@ -1,4 +1,4 @@
-"""The Faust app class: its transport is the fast lane's, and it checks everything before it starts."""
+"""The Faust app class: its transport is the pipeline's, and it checks everything before it starts."""
 
 import gc
 import logging
@@ -26,7 +26,7 @@ from stream.encoding.live_models import ArtifactSource, open_live_models
 from stream.events.decoder import make_decoder
 from stream.events.incoming import Incoming, read_records
 from stream.kafka.connection import KafkaConnection
-from stream.kafka.producer import Publisher
+from stream.kafka.producer import AcknowledgedProducer
 from stream.kafka.record_source import RecordSource
 from stream.kafka.topics import ensure_topic, partition_counts, topic_id
 from stream.rollout.follower import FollowSettings, ModelFollower
@@ -36,7 +36,7 @@ from stream.windows.table import WindowTable
 from stream.worker import health
 from stream.worker.consumer import BatchTransport
 from stream.worker.parts import Parts, Topic
-from stream.worker.pipeline import FastLane
+from stream.worker.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +45,10 @@ MAX_FETCH_BYTES = 4 << 20
 
 
 class TwintideApp(faust.App):  # type: ignore[misc]
-    """A Faust app whose behaviour topic comes in batches and whose offsets follow the lane's checkpoints."""
+    """A Faust app whose behaviour topic comes in batches and whose offsets follow the checkpoints."""
 
     settings: Settings
-    lane: FastLane
+    pipeline: Pipeline
     source: RecordSource[Incoming]
     changelog: RecordSource[ChangelogBatch]
     metrics_port: int
@@ -74,7 +74,7 @@ class TwintideApp(faust.App):  # type: ignore[misc]
     async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
         # Called before partitions are given away and before the worker stops, while both Kafka and the
         # tables are still there.
-        await self.lane.drain(consumer)
+        await self.pipeline.drain(consumer)
 
     def on_rebalance_start(self) -> None:
         """Count the rebalance, beside what Faust does."""
@@ -84,17 +84,19 @@ class TwintideApp(faust.App):  # type: ignore[misc]
     def prepare(self) -> None:
         """Check artifact, Kafka and Redis, and have everything ready that the worker needs."""
         compile_fold()
-        self.lane = self._open_lane()
+        self.pipeline = self._open_pipeline()
         settings = self.settings
         decoder = make_decoder(settings.event_fields, settings.event_decoder)
         self.source = RecordSource(
             settings.kafka,
             settings.topic,
             settings.batch_records,
-            lambda partition, records: read_records(records, decoder, f"{self.lane.topic_id}/{partition}"),
+            lambda partition, records: read_records(
+                records, decoder, f"{self.pipeline.topic_id}/{partition}"
+            ),
         )
         self.changelog = RecordSource(settings.kafka, self.changelog_topic, BATCH_RECORDS, read_changelog)
-        metrics.commit_age_seconds.set_function(self.lane.uncommitted_s)
+        metrics.commit_age_seconds.set_function(self.pipeline.uncommitted_s)
         self.metrics_port = health.serve(
             settings.metrics_host, settings.metrics_port, lambda: health.check(self)
         )
@@ -103,7 +105,12 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         """Say what this worker works with."""
         logger.info(
             "model %s, topic %s; metrics and health on http://%s:%d",
-            *(self.lane.model_version, self.settings.topic, self.settings.metrics_host, self.metrics_port),
+            *(
+                self.pipeline.model_version,
+                self.settings.topic,
+                self.settings.metrics_host,
+                self.metrics_port,
+            ),
         )
         await super().on_start()
 
@@ -114,12 +121,12 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         step over the lost one.
         """
         try:
-            await self.lane.fold(self.consumer, event.message.partition, event.value)
+            await self.pipeline.fold(self.consumer, event.message.partition, event.value)
         except Exception as error:
             await self.crash(error)
             raise
 
-    def _open_lane(self) -> FastLane:
+    def _open_pipeline(self) -> Pipeline:
         settings = self.settings
         source = ArtifactSource(settings.artifact) if settings.encode else None
         artifact = source.load(source.wanted().version) if source else None
@@ -131,12 +138,12 @@ class TwintideApp(faust.App):  # type: ignore[misc]
             if source and artifact
             else None
         )
-        lane = FastLane(
+        pipeline = Pipeline(
             settings,
             Parts(
                 topic=Topic(settings.topic, identity),
                 window_settings=artifact.settings.window if artifact else WindowSettings(),
-                publisher=Publisher(settings.kafka, f"{settings.app_id}-{uuid.uuid4().hex[:8]}"),
+                publisher=AcknowledgedProducer(settings.kafka, f"{settings.app_id}-{uuid.uuid4().hex[:8]}"),
                 table=WindowTable(self.tables["windows"]),
                 live_models=live,
             ),
@@ -145,8 +152,8 @@ class TwintideApp(faust.App):  # type: ignore[misc]
             following = FollowSettings(
                 partitions, settings.model_coverage, settings.keep_previous_s, settings.rewrite_users_per_s
             )
-            self._follower = ModelFollower(following, source, live, lane.refresher, lane.rewriter)
-        return lane
+            self._follower = ModelFollower(following, source, live, pipeline.refresher, pipeline.backfiller)
+        return pipeline
 
     async def follow(self) -> None:
         """Follow what is published for ever; a failure stops the worker."""

@@ -91,7 +91,7 @@ class Chaos:
                     worker.start(wait=False)
             time.sleep(0.2)
 
-    def settle(self, timeout_s: float = 120.0) -> None:
+    def clean_up(self, timeout_s: float = 120.0) -> None:
         """Return when every worker that is to run is ready, and all that was published is committed."""
         deadline = time.monotonic() + timeout_s
         while not all(worker.is_ready() for worker in self.wanted):

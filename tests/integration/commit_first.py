@@ -9,8 +9,8 @@ from typing import Any
 
 from stream import metrics
 from stream.app import app
-from stream.windows.partition import PartitionFold
-from stream.worker.pipeline import FastLane
+from stream.windows.partition import Partition
+from stream.worker.pipeline import Pipeline
 
 __all__ = ["app"]
 
@@ -19,7 +19,7 @@ BETWEEN_S = 2.0
 
 
 async def commit_first(self: Any, source: Any) -> None:
-    """Do what FastLane.checkpoint does, in the wrong order."""
+    """Do what Pipeline.checkpoint does, in the wrong order."""
     async with self._checkpointing:
         is_wrong = any(fold.needs_checkpoint() for fold in self.partitions.values())
         started = time.monotonic()
@@ -30,5 +30,5 @@ async def commit_first(self: Any, source: Any) -> None:
         await self._checkpointer.write(self.partitions)
 
 
-FastLane.checkpoint = commit_first
-PartitionFold.committable = lambda self: self.position
+Pipeline.checkpoint = commit_first
+Partition.committable = lambda self: self.position

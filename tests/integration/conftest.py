@@ -50,7 +50,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     vocabulary = Vocabulary(
         [f"i{item}" for item in known], [2 + item % 3 for item in known], ["c0", "c1", "c2"]
     )
-    settings = artifacts.Settings(model=ModelSettings(dimension=16))
+    settings = artifacts.ArtifactSettings(model=ModelSettings(dimension=16))
     towers = DualTowers(vocabulary, settings.features, settings.model)
     store = tmp_path_factory.mktemp("artifacts")
     saved = artifacts.save(store, towers, vocabulary, settings, {}, {})

@@ -16,7 +16,7 @@ from local.worker import WorkerProcess, worker_environment
 from models.log.behaviour_log import read_behaviour_log
 from models.windows.window import Window, window_from_bytes
 from offline.bootstrap import main
-from replay.publisher import Publisher, PublisherSettings
+from replay.publisher import PublisherSettings, ReplayProducer
 from replay.run import Stop, replay
 from stream.kafka.group import committed_offsets
 from stream.kafka.topic_reader import read_all
@@ -65,7 +65,7 @@ def publish(settings: Settings, csv: Path) -> None:
     log = read_behaviour_log(csv).in_time_order()
     ensure_topic(settings.kafka, settings.topic, settings.partitions)
     with Stop() as stop:
-        replay(log, math.inf, Publisher(settings.kafka, PublisherSettings(settings.topic)), stop)
+        replay(log, math.inf, ReplayProducer(settings.kafka, PublisherSettings(settings.topic)), stop)
 
 
 def stored_windows(settings: Settings) -> dict[str, Window]:
@@ -160,13 +160,13 @@ def test_state_is_not_overwritten_unless_asked_for(
     assert committed_offsets(settings.kafka, settings.app_id, settings.topic) == ends
 
 
-def test_users_never_seen_have_vectors_before_the_first_worker(
+def test_cold_start_users_have_vectors_before_the_first_worker(
     settings: Settings, csv: Path, redis_client: "redis.Redis"
 ) -> None:
     bootstrap(settings, csv)
     reader = Reader(redis_client, key_prefix=settings.key_prefix)
     found = [*reader.read(["nobody"]), *reader.read(["nobody"], "c2"), *reader.read(["nobody"], "unknown")]
-    assert [each.reason for each in found] == ["unseen", "category", "unseen"]
+    assert [each.reason for each in found] == ["cold_start", "category", "cold_start"]
 
 
 def test_interrupted_bootstrap_is_done_again(settings: Settings, csv: Path, tmp_path: Path) -> None:

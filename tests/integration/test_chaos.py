@@ -112,7 +112,7 @@ def test_nothing_is_lost_whatever_happens(
         events.start()
         found.run(some_faults(count, seed), seed)
         published = events.finish()
-        found.settle()
+        found.clean_up()
         proof = verdict(found, artifact, published)
     assert proof.is_ok, proof.complaint
     assert sum(found.done.values()) == count
@@ -135,7 +135,7 @@ def test_commit_before_the_changelog_would_be_noticed(
         until(lambda: worker.metrics()["twintide_stage_seconds_count{commit}"] > commits)
         found.kill()
         published = events.finish()
-        found.settle()
+        found.clean_up()
         proof = verdict(found, artifact, published)
     assert "accounted for" in proof.complaint
     assert proof.applied < published

@@ -44,7 +44,7 @@ def make(store: Path, seed: int, max_events: int = 110, others: int = 0) -> Arti
         [FIRST_KNOWN + others + item % 3 for item in known],
         [*(f"other {number}" for number in range(others)), "c0", CATEGORY, "c2"],
     )
-    settings = artifacts.Settings(WindowSettings(max_events), model=ModelSettings(dimension=16))
+    settings = artifacts.ArtifactSettings(WindowSettings(max_events), model=ModelSettings(dimension=16))
     towers = DualTowers(vocabulary, settings.features, settings.model)
     return artifacts.save(store, towers, vocabulary, settings, {}, {})
 
@@ -91,7 +91,7 @@ def at_category(artifact: Artifact) -> Vector:
 
 
 def read_nobody(settings: Settings, client: "redis.Redis") -> UserVectors:
-    """Return what a user never seen gets at CATEGORY."""
+    """Return what a cold-start user gets at CATEGORY."""
     (found,) = Reader(client, key_prefix=settings.key_prefix).read(["nobody"], CATEGORY)
     return found
 
@@ -173,7 +173,7 @@ def test_no_reader_notices_a_change_of_models_under_load_nor_the_way_back(
         is_right(shop, second)  # kept, and kept fresh
         registry = ModelRegistry(shop.client, following.key_prefix)
         until(lambda: not registry.read().previous)
-        until(lambda: registry.progress().settled == registry.read().generation)
+        until(lambda: registry.progress().cleaned_up == registry.read().generation)
         keys = [following.key_prefix + user_id for user_id in USERS]
         for key in [*keys, category_key(following.key_prefix, CATEGORY)]:
             stored = shop.client.hgetall(key)
@@ -216,7 +216,7 @@ def test_emptied_redis_is_written_again_and_a_model_that_does_not_fit_is_refused
         shop.send(10, users=2, first=100_000)  # all others are silent from here on
         wait_until_committed(following, timeout_s=60)
         until(lambda: worker.metrics()["twintide_rewritten_users_total"] >= len(USERS))
-        until(lambda: not ModelRegistry(shop.client, following.key_prefix).progress().to_rewrite)
+        until(lambda: not ModelRegistry(shop.client, following.key_prefix).progress().to_backfill)
         until(lambda: read_nobody(following, shop.client).reason == "category")
         assert np.allclose(read_nobody(following, shop.client).vec, at_category(first), atol=TOLERANCE)
         is_right(shop, first)

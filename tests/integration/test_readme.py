@@ -70,7 +70,7 @@ def test_reading_from_a_ranker(redis_connection: RedisConnection, redis_client, 
 
     store = Store(redis_client)
     store.registry.serve(artifact.version, artifact.publication)
-    store.upsert(Encoder(artifact).unseen_rows(["", "c1"]), force=True)
+    store.upsert(Encoder(artifact).cold_start_rows(["", "c1"]), force=True)
     code = block("python").replace("redis://localhost:6379/0", redis_connection.url)
     code = code.replace('Path("artifacts")', f"Path({str(artifact.path.parent)!r})")
     finished = subprocess.run(
@@ -78,7 +78,7 @@ def test_reading_from_a_ranker(redis_connection: RedisConnection, redis_client, 
     )
     assert finished.returncode == 0, finished.stderr
     assert "nobody" in finished.stdout
-    assert "unseen" in finished.stdout
+    assert "cold_start" in finished.stdout
 
 
 def test_every_setting_stands_in_its_table() -> None:

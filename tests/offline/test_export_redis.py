@@ -17,7 +17,7 @@ from stream.store.vectors import vector_from_bytes
 
 
 @pytest.mark.parametrize("to", ["redis", "json"])
-def test_every_user_and_the_one_never_seen_are_written(
+def test_every_user_and_the_the_cold_start_user_are_written(
     to: str,
     walk_csv: Path,
     tmp_path: Path,
@@ -46,8 +46,8 @@ def test_every_user_and_the_one_never_seen_are_written(
         np.testing.assert_allclose(stored, users.vectors.user[row], atol=1e-6)
     if to == "redis":
         assert redis_client.hget("user:", "model") == artifact.version.encode()
-        unseen = vector_from_bytes(redis_client.hget("user:", "vec"), "float32")
-        np.testing.assert_allclose(unseen, export.unseen_user(artifact).user[0], atol=1e-6)
+        cold_start = vector_from_bytes(redis_client.hget("user:", "vec"), "float32")
+        np.testing.assert_allclose(cold_start, export.cold_start_user(artifact).user[0], atol=1e-6)
         reader = Reader(redis_client)
         read = [reader.read(["nobody"], category)[0] for category in artifact.vocabulary.category_ids]
         assert {each.reason for each in read} == {"category"}

@@ -24,7 +24,7 @@ PREFIX = "test-publish:"
 
 def make(store: Path, seed: int) -> Artifact:
     vocabulary = Vocabulary([f"i{number}" for number in range(30)], [2] * 30, ["c"])
-    settings = artifacts.Settings(model=ModelSettings(dimension=16))
+    settings = artifacts.ArtifactSettings(model=ModelSettings(dimension=16))
     torch.manual_seed(seed)
     towers = DualTowers(vocabulary, settings.features, settings.model)
     with torch.no_grad():

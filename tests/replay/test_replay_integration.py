@@ -20,7 +20,7 @@ from models.errors import UnreachableError
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from offline.sample import write_sample
 from offline.synthetic.behaviour import SampleSettings
-from replay.publisher import Publisher, PublisherSettings
+from replay.publisher import PublisherSettings, ReplayProducer
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topics import admin_client, ensure_topic
 
@@ -166,7 +166,7 @@ def test_a_signal_ends_a_replay_in_good_order(
 
 def test_events_that_do_not_arrive_are_an_error() -> None:
     nobody = KafkaConnection("127.0.0.1:1")
-    publisher = Publisher(nobody, PublisherSettings(delivery_timeout_s=0.3, linger_ms=1))
+    publisher = ReplayProducer(nobody, PublisherSettings(delivery_timeout_s=0.3, linger_ms=1))
     publisher.send([(b"u", b"{}", 0), (b"u", b"{}", 1)])
     with pytest.raises(UnreachableError, match="2 of 2 events did not reach topic user-behavior"):
         publisher.finish()
@@ -174,7 +174,7 @@ def test_events_that_do_not_arrive_are_an_error() -> None:
 
 def test_a_full_queue_makes_the_sender_wait_and_loses_nothing(kafka: KafkaConnection, topic: str) -> None:
     ensure_topic(kafka, topic, PARTITIONS)
-    publisher = Publisher(kafka, PublisherSettings(topic=topic, queue_messages=10))
+    publisher = ReplayProducer(kafka, PublisherSettings(topic=topic, queue_messages=10))
     publisher.send([(b"u", b"%d" % number, number) for number in range(500)])
     publisher.finish()
     assert [int(record.value()) for record in read_all(kafka, topic)] == list(range(500))
@@ -182,6 +182,6 @@ def test_a_full_queue_makes_the_sender_wait_and_loses_nothing(kafka: KafkaConnec
 
 def test_a_record_too_large_is_an_error_and_not_skipped(kafka: KafkaConnection, topic: str) -> None:
     ensure_topic(kafka, topic, PARTITIONS)
-    publisher = Publisher(kafka, PublisherSettings(topic=topic))
+    publisher = ReplayProducer(kafka, PublisherSettings(topic=topic))
     with pytest.raises(UnreachableError, match="too large"):
         publisher.send([(b"u", b"x" * 2_000_000, 0)])

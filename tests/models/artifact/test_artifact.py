@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.artifact.artifact import FILES, Artifact, Settings, load, publish, save
+from models.artifact.artifact import FILES, Artifact, ArtifactSettings, load, publish, save
 from models.errors import ArtifactError
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from models.towers.dual_towers import DualTowers, ModelSettings
@@ -21,7 +21,7 @@ VOCABULARY = Vocabulary(
 
 
 def make(store: Path, seed: int = 0) -> Artifact:
-    settings = Settings(features=FeatureSettings(gap_ms=1_000), model=ModelSettings(dimension=16))
+    settings = ArtifactSettings(features=FeatureSettings(gap_ms=1_000), model=ModelSettings(dimension=16))
     torch.manual_seed(seed)
     towers = DualTowers(VOCABULARY, settings.features, settings.model)
     with torch.no_grad():
@@ -65,10 +65,10 @@ def test_loaded_artifact_encodes_as_the_saved_one(artifact: Artifact) -> None:
 def test_no_users_one_user_and_empty_histories_have_vectors(artifact: Artifact) -> None:
     users = histories([0, 5, 0])
     assert artifact.encode(users.take(np.array([], dtype=np.int64))).user.shape == (0, 16)
-    unseen = artifact.encode(users.take(np.array([0])))
-    assert unseen.user.shape == unseen.long.shape == unseen.short.shape == (1, 16)
-    np.testing.assert_array_equal(artifact.encode(users).user[[0, 2]], np.repeat(unseen.user, 2, axis=0))
-    assert unseen.user.dtype == np.float32
+    cold_start = artifact.encode(users.take(np.array([0])))
+    assert cold_start.user.shape == cold_start.long.shape == cold_start.short.shape == (1, 16)
+    np.testing.assert_array_equal(artifact.encode(users).user[[0, 2]], np.repeat(cold_start.user, 2, axis=0))
+    assert cold_start.user.dtype == np.float32
 
 
 def test_each_event_changes_the_vector(artifact: Artifact) -> None:

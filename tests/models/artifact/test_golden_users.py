@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.artifact.artifact import Artifact, Settings, load, save
+from models.artifact.artifact import Artifact, ArtifactSettings, load, save
 from models.artifact.golden_users import LENGTHS, check_golden
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
@@ -20,7 +20,7 @@ def artifact(tmp_path: Path) -> Artifact:
     vocabulary = Vocabulary(
         [f"i{item}" for item in range(30)], [2 + item % 3 for item in range(30)], list("abc")
     )
-    settings = Settings(model=ModelSettings(dimension=16))
+    settings = ArtifactSettings(model=ModelSettings(dimension=16))
     towers = DualTowers(vocabulary, settings.features, settings.model)
     return load(save(tmp_path, towers, vocabulary, settings, {}, {}).path)
 

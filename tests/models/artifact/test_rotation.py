@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.artifact.artifact import Artifact, Settings, load, save
+from models.artifact.artifact import Artifact, ArtifactSettings, load, save
 from models.artifact.rotation import common_items, mean_cosine, rotate_onto
 from models.errors import ArtifactError
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
@@ -22,7 +22,7 @@ DIMENSION = 16
 
 def make(store: Path, seed: int, items: range = range(40), **model: Any) -> Artifact:
     vocabulary = Vocabulary([f"i{number}" for number in items], [2] * len(items), ["c"])
-    settings = Settings(model=ModelSettings(**{"dimension": DIMENSION} | model))
+    settings = ArtifactSettings(model=ModelSettings(**{"dimension": DIMENSION} | model))
     torch.manual_seed(seed)
     towers = DualTowers(vocabulary, settings.features, settings.model)
     with torch.no_grad():

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
-from models.inference.cpu_towers import FoldedTowers
+from models.inference.cpu_towers import CpuTowers
 from models.inference.cuda_graphs import GraphedTowers, rounded_up
 from models.inference.inference import PASS_USERS, Inference, TowerPath, Vectors
 from models.inference.padded_towers import PaddedTowers, buckets
-from models.towers.dual_towers import DualTowers, ModelSettings, UserVectors
+from models.towers.dual_towers import DualTowers, ModelSettings, TowerVectors
 from models.towers.features import FeatureSettings, Histories, features
 
 ITEMS = 200
@@ -21,7 +21,7 @@ VOCABULARY = Vocabulary([str(n) for n in range(ITEMS)], [2 + n % 4 for n in rang
 NAMES = ("user", "long", "short")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 on_gpu = pytest.param(GraphedTowers, marks=needs_gpu)
-every_path = pytest.mark.parametrize("path", [FoldedTowers, PaddedTowers, on_gpu])
+every_path = pytest.mark.parametrize("path", [CpuTowers, PaddedTowers, on_gpu])
 
 
 def towers_of(
@@ -47,12 +47,12 @@ def histories(counts: list[int], seed: int = 0) -> Histories:
     )
 
 
-def reference(towers: DualTowers, users: Histories, chosen: FeatureSettings) -> UserVectors:
+def reference(towers: DualTowers, users: Histories, chosen: FeatureSettings) -> TowerVectors:
     with torch.inference_mode():
         return towers(features(users, chosen))
 
 
-def assert_same(found: Vectors, expected: UserVectors | Vectors) -> None:
+def assert_same(found: Vectors, expected: TowerVectors | Vectors) -> None:
     for name in NAMES:
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-5, err_msg=name)
 
@@ -99,7 +99,7 @@ def test_a_vector_does_not_depend_on_who_else_is_encoded(counts: list[int], seed
 def test_towers_of_any_form_are_encoded(path: type[TowerPath] | None, long_layers: int, heads: int) -> None:
     chosen = FeatureSettings()
     towers, users = towers_of(chosen, long_layers, heads), histories([0, 3, 110, 60])
-    assert FoldedTowers.can_run(towers) == (long_layers == 1)
+    assert CpuTowers.can_run(towers) == (long_layers == 1)
     inference = Inference(towers, chosen, path and path(towers))
     assert_same(inference.encode(users), reference(towers, users, chosen))
 

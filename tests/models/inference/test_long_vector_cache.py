@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from models.ids.vocabulary import Vocabulary
 from models.inference.inference import Inference
-from models.inference.long_vector_cache import KeptVectors
+from models.inference.long_vector_cache import LongVectorCache
 from models.towers.dual_towers import DualTowers, ModelSettings
 from models.towers.features import FeatureSettings, Histories, histories_of_windows
-from models.windows.reference import Incoming, fold
+from models.windows.reference import IncomingEvent, fold
 from models.windows.window import Window, WindowSettings, window_to_bytes
 
 VOCABULARY = Vocabulary([f"i{n}" for n in range(20)], [2 + n % 3 for n in range(20)], ["c0", "c1", "c2"])
@@ -32,7 +32,7 @@ INFERENCE = inference()
 
 
 def folded(window: Window, offset: int, item: int, time_ms: int, event: int) -> None:
-    incoming = Incoming(offset, time_ms, 1 + item % 4, f"i{item}", f"c{item % 3}", event)
+    incoming = IncomingEvent(offset, time_ms, 1 + item % 4, f"i{item}", f"c{item % 3}", event)
     fold(window, incoming, "topic", 0, WINDOW)
 
 
@@ -47,7 +47,7 @@ steps = st.lists(
 def test_kept_vectors_are_those_made_anew_after_any_folds(
     events: list[tuple[int, int, int, bool]], capacity: int, every: int, random: "np.random.Generator"
 ) -> None:
-    kept, windows, now_ms = KeptVectors(capacity, 8), [Window() for _ in range(4)], 10_000
+    kept, windows, now_ms = LongVectorCache(capacity, 8), [Window() for _ in range(4)], 10_000
     for offset, (user, item, later_ms, is_repeat) in enumerate(events):
         now_ms += max(later_ms, 0)
         folded(windows[user], offset, item, now_ms + min(later_ms, 0), 0 if is_repeat else offset)
@@ -70,7 +70,7 @@ def session(count: int, first_item: int = 0) -> Histories:
 
 
 def test_within_a_session_the_long_vector_is_made_only_when_its_part_grows() -> None:
-    kept = KeptVectors(5, 8)
+    kept = LongVectorCache(5, 8)
     made = []
     for count in range(1, 9):
         INFERENCE.encode_pass(session(count), ["u"], kept)
@@ -79,7 +79,7 @@ def test_within_a_session_the_long_vector_is_made_only_when_its_part_grows() -> 
 
 
 def test_another_users_equal_part_is_not_taken_for_ones_own() -> None:
-    kept = KeptVectors(5, 8)
+    kept = LongVectorCache(5, 8)
     INFERENCE.encode_pass(session(5), ["u"], kept)
     INFERENCE.encode_pass(session(5), ["v"], kept)
     assert kept.made == 2
@@ -87,7 +87,7 @@ def test_another_users_equal_part_is_not_taken_for_ones_own() -> None:
 
 @pytest.mark.parametrize("capacity", [1, 2])
 def test_more_users_than_there_is_room_for_are_still_right(capacity: int) -> None:
-    kept = KeptVectors(capacity, 8)
+    kept = LongVectorCache(capacity, 8)
     three = histories_of_windows([window_to_bytes(Window())] * 3, VOCABULARY)
     for _ in range(3):
         INFERENCE.encode_pass(three, ["u", "v", "w"], kept)
@@ -97,7 +97,7 @@ def test_more_users_than_there_is_room_for_are_still_right(capacity: int) -> Non
 
 def test_user_who_gives_way_within_a_batch_leaves_nothing_behind() -> None:
     """u has the first of two slots and changes, v takes the second, and w takes u's, all in one batch."""
-    kept = KeptVectors(2, 8)
+    kept = LongVectorCache(2, 8)
 
     def batch(*lengths: int) -> Histories:
         windows = []

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
-from models.towers.dual_towers import DualTowers, ModelSettings, UserVectors
+from models.towers.dual_towers import DualTowers, ModelSettings, TowerVectors
 from models.towers.features import FeatureSettings, Histories, event_features, features, pad
 from models.towers.layers import Dropout
 
@@ -41,7 +41,7 @@ def until(whole: Histories, end: int) -> Histories:
     )
 
 
-def every_place(towers: DualTowers, whole: Histories, chosen: FeatureSettings) -> UserVectors:
+def every_place(towers: DualTowers, whole: Histories, chosen: FeatureSettings) -> TowerVectors:
     derived = event_features(whole, chosen)
     tokens = pad(whole, derived, whole.starts[:-1], np.diff(whole.starts))
     boundary, first = torch.from_numpy(derived.boundary)[None], torch.from_numpy(derived.short_start)[None]

@@ -18,11 +18,11 @@ from models.towers.features import (
     Histories,
     event_features,
     features,
+    histories_of_cold_start,
     histories_of_log,
-    histories_of_unseen,
     histories_of_windows,
 )
-from models.windows.reference import Incoming, fold
+from models.windows.reference import IncomingEvent, fold
 from models.windows.window import Window, WindowSettings, window_to_bytes
 
 VOCABULARY = Vocabulary(["i0", "i1", "i2"], [2, 3, 2], ["c0", "c1"])
@@ -62,7 +62,7 @@ def folded(log: BehaviourLog, window_settings: WindowSettings) -> dict[str, Wind
     windows: dict[str, Window] = {}
     ordered = log.in_time_order()
     for offset in range(len(ordered)):
-        event = Incoming(
+        event = IncomingEvent(
             offset=offset,
             time_ms=int(ordered.time_ms[offset]),
             behaviour=int(ordered.behaviour[offset]),
@@ -180,7 +180,7 @@ def test_settings_name_what_is_wrong(wrong: dict[str, object]) -> None:
         FeatureSettings(**wrong)  # type: ignore[arg-type]
 
 
-def test_user_never_seen_at_a_category_is_one_view_of_an_item_that_training_never_saw() -> None:
+def test_cold_start_user_at_a_category_is_one_view_of_an_item_that_training_never_saw() -> None:
     def view(category: str) -> bytes:
         return window_to_bytes(
             Window(
@@ -192,10 +192,10 @@ def test_user_never_seen_at_a_category_is_one_view_of_an_item_that_training_neve
     towers = DualTowers(VOCABULARY, FeatureSettings(), ModelSettings(dimension=16)).eval()
     windows = [view("c1"), window_to_bytes(Window()), view("c0")]
     lived = histories_of_windows(windows, VOCABULARY)
-    unseen = histories_of_unseen(["c1", "", "c0"], VOCABULARY)
+    cold_start = histories_of_cold_start(["c1", "", "c0"], VOCABULARY)
     inference = Inference(towers, FeatureSettings())
     for name in ("user", "long", "short"):
         expected = getattr(inference.encode(lived), name)
-        np.testing.assert_array_equal(getattr(inference.encode(unseen), name), expected)
-    assert len(np.unique(inference.encode(unseen).user, axis=0)) == 3
-    assert len(histories_of_unseen([], VOCABULARY)) == 0
+        np.testing.assert_array_equal(getattr(inference.encode(cold_start), name), expected)
+    assert len(np.unique(inference.encode(cold_start).user, axis=0)) == 3
+    assert len(histories_of_cold_start([], VOCABULARY)) == 0

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.ids.texts import texts_of
-from models.windows.fold import Events, Folded, fold_events
-from models.windows.reference import Incoming, fold
+from models.windows.fold import EventColumns, Folded, fold_events
+from models.windows.reference import IncomingEvent, fold
 from models.windows.window import (
     MAX_EDGE_HASHES,
     Window,
@@ -23,16 +23,16 @@ SETTINGS = WindowSettings(max_events=5, horizon_ms=100)
 OUTCOMES = ("applied", "duplicate", "late", "redelivered")
 
 
-def incoming(offset: int, time_ms: int, event_id: int | None = None) -> Incoming:
+def incoming(offset: int, time_ms: int, event_id: int | None = None) -> IncomingEvent:
     """Return an event whose item id says its offset."""
     event_hash = (offset if event_id is None else event_id) + 2**63
-    return Incoming(offset, time_ms, 1 + offset % 4, f"item-{offset}", "c" * (offset % 3), event_hash)
+    return IncomingEvent(offset, time_ms, 1 + offset % 4, f"item-{offset}", "c" * (offset % 3), event_hash)
 
 
-def events_of(rows: Sequence[tuple[int, Incoming]]) -> Events:
+def events_of(rows: Sequence[tuple[int, IncomingEvent]]) -> EventColumns:
     """Return the columns of (user number, event)."""
     events = [event for _, event in rows]
-    return Events(
+    return EventColumns(
         np.array([user for user, _ in rows], np.int64),
         np.array([event.offset for event in events], np.int64),
         np.array([event.time_ms for event in events], np.int64),
@@ -44,7 +44,10 @@ def events_of(rows: Sequence[tuple[int, Incoming]]) -> Events:
 
 
 def fold_some(
-    value: bytes | None, events: list[Incoming], topic: str = "topic", settings: WindowSettings = SETTINGS
+    value: bytes | None,
+    events: list[IncomingEvent],
+    topic: str = "topic",
+    settings: WindowSettings = SETTINGS,
 ) -> tuple[bytes, Folded]:
     """Return one user's value after these events, and what was said of it."""
     folded = fold_events([value], events_of([(0, event) for event in events]), topic, 0, settings)
@@ -53,13 +56,13 @@ def fold_some(
     return new, folded
 
 
-def folded(events: list[Incoming], settings: WindowSettings = SETTINGS) -> Window:
+def folded(events: list[IncomingEvent], settings: WindowSettings = SETTINGS) -> Window:
     return window_from_bytes(fold_some(None, events, settings=settings)[0])
 
 
-def by_definition(events: list[Incoming], settings: WindowSettings) -> list[str]:
+def by_definition(events: list[IncomingEvent], settings: WindowSettings) -> list[str]:
     """Return the items of the last events within the horizon, each event id once."""
-    first: dict[int, Incoming] = {}
+    first: dict[int, IncomingEvent] = {}
     for event in events:
         first.setdefault(event.event_hash, event)
     ordered = sorted(first.values(), key=lambda event: (event.time_ms, event.offset))
@@ -69,7 +72,7 @@ def by_definition(events: list[Incoming], settings: WindowSettings) -> list[str]
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[Incoming]:
+def histories(draw: st.DrawFn) -> list[IncomingEvent]:
     """Events in arrival order: times in any order and often equal; a redelivered id keeps its time."""
     times = draw(st.lists(st.integers(1, 300), min_size=1, max_size=40))
     ids = draw(st.lists(st.integers(0, 30), min_size=len(times), max_size=len(times)))
@@ -78,7 +81,7 @@ def histories(draw: st.DrawFn) -> list[Incoming]:
 
 
 @st.composite
-def batches(draw: st.DrawFn) -> list[tuple[str, list[tuple[int, Incoming]]]]:
+def batches(draw: st.DrawFn) -> list[tuple[str, list[tuple[int, IncomingEvent]]]]:
     """Batches of three users' events, redeliveries and topics made again among them."""
     found, offset = [], 0
     for _ in range(draw(st.integers(1, 5))):
@@ -95,7 +98,7 @@ def batches(draw: st.DrawFn) -> list[tuple[str, list[tuple[int, Incoming]]]]:
 
 @given(batches())
 def test_whole_batches_of_users_equal_the_plain_fold(
-    found: list[tuple[str, list[tuple[int, Incoming]]]],
+    found: list[tuple[str, list[tuple[int, IncomingEvent]]]],
 ) -> None:
     windows, values = [Window() for _ in range(3)], [None, None, None]
     for topic, rows in found:
@@ -112,18 +115,18 @@ def test_whole_batches_of_users_equal_the_plain_fold(
 
 
 @given(histories())
-def test_fold_equals_the_definition(events: list[Incoming]) -> None:
+def test_fold_equals_the_definition(events: list[IncomingEvent]) -> None:
     assert folded(events).item_ids == by_definition(events, SETTINGS)
 
 
 @given(histories())
-def test_every_event_is_counted_once(events: list[Incoming]) -> None:
+def test_every_event_is_counted_once(events: list[IncomingEvent]) -> None:
     window = folded(events)
     assert window.applied + window.duplicate + window.late == len(events)
 
 
 @given(histories(), st.integers(0, 39))
-def test_redelivery_from_any_point_changes_nothing(events: list[Incoming], start: int) -> None:
+def test_redelivery_from_any_point_changes_nothing(events: list[IncomingEvent], start: int) -> None:
     value, _ = fold_some(None, events)
     again = fold_events([value], events_of([(0, event) for event in events[start:]]), "topic", 0, SETTINGS)
     assert again.values == [None]
@@ -131,7 +134,7 @@ def test_redelivery_from_any_point_changes_nothing(events: list[Incoming], start
 
 
 @given(histories())
-def test_window_is_bounded_and_in_time_order(events: list[Incoming]) -> None:
+def test_window_is_bounded_and_in_time_order(events: list[IncomingEvent]) -> None:
     window = folded(events)
     assert len(window) <= SETTINGS.max_events
     assert window.times_ms == sorted(window.times_ms)
@@ -185,7 +188,7 @@ def test_offsets_of_a_topic_made_again_are_not_taken_for_old_ones() -> None:
 
 
 def test_ids_of_any_script_and_length_are_kept() -> None:
-    event = Incoming(0, 5, 1, "naïve-商品" * 5_000, "", 1)
+    event = IncomingEvent(0, 5, 1, "naïve-商品" * 5_000, "", 1)
     assert folded([event, incoming(1, 6)]).item_ids == [event.item_id, "item-1"]
 
 

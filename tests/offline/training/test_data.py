@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from models.artifact.artifact import Settings
+from models.artifact.artifact import ArtifactSettings
 from models.errors import DataError
 from models.ids.vocabulary import FIRST_KNOWN, vocabulary_of_log
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
@@ -126,7 +126,7 @@ def test_training_reads_no_row_that_is_held_out_and_a_planted_one_is_caught(
     walk: BehaviourLog, protocol: Literal["time", "leave-one-out"]
 ) -> None:
     slices = slice_log(walk, TrainSettings(protocol=protocol))
-    pieces = stretches_of(walk, slices, vocabulary_of_log(walk.select(slices.train)), Settings())
+    pieces = stretches_of(walk, slices, vocabulary_of_log(walk.select(slices.train)), ArtifactSettings())
     order = walk.by_user()
     later = {"train": slices.validation | slices.test, "validation": slices.test}
     for name, is_later in later.items():

@@ -51,7 +51,7 @@ def test_model_learns_the_walk_and_beats_popularity(store: Path, walk_csv: Path)
     assert found.exit_code == 0, found.output
     table = figures(found.stdout)
     named = {"popularity", "recent popularity", "markov", "item kNN", "session kNN"}
-    named |= {"category alone", "never seen"}  # the model's, too
+    named |= {"category alone", "cold start"}  # the model's, too
     assert set(table) - {"ALS", "BPR"} == {"twintide", *named}
     assert table["twintide"][2] > 2 * table["popularity"][2]
     assert table["markov"][2] > 0.6
@@ -105,7 +105,7 @@ def test_figures_follow_from_the_exported_vectors_alone(
 def test_seen_items_can_be_left_out(store: Path, walk_csv: Path) -> None:
     found = run(evaluate, "--artifact", store, "--data-path", walk_csv, "--exclude-seen")
     assert found.exit_code == 0, found.output
-    assert "items never seen by the user are ranked" in found.stdout
+    assert "items new to the user are ranked" in found.stdout
     assert re.search(r"^\d+ users whose next item they had before are left out", found.stdout, re.MULTILINE)
 
 
@@ -119,7 +119,9 @@ def test_details_have_a_line_for_every_ranker(store: Path, walk_csv: Path) -> No
     assert float(ours[1]) < figures(found.stdout)["twintide"][2] < float(ours[2])
 
 
-def test_exported_users_are_all_users_and_one_never_seen(store: Path, walk_csv: Path, tmp_path: Path) -> None:
+def test_exported_users_are_all_users_and_the_cold_start_user(
+    store: Path, walk_csv: Path, tmp_path: Path
+) -> None:
     assert (
         run(
             export, "--artifact", store, "--data-path", walk_csv, "--to", "parquet", "--out", tmp_path

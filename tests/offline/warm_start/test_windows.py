@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.events import Event, event_hash
 from models.log.behaviour_log import BehaviourLog, Column
-from models.windows.reference import Incoming, fold
+from models.windows.reference import IncomingEvent, fold
 from models.windows.window import Window, WindowSettings
 from offline.warm_start.windows import windows_of_log
 from replay.source import MessageSource
@@ -47,7 +47,7 @@ def folded(log: BehaviourLog) -> dict[str, Window]:
     for offset, (_, value, _) in enumerate(MessageSource(ordered).messages(slice(0, len(log)))):
         event = msgspec.json.decode(value, type=Event)
         window = windows.setdefault(str(event.user_id), Window())
-        incoming = Incoming(
+        incoming = IncomingEvent(
             *(offset, event.time, event.behavior_type),
             *(str(event.item_id), str(event.item_category), event_hash(str(event.event_id))),
         )
@@ -71,5 +71,5 @@ def test_row_that_comes_again_as_an_event_is_a_duplicate() -> None:
     ((_, window),) = next(iter(windows_of_log(log, LIMITS)))
     for offset, (_, value, _) in enumerate(MessageSource(log).messages(slice(0, 4))):
         event_id = msgspec.json.decode(value)["event_id"]
-        event = Incoming(offset, 20 + offset, 1, f"i{offset}", "", event_hash(event_id))
+        event = IncomingEvent(offset, 20 + offset, 1, f"i{offset}", "", event_hash(event_id))
         assert fold(window, event, "t", 0, LIMITS) == "duplicate"

@@ -13,23 +13,29 @@ from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.errors import SettingsError
 from models.ids.vocabulary import Vocabulary
-from models.inference.cpu_towers import FoldedTowers
+from models.inference.cpu_towers import CpuTowers
 from models.inference.inference import Inference
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.features import EventFeatures, Histories, Part, histories_of_unseen, histories_of_windows
-from models.windows.reference import Incoming, fold
+from models.towers.features import (
+    EventFeatures,
+    Histories,
+    Part,
+    histories_of_cold_start,
+    histories_of_windows,
+)
+from models.windows.reference import IncomingEvent, fold
 from models.windows.window import Window, WindowSettings, window_to_bytes
 from stream import metrics
 from stream.encoding.encoder import Encoder, open_encoder
 from stream.settings import Settings
-from stream.store.keys import UNSEEN_USER
+from stream.store.keys import COLD_START_USER
 
 
 @pytest.fixture
 def artifact(tmp_path: Path) -> Artifact:
     torch.manual_seed(0)
     vocabulary = Vocabulary([f"i{n}" for n in range(30)], [2] * 30, ["c0"])
-    settings = artifacts.Settings(model=ModelSettings(dimension=16))
+    settings = artifacts.ArtifactSettings(model=ModelSettings(dimension=16))
     towers = DualTowers(vocabulary, settings.features, settings.model)
     with torch.no_grad():
         for parameter in towers.parameters():
@@ -40,7 +46,7 @@ def artifact(tmp_path: Path) -> Artifact:
 def window(events: int) -> bytes:
     made = Window()
     for number in range(events):
-        incoming = Incoming(number, 1_000 + number, 1, f"i{number % 33}", "c0", number)
+        incoming = IncomingEvent(number, 1_000 + number, 1, f"i{number % 33}", "c0", number)
         fold(made, incoming, "topic", 0, WindowSettings())
     return window_to_bytes(made)
 
@@ -49,7 +55,7 @@ class Device:
     """A device that works for so many calls and then fails as a GPU does."""
 
     def __init__(self, towers: DualTowers, calls: int) -> None:
-        self._path, self._calls = FoldedTowers(towers), calls
+        self._path, self._calls = CpuTowers(towers), calls
 
     def long_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:
         return self._path.long_of(histories, derived, part)
@@ -78,16 +84,16 @@ def test_rows_hold_what_the_artifact_encodes(artifact: Artifact) -> None:
         assert (row.user_id, row.seq, row.n, row.epoch) == (*[("u", 2, 3), ("v", 59, 60)][place], 7)
 
 
-def test_users_never_seen_have_a_row_for_every_category(artifact: Artifact) -> None:
-    nowhere, at_category = Encoder(artifact).unseen_rows(["", "c0"])
-    expected = artifact.encode(histories_of_unseen(["", "c0"], artifact.vocabulary))
+def test_cold_start_users_have_a_row_for_every_category(artifact: Artifact) -> None:
+    nowhere, at_category = Encoder(artifact).cold_start_rows(["", "c0"])
+    expected = artifact.encode(histories_of_cold_start(["", "c0"], artifact.vocabulary))
     for place, row in enumerate((nowhere, at_category)):
         np.testing.assert_array_equal(row.vec, expected.user[place])
-        assert (row.user_id, row.category) == (UNSEEN_USER, ["", "c0"][place])
+        assert (row.user_id, row.category) == (COLD_START_USER, ["", "c0"][place])
         assert (row.model, row.epoch, row.seq, row.ts, row.n) == (artifact.version, 0, 0, 0, 0)
     assert not np.allclose(nowhere.vec, at_category.vec)
     device = Inference(artifact.towers, artifact.settings.features, Device(artifact.towers, calls=0))
-    (found,) = Encoder(artifact, device).unseen_rows(["c0"])
+    (found,) = Encoder(artifact, device).cold_start_rows(["c0"])
     np.testing.assert_allclose(found.vec, at_category.vec, atol=1e-6)
 
 

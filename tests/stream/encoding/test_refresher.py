@@ -11,7 +11,7 @@ import pytest
 from models.windows.window import Window, window_to_bytes
 from stream.encoding.refresher import Refresher
 from stream.settings import Settings
-from stream.windows.partition import DirtyUser, PartitionFold
+from stream.windows.partition import DirtyUser, Partition
 
 
 @dataclass
@@ -48,7 +48,7 @@ class SlowRedis(Writer):
         return super().write(rows, forgotten)
 
 
-class Fold(PartitionFold):
+class Fold(Partition):
     """A partition whose users have a window of one event."""
 
     def __init__(self) -> None:
@@ -192,7 +192,7 @@ def test_who_was_forgotten_while_the_turn_was_awaited_is_not_written_again() -> 
         made.wake(0, 0)
         finishing = asyncio.create_task(made.finish())
         await _until(lambda: writer.encoded == [["other"]])
-        again = asyncio.create_task(made.write_again([("u", window), ("v", window)], ()))
+        again = asyncio.create_task(made.backfill([("u", window), ("v", window)], ()))
         await asyncio.sleep(0)
         fold._windows["u"] = window_to_bytes(Window("topic", 0, 7))
         writer.is_free.set()

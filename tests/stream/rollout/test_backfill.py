@@ -1,4 +1,4 @@
-"""A walk writes every user of a partition once, the live ones first, whatever comes in between."""
+"""A backfill writes every user of a partition once, the live ones first, whatever comes in between."""
 
 import asyncio
 import time
@@ -10,9 +10,9 @@ import redis
 
 from models.windows.window import Window, WindowSettings, read_header, window_to_bytes
 from stream.encoding.refresher import Work
-from stream.rollout.backfill import PORTION_S, PORTION_USERS, Rewriter, Walk
+from stream.rollout.backfill import PORTION_S, PORTION_USERS, Backfill, Backfiller
 from stream.store.model_registry import LiveModel
-from stream.windows.partition import PartitionFold
+from stream.windows.partition import Partition
 
 MODEL = LiveModel("m", 1)
 
@@ -50,12 +50,12 @@ class Refresher:
         self.full -= 1
         return self.full >= 0
 
-    async def write_unseen(self, version: str, categories: Sequence[str]) -> Work:
+    async def write_cold_start(self, version: str, categories: Sequence[str]) -> Work:
         assert (version, self.full < 0) == ("m", True)
         self.categories.append(list(categories))
         return Work(took_s=0.03)
 
-    async def write_again(self, users: Sequence[tuple[str, bytes]], versions: Collection[str]) -> Work:
+    async def backfill(self, users: Sequence[tuple[str, bytes]], versions: Collection[str]) -> Work:
         if self.failures:
             self.failures -= 1
             raise redis.ConnectionError("away")
@@ -69,36 +69,36 @@ class Setup:
     def __init__(self) -> None:
         self.table, self.refresher = Table(), Refresher()
         self.table.rows = {name.encode(): window(1) for name in "abcdefgh"}
-        self.fold = PartitionFold("t", 0, WindowSettings(), self.table.load)
-        self.rewriter = Rewriter(1e9, self.refresher, self.table, {0: self.fold}, asyncio.Lock())  # type: ignore[arg-type]
-        self.rewriter._users = 2.0  # a portion
+        self.fold = Partition("t", 0, WindowSettings(), self.table.load)
+        self.backfiller = Backfiller(1e9, self.refresher, self.table, {0: self.fold}, asyncio.Lock())  # type: ignore[arg-type]
+        self.backfiller._users = 2.0  # a portion
 
-    def step(self, walk: Walk, is_void: bool = False) -> None:
-        asyncio.run(self.rewriter.step(walk, lambda: is_void))
+    def step(self, backfill: Backfill, is_void: bool = False) -> None:
+        asyncio.run(self.backfiller.step(backfill, lambda: is_void))
 
-    def finish(self, walk: Walk) -> None:
-        while not walk.is_complete:
-            self.step(walk)
+    def finish(self, backfill: Backfill) -> None:
+        while not backfill.is_complete:
+            self.step(backfill)
 
 
 def test_all_are_written_once_and_those_in_memory_first_as_they_are_there() -> None:
     here = Setup()
     for user_id in "cf":
         here.fold._windows[user_id] = window(7)  # as they are now, not as they are stored
-    walk = here.rewriter.walk(0, [MODEL], losses=0)
-    here.finish(walk)
+    backfill = here.backfiller.backfill(0, [MODEL], losses=0)
+    here.finish(backfill)
     assert here.refresher.written[:2] == [("f", 7), ("c", 7)]
     assert sorted(here.refresher.written) == [(name, 7 if name in "cf" else 1) for name in "abcdefgh"]
-    assert walk.done == walk.total == 8
+    assert backfill.done == backfill.total == 8
 
 
 def test_who_changed_since_or_is_forgotten_is_not_written_as_stored() -> None:
     here = Setup()
-    walk = here.rewriter.walk(0, [MODEL], losses=0)
-    here.step(walk)
+    backfill = here.backfiller.backfill(0, [MODEL], losses=0)
+    here.step(backfill)
     here.fold._windows["g"] = window(9)
     here.fold._windows["h"] = window_to_bytes(Window("t", 0, 9))  # what a request to forget leaves
-    here.finish(walk)
+    here.finish(backfill)
     assert ("g", 9) in here.refresher.written
     assert "h" not in {user_id for user_id, _ in here.refresher.written}
 
@@ -106,12 +106,12 @@ def test_who_changed_since_or_is_forgotten_is_not_written_as_stored() -> None:
 def test_portion_that_redis_did_not_take_is_written_later() -> None:
     here = Setup()
     here.fold.window("d")
-    walk = here.rewriter.walk(0, [MODEL], losses=0)
+    backfill = here.backfiller.backfill(0, [MODEL], losses=0)
     here.refresher.failures = 2
     for _ in range(2):
         with pytest.raises(redis.ConnectionError):
-            here.step(walk)
-    here.finish(walk)
+            here.step(backfill)
+    here.finish(backfill)
     assert sorted(user_id for user_id, _ in here.refresher.written) == list("abcdefgh")
 
 
@@ -120,20 +120,20 @@ def test_categories_are_written_in_portions_and_let_live_users_go_first() -> Non
     here.refresher.full = 3
     categories = [f"c{number}" for number in range(2 * PORTION_USERS + 1)]
     started = time.monotonic()
-    asyncio.run(here.rewriter.write_categories("m", categories))
+    asyncio.run(here.backfiller.write_categories("m", categories))
     assert [len(portion) for portion in here.refresher.categories] == [PORTION_USERS, PORTION_USERS, 1]
     assert [each for portion in here.refresher.categories for each in portion] == categories
     assert time.monotonic() - started >= 3 * PORTION_S + 3 * 0.03, "it rests as long as it works"
-    here.rewriter._users_per_s = 10.0
+    here.backfiller._users_per_s = 10.0
     started = time.monotonic()
-    asyncio.run(here.rewriter.write_categories("m", ["c"]))
+    asyncio.run(here.backfiller.write_categories("m", ["c"]))
     assert time.monotonic() - started >= 0.1
 
 
-def test_walk_that_became_void_writes_nothing() -> None:
+def test_backfill_that_became_void_writes_nothing() -> None:
     here = Setup()
-    walk = here.rewriter.walk(0, [MODEL], losses=0)
-    here.step(walk, is_void=True)
+    backfill = here.backfiller.backfill(0, [MODEL], losses=0)
+    here.step(backfill, is_void=True)
     assert here.refresher.written == []
 
 
@@ -142,8 +142,8 @@ def test_portion_is_as_large_as_a_cpu_has_time_for_however_long_it_waits(user_s:
     here = Setup()
     here.refresher.user_s, here.refresher.portion_s = user_s, 0.002
     here.table.rows = {f"{number:05}".encode(): window(1) for number in range(6_000)}
-    walk = here.rewriter.walk(0, [MODEL], losses=0)
+    backfill = here.backfiller.backfill(0, [MODEL], losses=0)
     for _ in range(20):
-        done = walk.done
-        here.step(walk)
-    assert walk.done - done == pytest.approx(users, rel=0.1)
+        done = backfill.done
+        here.step(backfill)
+    assert backfill.done - done == pytest.approx(users, rel=0.1)

@@ -13,10 +13,10 @@ from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
 from local.servers import ROOT
-from stream.serving.read_protocol import NoVectorsError, ReaderSettings, Reading, UserVectors
+from stream.serving.read_protocol import NoVectorsError, ReaderSettings, ReadProtocol, UserVectors
 from stream.serving.reader import AsyncReader, Reader
 from stream.store.connection import RedisConnection
-from stream.store.keys import UNSEEN_USER, category_key
+from stream.store.keys import COLD_START_USER, category_key
 from stream.store.vector_store import Store, UserRow
 
 PREFIX = "test-reader:"
@@ -33,7 +33,7 @@ def store(redis_client: redis.Redis) -> Store:
         redis_client.delete(key)
     found = Store(redis_client, key_prefix=PREFIX, clock=lambda: 1000.0)
     found.registry.serve("m1", 1)
-    found.upsert([row(UNSEEN_USER, value=9), row("u"), row("v", value=2)])
+    found.upsert([row(COLD_START_USER, value=9), row("u"), row("v", value=2)])
     return found
 
 
@@ -63,14 +63,14 @@ def without_age(found: UserVectors) -> tuple[object, ...]:
 @pytest.mark.integration
 def test_both_readers_find_the_same(store: Store, read: Callable[..., list[UserVectors]]) -> None:
     found = read("v", "nobody", "u", "v")
-    assert [(each.vec[0], each.reason) for each in found] == [(2, ""), (9, "unseen"), (1, ""), (2, "")]
+    assert [(each.vec[0], each.reason) for each in found] == [(2, ""), (9, "cold_start"), (1, ""), (2, "")]
     store.registry.stage("m2", 2, partitions=1)
-    store.upsert([row(UNSEEN_USER, "m2", 19), row("u", "m2", 11)])
+    store.upsert([row(COLD_START_USER, "m2", 19), row("u", "m2", 11)])
     assert [each.vec[0] for each in read("v", "nobody", "u")] == [2, 9, 1]
     store.registry.serve("m2", 2)
     assert [(each.vec[0], each.reason) for each in read("v", "nobody", "u")] == [
         (19, "other_model"),
-        (19, "unseen"),
+        (19, "cold_start"),
         (11, ""),
     ]
 
@@ -82,18 +82,22 @@ def test_who_has_no_vectors_gets_those_of_the_category_in_the_same_version(
     def found(category: str) -> list[tuple[float, str]]:
         return [(each.vec[0], each.reason) for each in read("v", "nobody", "u", category=category)]
 
-    store.upsert([row(UNSEEN_USER, value=5, category="v"), row(UNSEEN_USER, value=6, category="old")])
+    store.upsert([row(COLD_START_USER, value=5, category="v"), row(COLD_START_USER, value=6, category="old")])
     assert found("v") == [(2, ""), (5, "category"), (1, "")]  # a category may be called as a user is
-    assert found("unknown") == [(2, ""), (9, "unseen"), (1, "")]
+    assert found("unknown") == [(2, ""), (9, "cold_start"), (1, "")]
     store.registry.stage("m2", 2, partitions=1)
-    rows = [row(UNSEEN_USER, "m2", 19), row(UNSEEN_USER, "m2", 15, "v"), row(UNSEEN_USER, "m2", 17, "new")]
+    rows = [
+        row(COLD_START_USER, "m2", 19),
+        row(COLD_START_USER, "m2", 15, "v"),
+        row(COLD_START_USER, "m2", 17, "new"),
+    ]
     store.upsert([*rows, row("u", "m2", 11)])
     assert found("v") == [(2, ""), (5, "category"), (1, "")]
-    assert found("new") == [(2, ""), (9, "unseen"), (1, "")]
+    assert found("new") == [(2, ""), (9, "cold_start"), (1, "")]
     store.registry.serve("m2", 2)
     assert found("v") == [(15, "category"), (15, "category"), (11, "")]
     assert found("new") == [(17, "category"), (17, "category"), (11, "")]
-    assert found("old") == [(19, "other_model"), (19, "unseen"), (11, "")]
+    assert found("old") == [(19, "other_model"), (19, "cold_start"), (11, "")]
 
 
 @pytest.mark.integration
@@ -124,13 +128,13 @@ def test_long_vector_stands_in_for_a_short_one_that_has_expired(
 
 
 @pytest.mark.integration
-def test_unseen_user_never_expires(store: Store, redis_client: redis.Redis) -> None:
+def test_cold_start_user_never_expires(store: Store, redis_client: redis.Redis) -> None:
     expiring = Store(redis_client, key_prefix=PREFIX, short_ttl_s=100, ttl_s=1000)
     for model in ("m1", "m2"):
         expiring.registry.serve(model, int(model[1]))
-        rows = [row("u", model), row(UNSEEN_USER, model), row("v", model)]
-        expiring.upsert([*rows, row(UNSEEN_USER, model, category="u")])
-    expiring.settle([*expiring.stored_keys()])
+        rows = [row("u", model), row(COLD_START_USER, model), row("v", model)]
+        expiring.upsert([*rows, row(COLD_START_USER, model, category="u")])
+    expiring.clean_up([*expiring.stored_keys()])
     for key in (PREFIX, category_key(PREFIX, "u")):
         assert redis_client.ttl(key) == -1
         assert redis_client.httl(key, "vec", "other:short") == [-1, -1]
@@ -144,7 +148,7 @@ def test_short_vector_keeps_expiring_when_it_moves_to_the_other_slot(
     expiring = Store(redis_client, key_prefix=PREFIX, short_ttl_s=100)
     expiring.upsert([row("u")])
     expiring.registry.serve("m2", 2)
-    expiring.look()
+    expiring.poll()
     expiring.upsert([row("u", "m2")])
     found = redis_client.httl(PREFIX + "u", "vec", "short", "other:vec", "other:short")
     assert all(0 < ttl <= 100 for ttl in found)
@@ -175,7 +179,7 @@ def test_cache_answers_without_redis_and_never_mixes_versions(
     store.upsert([row("u", value=5)])
     assert reader.read(["u"])[0].vec[0] == 1, "as it was a moment ago"
     store.registry.stage("m2", 2, partitions=1)
-    store.upsert([row(user_id, "m2", 11) for user_id in (UNSEEN_USER, "u", "v")])
+    store.upsert([row(user_id, "m2", 11) for user_id in (COLD_START_USER, "u", "v")])
     store.registry.serve("m2", 2)
     assert reader.read(["u"])[0].model == "m1"
     assert [each.model for each in reader.read(["u", "v"])] == ["m2", "m2"]
@@ -183,9 +187,9 @@ def test_cache_answers_without_redis_and_never_mixes_versions(
 
 
 class Driver:
-    """Answers a Reading from a dict, and counts the round trips."""
+    """Answers a reader from a dict, and counts the round trips."""
 
-    def __init__(self, reading: Reading, keys: dict[str, dict[str, bytes]]) -> None:
+    def __init__(self, reading: ReadProtocol, keys: dict[str, dict[str, bytes]]) -> None:
         self.reading, self.keys, self.trips = reading, keys, 0
 
     def read(
@@ -223,7 +227,7 @@ def keys(serving: str) -> dict[str, dict[str, bytes]]:
 
 
 def test_one_round_trip_where_the_serving_model_is_in_the_plain_fields() -> None:
-    driver = Driver(Reading(ReaderSettings()), keys("m1"))
+    driver = Driver(ReadProtocol(ReaderSettings()), keys("m1"))
     assert [each.vec[0] for each in driver.read("plain", "nobody")] == [2, 1]
     assert driver.trips == 1
     assert [each.vec[0] for each in driver.read("second", "plain")] == [4, 2]
@@ -231,15 +235,15 @@ def test_one_round_trip_where_the_serving_model_is_in_the_plain_fields() -> None
 
 
 def test_category_is_asked_for_in_the_same_round_trip() -> None:
-    driver = Driver(Reading(ReaderSettings()), keys("m1"))
+    driver = Driver(ReadProtocol(ReaderSettings()), keys("m1"))
     found = [(each.vec[0], each.reason) for each in driver.read("plain", "nobody", category="c")]
     assert (found, driver.trips) == ([(2, ""), (5, "category")], 1)
-    assert [each.reason for each in driver.read("nobody", category="unknown")] == ["unseen"]
+    assert [each.reason for each in driver.read("nobody", category="unknown")] == ["cold_start"]
     assert driver.trips == 2
 
 
 def test_category_is_kept_as_users_are_and_asked_for_only_where_it_may_stand_in() -> None:
-    driver = Driver(Reading(ReaderSettings(cached_users=4, cached_s=60)), keys("m1"))
+    driver = Driver(ReadProtocol(ReaderSettings(cached_users=4, cached_s=60)), keys("m1"))
     driver.read("plain")
     with pytest.raises(AssertionError, match="nothing was asked"):
         driver.read("plain", category="c")
@@ -253,7 +257,7 @@ def test_category_is_kept_as_users_are_and_asked_for_only_where_it_may_stand_in(
 
 def test_model_that_changes_between_two_round_trips_has_all_read_again() -> None:
     state = keys("m1")
-    driver = Driver(Reading(ReaderSettings()), state)
+    driver = Driver(ReadProtocol(ReaderSettings()), state)
 
     def switch(trip: int) -> None:
         if trip == 1:  # m1 is retired and deleted, and m2 serves, after the first answer was on its way
@@ -268,17 +272,17 @@ def test_model_that_changes_between_two_round_trips_has_all_read_again() -> None
 
 def test_category_of_another_version_never_stands_in() -> None:
     state = keys("m1") | {"twintide:category:user:c": slot("m2", 5)}
-    driver = Driver(Reading(ReaderSettings()), state)
-    assert [(each.vec[0], each.reason) for each in driver.read("nobody", category="c")] == [(1, "unseen")]
+    driver = Driver(ReadProtocol(ReaderSettings()), state)
+    assert [(each.vec[0], each.reason) for each in driver.read("nobody", category="c")] == [(1, "cold_start")]
     state["twintide:category:user:c"] |= slot("m1", 6, "other:")
     assert [(each.vec[0], each.reason) for each in driver.read("nobody", category="c")] == [(6, "category")]
-    fixed = Driver(Reading(ReaderSettings(model="m2")), state | {"user:": slot("m2", 7)})
+    fixed = Driver(ReadProtocol(ReaderSettings(model="m2")), state | {"user:": slot("m2", 7)})
     assert [(each.vec[0], each.model) for each in fixed.read("nobody", category="c")] == [(5, "m2")]
 
 
 def test_cache_of_a_version_that_serves_no_more_is_dropped_and_ages() -> None:
     now = [0.0]
-    reading = Reading(ReaderSettings(cached_users=2, cached_s=5), timer=lambda: now[0])
+    reading = ReadProtocol(ReaderSettings(cached_users=2, cached_s=5), timer=lambda: now[0])
     driver = Driver(reading, keys("m1"))
     driver.read("plain")
     with pytest.raises(AssertionError, match="nothing was asked"):
@@ -290,9 +294,9 @@ def test_cache_of_a_version_that_serves_no_more_is_dropped_and_ages() -> None:
 
 def test_nothing_to_read_says_what_is_missing() -> None:
     with pytest.raises(NoVectorsError, match="no model serves at twintide:models:user:"):
-        Driver(Reading(ReaderSettings()), {}).read("u")
-    with pytest.raises(NoVectorsError, match="no vectors of model m3 for users never seen"):
-        Driver(Reading(ReaderSettings(model="m3")), keys("m1")).read("plain")
+        Driver(ReadProtocol(ReaderSettings()), {}).read("u")
+    with pytest.raises(NoVectorsError, match="no vectors of model m3 for cold-start users"):
+        Driver(ReadProtocol(ReaderSettings(model="m3")), keys("m1")).read("plain")
 
 
 def test_reading_and_ranking_need_neither_torch_nor_faust() -> None:

@@ -25,7 +25,7 @@ def make(store: Path, seed: int) -> Artifact:
     vocabulary = Vocabulary(
         [f"i{item}" for item in range(ITEMS)], [1 + item % 3 for item in range(ITEMS)], ["c2", "c3"]
     )
-    settings = artifacts.Settings(model=ModelSettings(dimension=16))
+    settings = artifacts.ArtifactSettings(model=ModelSettings(dimension=16))
     towers = DualTowers(vocabulary, settings.features, settings.model)
     return artifacts.save(store, towers, vocabulary, settings, {}, {})
 

@@ -18,7 +18,7 @@ from models.errors import SettingsError, UnreachableError
 from stream.serving.reader import Reader
 from stream.store.clients import Place, parse, redis_client
 from stream.store.connection import RedisConnection
-from stream.store.keys import UNSEEN_USER
+from stream.store.keys import COLD_START_USER
 from stream.store.vector_store import Store, UserRow
 
 SLOTS = 16_384
@@ -82,29 +82,32 @@ def test_cluster_keeps_every_rule(cluster: list[RedisServer], cluster_client: "r
     store.topic_epoch("topic-1")
     store.registry.serve("m1", 1)
     users = [f"user {number}" for number in range(300)]
-    assert store.upsert([row(UNSEEN_USER), *(row(user) for user in users)]) == 301
-    categories = [msgspec.structs.replace(row(UNSEEN_USER), category=f"c{number}") for number in range(40)]
+    assert store.upsert([row(COLD_START_USER), *(row(user) for user in users)]) == 301
+    categories = [
+        msgspec.structs.replace(row(COLD_START_USER), category=f"c{number}") for number in range(40)
+    ]
     assert store.upsert(categories) == 40
     assert {reader.read(["nobody"], each.category)[0].reason for each in categories} == {"category"}
     for node in cluster:
         with redis.Redis(port=node.port) as client:
             assert client.dbsize() > 50, "every node has its share"
     assert store.upsert([row(user, seq=0) for user in users]) == 0
-    assert [each.reason for each in reader.read([*users, "nobody"])] == [""] * 300 + ["unseen"]
+    assert [each.reason for each in reader.read([*users, "nobody"])] == [""] * 300 + ["cold_start"]
     store.registry.stage("m2", 2, partitions=1)
-    store.look()
+    store.poll()
     assert (
-        store.upsert([row(user, model, 2) for user in [UNSEEN_USER, *users] for model in ("m1", "m2")]) == 602
+        store.upsert([row(user, model, 2) for user in [COLD_START_USER, *users] for model in ("m1", "m2")])
+        == 602
     )
     assert {each.model for each in reader.read(users)} == {"m1"}
     store.report_coverage("m2", 0, 300, 300, store.losses)
     assert {each.model for each in reader.read(users)} == {"m2"}
-    assert store.settle([f"user:{user}" for user in users]) == 300
+    assert store.clean_up([f"user:{user}" for user in users]) == 300
     store.registry.retire("m1")
-    assert store.settle([*store.stored_keys()]) >= 341
+    assert store.clean_up([*store.stored_keys()]) >= 341
     assert {(each.model, each.reason) for each in reader.read(users)} == {("m2", "")}
     assert store.forget([(user, 2) for user in users[:150]], epoch=10) == 150
-    assert [each.reason for each in reader.read(users)] == ["unseen"] * 150 + [""] * 150
+    assert [each.reason for each in reader.read(users)] == ["cold_start"] * 150 + [""] * 150
     assert store.losses == 0
 
 
@@ -114,7 +117,7 @@ def test_node_of_a_cluster_that_came_back_empty_is_noticed(
 ) -> None:
     store = Store(cluster_client)
     store.registry.serve("m1", 1)
-    store.upsert([row(UNSEEN_USER)])
+    store.upsert([row(COLD_START_USER)])
     for losses, node in enumerate(cluster, start=1):
         with redis.Redis(port=node.port) as client:
             client.flushall()
@@ -159,7 +162,7 @@ def test_writes_follow_the_master_that_the_sentinel_names(
     assert client.info()["tcp_port"] == master.port
     store = Store(client)
     store.registry.serve("m1", 1)
-    store.upsert([row(UNSEEN_USER), row("u")])
+    store.upsert([row(COLD_START_USER), row("u")])
     client.wait(1, 2000)
     master.kill()
     wait_for(lambda: store.upsert([row("u", seq=2)]) == 1)

@@ -1,6 +1,6 @@
 """Two models in one HASH, under writers that lag: what is read is right at every moment.
 
-A seeded walk over everything that may happen: users change, models are staged, covered, rolled back and
+A seeded backfill over everything that may happen: users change, models are staged, covered, rolled back and
 retired, writers with an old view of the registry write, zombies write old offsets, slots are settled. A
 reference in plain Python knows what each model's newest vector of each user is.
 """
@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from stream.serving.reader import Reader
-from stream.store.keys import FIELDS, OTHER, UNSEEN_USER, category_key
+from stream.store.keys import COLD_START_USER, FIELDS, OTHER, category_key
 from stream.store.model_registry import Models
 from stream.store.vector_store import Store, UserRow
 
@@ -31,10 +31,10 @@ def row(user_id: str, model: str, seq: int, epoch: int = 10) -> UserRow:
     return UserRow(user_id, vector, vector, vector, model, epoch, seq, ts=seq, n=1)
 
 
-def unseen_rows(model: str) -> list[UserRow]:
-    """Return what users never seen get, at a category and elsewhere; the epoch tells which."""
-    of_category = msgspec.structs.replace(row(UNSEEN_USER, model, 0, epoch=77), category=CATEGORY)
-    return [row(UNSEEN_USER, model, 0), of_category]
+def cold_start_rows(model: str) -> list[UserRow]:
+    """Return what cold-start users get, at a category and elsewhere; the epoch tells which."""
+    of_category = msgspec.structs.replace(row(COLD_START_USER, model, 0, epoch=77), category=CATEGORY)
+    return [row(COLD_START_USER, model, 0), of_category]
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def store(redis_client: redis.Redis) -> Store:
         redis_client.delete(key)
     found = Store(redis_client, key_prefix=PREFIX)
     found.registry.serve("m1", 1)
-    found.upsert(unseen_rows("m1"))
+    found.upsert(cold_start_rows("m1"))
     return found
 
 
@@ -96,7 +96,7 @@ def test_writer_that_lags_behind_two_changes_takes_nobodys_slot(
     store: Store, redis_client: redis.Redis
 ) -> None:
     store.registry.stage("m2", 2, partitions=1)
-    lagging = store.look()
+    lagging = store.poll()
     store.registry.serve("m2", 2)
     store.registry.stage("m3", 3, partitions=1)
     store.upsert([row("u", "m2", 5), row("u", "m3", 5)])
@@ -118,7 +118,7 @@ def test_stale_write_confirms_the_slot_of_a_model_that_came_back(
     store.registry.retire("m1")
     without_m1 = store.registry.stage("m3", 5, partitions=1)
     store.registry.stage("m1", 6, partitions=1)
-    store.look()
+    store.poll()
     assert store.upsert([row("u", "m1", 8)]) == 0
     assert store._write(without_m1, [row("u", "m3", 9)], force=False) == 0
     assert slots(redis_client, "u") == {"m2": 5, "m1": 9}
@@ -128,17 +128,17 @@ def test_stale_write_confirms_the_slot_of_a_model_that_came_back(
 def test_slot_keeps_the_greatest_number_that_its_model_was_known_under(
     store: Store, redis_client: redis.Redis
 ) -> None:
-    lagging = store.look()
+    lagging = store.poll()
     store.registry.serve("m2", 2)
     store.registry.rollback("m2")
-    store.look()
+    store.poll()
     assert lagging
     store.upsert([row("u", "m1", 5)])
     store._write(lagging, [row("u", "m1", 6)], force=False)
     assert redis_client.hmget(PREFIX + "u", "publication", "seq") == [b"3", b"6"]
     store.upsert([row("u", "m2", 6)])
     store.registry.serve("m2", 4)
-    store.look()
+    store.poll()
     store.upsert([row("u", "m2", 7)])
     assert redis_client.hget(PREFIX + "u", "other:publication") == b"3"
     store._write(lagging, [row("u", "m1", 7)], force=False)
@@ -150,16 +150,16 @@ def test_settling_deletes_what_is_not_live_and_tidies_the_rest(
 ) -> None:
     store.upsert([row("only m1", "m1", 5), row("both", "m1", 5)])
     store.registry.stage("m2", 2, partitions=1)
-    store.upsert([row("both", "m2", 5), row("only m2", "m2", 5), row(UNSEEN_USER, "m2", 0)])
+    store.upsert([row("both", "m2", 5), row("only m2", "m2", 5), row(COLD_START_USER, "m2", 0)])
     store.registry.serve("m2", 2)
     keys = sorted(store.stored_keys())
     category = category_key(PREFIX, CATEGORY)
     assert keys == [*(PREFIX + user for user in ("", "both", "only m1", "only m2")), category]
-    assert store.settle(keys) == 2
+    assert store.clean_up(keys) == 2
     assert list(slots(redis_client, "both")) == ["m2", "m1"]
-    assert store.settle(keys) == 0
+    assert store.clean_up(keys) == 0
     store.registry.retire("m1")
-    assert store.settle(keys) == 4
+    assert store.clean_up(keys) == 4
     assert sorted(store.stored_keys()) == [PREFIX + user for user in ("", "both", "only m2")]
     assert redis_client.hkeys(PREFIX + "both") == redis_client.hkeys(PREFIX + "only m2")
     assert set(redis_client.hkeys(PREFIX + "both")) == {name.encode() for name in FIELDS}
@@ -190,7 +190,7 @@ class World:
     epoch: int = 10
 
     def now(self) -> Models:
-        models = self.store.look()
+        models = self.store.poll()
         assert models
         if not self.views or self.views[-1] != models:
             self.views.append(models)
@@ -224,10 +224,10 @@ class World:
             self.write(self.choose.choice([self.now(), *self.views]), user_id, seq)
 
     def backfill(self) -> None:
-        """Write all users' newest vectors as who knows the truth does, and the unseen user's."""
+        """Write all users' newest vectors as who knows the truth does, and the cold-start user's."""
         models = self.now()
         for each in models.live:
-            self.store.upsert(unseen_rows(each.version))
+            self.store.upsert(cold_start_rows(each.version))
         for user_id, seq in self.newest.items():
             self.write(models, user_id, seq)
 
@@ -259,10 +259,10 @@ class World:
         if models.second:
             self.store.registry.retire(models.second.version)
 
-    def settle(self) -> None:
+    def clean_up(self) -> None:
         """Clean up some users."""
         keys = [PREFIX + user_id for user_id in ("", *USERS)]
-        self.store.settle(self.choose.sample([*keys, category_key(PREFIX, CATEGORY)], 3))
+        self.store.clean_up(self.choose.sample([*keys, category_key(PREFIX, CATEGORY)], 3))
 
     def check(self) -> None:
         """Every vector is the newest of the serving model that was ever written."""

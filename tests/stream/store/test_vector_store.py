@@ -12,7 +12,7 @@ from models.errors import UnreachableError
 from stream.serving.reader import NoVectorsError, Reader
 from stream.store.clients import redis_client as connect
 from stream.store.connection import RedisConnection
-from stream.store.keys import UNSEEN_USER
+from stream.store.keys import COLD_START_USER
 from stream.store.model_registry import ModelChangeError
 from stream.store.vector_store import USERS_PER_CALL, USERS_PER_TRIP, Store, UserRow
 
@@ -47,7 +47,7 @@ def clean(redis_client: redis.Redis) -> None:
 def test_what_is_written_is_read(redis_client: redis.Redis, reader: Reader, vector_format: str) -> None:
     store = Store(redis_client, key_prefix="test-store:", vector_format=vector_format, clock=lambda: 1000.0)
     store.registry.serve("model-a", 1)
-    assert store.upsert([row(UNSEEN_USER), row('12#3 "ü"')]) == 2
+    assert store.upsert([row(COLD_START_USER), row('12#3 "ü"')]) == 2
     (found,) = reader.read(['12#3 "ü"'])
     assert found.vec.tolist() == [1, 1, 1, 1]
     assert found.long.tolist() == [2, 2, 2, 2]
@@ -57,20 +57,20 @@ def test_what_is_written_is_read(redis_client: redis.Redis, reader: Reader, vect
 
 @pytest.mark.parametrize("older", [{"epoch": 9}, {"seq": 99}, {"epoch": 9, "seq": 999}])
 def test_older_write_never_replaces_a_newer(store: Store, reader: Reader, older: dict[str, int]) -> None:
-    store.upsert([row(UNSEEN_USER), row()])
+    store.upsert([row(COLD_START_USER), row()])
     assert store.upsert([row(value=7.0, **older)]) == 0
     assert reader.read(["u"])[0].vec[0] == 1
 
 
 @pytest.mark.parametrize("newer", [{}, {"seq": 101}, {"epoch": 11, "seq": 0}])
 def test_newer_or_equal_write_replaces(store: Store, reader: Reader, newer: dict[str, int]) -> None:
-    store.upsert([row(UNSEEN_USER), row()])
+    store.upsert([row(COLD_START_USER), row()])
     assert store.upsert([row(value=7.0, **newer)]) == 1
     assert reader.read(["u"])[0].vec[0] == 7
 
 
 def test_forced_write_replaces_whatever_is_there(store: Store, reader: Reader) -> None:
-    store.upsert([row(UNSEEN_USER), row()])
+    store.upsert([row(COLD_START_USER), row()])
     assert store.upsert([row(value=7.0, seq=0)], force=True) == 1
     assert reader.read(["u"])[0].vec[0] == 7
 
@@ -100,19 +100,19 @@ def test_json_form_is_a_list_under_the_raw_id(store: Store, redis_client: redis.
     assert redis_client.get("test-store:json") == b"[1.0, 1.0, 1.0, 1.0]"
 
 
-def test_user_never_seen_gets_the_default_with_a_reason(store: Store, reader: Reader) -> None:
-    store.upsert([row(UNSEEN_USER, value=9.0), row()])
+def test_cold_start_user_gets_the_default_with_a_reason(store: Store, reader: Reader) -> None:
+    store.upsert([row(COLD_START_USER, value=9.0), row()])
     found = reader.read(["nobody", "u"])
     assert [(each.user_id, each.reason, each.vec[0]) for each in found] == [
-        ("nobody", "unseen", 9),
+        ("nobody", "cold_start", 9),
         ("u", "", 1),
     ]
 
 
 def test_versions_are_never_mixed(store: Store, reader: Reader) -> None:
-    store.upsert([row(UNSEEN_USER), row("old")])
+    store.upsert([row(COLD_START_USER), row("old")])
     store.registry.serve("model-b", 2)
-    store.upsert([row(UNSEEN_USER, value=9.0, model="model-b"), row("new", model="model-b")])
+    store.upsert([row(COLD_START_USER, value=9.0, model="model-b"), row("new", model="model-b")])
     found = reader.read(["old", "new"])
     assert {each.model for each in found} == {"model-b"}
     assert [each.reason for each in found] == ["other_model", ""]
@@ -123,9 +123,9 @@ def test_reader_of_a_version_that_nobody_wrote_says_so(redis_client: redis.Redis
         Reader(redis_client, key_prefix="test-store:").read(["u"])
     store = Store(redis_client, key_prefix="test-store:")
     with pytest.raises(ModelChangeError, match="no model serves"):
-        store.upsert([row(UNSEEN_USER)])
+        store.upsert([row(COLD_START_USER)])
     store.registry.serve("model-a", 1)
-    store.upsert([row(UNSEEN_USER)])
+    store.upsert([row(COLD_START_USER)])
     with pytest.raises(NoVectorsError, match=r"no vectors of model model-z"):
         Reader(redis_client, key_prefix="test-store:", model="model-z").read(["u"])
 
@@ -153,7 +153,7 @@ def test_redis_that_came_back_empty_is_noticed_and_gets_back_what_all_depends_on
 ) -> None:
     epoch = store.topic_epoch("topic-1")
     store.registry.serve("model-b", 2)
-    store.upsert([row(UNSEEN_USER, value=9.0, model="model-b"), row(model="model-b")])
+    store.upsert([row(COLD_START_USER, value=9.0, model="model-b"), row(model="model-b")])
     store.upsert([row("v", model="model-b")])
     before = store.models
     assert store.losses == 0
@@ -163,14 +163,14 @@ def test_redis_that_came_back_empty_is_noticed_and_gets_back_what_all_depends_on
     assert store.losses == 1
     assert store.models == before == store.registry.read()
     assert redis_client.hgetall("twintide:topic-epochs") == {b"topic-1": str(epoch).encode()}
-    assert [each.reason for each in reader.read(["u", "v", "w"])] == ["unseen", "unseen", ""]
+    assert [each.reason for each in reader.read(["u", "v", "w"])] == ["cold_start", "cold_start", ""]
     store.upsert([row("u", model="model-b")])
     assert store.losses == 1
 
 
 def test_categories_are_apart_from_users(store: Store, redis_client: redis.Redis) -> None:
-    at_category = row(UNSEEN_USER, category="u")
-    assert store.upsert([row(), at_category, row(UNSEEN_USER)]) == 3
+    at_category = row(COLD_START_USER, category="u")
+    assert store.upsert([row(), at_category, row(COLD_START_USER)]) == 3
     other = Store(redis_client, key_prefix="test-store:longer:")
     other.registry.serve("model-a", 1)
     other.upsert([at_category])
@@ -180,18 +180,18 @@ def test_categories_are_apart_from_users(store: Store, redis_client: redis.Redis
     assert store.forget([("u", 100)], epoch=10) == 1
     assert [redis_client.exists(key) for key in keys] == [1, 0, 1]
     redis_client.flushall()
-    store.look()
+    store.poll()
     assert [redis_client.exists(key) for key in keys] == [1, 0, 0], "whoever knows the categories writes them"
 
 
 def test_redis_that_is_as_it_was_before_is_noticed(store: Store, redis_client: redis.Redis) -> None:
-    store.upsert([row(UNSEEN_USER)])
+    store.upsert([row(COLD_START_USER)])
     keys = {key: redis_client.dump(key) for key in redis_client.keys("*")}
     store.upsert([row()])
     redis_client.flushall()
     for key, value in keys.items():
         redis_client.restore(key, 0, value)
-    store.look()
+    store.poll()
     assert store.losses == 1
 
 
@@ -199,17 +199,17 @@ def test_redis_that_another_worker_put_in_order_keeps_the_greater_epoch(
     store: Store, redis_client: redis.Redis
 ) -> None:
     first = store.topic_epoch("topic-1")
-    store.look()
+    store.poll()
     redis_client.flushall()
     redis_client.hset("twintide:topic-epochs", "topic-1", first + 5)
-    store.look()
+    store.poll()
     assert store.losses == 1
     assert store.topic_epoch("topic-1") == first + 5
 
 
 def test_coverage_of_what_redis_lost_is_not_reported(store: Store, redis_client: redis.Redis) -> None:
     store.registry.stage("model-b", 2, partitions=1)
-    store.look()
+    store.poll()
     losses = store.losses
     redis_client.flushall()
     found = store.report_coverage("model-b", 0, 1, 1, losses)
@@ -222,7 +222,7 @@ def test_stores_of_two_workers_do_not_alarm_each_other(store: Store, redis_clien
     other = Store(redis_client, key_prefix="test-store:")
     for _ in range(3):
         store.upsert([row()])
-        other.look()
+        other.poll()
     assert (store.losses, other.losses) == (0, 0)
 
 

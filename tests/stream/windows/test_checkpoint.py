@@ -13,9 +13,9 @@ from models.windows.window import WindowSettings, window_from_bytes
 from stream.events.decoder import make_decoder
 from stream.events.incoming import read_records
 from stream.kafka.connection import KafkaConnection
-from stream.kafka.producer import AbandonedError, Publisher
+from stream.kafka.producer import AbandonedError, AcknowledgedProducer
 from stream.windows.checkpoint import Checkpointer
-from stream.windows.partition import PartitionFold
+from stream.windows.partition import Partition
 from stream.windows.table import WindowTable
 
 OFFSET_KEY = b"__faust\0offset__"
@@ -63,8 +63,8 @@ def checkpointer(changelog: Changelog, table: WindowTable) -> Checkpointer:
     return Checkpointer(changelog, table, timeout_s=1, cached_windows=100)  # type: ignore[arg-type]
 
 
-def fold_of(table: WindowTable, *users: str, first: int = 0) -> PartitionFold:
-    fold = PartitionFold("topic-id", 0, WindowSettings(), lambda keys: table.load(0, keys))
+def fold_of(table: WindowTable, *users: str, first: int = 0) -> Partition:
+    fold = Partition("topic-id", 0, WindowSettings(), lambda keys: table.load(0, keys))
     records = [record(user, first + place) for place, user in enumerate(users)]
     fold.fold(read_records(records, make_decoder("", ""), "topic-id/0"))
     return fold
@@ -115,7 +115,7 @@ def test_partition_taken_away_meanwhile_is_no_error(
 
 
 def test_what_is_abandoned_does_not_count_as_delivered() -> None:
-    publisher = Publisher(KafkaConnection("127.0.0.1:1"), "test")
+    publisher = AcknowledgedProducer(KafkaConnection("127.0.0.1:1"), "test")
 
     async def abandon_while_waiting() -> None:
         publisher.send("changelog", b"a", b"value", partition=0)
@@ -133,7 +133,7 @@ def test_forgotten_user_leaves_disk_and_changelog(
     checkpointer: Checkpointer, changelog: Changelog, table: WindowTable, database: Rdict
 ) -> None:
     asyncio.run(checkpointer.write({0: fold_of(table, "a", "b")}))
-    fold = PartitionFold("topic-id", 0, WindowSettings(), lambda keys: table.load(0, keys))
+    fold = Partition("topic-id", 0, WindowSettings(), lambda keys: table.load(0, keys))
     fold.drop(["a"])
     asyncio.run(checkpointer.write({0: fold}))
     assert changelog.sent[-1] == (b"a", None)

@@ -9,7 +9,7 @@ import pytest
 from models.windows.window import WindowSettings, window_from_bytes
 from stream.events.decoder import Decoder, make_decoder
 from stream.events.incoming import FORGET_HEADER, Rejected, read_records
-from stream.windows.partition import PartitionFold
+from stream.windows.partition import Partition
 
 DECODER = make_decoder("", "")
 
@@ -40,7 +40,7 @@ class Record:
 
 
 def fold_records(
-    fold: PartitionFold, records: Sequence[Record], decoder: Decoder = DECODER
+    fold: Partition, records: Sequence[Record], decoder: Decoder = DECODER
 ) -> tuple[dict[str, int], list[Rejected]]:
     """Read the records and fold them; return counts by outcome, and what is unreadable."""
     incoming = read_records(records, decoder, f"{fold.topic_id}/{fold.partition}")
@@ -72,18 +72,18 @@ def stored() -> Stored:
 
 
 @pytest.fixture
-def fold(stored: Stored) -> PartitionFold:
-    return PartitionFold("topic-id", 0, WindowSettings(), stored.load)
+def fold(stored: Stored) -> Partition:
+    return Partition("topic-id", 0, WindowSettings(), stored.load)
 
 
-def test_events_reach_their_users_windows(fold: PartitionFold) -> None:
+def test_events_reach_their_users_windows(fold: Partition) -> None:
     counts, rejected = fold_records(fold, [record(0, "a"), record(1, "b"), record(2, "a")])
     assert (counts["applied"], rejected) == (3, [])
     assert window_from_bytes(fold.window("a")).item_ids == ["i0", "i2"]
     assert fold.position == 3
 
 
-def test_ids_that_are_numbers_are_the_same_as_strings(fold: PartitionFold) -> None:
+def test_ids_that_are_numbers_are_the_same_as_strings(fold: Partition) -> None:
     records = [record(0, "7", user_id=7, item_id=5, event_id=1), record(1, "7", item_id="5", event_id="2")]
     fold_records(fold, records)
     assert window_from_bytes(fold.window("7")).item_ids == ["5", "5"]
@@ -108,29 +108,29 @@ def test_ids_that_are_numbers_are_the_same_as_strings(fold: PartitionFold) -> No
         ("key", Record(1, None, record(1).value())),
     ],
 )
-def test_unreadable_event_is_rejected_with_its_reason(fold: PartitionFold, reason: str, bad: Record) -> None:
+def test_unreadable_event_is_rejected_with_its_reason(fold: Partition, reason: str, bad: Record) -> None:
     counts, rejected = fold_records(fold, [record(0), bad, record(2)])
     assert [(each.record, each.reason) for each in rejected] == [(bad, reason)]
     assert counts["applied"] == 2
     assert fold.position == 3
 
 
-def test_event_without_id_is_itself_alone(fold: PartitionFold) -> None:
+def test_event_without_id_is_itself_alone(fold: Partition) -> None:
     records = [record(0, event_id=None, time=1000), record(1, event_id=None, time=1000)]
     assert fold_records(fold, records)[0]["applied"] == 2
     assert fold_records(fold, records)[0]["redelivered"] == 2
 
 
-def test_redelivered_user_is_dirty_all_the_same(fold: PartitionFold, stored: Stored) -> None:
+def test_redelivered_user_is_dirty_all_the_same(fold: Partition, stored: Stored) -> None:
     fold_records(fold, [record(0)])
     stored.values = dict(fold.snapshot().values)
-    again = PartitionFold("topic-id", 0, WindowSettings(), stored.load)  # as after a crash before the write
+    again = Partition("topic-id", 0, WindowSettings(), stored.load)  # as after a crash before the write
     assert fold_records(again, [record(0)])[0]["redelivered"] == 1
     assert list(again.dirty) == ["u"]
     assert not again.snapshot().values
 
 
-def test_duplicate_and_late_events_make_nobody_dirty(fold: PartitionFold) -> None:
+def test_duplicate_and_late_events_make_nobody_dirty(fold: Partition) -> None:
     fold_records(fold, [record(0)])
     fold.take(10)
     old = record(2, time=1)
@@ -143,7 +143,7 @@ def test_duplicate_and_late_events_make_nobody_dirty(fold: PartitionFold) -> Non
     assert not fold.dirty
 
 
-def test_nothing_is_committable_before_the_checkpoint(fold: PartitionFold) -> None:
+def test_nothing_is_committable_before_the_checkpoint(fold: Partition) -> None:
     fold_records(fold, [record(0), record(1)])
     for user_id in fold.take(10):
         fold.in_flight.pop(user_id)
@@ -152,7 +152,7 @@ def test_nothing_is_committable_before_the_checkpoint(fold: PartitionFold) -> No
     assert fold.committable() == 2
 
 
-def test_commit_waits_for_the_oldest_unwritten_user(fold: PartitionFold) -> None:
+def test_commit_waits_for_the_oldest_unwritten_user(fold: Partition) -> None:
     fold_records(fold, [record(0, "a"), record(1, "b"), record(2, "a")])
     fold.durable_position = fold.position
     assert fold.committable() == 0
@@ -167,7 +167,7 @@ def test_commit_waits_for_the_oldest_unwritten_user(fold: PartitionFold) -> None
     assert fold.committable() == 3
 
 
-def test_user_that_changes_while_in_flight_is_dirty_again(fold: PartitionFold) -> None:
+def test_user_that_changes_while_in_flight_is_dirty_again(fold: Partition) -> None:
     fold_records(fold, [record(0)])
     fold.take(1)
     fold_records(fold, [record(1)])
@@ -175,12 +175,12 @@ def test_user_that_changes_while_in_flight_is_dirty_again(fold: PartitionFold) -
     assert fold.in_flight["u"].first_offset == 0
 
 
-def test_send_times_of_coalesced_events_are_all_kept(fold: PartitionFold) -> None:
+def test_send_times_of_coalesced_events_are_all_kept(fold: Partition) -> None:
     fold_records(fold, [record(0), record(1)])
     assert (fold.dirty["u"].sent_at_ms, fold.dirty["u"].events) == ([5000, 5001], 2)
 
 
-def test_snapshot_holds_what_changed_since_the_last(fold: PartitionFold) -> None:
+def test_snapshot_holds_what_changed_since_the_last(fold: Partition) -> None:
     fold_records(fold, [record(0, "a"), record(1, "b")])
     assert set(fold.snapshot().values) == {b"a", b"b"}
     fold_records(fold, [record(2, "b")])
@@ -190,7 +190,7 @@ def test_snapshot_holds_what_changed_since_the_last(fold: PartitionFold) -> None
     assert set(snapshot.values) == {b"b"}
 
 
-def test_trim_forgets_stored_windows_and_never_changed_ones(fold: PartitionFold, stored: Stored) -> None:
+def test_trim_forgets_stored_windows_and_never_changed_ones(fold: Partition, stored: Stored) -> None:
     fold_records(fold, [record(n, f"u{n}") for n in range(4)])
     stored.values = dict(fold.snapshot().values)
     fold_records(fold, [record(4, "u0")])
@@ -202,7 +202,7 @@ def test_trim_forgets_stored_windows_and_never_changed_ones(fold: PartitionFold,
     assert stored.asked == [b"u1"]
 
 
-def test_other_field_names_are_read_through_a_mapping(fold: PartitionFold) -> None:
+def test_other_field_names_are_read_through_a_mapping(fold: Partition) -> None:
     decoder = make_decoder("user_id=uid,item_id=sku,time=ts,behavior_type=kind", "")
     value = msgspec.json.encode({"uid": "u", "sku": 9, "ts": 1234, "kind": 4})
     assert fold_records(fold, [Record(0, b"u", value)], decoder)[0]["applied"] == 1
@@ -216,7 +216,7 @@ def forget(offset: int, key: str = "u") -> Record:
     return Record(offset, key.encode(), None, [(FORGET_HEADER, b"1")])
 
 
-def test_forgotten_user_leaves_a_tombstone_and_is_dirty_until_redis_knows(fold: PartitionFold) -> None:
+def test_forgotten_user_leaves_a_tombstone_and_is_dirty_until_redis_knows(fold: Partition) -> None:
     fold_records(fold, [record(0), record(1, "v")])
     fold.snapshot()
     counts, rejected = fold_records(fold, [record(2), forget(3)])
@@ -232,7 +232,7 @@ def test_forgotten_user_leaves_a_tombstone_and_is_dirty_until_redis_knows(fold: 
     assert fold.committable() == 4
 
 
-def test_commit_waits_until_redis_knows_who_is_forgotten(fold: PartitionFold, stored: Stored) -> None:
+def test_commit_waits_until_redis_knows_who_is_forgotten(fold: Partition, stored: Stored) -> None:
     fold_records(fold, [record(4, "v"), forget(5), record(6, "w")])
     fold.durable_position = 7
     fold.take(1)
@@ -240,7 +240,7 @@ def test_commit_waits_until_redis_knows_who_is_forgotten(fold: PartitionFold, st
     assert fold.committable() == 5
 
 
-def test_events_before_that_come_again_do_not_bring_a_forgotten_user_back(fold: PartitionFold) -> None:
+def test_events_before_that_come_again_do_not_bring_a_forgotten_user_back(fold: Partition) -> None:
     again = [record(0), record(1), forget(2)]
     fold_records(fold, again)
     fold_records(fold, again[:2])
@@ -249,7 +249,7 @@ def test_events_before_that_come_again_do_not_bring_a_forgotten_user_back(fold: 
     assert len(window_from_bytes(fold.window("u"))) == 0
 
 
-def test_user_who_comes_back_has_a_new_window_after_the_tombstone(fold: PartitionFold) -> None:
+def test_user_who_comes_back_has_a_new_window_after_the_tombstone(fold: Partition) -> None:
     fold_records(fold, [record(0)])
     fold_records(fold, [record(1), forget(2), record(3), record(4)])
     snapshot = fold.snapshot()
@@ -257,16 +257,16 @@ def test_user_who_comes_back_has_a_new_window_after_the_tombstone(fold: Partitio
     assert window_from_bytes(snapshot.values[b"u"]).item_ids == ["i3", "i4"]
 
 
-def test_forgetting_that_comes_again_leaves_later_events(fold: PartitionFold, stored: Stored) -> None:
+def test_forgetting_that_comes_again_leaves_later_events(fold: Partition, stored: Stored) -> None:
     fold_records(fold, [forget(2), record(3)])
     stored.values.update(fold.snapshot().values)
-    after_a_crash = PartitionFold("topic-id", 0, WindowSettings(), stored.load)
+    after_a_crash = Partition("topic-id", 0, WindowSettings(), stored.load)
     fold_records(after_a_crash, [record(0), record(1), forget(2)])
     assert window_from_bytes(after_a_crash.window("u")).item_ids == ["i3"]
     assert after_a_crash.snapshot().tombstones == []
 
 
-def test_null_without_the_header_is_no_request_to_forget(fold: PartitionFold) -> None:
+def test_null_without_the_header_is_no_request_to_forget(fold: Partition) -> None:
     fold_records(fold, [record(0)])
     _, rejected = fold_records(fold, [Record(1, b"u", None, [("trace", b"1")])])
     assert [each.reason for each in rejected] == ["unreadable"]

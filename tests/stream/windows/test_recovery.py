@@ -4,7 +4,7 @@ import pytest
 
 from models.windows.window import Window, window_to_bytes
 from stream import metrics
-from stream.windows.recovery import PROGRESS_EVERY_S, Progress, newest
+from stream.windows.recovery import PROGRESS_EVERY_S, RestoreProgress, newest
 
 
 def window(offset: int) -> bytes:
@@ -27,7 +27,7 @@ def test_tombstone_counts_and_what_follows_it_too() -> None:
 
 def test_progress_is_said_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    progress = Progress(clock=lambda: now)
+    progress = RestoreProgress(clock=lambda: now)
     with caplog.at_level("INFO"):
         progress.add(100, remaining=900)
         now = PROGRESS_EVERY_S

@@ -8,7 +8,7 @@ import redis
 
 from models.windows.window import Window, WindowSettings, window_to_bytes
 from stream.windows import sweep
-from stream.windows.partition import DirtyUser, PartitionFold
+from stream.windows.partition import DirtyUser, Partition
 from stream.windows.sweep import Sweeper, SweepSettings
 
 HORIZON_MS = 1_000
@@ -55,8 +55,8 @@ def store() -> Store:
 
 
 @pytest.fixture
-def fold() -> PartitionFold:
-    fold = PartitionFold("t", 0, WindowSettings(), lambda keys: [None for _ in keys])
+def fold() -> Partition:
+    fold = Partition("t", 0, WindowSettings(), lambda keys: [None for _ in keys])
     fold.position = fold.durable_position = 100
     fold.newest_ms = 10_000
     return fold
@@ -68,7 +68,7 @@ def sweeper(table: Table, store: Store, every_s: float = 1.0) -> Sweeper:
 
 
 def test_only_the_old_go_from_redis_first_and_then_by_tombstone(
-    table: Table, store: Store, fold: PartitionFold
+    table: Table, store: Store, fold: Partition
 ) -> None:
     table.add("old", 8_999)
     table.add("at the horizon", 9_000)
@@ -80,7 +80,7 @@ def test_only_the_old_go_from_redis_first_and_then_by_tombstone(
     assert not fold.needs_checkpoint()
 
 
-def test_who_is_in_use_or_not_committed_stays(table: Table, store: Store, fold: PartitionFold) -> None:
+def test_who_is_in_use_or_not_committed_stays(table: Table, store: Store, fold: Partition) -> None:
     table.add("dirty", 10)
     table.add("not committed", 10, offset=100)
     fold.dirty["dirty"] = DirtyUser(100, 1, [])
@@ -90,7 +90,7 @@ def test_who_is_in_use_or_not_committed_stays(table: Table, store: Store, fold: 
 
 
 def test_portions_follow_each_other_to_the_end(
-    table: Table, store: Store, fold: PartitionFold, monkeypatch: pytest.MonkeyPatch
+    table: Table, store: Store, fold: Partition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "PORTION", 2)
     for name in ("a", "b", "c"):
@@ -102,7 +102,7 @@ def test_portions_follow_each_other_to_the_end(
     assert [user_id for user_id, _ in store.deleted] == ["a", "b", "c"]
 
 
-def test_redis_that_is_away_keeps_the_old(table: Table, store: Store, fold: PartitionFold) -> None:
+def test_redis_that_is_away_keeps_the_old(table: Table, store: Store, fold: Partition) -> None:
     table.add("old", 10)
     store.is_down = True
     swept = sweeper(table, store)
@@ -113,7 +113,7 @@ def test_redis_that_is_away_keeps_the_old(table: Table, store: Store, fold: Part
     assert list(fold.snapshot().tombstones) == [b"old"]
 
 
-def test_zero_means_never(table: Table, store: Store, fold: PartitionFold) -> None:
+def test_zero_means_never(table: Table, store: Store, fold: Partition) -> None:
     table.add("old", 10)
     asyncio.run(sweeper(table, store, every_s=0).step({0: fold}))
     assert table.scanned == []

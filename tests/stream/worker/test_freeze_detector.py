@@ -2,7 +2,7 @@
 
 import pytest
 
-from stream.worker.freeze_detector import DOUBT_S, LOOK_EVERY_S, TOO_LONG_S, Standstill
+from stream.worker.freeze_detector import DOUBT_S, POLL_EVERY_S, TOO_LONG_S, FreezeDetector
 
 
 class Clock:
@@ -18,27 +18,27 @@ def clock() -> Clock:
 
 
 def test_looking_regularly_raises_no_doubt(clock: Clock) -> None:
-    standstill = Standstill(clock)
+    freeze_detector = FreezeDetector(clock)
     for _ in range(100):
-        standstill.look()
-        clock.now += LOOK_EVERY_S
-        assert not standstill.is_in_doubt()
+        freeze_detector.poll()
+        clock.now += POLL_EVERY_S
+        assert not freeze_detector.is_in_doubt()
 
 
 def test_standing_still_is_noticed_by_whoever_asks_first_and_forgotten_in_time(clock: Clock) -> None:
-    standstill = Standstill(clock)
-    standstill.look()
+    freeze_detector = FreezeDetector(clock)
+    freeze_detector.poll()
     clock.now += TOO_LONG_S + 1
-    assert standstill.is_in_doubt()
+    assert freeze_detector.is_in_doubt()
     clock.now += DOUBT_S / 2
-    assert standstill.is_in_doubt()
+    assert freeze_detector.is_in_doubt()
     clock.now += DOUBT_S / 2
-    assert not standstill.is_in_doubt()
+    assert not freeze_detector.is_in_doubt()
 
 
-def test_start_that_takes_long_is_no_standstill(clock: Clock) -> None:
-    standstill = Standstill(clock)
+def test_start_that_takes_long_is_no_freeze(clock: Clock) -> None:
+    freeze_detector = FreezeDetector(clock)
     clock.now += 60
-    assert not standstill.is_in_doubt()
-    standstill.look()
-    assert not standstill.is_in_doubt()
+    assert not freeze_detector.is_in_doubt()
+    freeze_detector.poll()
+    assert not freeze_detector.is_in_doubt()
