@@ -6,7 +6,7 @@ from typing import Any
 
 from stream.settings import Settings
 from stream.worker import memory
-from stream.worker.twintide_app import make_app, one_line_errors
+from stream.worker.start import make_app, one_line_errors
 
 with one_line_errors():
     settings = Settings.from_environment(os.environ)
@@ -25,13 +25,14 @@ windows = app.Table(
 async def keep_fresh(batches: Any) -> None:
     """Fold every batch of events into its users' windows."""
     async for batch in batches.events():
-        await app.fold(batch)
+        await app.handle(batch)
 
 
 @app.task
 async def encode() -> None:
     """Encode and write the users that changed."""
-    await app.pipeline.refresher.run()
+    if app.parts.refresher is not None:
+        await app.parts.refresher.run()
 
 
 @app.task
@@ -43,21 +44,19 @@ async def follow() -> None:
 @app.task
 async def watch() -> None:
     """Notice when this process stood still."""
-    await app.pipeline.freeze_detector.watch()
+    await app.parts.freeze_detector.watch()
 
 
 @app.task
 async def checkpoint() -> None:
     """Make windows durable and commit source offsets, again and again."""
-    while True:
-        await app.pipeline.until_checkpoint()
-        await app.pipeline.checkpoint(app.consumer)
+    await app.parts.commits.run(app.consumer)
 
 
 @app.timer(settings.checkpoint_s)
 async def sweep() -> None:
     """Drop users who were not seen for long, a few at a time."""
-    await app.pipeline.sweep()
+    await app.parts.sweeper.step(app.assignments.current)
 
 
 @app.timer(memory.TRIM_EVERY_S)

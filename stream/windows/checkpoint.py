@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from stream import metrics
 from stream.kafka.producer import AcknowledgedProducer
-from stream.windows.partition import Partition, Snapshot
+from stream.windows.assignment import Assignment
+from stream.windows.partition import Snapshot
 from stream.windows.table import WindowTable
 
 
@@ -17,24 +18,27 @@ class Checkpointer:
     """Writes what changed since the last checkpoint, for all partitions together."""
 
     def __init__(
-        self, publisher: AcknowledgedProducer, table: WindowTable, timeout_s: float, cached_windows: int
+        self, producer: AcknowledgedProducer, table: WindowTable, timeout_s: float, cached_windows: int
     ) -> None:
-        self._publisher = publisher
+        self._producer = producer
         self._table = table
         self._timeout_s = timeout_s
         self._cached_windows = cached_windows
 
-    async def write(self, partitions: Mapping[int, Partition]) -> None:
-        """Make all that is folded durable. Raises PublishError; the worker must then stop.
+    async def write(self, assignment: Assignment) -> None:
+        """Make all that is folded durable; the assignment's lock is held.
 
-        Raises AbandonedError, with nothing stored, where the partitions were given away meanwhile.
+        Raises PublishError where Kafka did not take it: the worker must then stop. Raises AbandonedError,
+        with nothing stored, where the partitions were given away meanwhile.
 
-        Dead letters are sent through the same publisher as soon as they are found, so the acknowledgement
-        that this waits for covers them too.
+        Dead letters are sent through the same producer as soon as they are found, so the acknowledgement that
+        this waits for covers them too.
         """
-        partitions = dict(partitions)  # a rebalance may take some away meanwhile
+        partitions = assignment.partitions
         snapshots = {
-            partition: fold.snapshot() for partition, fold in partitions.items() if fold.needs_checkpoint()
+            number: partition.snapshot()
+            for number, partition in partitions.items()
+            if partition.needs_checkpoint()
         }
         if not snapshots:
             return
@@ -49,10 +53,10 @@ class Checkpointer:
     async def _send(self, snapshots: Mapping[int, Snapshot]) -> dict[tuple[str, int], int]:
         for partition, snapshot in snapshots.items():
             for key in snapshot.tombstones:
-                self._publisher.send(self._table.changelog_topic, key, None, partition=partition)
+                self._producer.send(self._table.changelog_topic, key, None, partition=partition)
             for key, value in snapshot.values.items():
-                self._publisher.send(self._table.changelog_topic, key, value, partition=partition)
-        return await self._publisher.delivered(self._timeout_s)
+                self._producer.send(self._table.changelog_topic, key, value, partition=partition)
+        return await self._producer.delivered(self._timeout_s)
 
     def _store(self, snapshots: Mapping[int, Snapshot], offsets: Mapping[tuple[str, int], int]) -> None:
         for partition, snapshot in snapshots.items():

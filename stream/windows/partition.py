@@ -37,9 +37,10 @@ class Snapshot:
 
 
 class Partition:
-    """The state of one source partition, from its assignment until it is given away.
+    """The state of one source partition during one assignment.
 
-    Nothing in here waits or talks to a server, and all of it is used from one thread.
+    Nothing in here waits or talks to a server, and all of it is used from the event loop, which alone changes
+    it; a checkpoint's thread gets a snapshot.
     """
 
     def __init__(self, topic_id: str, partition: int, settings: WindowSettings, load: LoadWindows) -> None:
@@ -55,27 +56,44 @@ class Partition:
         self.in_flight: dict[str, DirtyUser] = {}
         #: The newest event time seen (ms).
         self.newest_ms = 0
+        #: Events that are still to be read, as far as is known.
+        self.behind = 0
+        #: The last key that the sweep has seen; None where none is under way.
+        self.sweep_place: bytes | None = None
+        self._fetched = 0
+        self._applied = 0
         self._settings = settings
         self._load = load
         self._windows: dict[str, bytes] = {}
         self._changed: dict[str, None] = {}
         self._tombstones: dict[str, None] = {}
 
-    def fold(self, incoming: Incoming) -> dict[str, int]:
-        """Fold a batch, and return how many of its events came to which outcome.
+    def number_batch(self) -> int:
+        """Return the number of the batch that was fetched now: 0, 1, 2, ..."""
+        self._fetched += 1
+        return self._fetched - 1
+
+    def is_next(self, number: int) -> bool:
+        """Return whether this is the batch after the last one that was applied: else one was lost."""
+        is_next = number == self._applied
+        self._applied += is_next
+        return is_next
+
+    def apply(self, incoming: Incoming) -> dict[str, int]:
+        """Fold a batch into its users' windows; return how many of its events came to which outcome.
 
         An event may be applied, duplicate, late, or redelivered: then it has changed nothing, but its user's
         vector may not be written yet.
         """
         for user_id, offset in incoming.forgets.items():
             self._forget(user_id, offset)
-        counts = self._fold(incoming)
+        counts = self._apply_events(incoming)
         if incoming.forgets:  # their offsets stand among the others'
             self.dirty = dict(sorted(self.dirty.items(), key=lambda each: each[1].first_offset))
         self.position = max(self.position, incoming.position)
         return counts
 
-    def _fold(self, incoming: Incoming) -> dict[str, int]:
+    def _apply_events(self, incoming: Incoming) -> dict[str, int]:
         user_ids, events = incoming.user_ids, incoming.events
         values = self._fetch(user_ids)
         folded = fold_events(values, events, self.topic_id, self.partition, self._settings)

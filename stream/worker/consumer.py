@@ -3,27 +3,24 @@
 Stock Faust makes a message, an event and an ack of every record. Here the records that one fetch brought for
 a partition of the behaviour topic, or of a table's changelog, are the value of a single message; all other
 topics (the assignor's) go record by record as ever. Because an ack then stands for thousands of events, the
-offset to commit is not derived from acks: the pipeline says it (see pipeline.py).
+offset to commit is not derived from acks: the assignment says it (`Assignment.committable`).
 
 All of the private API of faust-streaming 0.15.3 that reading relies on is in this module, and
 tests/stream/worker/test_faust_contract.py fails loudly where an upgrade changes it.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
-from aiokafka.errors import IllegalStateError
 from faust.serializers import codecs
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, ensure_aiokafka_TP
 from faust.transport.drivers.aiokafka import Consumer as FaustConsumer
 from faust.transport.drivers.aiokafka import Transport as FaustTransport
 from faust.types import TP, ConsumerMessage
 
-from stream.events.incoming import Incoming
+from stream.worker.source import FetchedBatch
 
 #: The broker answers a fetch that finds nothing after this long. Faust's 1500 ms would hold full partitions
 #: back for as long, whenever an empty topic (the assignor's) is in the same request.
@@ -48,17 +45,6 @@ class IdentityCodec(codecs.Codec):  # type: ignore[misc]
 codecs.register("identity", IdentityCodec())
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedBatch:
-    """What one fetch brought for one partition of the behaviour topic."""
-
-    incoming: Incoming
-    #: How often the consumer had sought when they were fetched: all older batches are void.
-    seek: int
-    #: 0, 1, 2, ... within a partition and a seek: a missing number is a lost batch.
-    number: int
-
-
 class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
     """Faust's consumer thread, with a broker wait that suits freshness."""
 
@@ -78,9 +64,6 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: How often all partitions went back to their committed offsets.
-        self.seek_count = 0
-        self._batch_numbers: Counter[TP] = Counter()
         #: Where each changelog partition is to be read from next, and which are being read.
         self._changelog_offsets: dict[TP, int] = {}
         self._changelogs_read: set[TP] = set()
@@ -100,19 +83,14 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
         async with self._fetching:
-            generation, seek = self.app.consumer_generation_id, self.seek_count
+            generation, assignment = self.app.consumer_generation_id, self.app.assignments.current
             messages = await self._fetch(min(timeout, FETCH_TIMEOUT_S))
         if self.should_stop:
             return
-        if not self.flow_active:
-            if messages:  # they were read and will not be folded
-                # Where a rebalance takes partitions away meanwhile, it seeks itself at its end.
-                with suppress(IllegalStateError):
-                    await self.perform_seek()
-            return
         for tp, message in messages:
-            is_void = seek != self.seek_count or generation != self.app.consumer_generation_id
-            if not self.flow_active or is_void:
+            # What is left out comes again: a rebalance stops the flow, and seeks before it resumes it.
+            is_stale = assignment is not self.app.assignments.current
+            if not self.flow_active or is_stale or generation != self.app.consumer_generation_id:
                 break
             yield tp, message
 
@@ -124,13 +102,8 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         behaviour = {tp for tp in active if self._is_behaviour(tp)}
         changelogs = await self._assign_changelogs()
         messages = []
-        # A full buffer makes a partition inactive; they all share it, so then none is read.
-        if behaviour and behaviour == {tp for tp in self.assignment() if self._is_behaviour(tp)}:
-            for partition, incoming in (await self.app.source.read(timeout)).items():
-                tp = TP(self.app.behaviour_topic, partition)
-                batch = FetchedBatch(incoming, self.seek_count, self._batch_numbers[tp])
-                self._batch_numbers[tp] += 1
-                messages.append(self._message(tp, incoming.position - 1, incoming.timestamp_ms, batch))
+        if self._may_read(behaviour):
+            messages += await self._read_events(timeout)
             timeout = 0.0
         elif any(map(self._is_behaviour, self._buffered_partitions)):
             await self._room(timeout)
@@ -138,18 +111,39 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         if changelogs:
             timeout = min(timeout, CHANGELOG_TIMEOUT_S)
         if changelogs and changelogs <= active:
-            for partition, records in (await self.app.changelog.read(timeout)).items():
-                tp = TP(self.app.changelog_topic, partition)
-                self._changelog_offsets[tp] = records.last_offset + 1
-                messages.append(self._message(tp, records.last_offset, records.timestamp_ms, records))
+            messages += await self._read_changelogs(timeout)
             timeout = 0.0
         others = {tp for tp in active - behaviour if not self._is_changelog_tp(tp)}
         # Asking Faust's client means two changes of thread: not under load.
         if others and not messages:
             found = await self._getmany(active_partitions=others, timeout=timeout)
             messages += [(tp, self._to_message(tp, record)) for tp, record in self.scheduler.iterate(found)]
-        elif not behaviour:
+        elif not messages:
             await self.sleep(timeout)
+        return messages
+
+    def _may_read(self, active: set[TP]) -> bool:
+        """Return whether events may be read, where these partitions of their topic are active.
+
+        A full buffer makes a partition inactive; they all share it, so then none is read.
+        """
+        all_held = {tp for tp in self.assignment() if self._is_behaviour(tp)}
+        return bool(active) and active == all_held and not self.app.assignments.current.is_over
+
+    async def _read_events(self, timeout: float) -> list[tuple[TP, Any]]:
+        assignment, messages = self.app.assignments.current, []
+        for number, incoming in (await self.app.source.read(timeout)).items():
+            batch = FetchedBatch(incoming, assignment, assignment.partitions[number].number_batch())
+            tp = TP(self.app.behaviour_topic, number)
+            messages.append(self._message(tp, incoming.position - 1, incoming.timestamp_ms, batch))
+        return messages
+
+    async def _read_changelogs(self, timeout: float) -> list[tuple[TP, Any]]:
+        messages = []
+        for number, records in (await self.app.changelog.read(timeout)).items():
+            tp = TP(self.app.changelog_topic, number)
+            self._changelog_offsets[tp] = records.last_offset + 1
+            messages.append(self._message(tp, records.last_offset, records.timestamp_ms, records))
         return messages
 
     def on_buffer_drop(self, tp: TP) -> None:
@@ -191,15 +185,17 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
             self._changelogs_read = set()
 
     async def perform_seek(self) -> None:
-        """Go back to the committed offset of every partition, or to the beginning where there is none."""
+        """Go back to the committed offset of every partition, or to the beginning where there is none.
+
+        Whatever was held is over; another assignment begins.
+        """
         async with self._fetching:
             behaviour = [tp for tp in self.assignment() if self._is_behaviour(tp)]
             await self._thread.leave_to_others(behaviour)
             await super().perform_seek()
             offsets = {tp.partition: self._committed_offset[tp] or None for tp in behaviour}
             await self.app.source.assign(offsets)
-            self.seek_count += 1
-            self._batch_numbers.clear()
+            await self.app.assignments.begin(offsets)
 
     def lag(self, partition: int, position: int) -> int:
         """Return how many events of a behaviour partition come after a position, as far as is known."""
@@ -218,7 +214,7 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         for tp in super()._filter_tps_with_pending_acks(topics):
             if not self._is_behaviour(tp):
                 yield tp
-        for partition in self.app.pipeline.partitions:
+        for partition in self.app.assignments.current.partitions:
             tp = TP(self.app.behaviour_topic, partition)
             if topics is None or tp in topics or tp.topic in topics:
                 yield tp
@@ -230,7 +226,7 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         # Nothing reads the acks of these; they must not pile up.
         self._acked.pop(tp, None)
         self._acked_index.pop(tp, None)
-        committable: int | None = self.app.pipeline.committable(tp.partition)
+        committable: int | None = self.app.assignments.current.committable(tp.partition)
         return committable
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:

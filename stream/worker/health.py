@@ -11,6 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import make_wsgi_app
 
 from models.errors import SettingsError
+from stream.encoding.writer import VectorWriter
 
 #: Seconds after which a worker that does not get ahead calls itself stuck.
 STUCK_AFTER_S = 30.0
@@ -31,27 +32,37 @@ class Health:
 
 
 def check(app: Any) -> Health:
-    """Return the health of a worker's app (stream.worker.twintide_app.TwintideApp)."""
+    """Return the health of a worker's app (stream.worker.twintide_app.TwintideApp).
+
+    Called from the thread that answers /health: it only reads, and each value by itself.
+    """
     # Not `app.tables.recovery`: asked for early, it makes a Recovery in this thread, and the worker hangs.
-    recovery, pipeline = app.tables._recovery, app.pipeline
+    recovery, parts = app.tables._recovery, app.parts
     if recovery is None:
         return Health("starting", "connecting")
     remaining = recovery.active_remaining_total() if recovery.in_recovery else 0
     partitions = sum(tp.topic == app.behaviour_topic for tp in app.assigned_partitions())
-    uncommitted_s = pipeline.uncommitted_s()
+    uncommitted_s = parts.commits.uncommitted_s()
     if recovery.in_recovery:
         reason = f"{remaining} changelog records to restore"
         return Health("recovering", reason, partitions, remaining)
-    redis_error, since = pipeline.refresher.redis_error, pipeline.refresher.redis_error_since
-    if redis_error and max(uncommitted_s, time.monotonic() - since) > STUCK_AFTER_S:
-        return Health("stuck", f"Redis refuses vectors: {redis_error}", partitions)
-    if reason := pipeline.why_not_encoding():
+    if parts.refresher and (reason := _why_no_vectors(parts.refresher.writer, uncommitted_s)):
+        return Health("stuck", reason, partitions)
+    if parts.live_models and (reason := parts.live_models.why_not()):
         return Health("stuck", reason, partitions)
     if app.rebalancing or not recovery.completed.is_set():
         return Health("starting", "waiting for partitions", partitions)
     if uncommitted_s > STUCK_AFTER_S:
         return Health("stuck", f"read events are not all committed since {uncommitted_s:.0f} s", partitions)
     return Health("ready", "", partitions)
+
+
+def _why_no_vectors(writer: VectorWriter, uncommitted_s: float) -> str:
+    """Return why no vectors have been written for too long, empty where they are."""
+    refused_s = time.monotonic() - writer.redis_error_since
+    if writer.redis_error and max(uncommitted_s, refused_s) > STUCK_AFTER_S:
+        return f"Redis refuses vectors: {writer.redis_error}"
+    return ""
 
 
 class _QuietHandler(WSGIRequestHandler):

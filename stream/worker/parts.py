@@ -1,43 +1,83 @@
-"""What the pipeline drives and is driven by."""
+"""The parts of one worker, put together for its settings."""
 
+import uuid
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
+from models.artifact.artifact import Artifact
 from models.windows.window import WindowSettings
-from stream.encoding.live_models import LiveModels
+from stream.encoding.live_models import ArtifactSource, LiveModels, open_live_models
+from stream.encoding.refresher import Refresher
 from stream.kafka.producer import AcknowledgedProducer
+from stream.rollout.backfill import Backfiller
+from stream.rollout.follower import FollowSettings, ModelFollower
+from stream.rollout.state import RolloutState
+from stream.settings import Settings
+from stream.windows.assignment import Assignments
+from stream.windows.checkpoint import Checkpointer
+from stream.windows.sweep import Sweeper, SweepSettings
 from stream.windows.table import WindowTable
+from stream.worker.commits import Commits
+from stream.worker.freeze_detector import FreezeDetector
+from stream.worker.pipeline import Pipeline
+from stream.worker.rebalance import Rebalance
+from stream.worker.source import Topic
 
-
-class Source(Protocol):
-    """What the pipeline needs of the consumer."""
-
-    seek_count: int
-
-    async def perform_seek(self) -> None:
-        """Go back to the committed offsets."""
-
-    async def commit(self) -> bool:
-        """Commit what `Pipeline.committable` says."""
-
-    def lag(self, partition: int, position: int) -> int:
-        """Return how many events of a partition come after a position."""
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """The behaviour topic as it is now: made again, it has another id."""
-
-    name: str
-    topic_id: str
+#: Seconds that Kafka has to acknowledge a checkpoint's records; then the worker ends.
+ACKNOWLEDGE_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the pipeline drives; `live_models` is None for a worker that keeps windows alone."""
+    """What a worker is made of; the last three are None for one that keeps windows alone, without a model."""
 
-    topic: Topic
-    window_settings: WindowSettings
-    publisher: AcknowledgedProducer
-    table: WindowTable
+    assignments: Assignments
+    pipeline: Pipeline
+    commits: Commits
+    rebalance: Rebalance
+    sweeper: Sweeper
+    freeze_detector: FreezeDetector
     live_models: LiveModels | None
+    refresher: Refresher | None
+    follower: ModelFollower | None
+
+
+def build_parts(
+    settings: Settings,
+    faust_table: Any,
+    topic: Topic,
+    models: ArtifactSource | None,
+    artifact: Artifact | None,
+) -> Parts:
+    """Return the parts of a worker for a topic and Faust's table; `artifact` is what `models` wants now."""
+    live = refresher = follower = None
+    window_settings = artifact.settings.window if artifact else WindowSettings()
+    table = WindowTable(faust_table)
+    assignments = Assignments(topic.topic_id, window_settings, table)
+    if models and artifact:
+        live = open_live_models(settings, models, artifact, topic.topic_id, topic.partitions)
+        refresher = Refresher(settings, live, assignments)
+        users_per_s = settings.rewrite_users_per_s
+        follower = ModelFollower(
+            FollowSettings(topic.partitions, settings.model_coverage, settings.keep_previous_s, users_per_s),
+            models,
+            RolloutState(live, assignments),
+            refresher,
+            Backfiller(users_per_s, refresher, table),
+        )
+    producer = AcknowledgedProducer(settings.kafka, f"{settings.app_id}-{uuid.uuid4().hex[:8]}")
+    checkpointer = Checkpointer(producer, table, ACKNOWLEDGE_TIMEOUT_S, settings.cached_windows)
+    freeze_detector = FreezeDetector()
+    commits = Commits(settings.checkpoint_s, assignments, checkpointer, freeze_detector)
+    sweep = SweepSettings(window_settings.horizon_ms, settings.sweep_every_s)
+    return Parts(
+        assignments=assignments,
+        pipeline=Pipeline(settings, topic, producer, refresher),
+        commits=commits,
+        rebalance=Rebalance(settings.drain_s, assignments, commits, producer, refresher),
+        sweeper=Sweeper(table, live.forget if live else None, sweep),
+        freeze_detector=freeze_detector,
+        live_models=live,
+        refresher=refresher,
+        follower=follower,
+    )

@@ -12,6 +12,7 @@ from models.windows.window import Window, WindowSettings, read_header, window_to
 from stream.encoding.refresher import Work
 from stream.rollout.backfill import PORTION_S, PORTION_USERS, Backfill, Backfiller
 from stream.store.model_registry import LiveModel
+from stream.windows.assignment import Assignment
 from stream.windows.partition import Partition
 
 MODEL = LiveModel("m", 1)
@@ -55,10 +56,12 @@ class Refresher:
         self.categories.append(list(categories))
         return Work(took_s=0.03)
 
-    async def backfill(self, users: Sequence[tuple[str, bytes]], versions: Collection[str]) -> Work:
+    async def backfill(
+        self, assignment: Assignment, users: Sequence[tuple[str, bytes]], versions: Collection[str]
+    ) -> Work:
         if self.failures:
             self.failures -= 1
-            raise redis.ConnectionError("away")
+            raise redis.ConnectionError("down")
         assert versions == {"m"}
         self.written += [(user_id, read_header(value).offset) for user_id, value in users]
         cpu_s = self.user_s * len(users)
@@ -70,11 +73,15 @@ class Setup:
         self.table, self.refresher = Table(), Refresher()
         self.table.rows = {name.encode(): window(1) for name in "abcdefgh"}
         self.fold = Partition("t", 0, WindowSettings(), self.table.load)
-        self.backfiller = Backfiller(1e9, self.refresher, self.table, {0: self.fold}, asyncio.Lock())  # type: ignore[arg-type]
+        self.assignment = Assignment(1, {0: self.fold})
+        self.backfiller = Backfiller(1e9, self.refresher, self.table)  # type: ignore[arg-type]
         self.backfiller._users = 2.0  # a portion
 
-    def step(self, backfill: Backfill, is_void: bool = False) -> None:
-        asyncio.run(self.backfiller.step(backfill, lambda: is_void))
+    def begin(self) -> Backfill:
+        return self.backfiller.begin(self.assignment, 0, [MODEL], losses=0)
+
+    def step(self, backfill: Backfill) -> None:
+        asyncio.run(self.backfiller.step(backfill, lambda: backfill.assignment.is_over))
 
     def finish(self, backfill: Backfill) -> None:
         while not backfill.is_complete:
@@ -85,7 +92,7 @@ def test_all_are_written_once_and_those_in_memory_first_as_they_are_there() -> N
     here = Setup()
     for user_id in "cf":
         here.fold._windows[user_id] = window(7)  # as they are now, not as they are stored
-    backfill = here.backfiller.backfill(0, [MODEL], losses=0)
+    backfill = here.begin()
     here.finish(backfill)
     assert here.refresher.written[:2] == [("f", 7), ("c", 7)]
     assert sorted(here.refresher.written) == [(name, 7 if name in "cf" else 1) for name in "abcdefgh"]
@@ -94,7 +101,7 @@ def test_all_are_written_once_and_those_in_memory_first_as_they_are_there() -> N
 
 def test_who_changed_since_or_is_forgotten_is_not_written_as_stored() -> None:
     here = Setup()
-    backfill = here.backfiller.backfill(0, [MODEL], losses=0)
+    backfill = here.begin()
     here.step(backfill)
     here.fold._windows["g"] = window(9)
     here.fold._windows["h"] = window_to_bytes(Window("t", 0, 9))  # what a request to forget leaves
@@ -106,7 +113,7 @@ def test_who_changed_since_or_is_forgotten_is_not_written_as_stored() -> None:
 def test_portion_that_redis_did_not_take_is_written_later() -> None:
     here = Setup()
     here.fold.window("d")
-    backfill = here.backfiller.backfill(0, [MODEL], losses=0)
+    backfill = here.begin()
     here.refresher.failures = 2
     for _ in range(2):
         with pytest.raises(redis.ConnectionError):
@@ -130,10 +137,11 @@ def test_categories_are_written_in_portions_and_let_live_users_go_first() -> Non
     assert time.monotonic() - started >= 0.1
 
 
-def test_backfill_that_became_void_writes_nothing() -> None:
+def test_backfill_of_an_assignment_that_is_over_writes_nothing() -> None:
     here = Setup()
-    backfill = here.backfiller.backfill(0, [MODEL], losses=0)
-    here.step(backfill, is_void=True)
+    backfill = here.begin()
+    here.assignment.end()
+    here.step(backfill)
     assert here.refresher.written == []
 
 
@@ -142,7 +150,7 @@ def test_portion_is_as_large_as_a_cpu_has_time_for_however_long_it_waits(user_s:
     here = Setup()
     here.refresher.user_s, here.refresher.portion_s = user_s, 0.002
     here.table.rows = {f"{number:05}".encode(): window(1) for number in range(6_000)}
-    backfill = here.backfiller.backfill(0, [MODEL], losses=0)
+    backfill = here.begin()
     for _ in range(20):
         done = backfill.done
         here.step(backfill)

@@ -14,6 +14,7 @@ from stream.events.decoder import make_decoder
 from stream.events.incoming import read_records
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.producer import AbandonedError, AcknowledgedProducer
+from stream.windows.assignment import Assignment
 from stream.windows.checkpoint import Checkpointer
 from stream.windows.partition import Partition
 from stream.windows.table import WindowTable
@@ -22,7 +23,7 @@ OFFSET_KEY = b"__faust\0offset__"
 
 
 class Changelog:
-    """A publisher whose changelog partition others may write to as well."""
+    """A producer whose changelog partition others may write to as well."""
 
     def __init__(self) -> None:
         self.end = 0
@@ -66,7 +67,7 @@ def checkpointer(changelog: Changelog, table: WindowTable) -> Checkpointer:
 def fold_of(table: WindowTable, *users: str, first: int = 0) -> Partition:
     fold = Partition("topic-id", 0, WindowSettings(), lambda keys: table.load(0, keys))
     records = [record(user, first + place) for place, user in enumerate(users)]
-    fold.fold(read_records(records, make_decoder("", ""), "topic-id/0"))
+    fold.apply(read_records(records, make_decoder("", ""), "topic-id/0"))
     return fold
 
 
@@ -86,7 +87,7 @@ def test_windows_and_their_changelog_offset_are_stored(
     checkpointer: Checkpointer, table: WindowTable, database: Rdict
 ) -> None:
     fold = fold_of(table, "a", "b", "a")
-    asyncio.run(checkpointer.write({0: fold}))
+    asyncio.run(checkpointer.write(Assignment(1, {0: fold})))
     assert fold.durable_position == 3
     assert window_from_bytes(database[b"a"]).item_ids == ["i0", "i2"]
     assert database[OFFSET_KEY] == b"1"
@@ -95,22 +96,22 @@ def test_windows_and_their_changelog_offset_are_stored(
 def test_offset_stays_where_another_writer_comes_between(
     checkpointer: Checkpointer, changelog: Changelog, table: WindowTable, database: Rdict
 ) -> None:
-    asyncio.run(checkpointer.write({0: fold_of(table, "a", "b")}))
+    asyncio.run(checkpointer.write(Assignment(1, {0: fold_of(table, "a", "b")})))
     changelog.end += 3  # while this worker was paused, its successor wrote three windows
-    asyncio.run(checkpointer.write({0: fold_of(table, "c", first=10)}))
+    asyncio.run(checkpointer.write(Assignment(1, {0: fold_of(table, "c", first=10)})))
     assert database[b"c"] is not None
     # Were it 5, the successor's three would never be restored here.
     assert database[OFFSET_KEY] == b"1"
-    asyncio.run(checkpointer.write({0: fold_of(table, "d", first=20)}))
+    asyncio.run(checkpointer.write(Assignment(1, {0: fold_of(table, "d", first=20)})))
     assert database[OFFSET_KEY] == b"1"
 
 
 def test_partition_taken_away_meanwhile_is_no_error(
     checkpointer: Checkpointer, changelog: Changelog, table: WindowTable, database: Rdict
 ) -> None:
-    partitions = {0: fold_of(table, "a")}
-    changelog.on_delivered = partitions.clear
-    asyncio.run(checkpointer.write(partitions))
+    assignment = Assignment(1, {0: fold_of(table, "a")})
+    changelog.on_delivered = assignment.end
+    asyncio.run(checkpointer.write(assignment))
     assert database[b"a"] is not None
 
 
@@ -132,10 +133,10 @@ def test_what_is_abandoned_does_not_count_as_delivered() -> None:
 def test_forgotten_user_leaves_disk_and_changelog(
     checkpointer: Checkpointer, changelog: Changelog, table: WindowTable, database: Rdict
 ) -> None:
-    asyncio.run(checkpointer.write({0: fold_of(table, "a", "b")}))
+    asyncio.run(checkpointer.write(Assignment(1, {0: fold_of(table, "a", "b")})))
     fold = Partition("topic-id", 0, WindowSettings(), lambda keys: table.load(0, keys))
     fold.drop(["a"])
-    asyncio.run(checkpointer.write({0: fold}))
+    asyncio.run(checkpointer.write(Assignment(1, {0: fold})))
     assert changelog.sent[-1] == (b"a", None)
     assert b"a" not in database
     assert database[OFFSET_KEY] == b"2"

@@ -44,7 +44,7 @@ def fold_records(
 ) -> tuple[dict[str, int], list[Rejected]]:
     """Read the records and fold them; return counts by outcome, and what is unreadable."""
     incoming = read_records(records, decoder, f"{fold.topic_id}/{fold.partition}")
-    return fold.fold(incoming), incoming.rejected
+    return fold.apply(incoming), incoming.rejected
 
 
 def record(offset: int, key: str = "u", **changes: object) -> Record:

@@ -8,6 +8,7 @@ import redis
 
 from models.windows.window import Window, WindowSettings, window_to_bytes
 from stream.windows import sweep
+from stream.windows.assignment import Assignment
 from stream.windows.partition import DirtyUser, Partition
 from stream.windows.sweep import Sweeper, SweepSettings
 
@@ -39,7 +40,7 @@ class Store:
 
     def forget(self, users: list[tuple[str, int]]) -> int:
         if self.is_down:
-            raise redis.ConnectionError("away")
+            raise redis.ConnectionError("down")
         self.deleted += users
         return len(users)
 
@@ -64,7 +65,7 @@ def fold() -> Partition:
 
 def sweeper(table: Table, store: Store, every_s: float = 1.0) -> Sweeper:
     now = iter(range(0, 1_000, 2))
-    return Sweeper(table, store, SweepSettings(HORIZON_MS, every_s), lambda: next(now))  # type: ignore[arg-type]
+    return Sweeper(table, store.forget, SweepSettings(HORIZON_MS, every_s), lambda: next(now))  # type: ignore[arg-type]
 
 
 def test_only_the_old_go_from_redis_first_and_then_by_tombstone(
@@ -73,7 +74,7 @@ def test_only_the_old_go_from_redis_first_and_then_by_tombstone(
     table.add("old", 8_999)
     table.add("at the horizon", 9_000)
     table.add("of a topic that is gone", 10, offset=999, topic_id="earlier")
-    asyncio.run(sweeper(table, store).step({0: fold}))
+    asyncio.run(sweeper(table, store).step(Assignment(1, {0: fold})))
     assert sorted(store.deleted) == [("of a topic that is gone", 99), ("old", 99)]
     assert fold.needs_checkpoint()
     assert sorted(fold.snapshot().tombstones) == [b"of a topic that is gone", b"old"]
@@ -84,7 +85,7 @@ def test_who_is_in_use_or_not_committed_stays(table: Table, store: Store, fold: 
     table.add("dirty", 10)
     table.add("not committed", 10, offset=100)
     fold.dirty["dirty"] = DirtyUser(100, 1, [])
-    asyncio.run(sweeper(table, store).step({0: fold}))
+    asyncio.run(sweeper(table, store).step(Assignment(1, {0: fold})))
     assert store.deleted == []
     assert list(fold.snapshot().tombstones) == []
 
@@ -95,25 +96,36 @@ def test_portions_follow_each_other_to_the_end(
     monkeypatch.setattr(sweep, "PORTION", 2)
     for name in ("a", "b", "c"):
         table.add(name, 10)
-    slow = Sweeper(table, store, SweepSettings(HORIZON_MS, 10.0), iter([0, 10, 10, 11, 12, 13]).__next__)  # type: ignore[arg-type]
+    slow = Sweeper(
+        table, store.forget, SweepSettings(HORIZON_MS, 10.0), iter([0, 10, 10, 11, 12, 13]).__next__
+    )  # type: ignore[arg-type]
+    assignment = Assignment(1, {0: fold})
     for _ in range(4):
-        asyncio.run(slow.step({0: fold}))
+        asyncio.run(slow.step(assignment))
     assert table.scanned == [b"", b"b", b"c"]
     assert [user_id for user_id, _ in store.deleted] == ["a", "b", "c"]
 
 
-def test_redis_that_is_away_keeps_the_old(table: Table, store: Store, fold: Partition) -> None:
+def test_redis_that_is_down_keeps_the_old(table: Table, store: Store, fold: Partition) -> None:
     table.add("old", 10)
     store.is_down = True
     swept = sweeper(table, store)
-    asyncio.run(swept.step({0: fold}))
+    asyncio.run(swept.step(Assignment(1, {0: fold})))
     assert list(fold.snapshot().tombstones) == []
     store.is_down = False
-    asyncio.run(swept.step({0: fold}))
+    asyncio.run(swept.step(Assignment(1, {0: fold})))
     assert list(fold.snapshot().tombstones) == [b"old"]
 
 
 def test_zero_means_never(table: Table, store: Store, fold: Partition) -> None:
     table.add("old", 10)
-    asyncio.run(sweeper(table, store, every_s=0).step({0: fold}))
+    asyncio.run(sweeper(table, store, every_s=0).step(Assignment(1, {0: fold})))
     assert table.scanned == []
+
+
+def test_assignment_that_is_over_is_swept_no_further(table: Table, store: Store, fold: Partition) -> None:
+    table.add("old", 10)
+    assignment = Assignment(1, {0: fold})
+    assignment.end()
+    asyncio.run(sweeper(table, store).step(assignment))
+    assert (table.scanned, store.deleted) == ([], [])

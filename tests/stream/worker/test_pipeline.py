@@ -1,63 +1,161 @@
-"""When a checkpoint is due."""
+"""What becomes of a fetched batch: folded, left out because its assignment is over, or missed."""
 
 import asyncio
+from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
-import pytest
+import msgspec
 
-from models.windows.window import WindowSettings
+from models.windows.window import WindowSettings, window_from_bytes
+from stream.events.decoder import make_decoder
+from stream.events.incoming import Incoming, read_records
 from stream.settings import Settings
-from stream.windows.partition import DirtyUser, Partition
-from stream.worker.parts import Parts, Topic
+from stream.windows.assignment import Assignment, Assignments
+from stream.windows.partition import DirtyUser
 from stream.worker.pipeline import Pipeline
+from stream.worker.source import FetchedBatch, Topic
 
 
-def pipeline_of(fold: Partition, checkpoint_s: float) -> Pipeline:
-    parts = Parts(Topic("events", "id"), WindowSettings(), None, None, None)  # type: ignore[arg-type]
-    pipeline = Pipeline(Settings(checkpoint_s=checkpoint_s), parts)
-    pipeline.partitions[0] = fold
-    return pipeline
+def record(user: str, offset: int, **changes: object) -> SimpleNamespace:
+    event = {"user_id": user, "item_id": f"i{offset}", "behavior_type": 1, "time": 1000 + offset, **changes}
+    return SimpleNamespace(
+        key=lambda: user.encode(),
+        value=lambda: msgspec.json.encode(event),
+        offset=lambda: offset,
+        timestamp=lambda: (1, 1000 + offset),
+        headers=lambda: None,
+    )
 
 
-def fold_at(position: int, durable_position: int) -> Partition:
-    fold = Partition("id", 0, SimpleNamespace(), lambda keys: [])  # type: ignore[arg-type]
-    fold.position, fold.durable_position = position, durable_position
-    return fold
+def incoming(*records: SimpleNamespace) -> Incoming:
+    return read_records(records, make_decoder("", ""), "topic-id/0")
 
 
-def test_offsets_are_due_as_soon_as_the_last_vector_is_written() -> None:
-    async def write() -> None:
-        due = asyncio.create_task(pipeline.until_checkpoint())
-        await asyncio.sleep(0.05)
-        assert not due.done()
-        fold.in_flight["u"] = fold.dirty.pop("u")
-        pipeline.refresher._finish([(fold, "u")])
-        await asyncio.wait_for(due, 1)
+class Source:
+    """Takes the place of the consumer: a seek begins another assignment, as Faust's does."""
 
-    fold = fold_at(position=5, durable_position=5)
-    fold.dirty["u"] = DirtyUser(4, 1, [])
-    pipeline = pipeline_of(fold, checkpoint_s=1_000)
-    asyncio.run(write())
+    def __init__(self, assignments: Assignments) -> None:
+        self.assignments = assignments
+        self.seeks = 0
 
+    async def perform_seek(self) -> None:
+        self.seeks += 1
+        await self.assignments.begin([0])
 
-def test_windows_are_due_in_a_lull_although_vectors_are_still_to_be_written() -> None:
-    fold = fold_at(position=5, durable_position=0)
-    fold.dirty["u"] = DirtyUser(4, 1, [])
-    pipeline = pipeline_of(fold, checkpoint_s=10)
-    asyncio.run(asyncio.wait_for(pipeline.until_checkpoint(), 5))
+    async def commit(self) -> bool:
+        raise AssertionError("a batch commits nothing")
+
+    def lag(self, partition: int, position: int) -> int:
+        return 100 - position
 
 
-@pytest.mark.parametrize("durable_position", [0, 5])
-def test_nothing_is_due_early_once_all_is_committed(durable_position: int) -> None:
-    fold = fold_at(position=5, durable_position=durable_position)
-    pipeline = pipeline_of(fold, checkpoint_s=1)
-    pipeline._committed = {0: 5}
-    with pytest.raises(TimeoutError):
-        asyncio.run(asyncio.wait_for(pipeline.until_checkpoint(), 0.5))
+class World:
+    """A pipeline, with one partition held."""
+
+    def __init__(self, **settings: int) -> None:
+        table = SimpleNamespace(load=lambda number, keys: [None for _ in keys])
+        self.assignments = Assignments("topic-id", WindowSettings(), table)  # type: ignore[arg-type]
+        self.dead_letters: list[tuple[str, Any]] = []
+        self.woken = 0
+        self.source = Source(self.assignments)
+        self.pipeline = Pipeline(Settings(**settings), Topic("events", "topic-id", 1), self, self)  # type: ignore[arg-type]
+        asyncio.run(self.assignments.begin([0]))
+
+    @property
+    def held(self) -> Assignment:
+        return self.assignments.current
+
+    def send(self, topic: str, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]]) -> None:
+        self.dead_letters.append((topic, dict(headers)))
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def fetch(self, *records: SimpleNamespace) -> FetchedBatch:
+        return FetchedBatch(incoming(*records), self.held, self.held.partitions[0].number_batch())
+
+    async def process(self, batch: FetchedBatch) -> None:
+        await self.pipeline.process(self.source, 0, batch)
+
+    def items_of(self, user_id: str) -> list[str]:
+        return window_from_bytes(self.held.partitions[0].window(user_id)).item_ids
 
 
-def test_nothing_is_due_early_while_partitions_may_be_another_workers() -> None:
-    pipeline = pipeline_of(fold_at(position=5, durable_position=5), checkpoint_s=1)
-    pipeline.freeze_detector = SimpleNamespace(is_in_doubt=lambda: True)  # type: ignore[assignment]
-    with pytest.raises(TimeoutError):
-        asyncio.run(asyncio.wait_for(pipeline.until_checkpoint(), 0.5))
+def test_batch_is_folded_its_users_are_dirty_and_the_refresher_is_woken() -> None:
+    world = World()
+    asyncio.run(world.process(world.fetch(record("u", 4), record("v", 5))))
+    assert (world.items_of("u"), world.held.positions(), world.held.behind()) == (["i4"], {0: 6}, 94)
+    assert (world.held.waiting(), world.woken, world.source.seeks) == (2, 1, 0)
+
+
+def test_lost_batch_is_noticed_and_everything_is_read_again_from_the_committed_offsets() -> None:
+    world = World()
+    asyncio.run(world.process(world.fetch(record("u", 0))))
+    lost, after, last = (world.fetch(record("u", offset)) for offset in (1, 2, 3))
+    first = world.held
+    asyncio.run(world.process(after))  # `lost` never comes
+    assert world.source.seeks == 1
+    assert first.is_over
+    assert first.positions() == {0: 1}, "what comes after the gap is not folded"
+    asyncio.run(world.process(last))  # was under way when the seek began
+    assert (world.source.seeks, world.held.positions()) == (1, {0: -1})
+    for offset in range(4):
+        asyncio.run(world.process(world.fetch(record("u", offset))))
+    assert world.items_of("u") == ["i0", "i1", "i2", "i3"]
+    assert (world.source.seeks, lost.number) == (1, 1)
+
+
+def test_batch_of_an_assignment_that_is_over_changes_nothing() -> None:
+    world = World()
+    batch = world.fetch(record("u", 0))
+    first = world.held
+    world.assignments.drop()
+    asyncio.run(world.process(batch))
+    assert (first.waiting(), first.positions(), world.woken) == (0, {0: -1}, 0)
+
+
+def test_batch_that_waits_for_room_is_let_go_when_its_assignment_is_over() -> None:
+    async def run() -> None:
+        world.held.partitions[0].dirty["other"] = DirtyUser(0, 1, [])
+        waiting = asyncio.create_task(world.process(batch))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        world.held.end()
+        await asyncio.wait_for(waiting, 5)
+
+    world = World(waiting_users=1)
+    batch = world.fetch(record("u", 0))
+    asyncio.run(run())
+    assert world.held.positions() == {0: -1}
+
+
+def test_batch_that_waits_for_room_is_folded_as_soon_as_vectors_are_written() -> None:
+    async def run() -> None:
+        world.held.partitions[0].dirty["other"] = DirtyUser(0, 1, [])
+        waiting = asyncio.create_task(world.process(batch))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        world.held.partitions[0].dirty.clear()
+        world.held.note_progress()
+        await asyncio.wait_for(waiting, 5)
+
+    world = World(waiting_users=1)
+    batch = world.fetch(record("u", 0))
+    asyncio.run(run())
+    assert world.items_of("u") == ["i0"]
+
+
+def test_what_cannot_be_read_goes_to_the_dead_letters_with_its_place_and_the_rest_is_folded() -> None:
+    world = World()
+    asyncio.run(world.process(world.fetch(record("u", 7), record("u", 8, behavior_type=9))))
+    place = {"reason": b"behaviour", "topic": b"events", "partition": b"0", "offset": b"8"}
+    assert world.dead_letters == [("user-behavior-dlq", place)]
+    assert (world.items_of("u"), world.held.positions()) == (["i7"], {0: 9})
+
+
+def test_worker_without_a_model_forgets_who_is_dirty() -> None:
+    world = World()
+    world.pipeline = Pipeline(Settings(), Topic("events", "topic-id", 1), world, None)  # type: ignore[arg-type]
+    asyncio.run(world.process(world.fetch(record("u", 0))))
+    assert (world.items_of("u"), world.held.waiting()) == (["i0"], 0)

@@ -1,0 +1,73 @@
+"""Encoded users -> Redis: tried again for as long as it takes, or until the partitions are given away."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import redis
+import tenacity
+
+from stream import metrics
+from stream.encoding.due import TakenUsers
+from stream.encoding.live_models import LiveModels
+from stream.store.vector_store import UserRow
+from stream.windows.assignment import Assignment
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """Users taken together, and what is to be written of them."""
+
+    assignment: Assignment
+    users: TakenUsers
+    rows: Sequence[UserRow]
+    #: Users to delete, each with the source offset that said so.
+    forgotten: Sequence[tuple[str, int]]
+    #: When they were taken (monotonic).
+    taken_at: float
+
+
+class VectorWriter:
+    """Writes batches from the event loop, and knows whether Redis takes them."""
+
+    def __init__(self, live_models: LiveModels) -> None:
+        #: Why Redis was last refused, and since when (monotonic); empty while it answers.
+        self.redis_error = ""
+        self.redis_error_since = 0.0
+        self._live_models = live_models
+
+    async def write(self, batch: EncodedBatch) -> bool:
+        """Write the rows, trying until the assignment is over; return whether that worked."""
+        # It refers to itself, so until Python looks for garbage it keeps what it was given: not the rows.
+        assignment, written = batch.assignment, 0
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(redis.RedisError),
+            wait=tenacity.wait_random_exponential(multiplier=0.05, max=2),
+            stop=lambda _: assignment.is_over,
+            before_sleep=self._on_redis_error,
+        )
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    written = await asyncio.to_thread(self._live_models.write, batch.rows, batch.forgotten)
+        except tenacity.RetryError as error:
+            self._note_error(error.last_attempt.exception())
+            return False
+        self.redis_error = ""
+        metrics.upserts_total.labels("written").inc(written)
+        metrics.upserts_total.labels("stale").inc(len(batch.rows) - written)
+        return True
+
+    def _on_redis_error(self, state: tenacity.RetryCallState) -> None:
+        self._note_error(state.outcome.exception() if state.outcome else None)
+        metrics.upserts_total.labels("retried").inc()
+
+    def _note_error(self, error: BaseException | None) -> None:
+        if not self.redis_error:
+            self.redis_error_since = time.monotonic()
+            logger.warning("Redis refuses vectors (%s); they wait, and nothing is committed meanwhile", error)
+        self.redis_error = str(error)
