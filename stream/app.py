@@ -43,7 +43,7 @@ async def follow() -> None:
 
 @app.task
 async def watch() -> None:
-    """Notice when this process stood still."""
+    """Notice when this process was frozen."""
     await app.parts.freeze_detector.watch()
 
 

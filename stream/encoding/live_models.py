@@ -84,7 +84,9 @@ def open_live_models(
 class LiveModels:
     """One encoder for each live model; a changed user gets a row of every one of them.
 
-    The event loop adds and drops encoders; `rows` and `write` run off it, in one thread at a time.
+    The event loop adds and drops encoders; all else runs in threads beside it. There are never two `rows` at
+    a time, nor two `write`, but one beside the other, a sweep's `forget` and the follower's polls of the
+    store. So `_encoders` is replaced whole and never changed, and the store takes calls from several threads.
     """
 
     def __init__(

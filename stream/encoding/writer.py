@@ -42,7 +42,7 @@ class VectorWriter:
 
     async def write(self, batch: EncodedBatch) -> bool:
         """Write the rows, trying until the assignment is over; return whether that worked."""
-        # It refers to itself, so until Python looks for garbage it keeps what it was given: not the rows.
+        # It refers to itself, so it keeps what it was given until the next garbage collection: not the rows.
         assignment, written = batch.assignment, 0
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(redis.RedisError),

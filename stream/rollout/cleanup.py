@@ -8,7 +8,7 @@ from stream.store.vector_store import Store
 
 logger = logging.getLogger(__name__)
 
-#: Users that one step looks at.
+#: Users of one step.
 USERS_AT_ONCE = 500
 
 

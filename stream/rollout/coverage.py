@@ -57,7 +57,7 @@ class Coverage:
         """Return the models, of those loaded, that not all users of a partition surely have.
 
         covered: partition -> (done, total) as reported for the staged model; lost: partitions that are to be
-        written again because Redis lost them.
+        backfilled because Redis lost them.
         """
         loaded = [model for model in models.live if model.version in self._loaded_in]
         if partition in lost:

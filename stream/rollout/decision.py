@@ -1,11 +1,11 @@
 """What to do next so that the published model serves: pure decisions, taken about once a second.
 
     published ──> load ──> stage ──(all users written)──> serves, the old one is kept ──> retired, cleaned up
-                   └─> refused: the old one goes on         └─> published again within that time: back at once
+                   └─> refused: the old one still serves    └─> published again within that time: back at once
 
 Every worker decides for itself from the same facts: what the artifact store publishes, and what is live in
 Redis (stream/store/model_registry.py), where each of these steps is one script that is safe to repeat. So
-workers need no leader, and one that starts in mid-change simply goes on.
+workers need no leader, and one that starts in mid-change needs to know nothing more.
 """
 
 from dataclasses import dataclass

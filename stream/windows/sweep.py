@@ -20,7 +20,7 @@ from stream.windows.table import WindowTable
 
 logger = logging.getLogger(__name__)
 
-#: Windows of a partition that one step looks at.
+#: Windows of a partition that one step reads.
 PORTION = 1_000
 
 #: Deletes the vectors of these (user id, source offset) that are not newer.
@@ -29,7 +29,7 @@ DeleteVectors = Callable[[Sequence[tuple[str, int]]], object]
 
 @dataclass(frozen=True, slots=True)
 class SweepSettings:
-    """What is old, and how often to look."""
+    """What is old, and how often to sweep."""
 
     #: A window whose newest event is this much older than the partition's newest is swept (ms).
     horizon_ms: int
@@ -38,7 +38,7 @@ class SweepSettings:
 
 
 class Sweeper:
-    """Looks at one portion of every partition a step, and at all of them once in `every_s`."""
+    """Sweeps one portion of every partition a step, and all of them once in `every_s`."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Sweeper:
         self._due_at = clock() + settings.every_s
 
     async def step(self, assignment: Assignment) -> None:
-        """Look at the next portion of every partition, and drop what is old in it.
+        """Read the next portion of every partition, and drop what is old in it.
 
         No checkpoint may run meanwhile: a user who comes back would not be known as changed any more.
         """

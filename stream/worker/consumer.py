@@ -28,7 +28,7 @@ FETCH_MAX_WAIT_MS = 20
 
 #: A fetch waits this long at most (s), so that a seek, and what Faust itself reads, need not wait longer.
 FETCH_TIMEOUT_S = 0.2
-#: A fetch of changelogs alone waits less (s), so that a recovery at its end goes on at once.
+#: A fetch of changelogs alone waits less (s), so that a recovery that has reached its end is not held up.
 CHANGELOG_TIMEOUT_S = 0.02
 
 

@@ -44,7 +44,7 @@ class Refresher:
     #: What a portion costs, and each of its users.
     portion_s: float = 0.0
     user_s: float = 0.01
-    #: So often changed users wait when they are looked for.
+    #: How many polls find changed users waiting.
     full: int = 0
 
     def is_busy(self) -> bool:

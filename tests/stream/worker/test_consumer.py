@@ -1,4 +1,4 @@
-"""Reading goes on as soon as a full buffer has room, not a fetch's timeout later."""
+"""Reading resumes as soon as a full buffer has room, not a fetch's timeout later."""
 
 import asyncio
 import time
@@ -36,7 +36,7 @@ class Consumer(BatchConsumer):
         return {}
 
 
-def test_reading_goes_on_as_soon_as_a_full_buffer_has_room() -> None:
+def test_reading_resumes_as_soon_as_a_full_buffer_has_room() -> None:
     async def drop() -> None:
         fetching = asyncio.create_task(consumer._fetch(60.0))
         await asyncio.sleep(0.01)

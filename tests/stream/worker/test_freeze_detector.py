@@ -2,7 +2,7 @@
 
 import pytest
 
-from stream.worker.freeze_detector import DOUBT_S, POLL_EVERY_S, TOO_LONG_S, FreezeDetector
+from stream.worker.freeze_detector import DOUBT_S, POLL_CLOCK_EVERY_S, TOO_LONG_S, FreezeDetector
 
 
 class Clock:
@@ -17,15 +17,15 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_looking_regularly_raises_no_doubt(clock: Clock) -> None:
+def test_regular_polls_raise_no_doubt(clock: Clock) -> None:
     freeze_detector = FreezeDetector(clock)
     for _ in range(100):
         freeze_detector.poll()
-        clock.now += POLL_EVERY_S
+        clock.now += POLL_CLOCK_EVERY_S
         assert not freeze_detector.is_in_doubt()
 
 
-def test_standing_still_is_noticed_by_whoever_asks_first_and_forgotten_in_time(clock: Clock) -> None:
+def test_freeze_is_noticed_by_whoever_asks_first_and_forgotten_in_time(clock: Clock) -> None:
     freeze_detector = FreezeDetector(clock)
     freeze_detector.poll()
     clock.now += TOO_LONG_S + 1

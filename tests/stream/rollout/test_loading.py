@@ -1,0 +1,68 @@
+"""A model is loaded beside those that serve, one at a time, and refused where it cannot be used."""
+
+import asyncio
+import threading
+from types import SimpleNamespace
+
+from models.errors import ArtifactError
+from stream.rollout.loading import ModelLoader
+
+
+class World:
+    """An artifact store and live models; loading takes until it is let go."""
+
+    def __init__(self) -> None:
+        self.is_free = threading.Event()
+        self.is_damaged = False
+        self.loads: list[str] = []
+        self.added: list[str] = []
+        self.refusals: list[tuple[str, str]] = []
+        registry = SimpleNamespace(refuse=lambda version, reason: self.refusals.append((version, reason)))
+        self.store = SimpleNamespace(registry=registry)
+        self.loader = ModelLoader(self, self)  # type: ignore[arg-type]
+
+    def load(self, version: str) -> str:
+        self.loads.append(version)
+        assert self.is_free.wait(10)
+        if self.is_damaged:
+            raise ArtifactError("weights are damaged")
+        return version
+
+    def make(self, artifact: str) -> str:
+        return artifact
+
+    def add(self, encoder: str) -> None:
+        self.added.append(encoder)
+
+    async def loaded(self, publication: int) -> str:
+        """Let the load end; return what is taken up then."""
+        self.is_free.set()
+        assert self.loader._loading is not None
+        await asyncio.wait([self.loader._loading[1]])
+        return await self.loader.take_loaded(publication)
+
+
+def test_loaded_model_is_taken_up_at_the_poll_after_and_only_one_is_loaded_at_a_time() -> None:
+    async def run() -> None:
+        world.loader.start("m2")
+        await asyncio.sleep(0.01)
+        world.loader.start("m3")
+        assert await world.loader.take_loaded(1) == ""
+        assert await world.loaded(1) == "m2"
+        assert await world.loader.take_loaded(1) == ""
+
+    world = World()
+    asyncio.run(run())
+    assert (world.loads, world.added, world.refusals) == (["m2"], ["m2"], [])
+
+
+def test_model_that_cannot_be_used_is_refused_until_something_else_is_published() -> None:
+    async def run() -> None:
+        world.loader.start("bad")
+        assert await world.loaded(7) == ""
+
+    world = World()
+    world.is_damaged = True
+    asyncio.run(run())
+    assert (world.added, world.refusals) == ([], [("bad", "weights are damaged")])
+    assert (world.loader.refused(7), world.loader.refused(8)) == ({"bad"}, set())
