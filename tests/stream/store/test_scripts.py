@@ -1,7 +1,7 @@
 """Two models in one HASH, under writers that lag: what is read is right at every moment.
 
 A seeded backfill over everything that may happen: users change, models are staged, covered, rolled back and
-retired, writers with an old view of the registry write, zombies write old offsets, slots are settled. A
+retired, writers with an old view of the registry write, zombies write old offsets, slots are cleaned up. A
 reference in plain Python knows what each model's newest vector of each user is.
 """
 
@@ -254,7 +254,7 @@ class World:
             self.store.registry.rollback(models.serving.version)
 
     def retire(self) -> None:
-        """Give up the second model, and perhaps settle."""
+        """Give up the second model, and perhaps clean up."""
         models = self.now()
         if models.second:
             self.store.registry.retire(models.second.version)
@@ -287,7 +287,7 @@ class World:
 def test_no_wrong_vector_is_ever_served(store: Store, redis_client: redis.Redis, seed: int) -> None:
     world = World(store, Reader(redis_client, key_prefix=PREFIX), random.Random(seed))
     steps = [world.event, world.zombie, world.backfill, world.stage, world.switch]
-    steps += [world.rollback, world.retire, world.settle]
+    steps += [world.rollback, world.retire, world.clean_up]
     for _ in range(250):
         world.choose.choices(steps, [8, 5, 1, 1, 2, 1, 1, 2])[0]()
         world.check()
