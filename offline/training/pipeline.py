@@ -11,7 +11,8 @@ import torch
 
 from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save
 from models.errors import DataError
-from models.ids.vocabulary import Vocabulary, vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
+from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
 from models.sessions import default_gap_ms
 from models.towers.dual_towers import DualTowers

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench import ranking
-from models.ids.vocabulary import vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
 from models.log.behaviour_log import read_behaviour_log
 from models.windows.window import WindowSettings
 from offline.evaluation.metrics import MISSING

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.ids.vocabulary import vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
 from models.log.behaviour_log import read_behaviour_log
 from models.windows.window import WindowSettings
 from offline.baselines.counting import baselines

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from models.errors import DataError
-from models.ids.vocabulary import Vocabulary, vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
+from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import read_behaviour_log
 from models.windows.window import WindowSettings
 from offline.baselines.counting import baselines

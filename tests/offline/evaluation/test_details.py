@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.ids.vocabulary import Vocabulary, vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
+from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog, Column, read_behaviour_log
 from models.towers.features import Histories
 from models.windows.window import WindowSettings
