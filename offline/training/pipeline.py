@@ -17,7 +17,7 @@ from models.log.behaviour_log import BehaviourLog
 from models.sessions import default_gap_ms
 from models.towers.dual_towers import DualTowers
 from models.towers.features import EVERYTHING, event_features, histories_of_log
-from offline.evaluation.metrics import Ranking, summarise
+from offline.ranking.metrics import Ranking, summarise
 from offline.training.ablation import leave_out
 from offline.training.data import Slices, Stretches, cut_stretches, end_at_pauses, return_share, slice_log
 from offline.training.loop import fit, target_ranks
