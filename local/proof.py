@@ -28,7 +28,7 @@ from stream.serving.reader import Reader
 from stream.settings import Settings
 
 #: Largest difference between a streamed and a batch-encoded vector that counts as equal.
-TOLERANCE = 1e-4
+VECTOR_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _compare(
         np.abs(np.stack([each.vec for each in found]) - expected).max(axis=1) if found else np.zeros(1)
     )
     worst = int(differences.argmax())
-    if not differences[worst] <= TOLERANCE:
+    if not differences[worst] <= VECTOR_TOLERANCE:
         return float(differences[worst]), f"the vector of user {user_ids[worst]!r} is wrong"
     return float(differences[worst]), ""
 
@@ -156,7 +156,7 @@ def _window(of_user: list[tuple[int, int, Event]], limits: WindowSettings) -> Wi
         times_ms=[time_ms for time_ms, _, _ in kept],
         behaviours=[event.behavior_type for _, _, event in kept],
         item_ids=[str(event.item_id) for _, _, event in kept],
-        categories=[str(event.item_category) for _, _, event in kept],
+        categories=[event.category for _, _, event in kept],
         event_hashes=[event_hash(str(event.event_id)) for _, _, event in kept],
     )
 

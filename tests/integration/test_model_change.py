@@ -15,7 +15,7 @@ import redis
 import torch
 from click.testing import CliRunner, Result
 
-from local.proof import TOLERANCE, prove, wait_until_committed
+from local.proof import VECTOR_TOLERANCE, prove, wait_until_committed
 from local.worker import WorkerProcess, worker_environment
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
@@ -134,7 +134,7 @@ class Hammer(threading.Thread):
     def _judge(self, known: list[UserVectors], nobody: UserVectors) -> None:
         if nobody.reason != "category":
             self.wrong.append(f"nobody: {nobody.reason}")
-        elif not np.allclose(nobody.vec, self._at_category[nobody.model], atol=TOLERANCE):
+        elif not np.allclose(nobody.vec, self._at_category[nobody.model], atol=VECTOR_TOLERANCE):
             self.wrong.append(f"nobody of {nobody.model}: {nobody.vec}")
         versions = {each.model for each in (*known, nobody)}
         if len(versions) > 1:
@@ -240,5 +240,5 @@ def test_emptied_redis_is_written_again_and_a_model_that_does_not_fit_is_refused
         until(lambda: worker.metrics()["twintide_rewritten_users_total"] >= len(USERS))
         until(lambda: not ModelRegistry(shop.client, following.key_prefix).progress().to_backfill)
         until(lambda: read_nobody(following, shop.client).reason == "category")
-        assert np.allclose(read_nobody(following, shop.client).vec, at_category(first), atol=TOLERANCE)
+        assert np.allclose(read_nobody(following, shop.client).vec, at_category(first), atol=VECTOR_TOLERANCE)
         is_right(shop, first)
