@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from models.log.behaviour_log import BehaviourLog
 from offline.training.ablation import PARTS
-from offline.training.pipeline import train
+from offline.training.run import train
 from offline.training.settings import TrainingConfig
 
 #: The variant that has all parts.
