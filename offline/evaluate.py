@@ -11,9 +11,9 @@ from models.log.behaviour_log import BehaviourLog
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
 from offline.evaluation.evaluation import as_table, details_as_table, evaluate
-from offline.evaluation.protocols import Cases, cases_by_time, cases_leave_one_out
 from offline.export import parse_time
 from offline.options import artifact_option, data_path_option
+from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
 from offline.training.data import describe_time
 
 

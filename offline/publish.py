@@ -42,14 +42,13 @@ def publish_artifact(path: Path, store: Path) -> tuple[str, int]:
     """Publish an artifact of a store after checking it; return its version and publication number."""
     # Loading needs PyTorch, which takes seconds to import: a rollback must not wait for that, nor for NumPy.
     from models.artifact.artifact import load
-    from models.artifact.golden_users import check_golden
 
     artifact = load(path)
     if artifact.path.parent != store.resolve():
         raise ArtifactError(
             f"{artifact.path} is not in {store}, the workers' store: copy the directory there first"
         )
-    check_golden(artifact)
+    artifact.check_golden()
     return artifact.version, publish(store, artifact.version)
 
 

@@ -8,7 +8,7 @@ class Apart(StrEnum):
     """Why a user, or a record, was set apart: neither right nor wrong, as the servers no longer say which."""
 
     BEGAN_BEFORE = "users whose window began before the log's first record (retention, or a bootstrap)"
-    SWEPT = "users who were not seen for so long that their window may have been dropped"
+    DROPPED = "users whose window may have been dropped: not seen for long, or forgotten by now"
     SPLIT = "users with events on several partitions, who have a window on each: check the partitioner"
     EXPIRED = "vectors that have expired (TWINTIDE_TTL_S)"
     NOT_WRITTEN_YET = "vectors that a backfill under way still has to write"

@@ -102,15 +102,14 @@ class WindowCheck:
         if value is None:
             if is_empty(state.value):
                 return ""
-            return Apart.SWEPT if may_be_gone else "the changelog has no window"
+            return Apart.DROPPED if may_be_gone else "the changelog has no window"
         header = read_header(value)
         if is_empty(state.value):
             return f"was forgotten at offset {user.forgotten_offset}, and the changelog has a window"
-        may_predate = self._may_predate(user.partition)
         if (header.topic_id, header.partition) != (self.extent.topic_id, user.partition):
             return "the window in the changelog knows no event of this topic"
         if header.offset != state.last_offset:
-            if header.offset > state.last_offset and may_predate:
+            if state.last_offset < header.offset < self.stored.bootstrapped.get(user.partition, 0):
                 return Apart.BEGAN_BEFORE
             return (
                 f"the window in the changelog knows the events up to offset {header.offset}, "
@@ -128,7 +127,7 @@ class WindowCheck:
         if self._may_predate(user.partition) and (surplus > 0 or self._follows_bootstrap(user)):
             return Apart.BEGAN_BEFORE if wrong else ""
         if not state.is_content_certain and wrong:
-            return Apart.SWEPT
+            return Apart.DROPPED
         if not has_same_counts and state.is_count_certain:
             counts = ", ".join(
                 f"{ours} {name} where the topic makes {theirs}"

@@ -1,6 +1,5 @@
 """What else a ranking is asked beside its mean: how sure, for whom, of what, and how varied."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,21 +8,17 @@ import numpy.typing as npt
 
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from offline.baselines.counting import popularity
-from offline.evaluation.metrics import MISSING, Ranks, gains_in_ten, ranks
-from offline.evaluation.protocols import Cases
+from offline.ranking.metrics import MISSING, Ranks, gains_in_ten, ranks
+from offline.ranking.protocols import Cases, Ints
+from offline.ranking.scorers import Scorer, scores_by
 
-#: Scores that are held at a time.
-SCORES_AT_ONCE = 2_000_000
 #: Items, a seeded draw, whose scores the AUC over all users compares with; resamplings; the seed of both.
 AUC_ITEMS, RESAMPLINGS, SEED = 200, 1_000, 0
 TOP = 10
 #: Users, and targets, are told apart in this many groups of the same size, as far as ties allow.
 GROUPS = 3
 
-Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-#: Scores (B, I) of all known items for some users (B,) of the cases.
-Scorer = Callable[[Ints], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +39,6 @@ class Details:
     categories: float
     by_activity: tuple[float, ...]
     by_popularity: tuple[float, ...]
-
-
-def scores_by(score: Scorer, cases: Cases, exclude_seen: bool) -> Iterator[tuple[Ints, Any]]:
-    """Yield some cases at a time with their scores (B, I), minus infinity where an item is not ranked."""
-    everyone = np.arange(len(cases.target))
-    at_once = max(SCORES_AT_ONCE // len(score(everyone[:1])[0]), 1)
-    for begin in range(0, len(everyone), at_once):
-        users = everyone[begin : begin + at_once]
-        scores = score(users)
-        if exclude_seen:
-            scores = np.array(scores)
-            scores[cases.seen(users)] = -np.inf
-        yield users, scores
 
 
 def details(score: Scorer, cases: Cases, vocabulary: Vocabulary, *, exclude_seen: bool) -> Details:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from models.artifact.artifact import Artifact
 from models.errors import DataError
@@ -12,7 +11,9 @@ from models.ids.vocabulary import FIRST_KNOWN
 from models.log.behaviour_log import BehaviourLog
 from models.towers.features import EVERYTHING, Histories, histories_of_log
 from models.windows.window import WindowSettings
-from offline.evaluation.metrics import Ranking, Ranks, ranks, summarise
+from offline.ranking.metrics import Ranking, Ranks, ranks, summarise
+from offline.ranking.protocols import Ints
+from offline.ranking.scorers import SCORES_AT_ONCE
 
 #: How long before the target a history ends (ms); None: where the test slice begins.
 AGES_MS: Mapping[str, int | None] = {
@@ -24,10 +25,6 @@ AGES_MS: Mapping[str, int | None] = {
 }
 #: Targets that are ranked at most, and the seed they are drawn by.
 MAX_TARGETS, SEED = 5_000, 0
-#: Scores that are held at a time.
-SCORES_AT_ONCE = 2_000_000
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from models.ids.vocabulary import FIRST_KNOWN
 from models.towers.dual_towers import DualTowers
-from offline.evaluation.metrics import Ranks, ranks, summarise
+from offline.ranking.metrics import Ranks, ranks, summarise
 from offline.training.data import Stretches, collate, shuffled
 from offline.training.objective import Forward, Objective, loss_name, objective_of
 from offline.training.parallel import Processes, alone

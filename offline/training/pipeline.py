@@ -11,12 +11,13 @@ import torch
 
 from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save
 from models.errors import DataError
-from models.ids.vocabulary import Vocabulary, vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
+from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
 from models.sessions import default_gap_ms
 from models.towers.dual_towers import DualTowers
 from models.towers.features import EVERYTHING, event_features, histories_of_log
-from offline.evaluation.metrics import Ranking, summarise
+from offline.ranking.metrics import Ranking, summarise
 from offline.training.ablation import leave_out
 from offline.training.data import Slices, Stretches, cut_stretches, end_at_pauses, return_share, slice_log
 from offline.training.loop import fit, target_ranks

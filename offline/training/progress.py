@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from models.errors import ArtifactError
 from models.towers.dual_towers import DualTowers
-from offline.evaluation.metrics import Ranking
+from offline.ranking.metrics import Ranking
 from offline.training.averaging import Average
 
 

@@ -14,12 +14,13 @@
         other:*            the same fields for a second model, while one is staged or kept for rollback
 
 The HASH of the empty id, which no user has, is what a cold-start user gets. A model has at most one of the
-two slots of a user. Which one says nothing: a reader takes the one whose `model` it wants (slots.py has the
-rule of writing).
+two slots of a user. Which one says nothing: a reader takes the one whose `model` it wants (lua/slots.lua
+has the rule of writing).
 
     twintide:category:user:{category}  HASH with the same fields: what a cold-start user gets at a category;
                                        not under the key prefix, where any id may be a user's
-    twintide:models:user:              HASH, which models are live (registry.py); the end is the key prefix
+    twintide:models:user:              HASH, which models are live (model_registry.py); ends with the key
+                                       prefix
     twintide:writer:user:{writer}      counter of a writer's calls, by which it notices that writes were lost
     twintide:topic-epochs              HASH of topic id -> epoch
 """

@@ -18,6 +18,7 @@ import redis
 
 from models.errors import TwintideError
 from stream.store.keys import models_key
+from stream.store.scripts import script
 
 
 class ModelChangeError(TwintideError):
@@ -111,119 +112,6 @@ def _parse_model(version: bytes | None, publication: bytes | None) -> LiveModel 
     return LiveModel(version.decode(), int(publication or 0)) if version else None
 
 
-# What every script begins and ends with: the state as a table, its change, its fields as the answer.
-_HEAD = """
-local key = KEYS[1]
-local function get(name) return redis.call('HGET', key, name) or '' end
-local function number(name) return tonumber(redis.call('HGET', key, name) or nil) or 0 end
-local function forget_coverage()
-  for _, name in ipairs(redis.call('HKEYS', key)) do
-    if string.sub(name, 1, 8) == 'covered:' then redis.call('HDEL', key, name) end
-  end
-end
-local function next_publication(wanted)
-  local latest = redis.call('HGET', key, 'latest')
-  local publication = tonumber(wanted)
-  if latest and publication <= tonumber(latest) then publication = tonumber(latest) + 1 end
-  redis.call('HSET', key, 'latest', publication)
-  return publication
-end
-local function put(role, version, publication)
-  redis.call('HSET', key, role, version, role .. '_publication', publication)
-end
-local function changed() redis.call('HINCRBY', key, 'generation', 1) end
-local function serve(version, publication, previous, previous_publication)
-  local now = redis.call('TIME')
-  put('serving', version, publication)
-  put('previous', previous, previous_publication)
-  put('staged', '', 0)
-  redis.call('HSET', key, 'switched_at', now[1] * 1000 + math.floor(now[2] / 1000))
-  forget_coverage()
-  changed()
-end
-local serving, serving_publication = get('serving'), number('serving_publication')
-local staged, staged_publication = get('staged'), number('staged_publication')
-local previous, previous_publication = get('previous'), number('previous_publication')
-"""
-
-_TAIL = f"""
-return redis.call('HMGET', key, {", ".join(f"'{name}'" for name in MODELS_FIELDS)})
-"""
-
-# ARGV: version, publication
-_SERVE = f"""{_HEAD}
-local version, publication = ARGV[1], tonumber(ARGV[2])
-if version ~= serving then
-  if version == staged then
-    serve(version, staged_publication, serving, serving_publication)
-  elseif serving == '' or publication >= serving_publication then
-    serve(version, next_publication(publication), serving, serving_publication)
-  end
-end
-{_TAIL}"""
-
-# ARGV: version, publication, partitions, wanted coverage
-_STAGE = f"""{_HEAD}
-local version = ARGV[1]
-if serving == '' then
-  serve(version, next_publication(ARGV[2]), '', 0)
-elseif version ~= serving then
-  redis.call('HSET', key, 'partitions', ARGV[3], 'coverage', ARGV[4])
-  if version ~= staged then
-    put('staged', version, next_publication(ARGV[2]))
-    put('previous', '', 0)
-    forget_coverage()
-    changed()
-  end
-end
-{_TAIL}"""
-
-# ARGV: version, partition, done, total
-_COVERAGE = f"""{_HEAD}
-if ARGV[1] == staged then
-  redis.call('HSET', key, 'covered:' .. ARGV[2], ARGV[3] .. ' ' .. ARGV[4])
-  local partitions, done, total = 0, 0, 0
-  local all = redis.call('HGETALL', key)
-  for place = 1, #all, 2 do
-    if string.sub(all[place], 1, 8) == 'covered:' then
-      local of_partition, of_total = string.match(all[place + 1], '^(%d+) (%d+)$')
-      partitions, done, total = partitions + 1, done + tonumber(of_partition), total + tonumber(of_total)
-    end
-  end
-  if partitions >= number('partitions') and done >= tonumber(get('coverage')) * total then
-    serve(staged, staged_publication, serving, serving_publication)
-  end
-end
-{_TAIL}"""
-
-# ARGV: the version to get away from
-_ROLLBACK = f"""{_HEAD}
-if ARGV[1] == serving and previous ~= '' then
-  serve(previous, next_publication(0), serving, serving_publication)
-end
-{_TAIL}"""
-
-# ARGV: version
-_RETIRE = f"""{_HEAD}
-if ARGV[1] ~= '' and (ARGV[1] == staged or ARGV[1] == previous) then
-  put('staged', '', 0)
-  put('previous', '', 0)
-  forget_coverage()
-  changed()
-end
-{_TAIL}"""
-
-_RESTORED = ", ".join(f"'{name}', ARGV[{place}]" for place, name in enumerate(MODELS_FIELDS, start=1))
-
-# ARGV: the values of MODELS_FIELDS
-_RESTORE = f"""{_HEAD}
-forget_coverage()
-if number('generation') < tonumber(ARGV[1]) then
-  redis.call('HSET', key, {_RESTORED})
-end
-{_TAIL}"""
-
-
 class ModelRegistry:
     """Reads and changes which models are live for the users of one key prefix.
 
@@ -234,10 +122,6 @@ class ModelRegistry:
     def __init__(self, client: "redis.Redis", key_prefix: str = "user:") -> None:
         self.key = models_key(key_prefix)
         self._client = client
-        self._scripts = {
-            text: client.register_script(text)
-            for text in (_SERVE, _STAGE, _COVERAGE, _ROLLBACK, _RETIRE, _RESTORE)
-        }
 
     def read(self) -> Models | None:
         """Return which models are live, None where none ever served."""
@@ -249,7 +133,7 @@ class ModelRegistry:
         For a first start, and for a model all of whose users are written. A model that is not staged and has
         a smaller number than the serving one is older: then nothing changes, as the answer says.
         """
-        return self._run(_SERVE, version, publication)
+        return self._run("serve_model", version, publication)
 
     def stage(self, version: str, publication: int, partitions: int, coverage: float = 1.0) -> Models:
         """Make this model live beside the serving one, until enough users have it; then it serves.
@@ -264,7 +148,7 @@ class ModelRegistry:
         """
         if not 0 <= coverage <= 1:
             raise ModelChangeError(f"the coverage is {coverage}; it must be from 0 to 1")
-        return self._run(_STAGE, version, publication, partitions, coverage)
+        return self._run("stage_model", version, publication, partitions, coverage)
 
     def report_coverage(self, version: str, partition: int, done: int, total: int) -> Models:
         """Say that `done` of a partition's `total` users have the staged model, and switch if it is time.
@@ -272,7 +156,7 @@ class ModelRegistry:
         Nothing changes where `version` is not staged (any more). Use `Store.report_coverage`, which makes
         sure that Redis still has what was written.
         """
-        return self._run(_COVERAGE, version, partition, done, total)
+        return self._run("report_coverage", version, partition, done, total)
 
     def progress(self) -> "ChangeProgress":
         """Return how far the change of models is, and what is left to do after it."""
@@ -315,7 +199,7 @@ class ModelRegistry:
         Readers follow with their next read. A repeated call changes nothing, because `version` does not
         serve any more. Raises ModelChangeError where no model is kept.
         """
-        found = self._run(_ROLLBACK, version)
+        found = self._run("roll_back_model", version)
         if found.serving.version == version:
             raise ModelChangeError(
                 f"model {version} serves and no previous one is kept: publish the one you want"
@@ -324,7 +208,7 @@ class ModelRegistry:
 
     def retire(self, version: str) -> Models:
         """Give up the staged or previous model; `Store.clean_up` then deletes it from users."""
-        return self._run(_RETIRE, version)
+        return self._run("retire_model", version)
 
     def restore(self, models: Models) -> Models:
         """Put back what was known, where Redis lost it; all coverage must be reported again."""
@@ -332,10 +216,11 @@ class ModelRegistry:
         values += [models.partitions, models.coverage]
         for each in (models.serving, models.staged, models.previous):
             values += [each.version, each.publication] if each else ["", 0]
-        return self._run(_RESTORE, *values)
+        return self._run("restore_models", *values)
 
-    def _run(self, script: str, *arguments: str | float) -> Models:
-        found = cast(list[bytes | None], self._scripts[script](keys=[self.key], args=list(arguments)))
+    def _run(self, name: str, *arguments: str | float) -> Models:
+        run = self._client.register_script(script(name))
+        found = cast(list[bytes | None], run(keys=[self.key], args=list(arguments)))
         models = parse_models(found)
         if models is None:
             raise ModelChangeError(f"no model serves at {self.key}: start a worker first")

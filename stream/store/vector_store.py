@@ -6,7 +6,6 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from hashlib import sha1
 from threading import Lock
 from typing import Any, TypeVar, cast
 
@@ -14,9 +13,9 @@ import msgspec
 import redis
 
 from models.errors import SettingsError
-from stream.store import scripts as slots
 from stream.store.keys import COLD_START_USER, TOPIC_EPOCHS_KEY, category_key, writer_key
 from stream.store.model_registry import MODELS_FIELDS, ModelChangeError, ModelRegistry, Models, parse_models
+from stream.store.scripts import digest, script
 from stream.store.vectors import Vector, vector_to_bytes
 
 T = TypeVar("T")
@@ -32,18 +31,6 @@ USERS_PER_TRIP = 1_000
 
 #: The counter of a writer that has not written for this long is removed (s).
 WRITER_TTL_S = 86_400
-
-# Redis' own clock, so that an epoch given out later is greater even after Redis came back empty. ARGV: the
-# topic's id, and its epoch as the writer knows it (0: not yet).
-_TOPIC_EPOCH = """
-local stored = redis.call('HGET', KEYS[1], ARGV[1])
-if stored then return tonumber(stored) end
-local now = redis.call('TIME')
-local epoch = tonumber(ARGV[2])
-if epoch == 0 then epoch = now[1] * 1000 + math.floor(now[2] / 1000) end
-redis.call('HSET', KEYS[1], ARGV[1], epoch)
-return epoch
-"""
 
 
 class UserRow(msgspec.Struct, frozen=True, gc=False):
@@ -69,7 +56,7 @@ class UserRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class Store:
-    """Writes users' rows into their HASHes, each model's into a slot of its own (see slots.py).
+    """Writes users' rows into their HASHes, each model's into a slot of its own (see lua/slots.lua).
 
     Every call brings back which models are live (`models`), and whether Redis has lost what was written
     (`losses`), at the price of two small commands in the same round trip. One thread writes at a time; `look`
@@ -105,7 +92,7 @@ class Store:
         self._restored_losses = 0
         self._epochs: dict[str, int] = {}
         self._cold_start_rows: dict[str, UserRow] = {}
-        self._topic_epoch = client.register_script(_TOPIC_EPOCH)
+        self._topic_epoch = client.register_script(script("topic_epoch"))
 
     def check_server(self) -> None:
         """Raise SettingsError where the server cannot do what is asked of it."""
@@ -137,7 +124,7 @@ class Store:
 
     def poll(self) -> Models | None:
         """Ask Redis which models are live, and whether it lost anything: for times without writes."""
-        self._round_trip(slots.UPSERT, ())
+        self._round_trip("upsert_slots", ())
         self._restore()
         return self._models
 
@@ -194,7 +181,7 @@ class Store:
         calls: list[Call] = []
         for some, _ in self._portions((key, None) for key in keys):
             calls.append((some, self._models_arguments(models, some[0])))
-        return sum(self._round_trip(slots.CLEAN_UP, calls))
+        return sum(self._round_trip("clean_up_slots", calls))
 
     def stored_keys(self) -> Iterator[str]:
         """Yield the keys of all HASHes of users and categories that Redis has, some of them twice."""
@@ -213,7 +200,7 @@ class Store:
         by_key = ((self._key_prefix + user_id, offset) for user_id, offset in users)
         for keys, offsets in self._portions(by_key):
             calls.append((keys, ["", "", 0, 0, epoch, *offsets]))
-        return sum(self._round_trip(slots.FORGET, calls)) if calls else 0
+        return sum(self._round_trip("forget_users", calls)) if calls else 0
 
     def set_json(self, rows: Sequence[UserRow]) -> None:
         """Write each vector as a JSON list under the raw user id, as the original format has it."""
@@ -234,19 +221,18 @@ class Store:
             for row in some:
                 arguments += self._fields(row, publications[row.model])
             calls.append((keys, arguments))
-        return sum(self._round_trip(slots.UPSERT, calls))
+        return sum(self._round_trip("upsert_slots", calls))
 
-    def _round_trip(self, script: str, calls: Sequence[Call]) -> list[int]:
+    def _round_trip(self, name: str, calls: Sequence[Call]) -> list[int]:
         """Run these calls of a script, and see in the same round trip how Redis is."""
         counted_before = dict(self._counted)
         pipeline = self._client.pipeline(transaction=False)
         for counter in counted_before:
             pipeline.incr(counter)
             pipeline.expire(counter, WRITER_TTL_S)
-        sha = sha1(script.encode()).hexdigest()
         for keys, arguments in calls:
             # Not `evalsha`, which the pipeline of a Cluster refuses: all keys of a call are of one slot.
-            pipeline.execute_command("EVALSHA", sha, len(keys), *keys, *arguments)  # type: ignore[no-untyped-call]
+            pipeline.execute_command("EVALSHA", digest(name), len(keys), *keys, *arguments)  # type: ignore[no-untyped-call]
         # Last, so that nothing was written before a change of models without our hearing of it.
         pipeline.hmget(self.registry.key, MODELS_FIELDS)
         answers = pipeline.execute(raise_on_error=False)
@@ -254,8 +240,8 @@ class Store:
         self._judge(dict(zip(counted_before, counts[::2], strict=True)), counted_before)
         errors = [answer for answer in (*counts, *answers) if isinstance(answer, Exception)]
         if errors and all(isinstance(error, redis.exceptions.NoScriptError) for error in errors):
-            self._client.script_load(script)
-            return self._round_trip(script, calls)
+            self._client.script_load(script(name))
+            return self._round_trip(name, calls)
         if any(isinstance(error, redis.ReadOnlyError) for error in errors):
             # What was the master is a replica now: connect again, to whatever the address leads to then.
             self._client.connection_pool.disconnect()

@@ -1,4 +1,4 @@
-"""How a vector is written in Redis, in one of the formats of `layout.VECTOR_FORMATS`."""
+"""How a vector is written in Redis, in one of the formats of `keys.VECTOR_FORMATS`."""
 
 import numpy as np
 import numpy.typing as npt

@@ -23,6 +23,7 @@ from stream.kafka.topic_reader import read_all
 from stream.kafka.topics import end_offsets, ensure_topic
 from stream.serving.reader import Reader
 from stream.settings import Settings
+from tests.integration.shop import Shop
 
 pytestmark = pytest.mark.integration
 
@@ -137,7 +138,7 @@ def test_without_a_topic_or_artifact_there_are_windows_and_offsets_all_the_same(
 
 
 def test_state_is_not_overwritten_unless_asked_for(
-    shop, settings: Settings, csv: Path, worker: WorkerProcess
+    shop: Shop, settings: Settings, csv: Path, worker: WorkerProcess
 ) -> None:
     shop.send(200)
     worker.start()
@@ -155,8 +156,7 @@ def test_state_is_not_overwritten_unless_asked_for(
     assert {window.topic_id for window in windows.values()} == {windows["user 0#ü"].topic_id}
     ends = end_offsets(settings.kafka, settings.topic)
     assert all(window.offset == ends[window.partition] - 1 for window in windows.values())
-    stored = {key.decode() for key in shop.client.keys(f"{settings.key_prefix}user *")}
-    assert stored == {settings.key_prefix + user for user in windows}
+    assert shop.users_with_vectors() == set(windows)
     assert committed_offsets(settings.kafka, settings.app_id, settings.topic) == ends
 
 
