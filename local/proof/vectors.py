@@ -40,14 +40,16 @@ class VectorCheck:
     def __init__(
         self,
         settings: Settings,
+        committed: Mapping[int, int],
         live: LiveVectors,
         artifacts: Mapping[str, Artifact],
         findings: Findings,
     ) -> None:
-        """`artifacts` has the live models that are checked, by version."""
+        """committed: by partition, the end of the committed part; artifacts: those of the models to check."""
         #: Users whose vectors were compared, of one live model at least.
         self.users = 0
         self._settings = settings
+        self._committed = committed
         self._live = live
         self._artifacts = artifacts
         self.findings = findings
@@ -141,17 +143,16 @@ class VectorCheck:
             return None
         return state.value
 
-    @staticmethod
-    def _unproved_window(user: ExpectedUser, checked: CheckedWindow, stored: StoredVectors) -> bytes | None:
+    def _unproved_window(
+        self, user: ExpectedUser, checked: CheckedWindow, stored: StoredVectors
+    ) -> bytes | None:
         """Return the window in the changelog, right or not, if the vectors are surely of it, else None."""
-        if checked.value is None:
+        if checked.value is None or checked.found is Apart.SPLIT:
             return None
-        offset = read_offset(checked.value)
-        # What the log's events alone do not change, they do not change in a window that holds more.
-        is_unchanged = checked.found is Apart.BEGAN_BEFORE and (
-            user.state_after(offset).applied_offset <= stored.seq <= offset
-        )
-        return checked.value if is_unchanged or stored.seq == offset else None
+        offset, committed = read_offset(checked.value), self._committed[user.partition]
+        # Both know all that is committed: what one knows beyond the other has changed nothing.
+        is_settled = offset < committed and stored.seq < committed
+        return checked.value if is_settled or stored.seq == offset else None
 
     def _is_being_written(self, user: ExpectedUser, model: LiveModel) -> bool:
         """Return whether a backfill under way still has to bring a model's vectors of the partition."""
