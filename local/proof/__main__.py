@@ -35,7 +35,7 @@ def main(sample: int | None) -> None:
     be judged is on stderr. Exit 0 where all agrees, 1 where something differs (the first user is named), 2
     where nothing could be proved.
 
-    Without --sample it holds every user's window in memory, about 20 KB each.
+    Without --sample it holds every user's window in memory, about 25 KB each.
 
     \b
     Example:

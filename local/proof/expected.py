@@ -144,11 +144,11 @@ class ExpectedUsers:
         is_checked = self._sample.covers(key)
         if not is_checked and not self._are_swept:
             return
-        event = self._event(record, now_ms)
-        newest_ms = self._note_time(record.partition(), event)
+        (event,) = self._decoder.events([record.value()])
+        newest_ms = self._note_time(place[0], event, now_ms)
         if not is_checked:
             return
-        if event is None:
+        if event is None or not self._is_sound(record, event, now_ms):
             if user_id := user_to_forget(record):
                 self._user(user_id.encode(), place[0]).forget(self._topic_id, place[1])
             else:
@@ -177,11 +177,13 @@ class ExpectedUsers:
 
     def read_on(self, record: TopicRecord, now_ms: int) -> None:
         """Take the next record after the committed part."""
-        event = self._event(record, now_ms)
-        newest_ms = self._note_time(record.partition(), event)
+        (event,) = self._decoder.events([record.value()])
+        newest_ms = self._note_time(record.partition(), event, now_ms)
         user = self.users.get(record.key() or b"")
         if user is None or user.partition != record.partition():
             return
+        if event is not None and not self._is_sound(record, event, now_ms):
+            event = None
         is_forgotten = event is None and bool(user_to_forget(record))
         if is_forgotten:
             user.forgotten_offset = record.offset()
@@ -202,16 +204,21 @@ class ExpectedUsers:
         """Return which records of the committed part no worker can read, as far as they are checked."""
         return [place for key, place in self._unreadable if self._sample.covers(key)]
 
-    def _event(self, record: TopicRecord, now_ms: int) -> Event | None:
-        (event,) = self._decoder.events([record.value()])
-        if event is None or complaint(event, record.key(), now_ms + MAX_AHEAD_MS):
-            return None
-        return None if (record.partition(), record.offset()) in self._too_early else event
+    def _is_sound(self, record: TopicRecord, event: Event, now_ms: int) -> bool:
+        """Return whether a worker would take the event, and has not refused it as too far ahead."""
+        return (
+            not complaint(event, record.key(), now_ms + MAX_AHEAD_MS)
+            and (record.partition(), record.offset()) not in self._too_early
+        )
 
-    def _note_time(self, partition: int, event: Event | None) -> int:
-        """Return the partition's newest event time before this event."""
+    def _note_time(self, partition: int, event: Event | None, now_ms: int) -> int:
+        """Return the partition's newest event time before this event.
+
+        An event that makes no sense otherwise counts too, which saves looking at most of them: it can only
+        make more windows pass for dropped.
+        """
         newest_ms = self.newest_ms.get(partition, 0)
-        if self._are_swept and event is not None and event.time > newest_ms:
+        if self._are_swept and event is not None and newest_ms < event.time <= now_ms + MAX_AHEAD_MS:
             self.newest_ms[partition] = event.time
         return newest_ms
 

@@ -117,7 +117,7 @@ class _Proving:
         windows = WindowCheck(
             extent, stored, expected, self._limits.horizon_ms, self._are_swept, self._findings
         )
-        vectors = VectorCheck(self._settings, live, self._artifacts, self._findings) if live else None
+        vectors = self._vector_check(extent, live) if live else None
         for key, user in tqdm(expected.users.items(), desc="users", unit="user", disable=None):
             window = windows.check(key, user)
             if vectors:
@@ -209,6 +209,9 @@ class _Proving:
         for message in self._messages(self._settings.topic, Stretch(committed, until)):
             expected.read_on(message, int(time.time() * 1000))
         expected.finish()
+
+    def _vector_check(self, extent: Extent, live: LiveVectors) -> VectorCheck:
+        return VectorCheck(self._settings, extent.events.ends, live, self._artifacts, self._findings)
 
     def _check_cold_start(self, vectors: VectorCheck) -> None:
         for version, artifact in self._artifacts.items():

@@ -8,7 +8,7 @@ import numpy as np
 from local.proof.expected import ExpectedUser
 from local.proof.findings import Apart, Findings
 from local.proof.live_vectors import LiveVectors, Slots, StoredVectors
-from local.proof.windows import CheckedWindow, Verdict
+from local.proof.windows import CheckedWindow
 from models.artifact.artifact import Artifact
 from models.towers.features import Histories, histories_of_cold_start, histories_of_windows
 from models.windows.window import is_empty, read_offset, window_from_bytes
@@ -40,17 +40,19 @@ class VectorCheck:
     def __init__(
         self,
         settings: Settings,
+        committed: Mapping[int, int],
         live: LiveVectors,
         artifacts: Mapping[str, Artifact],
         findings: Findings,
     ) -> None:
-        """`artifacts` has the live models that are checked, by version."""
+        """committed: by partition, the end of the committed part; artifacts: those of the models to check."""
         #: Users whose vectors were compared, of one live model at least.
         self.users = 0
         self._settings = settings
+        self._committed = committed
         self._live = live
         self._artifacts = artifacts
-        self._findings = findings
+        self.findings = findings
         self._tolerance = (
             BFLOAT16_TOLERANCE if settings.bfloat16 and settings.device != "cpu" else VECTOR_TOLERANCE
         )
@@ -64,7 +66,7 @@ class VectorCheck:
                 continue
             stored = slots.get(model.version)
             if stored is None:
-                if checked.verdict is not Verdict.APART and not checked.may_be_gone:
+                if not isinstance(checked.found, Apart) and not checked.may_be_gone:
                     self._miss(key, user, model, slots)
                 continue
             window = self._window(key, user, checked, stored, model)
@@ -81,9 +83,9 @@ class VectorCheck:
             if version in slots:
                 categories.append(category)
             elif category:
-                self._findings.set_apart(Apart.CATEGORY_NOT_WRITTEN)
+                self.findings.set_apart(Apart.CATEGORY_NOT_WRITTEN)
             elif version == self._live.models.serving.version:
-                self._findings.differ(f"cold-start users: Redis has no vector of model {version}")
+                self.findings.differ(f"cold-start users: Redis has no vector of model {version}")
         for start in range(0, len(categories), USERS_PER_ENCODE):
             some = categories[start : start + USERS_PER_ENCODE]
             names = [
@@ -103,11 +105,11 @@ class VectorCheck:
             return
         serves_before_all_have_it = self._live.models.coverage < 1 and bool(slots)
         if self._is_being_written(user, model) or serves_before_all_have_it:
-            self._findings.set_apart(Apart.NOT_WRITTEN_YET)
+            self.findings.set_apart(Apart.NOT_WRITTEN_YET)
         elif self._settings.ttl_s:
-            self._findings.set_apart(Apart.EXPIRED)
+            self.findings.set_apart(Apart.EXPIRED)
         else:
-            self._findings.differ(f"user {key.decode()!r}: Redis has no vector of model {model.version}")
+            self.findings.differ(f"user {key.decode()!r}: Redis has no vector of model {model.version}")
 
     def _window(
         self,
@@ -118,28 +120,39 @@ class VectorCheck:
         model: LiveModel,
     ) -> bytes | None:
         """Return which window stored vectors should be of; None where they differ, or there is no telling."""
-        if checked.verdict is Verdict.DIFFERS:
+        if isinstance(checked.found, Apart):
+            window = self._unproved_window(user, checked, stored)
+            if window is None:
+                self.findings.set_apart(Apart.WITHOUT_WINDOW)
+            return window
+        if checked.found:
             return None  # one difference of a user is enough
-        if checked.verdict is Verdict.APART:
-            if checked.value is not None and read_offset(checked.value) == stored.seq:
-                return checked.value
-            self._findings.set_apart(Apart.WITHOUT_WINDOW)
-            return None
         state = user.state_after(stored.seq)
         if stored.seq < state.applied_offset or (self._live.epoch or 0) > stored.epoch:
             if self._is_being_written(user, model):
-                self._findings.set_apart(Apart.NOT_WRITTEN_YET)
+                self.findings.set_apart(Apart.NOT_WRITTEN_YET)
                 return None
             what = "was forgotten" if is_empty(state.value) else "has events"
-            self._findings.differ(
+            self.findings.differ(
                 f"user {key.decode()!r}: {what} up to offset {state.applied_offset} of partition "
                 f"{user.partition}, and the vector in Redis knows them up to {stored.seq}"
             )
             return None
         if is_empty(state.value):
-            self._findings.differ(f"user {key.decode()!r}: was forgotten, and Redis has a vector")
+            self.findings.differ(f"user {key.decode()!r}: was forgotten, and Redis has a vector")
             return None
         return state.value
+
+    def _unproved_window(
+        self, user: ExpectedUser, checked: CheckedWindow, stored: StoredVectors
+    ) -> bytes | None:
+        """Return the window in the changelog, right or not, if the vectors are surely of it, else None."""
+        if checked.value is None or checked.found is Apart.SPLIT:
+            return None
+        offset, committed = read_offset(checked.value), self._committed[user.partition]
+        # Both know all that is committed: what one knows beyond the other has changed nothing.
+        is_settled = offset < committed and stored.seq < committed
+        return checked.value if is_settled or stored.seq == offset else None
 
     def _is_being_written(self, user: ExpectedUser, model: LiveModel) -> bool:
         """Return whether a backfill under way still has to bring a model's vectors of the partition."""
@@ -168,12 +181,12 @@ class VectorCheck:
         stored, window = judged.stored, window_from_bytes(judged.window)
         items = stored.items()
         if (stored.n, stored.ts) != (len(window), window.times_ms[-1]):
-            self._findings.differ(
+            self.findings.differ(
                 f"user {judged.user_id!r}: Redis says {stored.n} events, the newest at {stored.ts} ms; there "
                 f"are {len(window)}, the newest at {window.times_ms[-1]} ms"
             )
         elif items and items != window.item_ids[-len(items) :]:
-            self._findings.differ(f"user {judged.user_id!r}: the history in Redis is wrong")
+            self.findings.differ(f"user {judged.user_id!r}: the history in Redis is wrong")
 
     def _compare(
         self, version: str, names: Sequence[str], stored: Sequence[StoredVectors], histories: Histories
@@ -194,7 +207,7 @@ class VectorCheck:
                 what = " and ".join(
                     [*(f"no {field}" for field in missing), *(f"a wrong {field}" for field in wrong)]
                 )
-                self._findings.differ(f"{name}: Redis has {what} of model {version}")
+                self.findings.differ(f"{name}: Redis has {what} of model {version}")
 
     def _may_expire(self, field: str) -> bool:
         return self._settings.short_ttl_s > 0 and field != "long"
@@ -203,7 +216,7 @@ class VectorCheck:
         if found.shape != expected.shape:
             return False
         difference = float(np.nan_to_num(np.abs(found - expected), nan=np.inf).max())
-        self._findings.max_difference = max(self._findings.max_difference, difference)
+        self.findings.max_difference = max(self.findings.max_difference, difference)
         return difference <= self._tolerance + _rounding(expected, vector_format)
 
 

@@ -1,7 +1,6 @@
 """Is a user's window in the changelog the one that the topic's events make?"""
 
 from dataclasses import dataclass
-from enum import Enum
 
 from local.proof.expected import ExpectedUser, ExpectedUsers, State
 from local.proof.extent import Extent
@@ -20,19 +19,12 @@ COLUMNS = {
 }
 
 
-class Verdict(Enum):
-    """Whether a window is right; APART: there is no telling."""
-
-    AGREES = "agrees"
-    DIFFERS = "differs"
-    APART = "apart"
-
-
 @dataclass(frozen=True, slots=True)
 class CheckedWindow:
     """What was found of one user's window."""
 
-    verdict: Verdict
+    #: What is wrong, or why there is no telling; empty where it is right.
+    found: str | Apart
     #: The window in the changelog; None where there is none.
     value: bytes | None
     #: A worker may rightly have dropped the user by now: forgotten, or not seen for long.
@@ -64,16 +56,14 @@ class WindowCheck:
         state = user.state_after(read_offset(value) if value else -1)
         may_be_gone = self._may_be_gone(user)
         found = self._judge(user, state, value, may_be_gone)
-        verdict = Verdict.AGREES
+        is_wrong = found != "" and not isinstance(found, Apart)
         if isinstance(found, Apart):
-            verdict = Verdict.APART
             self.findings.set_apart(found)
-        elif found:
-            verdict = Verdict.DIFFERS
+        elif is_wrong:
             self.findings.differ(f"user {key.decode()!r}: {found}")
-        self.agreeing += verdict is Verdict.AGREES
-        self._count(user, state, value if verdict is Verdict.DIFFERS else state.value)
-        return CheckedWindow(verdict, value, may_be_gone)
+        self.agreeing += found == ""
+        self._count(user, state, value if is_wrong else state.value)
+        return CheckedWindow(found, value, may_be_gone)
 
     def check_strangers(self) -> None:
         """Note windows of users who have no event on the topic."""
@@ -112,8 +102,8 @@ class WindowCheck:
             if state.last_offset < header.offset < self.stored.bootstrapped.get(user.partition, 0):
                 return Apart.BEGAN_BEFORE
             return (
-                f"the window in the changelog knows the events up to offset {header.offset}, "
-                f"the user's last is at {state.last_offset} of partition {user.partition}"
+                f"{_accounted(window_from_bytes(value), state.window)}: it knows them up to offset "
+                f"{header.offset}, the user's last is at {state.last_offset} of partition {user.partition}"
             )
         return "" if value == state.value else self._difference(user, state, window_from_bytes(value))
 
@@ -136,10 +126,7 @@ class WindowCheck:
                 )
                 if ours != theirs
             )
-            return (
-                f"{_events(found)} of {_events(expected)} events are accounted for in the window in the "
-                f"changelog ({counts})"
-            )
+            return f"{_accounted(found, expected)}: {counts}"
         return f"wrong in the window in the changelog: {', '.join(wrong)}" if wrong else ""
 
     def _may_predate(self, partition: int) -> bool:
@@ -162,6 +149,10 @@ class WindowCheck:
         self.applied += user.applied + found.applied - expected.applied
         self.duplicate += user.duplicate + found.duplicate - expected.duplicate
         self.late += user.late + found.late - expected.late
+
+
+def _accounted(found: Window, expected: Window) -> str:
+    return f"{_events(found)} of {_events(expected)} events are accounted for in the window in the changelog"
 
 
 def _counts(window: Window) -> tuple[int, int, int]:

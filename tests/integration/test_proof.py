@@ -21,6 +21,7 @@ from models.windows.window import window_from_bytes, window_to_bytes
 from stream.kafka.topic_reader import read_all
 from stream.kafka.topics import admin_client, changelog_topic, end_offsets
 from stream.settings import Settings
+from tests.integration.shop import Shop
 
 pytestmark = pytest.mark.integration
 
@@ -59,7 +60,7 @@ def write_window(settings: Settings, user_id: str, partition: int, value: bytes 
 
 
 @pytest.fixture
-def deployment(shop, worker: WorkerProcess) -> Iterator[Settings]:
+def deployment(shop: Shop, worker: WorkerProcess) -> Iterator[Settings]:
     """Give a deployment whose worker has stopped after 2,000 events, some of them not what they should be."""
     worker.start()
     shop.send(2_000)
@@ -77,7 +78,7 @@ def deployment(shop, worker: WorkerProcess) -> Iterator[Settings]:
 
 
 def test_right_deployment_is_proved_whole_or_by_a_sample_and_what_is_missing_is_said(
-    shop, deployment: Settings, tmp_path: Path
+    shop: Shop, deployment: Settings, tmp_path: Path
 ) -> None:
     finished = run(deployment)
     assert finished.returncode == 0, finished.stderr
@@ -111,7 +112,7 @@ def test_right_deployment_is_proved_whole_or_by_a_sample_and_what_is_missing_is_
         assert (finished.returncode, said in last, finished.stdout) == (2, True, ""), finished.stderr
 
 
-def test_altered_vector_or_window_fails_and_names_the_user(shop, deployment: Settings) -> None:
+def test_altered_vector_or_window_fails_and_names_the_user(shop: Shop, deployment: Settings) -> None:
     partition, value = last_window(deployment, user(3))
     window = window_from_bytes(value)
     window.item_ids[-1] = "another"
@@ -133,7 +134,9 @@ def test_altered_vector_or_window_fails_and_names_the_user(shop, deployment: Set
     assert prove(deployment).is_ok
 
     key = deployment.key_prefix + user(7)
-    vector = np.frombuffer(shop.client.hget(key, "vec"), np.float32) + np.float32(0.01)
+    stored = shop.client.hget(key, "vec")
+    assert isinstance(stored, bytes)
+    vector = np.frombuffer(stored, np.float32) + np.float32(0.01)
     shop.client.hset(key, "vec", vector.tobytes())
     finished = run(deployment)
     assert finished.returncode == 1
@@ -148,7 +151,7 @@ def test_altered_vector_or_window_fails_and_names_the_user(shop, deployment: Set
 
 
 def test_proof_of_a_deployment_at_work_agrees_and_leaves_nobody_out(
-    shop, worker: WorkerProcess, settings: Settings, until: Callable[..., None]
+    shop: Shop, worker: WorkerProcess, settings: Settings, until: Callable[..., None]
 ) -> None:
     worker.start()
     shop.send(2_000)
@@ -165,7 +168,7 @@ def test_proof_of_a_deployment_at_work_agrees_and_leaves_nobody_out(
 
 
 def test_forgotten_users_dead_letters_and_a_log_that_was_cut_off(
-    shop, worker: WorkerProcess, deployment: Settings
+    shop: Shop, worker: WorkerProcess, deployment: Settings
 ) -> None:
     worker.start()
     forgotten = subprocess.run(
