@@ -35,8 +35,10 @@ def store(walk_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         directory / "fast.toml",
     )
     assert found.exit_code == 0, found.output
-    assert len(re.findall(r"^epoch +\d+ .*recall@10 .*ndcg@10 .*mrr@10", found.stdout, re.MULTILINE)) <= 6
-    assert f"version {load(directory).version}, publication 1" in found.stdout
+    artifact = load(directory)
+    lines = re.findall(r"^epoch +\d+ .*recall@10 .*ndcg@10 .*mrr@10", found.stdout, re.MULTILINE)
+    assert 1 <= len(lines) == len(artifact.metrics["epochs"]) <= 6
+    assert f"version {artifact.version}, publication 1" in found.stdout
     return directory
 
 
