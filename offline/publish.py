@@ -12,7 +12,8 @@ from models.command import Command
 from models.errors import ArtifactError, SettingsError, TwintideError
 from stream.settings import Settings
 from stream.store.clients import redis_client
-from stream.store.model_registry import ModelRegistry, Models
+from stream.store.model_registry import ModelRegistry
+from stream.store.registry_state import Models
 
 #: Seconds between two looks at how far the workers are.
 POLL_EVERY_S = 0.2

@@ -14,7 +14,8 @@ import redis
 
 from models.errors import SettingsError
 from stream.store.keys import COLD_START_USER, TOPIC_EPOCHS_KEY, category_key, writer_key
-from stream.store.model_registry import MODELS_FIELDS, ModelChangeError, ModelRegistry, Models, parse_models
+from stream.store.model_registry import ModelChangeError, ModelRegistry
+from stream.store.registry_state import MODELS_FIELDS, Models, parse_models
 from stream.store.scripts import digest, script
 from stream.store.vectors import Vector, vector_to_bytes
 

@@ -15,7 +15,7 @@ import redis
 
 from stream.serving.reader import Reader
 from stream.store.keys import COLD_START_USER, FIELDS, OTHER, category_key
-from stream.store.model_registry import Models
+from stream.store.registry_state import Models
 from stream.store.vector_store import Store, UserRow
 
 pytestmark = pytest.mark.integration
