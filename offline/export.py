@@ -23,7 +23,8 @@ from offline.options import artifact_option, data_path_option
 from stream.encoding.encoder import Encoder
 from stream.store.clients import redis_client
 from stream.store.connection import RedisConnection
-from stream.store.vector_store import Store, UserRow
+from stream.store.user_row import UserRow
+from stream.store.vector_store import Store
 
 #: Length of the time formats that --until takes, and the formats.
 TIME_FORMATS = ("%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d")
