@@ -11,7 +11,8 @@ import redis
 from models.errors import TwintideError
 from stream.settings import Settings
 from stream.store.keys import FIELDS, OTHER, TOPIC_EPOCHS_KEY, category_key
-from stream.store.model_registry import ChangeProgress, ModelRegistry, Models
+from stream.store.model_registry import ModelRegistry
+from stream.store.registry_state import ChangeProgress, Models
 from stream.store.vectors import Vector, vector_from_bytes
 
 #: Users of one round trip.

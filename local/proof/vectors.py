@@ -13,7 +13,7 @@ from models.artifact.artifact import Artifact
 from models.towers.features import Histories, histories_of_cold_start, histories_of_windows
 from models.windows.window import is_empty, read_offset, window_from_bytes
 from stream.settings import Settings
-from stream.store.model_registry import LiveModel
+from stream.store.registry_state import LiveModel
 from stream.store.vectors import Vector
 
 #: Largest difference between a streamed and a batch-encoded vector that counts as equal.

@@ -27,7 +27,8 @@ from offline.publish import main
 from stream.serving.reader import Reader, UserVectors
 from stream.settings import Settings
 from stream.store.keys import category_key
-from stream.store.model_registry import ModelRegistry, Models
+from stream.store.model_registry import ModelRegistry
+from stream.store.registry_state import Models
 from stream.store.vectors import Vector
 from tests.integration.shop import Shop
 

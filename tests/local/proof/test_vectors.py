@@ -19,7 +19,7 @@ from models.towers.dual_towers import DualTowers, ModelSettings
 from models.towers.features import histories_of_cold_start, histories_of_windows
 from models.windows.window import read_offset, window_from_bytes
 from stream.settings import Settings
-from stream.store.model_registry import ChangeProgress, LiveModel, Models
+from stream.store.registry_state import ChangeProgress, LiveModel, Models
 from stream.store.vectors import vector_to_bytes
 from tests.local.proof.world import World, event, forget
 
