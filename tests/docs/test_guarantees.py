@@ -12,7 +12,7 @@ PROMISES = {row["promise"]: row["shown by"] for row in rows(DOCS / "guarantees.m
 
 
 @cache
-def tests_in(file: str) -> set[str]:
+def names_of_tests(file: str) -> set[str]:
     """Return the names of a file's tests; none where there is no such file."""
     path = ROOT / file
     body = ast.parse(path.read_text()).body if path.exists() else []
@@ -24,4 +24,4 @@ def tests_in(file: str) -> set[str]:
 def test_a_promise_is_shown_by_tests_that_exist(promise: str) -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PROMISES[promise])
     assert named
-    assert [f"{file}::{name}" for file, name in named if name not in tests_in(file)] == []
+    assert [f"{file}::{name}" for file, name in named if name not in names_of_tests(file)] == []
