@@ -23,6 +23,6 @@ def test_every_alert_leads_to_its_section() -> None:
 
 
 def test_every_section_about_an_alert_is_of_one_that_there_is() -> None:
-    about = prose(DOCS / "operations.md").partition("\n# Alerts\n")[2]
-    named = [line.removeprefix("## ") for line in about.splitlines() if line.startswith("## ")]
+    about = prose(DOCS / "operations.md").partition("\n## Alerts\n")[2]
+    named = [line.removeprefix("### ") for line in about.splitlines() if line.startswith("### ")]
     assert sorted(named) == sorted(rule["alert"] for rule in rules())
