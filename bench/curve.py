@@ -30,7 +30,7 @@ from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
 from models.towers.dual_towers import DualTowers
-from offline.publish import publish_artifact
+from offline.publishing.publication import publish_artifact
 from replay.publisher import PublisherSettings, ReplayProducer
 from replay.source import MessageSource
 from stream.kafka.topics import ensure_topic

@@ -27,6 +27,7 @@ from models.log.behaviour_log import BehaviourLog
 from models.windows.reference import window_from_msgpack
 from models.windows.window import Window, window_from_bytes
 from stream.kafka.topic_reader import read_all
+from stream.kafka.topics import changelog_topic
 
 PEERS = ("faust", "quix", "kafka-streams", "kafka-streams-warm")
 #: How many workers there are in the group of each contestant that is Twintide, and whether they encode.
@@ -239,7 +240,7 @@ def _changelog(here: Stage, name: str) -> Iterator[tuple[bytes, bytes | None]]:
     is_quix = name == "quix"
     group = here.group(name)
     for topic in topics.names(here.kafka):
-        if topic.startswith(f"changelog__{group}--" if is_quix else f"{group}-windows-changelog"):
+        if topic.startswith(f"changelog__{group}--" if is_quix else changelog_topic(group)):
             for message in read_all(here.kafka, topic):
                 key = _user_of_quix_key(message) if is_quix else message.key()
                 yield key, message.value()

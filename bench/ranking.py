@@ -25,7 +25,7 @@ from models.log.format import log_format_option, read_log_format
 from offline.evaluation.evaluation import evaluate
 from offline.ranking.metrics import MISSING, Ranking, Ranks, summarise
 from offline.ranking.protocols import Cases, cases_leave_one_out, repeats, without_repeats
-from offline.training.pipeline import train
+from offline.training.run import train
 from offline.training.settings import read_config
 
 logger = logging.getLogger(__name__)

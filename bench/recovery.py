@@ -19,7 +19,7 @@ from models.ids.vocabulary import Vocabulary
 from models.windows.window import window_to_bytes
 from replay.publisher import PublisherSettings, ReplayProducer
 from replay.source import Message
-from stream.kafka.topics import KEEP_FOREVER, ensure_topic
+from stream.kafka.topics import CHANGELOG_SETTINGS, KEEP_FOREVER, changelog_topic, ensure_topic
 
 CONTESTANTS = ("faust", "twintide")
 SMOKE_USERS = 5_000
@@ -92,7 +92,7 @@ def _measure(here: Stage, name: str, values: dict[bytes, bytes]) -> Result:
     click.echo(f"{name}: {len(values):,} windows", err=True)
     topic = f"{here.prefix}-events"
     ensure_topic(here.kafka, topic, PARTITIONS)
-    _fill(here, f"{here.group(name)}-windows-changelog", values)
+    _fill(here, changelog_topic(here.group(name)), values)
     contestant = (
         here.worker(name, topic) if name == "twintide" else here.peer(name, topic, awaited="recovered")
     )
@@ -117,7 +117,7 @@ def _measure(here: Stage, name: str, values: dict[bytes, bytes]) -> Result:
 
 
 def _fill(here: Stage, changelog: str, values: dict[bytes, bytes]) -> None:
-    ensure_topic(here.kafka, changelog, PARTITIONS, {**KEEP_FOREVER, "cleanup.policy": "compact"})
+    ensure_topic(here.kafka, changelog, PARTITIONS, {**KEEP_FOREVER, **CHANGELOG_SETTINGS})
     publisher = ReplayProducer(here.kafka, PublisherSettings(topic=changelog))
     messages: list[Message] = [(key, value, 1_416_268_800_000) for key, value in values.items()]
     publisher.send(messages)

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import redis
-from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from stream.events.incoming import sent_at_ms
+from stream.kafka.assigned_consumer import assigned_consumer
+from stream.kafka.topics import end_offsets
 from stream.settings import Settings
 
 #: Pause between two looks at Redis (s); it bounds how exact a measurement can be.
@@ -98,13 +100,11 @@ class FreshnessProbe:
         consumer.close()
 
     def _consumer_at_end(self) -> Consumer:
-        options = {"group.id": "twintide-freshness", "enable.auto.commit": False, "log_level": 2}
-        consumer = Consumer({**self._settings.kafka.librdkafka(), **options, "fetch.wait.max.ms": 100})
-        partitions = consumer.list_topics(self._settings.topic, timeout=10).topics[self._settings.topic]
-        consumer.assign(
-            [TopicPartition(self._settings.topic, each, OFFSET_END) for each in partitions.partitions]
-        )
-        consumer.consume(1, timeout=1.0)  # connects and finds the ends
+        settings = self._settings
+        consumer = assigned_consumer(settings.kafka)
+        ends = end_offsets(settings.kafka, settings.topic)
+        consumer.assign([TopicPartition(settings.topic, *place) for place in ends.items()])
+        consumer.consume(1, timeout=1.0)  # connects
         return consumer
 
     def _sampled(self, message: Message) -> list[Waiting]:

@@ -23,7 +23,7 @@ from models.towers.features import histories_of_windows
 from models.windows.window import Window, WindowSettings, window_from_bytes, window_to_bytes
 from stream.kafka.group import committed_offsets
 from stream.kafka.topic_reader import read_all
-from stream.kafka.topics import end_offsets
+from stream.kafka.topics import changelog_topic, end_offsets
 from stream.serving.reader import Reader
 from stream.settings import Settings
 
@@ -163,7 +163,7 @@ def _window(of_user: list[tuple[int, int, Event]], limits: WindowSettings) -> Wi
 
 def _stored_windows(settings: Settings) -> dict[bytes, Window]:
     """Return the last value of every key of the changelog."""
-    changelog = f"{settings.app_id}-windows-changelog"
+    changelog = changelog_topic(settings.app_id)
     values = {each.key(): each.value() for each in read_all(settings.kafka, changelog)}
     return {key: window_from_bytes(value) for key, value in values.items() if value is not None}
 

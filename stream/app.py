@@ -4,6 +4,7 @@ import asyncio
 import os
 from typing import Any
 
+from stream.kafka.topics import WINDOWS_TABLE
 from stream.settings import Settings
 from stream.worker import memory
 from stream.worker.start import make_app, one_line_errors
@@ -14,7 +15,7 @@ app = make_app(settings)
 
 behaviour = app.topic(settings.topic, key_serializer="identity", value_serializer="identity")
 windows = app.Table(
-    "windows",
+    WINDOWS_TABLE,
     key_type=bytes,
     value_type=bytes,
     options={"driver": "rocksdict"},

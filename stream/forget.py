@@ -13,12 +13,14 @@ from typing import cast
 
 import click
 import redis
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from models.command import Command
 from models.errors import TwintideError, UnreachableError
 from stream.events.incoming import FORGET_HEADER
-from stream.kafka.topics import partition_counts
+from stream.kafka.assigned_consumer import assigned_consumer, check, fetch
+from stream.kafka.topic_reader import read_from
+from stream.kafka.topics import changelog_topic, end_offsets, partition_counts
 from stream.settings import Settings
 from stream.store.clients import redis_client
 from stream.store.keys import OTHER
@@ -69,23 +71,25 @@ def forget(settings: Settings, user_id: str, timeout_s: float) -> Erasure:
         raise NotForgottenError("the empty id is nobody's: its key holds the vector of cold-start users")
     client = redis_client(settings.redis)
     changelog = _changelog(settings)
-    started_at = _ends(settings, changelog)
+    started_at = end_offsets(settings.kafka, changelog)
     partition, control_offset = _publish(settings, user_id, timeout_s)
     deadline = time.monotonic() + timeout_s
-    consumer = _consumer(settings)
+    consumer = assigned_consumer(settings.kafka)
     try:
         consumer.assign([TopicPartition(changelog, partition, started_at[partition])])
-        tombstone_offset = _find_tombstone(consumer, user_id.encode(), deadline)
+        tombstone_offset = _find_tombstone(consumer, changelog, user_id.encode(), deadline)
         _wait_for_redis(settings, client, user_id, control_offset, deadline)
-        is_back = _has_window_after(consumer, changelog, partition, user_id.encode())
     finally:
         consumer.close()
         client.close()
+    later = read_from(settings.kafka, changelog, {partition: tombstone_offset + 1})
+    values = [each.value() for each in later if each.key() == user_id.encode()]
+    is_back = bool(values) and values[-1] is not None
     return Erasure(user_id, partition, control_offset, tombstone_offset, is_back)
 
 
 def _changelog(settings: Settings) -> str:
-    name = f"{settings.app_id}-windows-changelog"
+    name = changelog_topic(settings.app_id)
     if name not in partition_counts(settings.kafka):
         raise NotForgottenError(
             f"there is no topic {name}: start a worker, or set TWINTIDE_APP_ID to its own"
@@ -120,13 +124,15 @@ def _publish(settings: Settings, user_id: str, timeout_s: float) -> tuple[int, i
     return int(message.partition() or 0), int(message.offset() or 0)
 
 
-def _find_tombstone(consumer: Consumer, key: bytes, deadline: float) -> int:
+def _find_tombstone(consumer: Consumer, changelog: str, key: bytes, deadline: float) -> int:
+    """Return the offset of the next tombstone of this key. Raises NotForgottenError, and SourceError."""
     while time.monotonic() < deadline:
-        message = consumer.poll(0.2)
-        if message is None or message.error() is not None:
-            continue
-        if message.key() == key and message.value() is None:
-            return int(message.offset() or 0)
+        for message in fetch(consumer, 1, timeout_s=0.2):
+            error = message.error()
+            if error is not None:
+                check(error, changelog)
+            elif message.key() == key and message.value() is None:
+                return int(message.offset() or 0)
     raise NotForgottenError(
         f"no worker has forgotten user {key.decode()!r} in time: start one, and it will; then ask again"
     )
@@ -151,43 +157,6 @@ def _forget_json(client: "redis.Redis", user_id: str) -> None:
     """Delete what `offline.export` writes in the original's format: a JSON list under the raw user id."""
     if client.type(user_id) == b"string" and client.getrange(user_id, 0, 0) == b"[":
         client.delete(user_id)
-
-
-def _has_window_after(consumer: Consumer, changelog: str, partition: int, key: bytes) -> bool:
-    """Return whether the changelog has a window of the user after the tombstone, up to its end now."""
-    place = TopicPartition(changelog, partition)
-    _, end = consumer.get_watermark_offsets(place, timeout=10)
-    has_window = False
-    while consumer.position([place])[0].offset < end:
-        message = consumer.poll(0.2)
-        if message is not None and message.error() is None and message.key() == key:
-            has_window = message.value() is not None
-    return has_window
-
-
-def _ends(settings: Settings, topic: str) -> dict[int, int]:
-    consumer = _consumer(settings)
-    try:
-        return {
-            partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
-            for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        }
-    except KafkaException as error:
-        raise UnreachableError(f"topic {topic} cannot be read: {error.args[0].str()}") from error
-    finally:
-        consumer.close()
-
-
-def _consumer(settings: Settings) -> Consumer:
-    return Consumer(
-        {
-            **settings.kafka.librdkafka(),
-            "group.id": "unused",  # librdkafka wants one; nothing joins or commits
-            "enable.auto.commit": False,
-            "fetch.queue.backoff.ms": 10,
-            "log_level": 2,
-        }
-    )
 
 
 if __name__ == "__main__":

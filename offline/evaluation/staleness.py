@@ -62,6 +62,16 @@ def freshness_curve(artifact: Artifact, log: BehaviourLog, cutoff_ms: int) -> Fr
     return FreshnessCurve(len(asked), rankings)
 
 
+def as_table(curve: FreshnessCurve) -> str:
+    """Return the figures as the lines of a table; +- is half the 95 % confidence interval of NDCG@10."""
+    lines = [f"{'history':20}{'recall@10':>11}{'ndcg@10':>11}{'mrr':>11}{'ndcg@10 +-':>12}"]
+    for name, found in curve.rankings.items():
+        figures = (found.recall_at_10, found.ndcg_at_10, found.mrr)
+        columns = "".join(f"{figure:11.4f}" for figure in figures)
+        lines.append(f"{name:20}{columns}{found.ndcg_at_10_error:12.4f}")
+    return "\n".join(lines)
+
+
 def histories_before(
     past: Histories, asked: Ints, age_ms: int | None, cutoff_ms: int, window: WindowSettings
 ) -> Histories:

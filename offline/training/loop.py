@@ -73,9 +73,8 @@ def fit(
             break
         forward = towers.forward_direct if number <= direct_epochs else towers.forward_every
         loss = _one_epoch(progress, number, forward, train, objective, processes)
-        with progress.average.in_place():
-            found = summarise(target_ranks(towers, validation, processes=processes))
-            progress.add(Epoch(number, loss, found))
+        found = summarise(target_ranks(progress.averaged_towers, validation, processes=processes))
+        progress.add(Epoch(number, loss, found))
         if checkpoint is not None and processes.is_first:
             progress.save(checkpoint)
         on_epoch(progress.epochs[-1])
@@ -155,7 +154,7 @@ def _step(progress: TrainingProgress, processes: Processes) -> None:
         schedule.step()
         optimiser.zero_grad(set_to_none=True)
     scaler.update()
-    progress.average.step()
+    progress.average.step(progress.towers)
 
 
 def target_ranks(

@@ -18,7 +18,14 @@ from stream.encoding.live_models import ArtifactSource, LiveModels, open_live_mo
 from stream.kafka.group import committed_offsets, has_members, set_offsets
 from stream.kafka.producer import AcknowledgedProducer
 from stream.kafka.topic_reader import read_all
-from stream.kafka.topics import CHANGELOG, end_offsets, ensure_topic, offsets_from, topic_id
+from stream.kafka.topics import (
+    CHANGELOG_SETTINGS,
+    changelog_topic,
+    end_offsets,
+    ensure_topic,
+    offsets_from,
+    topic_id,
+)
 from stream.settings import Settings
 
 #: Header of the changelog records that a bootstrap writes: another may replace them, if it was interrupted.
@@ -60,8 +67,10 @@ class Target:
         """Make the topics that are missing; the live topic goes on at its end, or from an event time on."""
         kafka = settings.kafka
         partitions = ensure_topic(kafka, settings.topic, settings.partitions)
-        self.changelog = f"{settings.app_id}-windows-changelog"
-        width = ensure_topic(kafka, self.changelog, partitions, CHANGELOG, settings.replication_factor)
+        self.changelog = changelog_topic(settings.app_id)
+        width = ensure_topic(
+            kafka, self.changelog, partitions, CHANGELOG_SETTINGS, settings.replication_factor
+        )
         if width != partitions:
             raise SettingsError(
                 f"topic {settings.topic} has {partitions} partitions, {self.changelog} has {width}: a user's "

@@ -12,9 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, Message, TopicPartition
 
-from models.errors import TwintideError
+from stream.kafka.assigned_consumer import assigned_consumer, check, fetch
 from stream.kafka.connection import KafkaConnection
 
 #: What `read` makes of a partition's records.
@@ -24,10 +24,6 @@ T = TypeVar("T")
 READ_AHEAD_MB = 32
 #: How long to wait for the answer who leads the partitions (s).
 LEADERS_TIMEOUT_S = 1.0
-
-
-class SourceError(TwintideError):
-    """A topic cannot be read any more."""
 
 
 class RecordSource(Generic[T]):
@@ -47,19 +43,7 @@ class RecordSource(Generic[T]):
         self._topic = topic
         self._batch_records = batch_records
         self._read = read
-        self._consumer = Consumer(
-            {
-                **kafka.librdkafka(),
-                "group.id": "unused",  # librdkafka wants one; this consumer neither joins nor commits
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 100,
-                "fetch.queue.backoff.ms": 10,  # the default of a second stalls a fast reader
-                "queued.max.messages.kbytes": READ_AHEAD_MB << 10,
-                "log_level": 2,
-            }
-        )
+        self._consumer = assigned_consumer(kafka, READ_AHEAD_MB)
         self._fetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch")
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
         #: The ends of the partitions that are being read, as they were at the last fetch.
@@ -110,11 +94,9 @@ class RecordSource(Generic[T]):
 
     def _fetch(self, timeout_s: float) -> Future[dict[int, T]] | None:
         """Fetch a batch and have it read; None where nothing came."""
-        first = self._consumer.poll(timeout_s)
-        if first is None:
+        messages = fetch(self._consumer, self._batch_records, timeout_s)
+        if not messages:
             return None
-        # consume() alone would wait for a full batch or for the timeout, whichever comes last.
-        messages = [first, *self._consumer.consume(self._batch_records - 1, timeout=0)]
         # Asked for here: the client answers nobody else while this thread waits in a poll.
         for partition in self._ends:
             place = TopicPartition(self._topic, partition)
@@ -127,8 +109,6 @@ class RecordSource(Generic[T]):
             error = message.error()
             if error is None:
                 by_partition[message.partition()].append(message)
-            elif not error.retriable():
-                raise SourceError(f"topic {self._topic} cannot be read: {error.str()}") from KafkaException(
-                    error
-                )
+            else:
+                check(error, self._topic)
         return {partition: self._read(partition, records) for partition, records in by_partition.items()}

@@ -1,39 +1,57 @@
-"""Reading a topic from its beginning to its end as it is now, as no group."""
+"""Reading a topic to its end as it is now."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
+from stream.kafka.assigned_consumer import assigned_consumer, check, fetch
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topics import end_offsets, partition_counts
+
+#: Records taken from librdkafka at once.
+FETCH_RECORDS = 10_000
+
+#: How long one fetch waits for a record (s).
+FETCH_TIMEOUT_S = 0.2
 
 
 def read_all(kafka: KafkaConnection, topic: str, last: int | None = None) -> Iterator[Message]:
     """Yield every record of a topic, each partition's in order, up to its end; none where there is no topic.
 
-    `last` limits it to what stands at the last so many offsets of each partition.
+    `last` limits it to what stands at the last so many offsets of each partition. Raises as `read_from` does.
     """
     if topic not in partition_counts(kafka):
         return
-    ends = {partition: end for partition, end in end_offsets(kafka, topic).items() if end}
-    first = {partition: 0 if last is None else max(end - last, 0) for partition, end in ends.items()}
-    consumer = Consumer(
-        {
-            **kafka.librdkafka(),
-            "group.id": "unused",  # librdkafka wants one; nothing joins or commits
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "fetch.queue.backoff.ms": 10,
-            "log_level": 2,
-        }
+    ends = end_offsets(kafka, topic)
+    yield from read_from(
+        kafka, topic, {each: 0 if last is None else max(end - last, 0) for each, end in ends.items()}
     )
-    # Reading ends by position, not by the last record: compaction and transactions leave gaps in the offsets.
-    consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in first.items()])
+
+
+def read_from(kafka: KafkaConnection, topic: str, first: Mapping[int, int]) -> Iterator[Message]:
+    """Yield what partitions hold from their first offsets to their ends, each partition's in order.
+
+    Records behind an end that came in the same fetch are among them. Raises UnreachableError, and SourceError
+    where the topic goes away meanwhile.
+    """
+    ends = end_offsets(kafka, topic)
+    left = {partition: ends[partition] for partition, offset in first.items() if offset < ends[partition]}
+    consumer = assigned_consumer(kafka, tells_end=True)
     try:
-        while ends:
-            yield from consumer.consume(10_000, timeout=0.2)
-            for position in consumer.position([TopicPartition(topic, partition) for partition in ends]):
-                if position.offset >= ends[position.partition]:
-                    del ends[position.partition]
+        consumer.assign([TopicPartition(topic, partition, first[partition]) for partition in left])
+        while left:
+            for message in fetch(consumer, FETCH_RECORDS, FETCH_TIMEOUT_S):
+                error, partition = message.error(), message.partition()
+                if error is None:
+                    yield message
+                    position = message.offset() + 1
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    # Compaction, retention and transactions leave no record at the last offsets.
+                    position = message.offset()
+                else:
+                    check(error, topic)
+                    continue
+                if partition in left and position >= left[partition]:
+                    del left[partition]
     finally:
         consumer.close()

@@ -27,8 +27,16 @@ _NOT_YET = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 )
 
-#: A table's changelog keeps the last value of every key.
-CHANGELOG = {"cleanup.policy": "compact"}
+#: Name of the Faust table of windows.
+WINDOWS_TABLE = "windows"
+
+#: Settings of a table's changelog, which keeps the last value of every key.
+CHANGELOG_SETTINGS = {"cleanup.policy": "compact"}
+
+
+def changelog_topic(group: str) -> str:
+    """Return the name that Faust gives the changelog of a group's windows."""
+    return f"{group}-{WINDOWS_TABLE}-changelog"
 
 
 def admin_client(kafka: KafkaConnection) -> AdminClient:

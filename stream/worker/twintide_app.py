@@ -14,7 +14,7 @@ from stream.encoding.live_models import ArtifactSource
 from stream.events.decoder import make_decoder
 from stream.events.incoming import Incoming, read_records
 from stream.kafka.record_source import RecordSource
-from stream.kafka.topics import ensure_topic, partition_counts, topic_id
+from stream.kafka.topics import WINDOWS_TABLE, ensure_topic, partition_counts, topic_id
 from stream.settings import Settings
 from stream.windows.assignment import Assignments
 from stream.windows.recovery import BATCH_RECORDS, ChangelogBatch, read_changelog
@@ -41,7 +41,7 @@ class TwintideApp(faust.App):  # type: ignore[misc]
     @property
     def changelog_topic(self) -> str:
         """Return the name of the topic that holds the last window of every user."""
-        return str(self.tables["windows"].changelog_topic.get_topic_name())
+        return str(self.tables[WINDOWS_TABLE].changelog_topic.get_topic_name())
 
     @property
     def assignments(self) -> Assignments:
@@ -57,7 +57,7 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         partitions = self._follow_topic()
         topic = Topic(settings.topic, topic_id(settings.kafka, settings.topic), partitions)
         _check_writable(settings.data_dir)
-        self.parts = build_parts(settings, self.tables["windows"], topic, models, artifact)
+        self.parts = build_parts(settings, self.tables[WINDOWS_TABLE], topic, models, artifact)
         decoder = make_decoder(settings.event_fields, settings.event_decoder)
         self.source = RecordSource(
             settings.kafka,
@@ -73,7 +73,7 @@ class TwintideApp(faust.App):  # type: ignore[misc]
 
     def _follow_topic(self) -> int:
         """Have the topics, give the table as many partitions as the behaviour topic has; return how many."""
-        settings, table = self.settings, self.tables["windows"]
+        settings, table = self.settings, self.tables[WINDOWS_TABLE]
         partitions = ensure_topic(settings.kafka, settings.topic, settings.partitions)
         ensure_topic(settings.kafka, settings.dead_letter_topic, partitions)
         changelog = self.changelog_topic

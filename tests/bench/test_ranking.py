@@ -13,8 +13,8 @@ from models.log.behaviour_log import read_behaviour_log
 from models.windows.window import WindowSettings
 from offline.ranking.metrics import MISSING
 from offline.ranking.protocols import cases_leave_one_out
-from offline.sample import write_sample
 from offline.synthetic.behaviour import SampleSettings
+from offline.synthetic.file import write_sample
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from replay.publisher import PublisherSettings, ReplayProducer
 from replay.run import Stop, replay
 from stream.kafka.group import committed_offsets
 from stream.kafka.topic_reader import read_all
-from stream.kafka.topics import end_offsets, ensure_topic
+from stream.kafka.topics import changelog_topic, end_offsets, ensure_topic
 from stream.serving.reader import Reader
 from stream.settings import Settings
 from tests.integration.shop import Shop
@@ -73,7 +73,7 @@ def stored_windows(settings: Settings) -> dict[str, Window]:
     """Return what a restored worker would hold: the last value of every key."""
     values = {
         (record.partition(), record.key()): record.value()
-        for record in read_all(settings.kafka, f"{settings.app_id}-windows-changelog")
+        for record in read_all(settings.kafka, changelog_topic(settings.app_id))
     }
     windows = {key.decode(): window_from_bytes(value) for (_, key), value in values.items() if value}
     assert len(windows) == sum(value is not None for value in values.values()), "a user on two partitions"

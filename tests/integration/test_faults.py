@@ -13,7 +13,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from local.kafka import KafkaServer
 from local.redis import RedisServer
 from local.worker import WorkerProcess, worker_environment
-from stream.kafka.topics import admin_client
+from stream.kafka.topics import admin_client, changelog_topic
 from stream.settings import Settings
 from stream.store.connection import RedisConnection
 from tests.integration.shop import Shop
@@ -51,7 +51,7 @@ def test_refused_changelog_record_ends_the_worker_with_the_reason(
     worker.start()
     shop.send(500)
     until(lambda: worker.metrics().get("twintide_events_total{applied}", 0) == 500)
-    changelog = f"{settings.app_id}-windows-changelog"
+    changelog = changelog_topic(settings.app_id)
     limit = ConfigEntry("max.message.bytes", "100", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, changelog, incremental_configs=[limit])
     client = admin_client(settings.kafka)

@@ -12,6 +12,7 @@ import redis
 from local.servers import ROOT
 from local.worker import WorkerProcess, worker_environment
 from stream.kafka.topic_reader import read_all
+from stream.kafka.topics import changelog_topic
 from stream.settings import Settings
 from tests.integration.shop import Shop
 
@@ -34,7 +35,7 @@ def forget(
 
 def last_values(settings: Settings) -> dict[bytes, bytes | None]:
     """Return the last value of every key of the changelog, None for a tombstone."""
-    records = read_all(settings.kafka, f"{settings.app_id}-windows-changelog")
+    records = read_all(settings.kafka, changelog_topic(settings.app_id))
     return {record.key(): record.value() for record in records}
 
 

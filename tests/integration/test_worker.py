@@ -19,7 +19,7 @@ from local.redis import RedisServer
 from local.servers import ROOT
 from local.worker import WorkerProcess, worker_environment
 from stream.kafka.group import committed_offsets
-from stream.kafka.topics import admin_client, ensure_topic
+from stream.kafka.topics import admin_client, changelog_topic, ensure_topic
 from stream.settings import Settings
 from stream.store.connection import RedisConnection
 from tests.integration.shop import Shop
@@ -219,7 +219,7 @@ def test_worker_that_cannot_start_says_why_in_one_line(settings: Settings, tmp_p
 def test_topic_and_changelog_of_different_width_are_refused(
     shop: Shop, worker: WorkerProcess, settings: Settings
 ) -> None:
-    ensure_topic(settings.kafka, f"{settings.app_id}-windows-changelog", 4)
+    ensure_topic(settings.kafka, changelog_topic(settings.app_id), 4)
     client = admin_client(settings.kafka)
     client.create_partitions([NewPartitions(settings.topic, 6)])[settings.topic].result(timeout=10)
     status, line = refused(settings)

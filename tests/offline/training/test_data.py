@@ -24,7 +24,7 @@ from offline.training.data import (
     return_share,
     slice_log,
 )
-from offline.training.pipeline import stretches_of
+from offline.training.run import stretches_of
 from offline.training.settings import TrainSettings
 
 

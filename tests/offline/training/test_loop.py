@@ -292,4 +292,10 @@ def test_damaged_artifact_is_one_line(store: Path, walk_csv: Path, tmp_path: Pat
 def test_time_that_cannot_be_read_is_refused(until: str) -> None:
     found = run(export, "--until", until)
     assert found.exit_code == 2
-    assert until in found.stderr
+    assert f"--until is {until!r}" in found.stderr
+
+
+def test_cutoff_that_cannot_be_read_is_refused_by_its_name(store: Path, walk_csv: Path) -> None:
+    found = run(evaluate, "--artifact", store, "--data-path", walk_csv, "--cutoff", "yesterday")
+    assert found.exit_code == 2
+    assert "--cutoff is 'yesterday'" in found.stderr

@@ -13,7 +13,7 @@ from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 
-from stream.kafka.topics import CHANGELOG
+from stream.kafka.topics import CHANGELOG_SETTINGS
 from stream.worker.consumer import FETCH_MAX_WAIT_MS, BatchConsumer, BatchTransport, IdentityCodec
 
 
@@ -118,6 +118,6 @@ def test_databases_are_opened_by_the_options_we_replace() -> None:
 
 def test_changelog_that_a_bootstrap_makes_is_the_one_that_faust_would_make() -> None:
     made = driver.Transport._topic_config(object(), compacting=True, deleting=None, retention=None)
-    assert made == CHANGELOG
+    assert made == CHANGELOG_SETTINGS
     assert (Collection._changelog_compacting, Collection._changelog_deleting) == (True, None)
     assert "compacting=compacting" in source(Collection._new_changelog_topic)

@@ -1,0 +1,54 @@
+"""The consumer of every reader here: it joins no group, commits nothing, and reads what it is assigned."""
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+
+from models.errors import TwintideError
+from stream.kafka.connection import KafkaConnection
+
+
+class SourceError(TwintideError):
+    """A topic cannot be read any more."""
+
+
+def assigned_consumer(
+    kafka: KafkaConnection, read_ahead_mb: int = 64, *, tells_end: bool = False
+) -> Consumer:
+    """Return a consumer without a group: `assign` says which partitions it reads, and from where.
+
+    An offset that does not exist any more stands for the oldest that does. librdkafka holds at most so many
+    megabytes of records ready. With `tells_end`, a message with the error _PARTITION_EOF comes whenever the
+    end of a partition is reached.
+    """
+    return Consumer(
+        {
+            **kafka.librdkafka(),
+            "group.id": "unused",  # librdkafka wants one; nothing joins or commits
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": tells_end,
+            "fetch.wait.max.ms": 100,
+            "fetch.queue.backoff.ms": 10,  # the default of a second stalls a fast reader
+            "queued.max.messages.kbytes": read_ahead_mb << 10,
+            "log_level": 2,
+        }
+    )
+
+
+def fetch(consumer: Consumer, at_most: int, timeout_s: float) -> list[Message]:
+    """Return what is at hand, at most so many messages; wait for the first if there is none.
+
+    What is wrong with a message's partition, its `error` says: see `check`.
+    """
+    first = consumer.poll(timeout_s)
+    if first is None:
+        return []
+    # Not consume() with the timeout: it returns once it has `at_most` messages or the time is over, so that a
+    # single record would wait for the whole timeout.
+    return [first, *consumer.consume(at_most - 1, timeout=0)] if at_most > 1 else [first]
+
+
+def check(error: KafkaError, topic: str) -> None:
+    """Raise SourceError for what is wrong with a message, unless librdkafka tries again by itself."""
+    if not error.retriable():
+        raise SourceError(f"topic {topic} cannot be read: {error.str()}") from KafkaException(error)
