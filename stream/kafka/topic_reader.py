@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from confluent_kafka import KafkaError, Message, TopicPartition
 
-from stream.kafka.assigned_consumer import assigned_consumer, check, fetch
+from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topics import end_offsets, partition_counts
 
@@ -12,7 +12,7 @@ from stream.kafka.topics import end_offsets, partition_counts
 FETCH_RECORDS = 10_000
 
 #: How long one fetch waits for a record (s).
-FETCH_TIMEOUT_S = 0.2
+END_POLL_S = 0.2
 
 
 def read_all(kafka: KafkaConnection, topic: str, last: int | None = None) -> Iterator[Message]:
@@ -40,7 +40,7 @@ def read_from(kafka: KafkaConnection, topic: str, first: Mapping[int, int]) -> I
     try:
         consumer.assign([TopicPartition(topic, partition, first[partition]) for partition in left])
         while left:
-            for message in fetch(consumer, FETCH_RECORDS, FETCH_TIMEOUT_S):
+            for message in fetch(consumer, FETCH_RECORDS, END_POLL_S):
                 error, partition = message.error(), message.partition()
                 if error is None:
                     yield message
@@ -49,7 +49,7 @@ def read_from(kafka: KafkaConnection, topic: str, first: Mapping[int, int]) -> I
                     # Compaction, retention and transactions leave no record at the last offsets.
                     position = message.offset()
                 else:
-                    check(error, topic)
+                    raise_unless_retried(error, topic)
                     continue
                 if partition in left and position >= left[partition]:
                     del left[partition]

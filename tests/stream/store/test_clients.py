@@ -16,7 +16,7 @@ from local.processes import spawn
 from local.redis import RedisServer, find_server
 from models.errors import SettingsError, UnreachableError
 from stream.serving.reader import Reader
-from stream.store.clients import Place, parse, redis_client
+from stream.store.clients import HostsUrl, parse_hosts_url, redis_client
 from stream.store.connection import RedisConnection
 from stream.store.keys import COLD_START_USER
 from stream.store.user_row import UserRow
@@ -193,9 +193,9 @@ def test_user_of_an_acl_gets_in_with_the_password_alone(redis_connection: RedisC
 
 
 def test_url_of_several_hosts_is_taken_apart() -> None:
-    found = parse("redis+sentinel://me:p%40ss@one:1,two,[::1]:3/shop/2", 26379)
-    assert found == Place([("one", 1), ("two", 26379), ("::1", 3)], "me", "p@ss", ["shop", "2"])
-    assert parse("redis+cluster://one", 6379) == Place([("one", 6379)], None, None, [])
+    found = parse_hosts_url("redis+sentinel://me:p%40ss@one:1,two,[::1]:3/shop/2", 26379)
+    assert found == HostsUrl([("one", 1), ("two", 26379), ("::1", 3)], "me", "p@ss", ["shop", "2"])
+    assert parse_hosts_url("redis+cluster://one", 6379) == HostsUrl([("one", 6379)], None, None, [])
 
 
 def test_sentinel_gets_its_own_password_and_the_master_the_urls() -> None:

@@ -171,7 +171,7 @@ def test_unreachable_redis_is_one_line_without_the_password() -> None:
 
 def test_forgetting_deletes_what_is_not_newer(store: Store, redis_client: redis.Redis) -> None:
     store.upsert([row("old", seq=100), row("newer", seq=101), row("next topic", epoch=11, seq=1)])
-    assert store.forget([("old", 100), ("newer", 100), ("next topic", 100), ("never seen", 100)], 10) == 1
+    assert store.forget([("old", 100), ("newer", 100), ("next topic", 100), ("cold start", 100)], 10) == 1
     assert sorted(redis_client.keys("test-store:*")) == [b"test-store:newer", b"test-store:next topic"]
     assert store.forget([("newer", 0)], epoch=11) == 1  # of a topic that is gone: any offset
 
