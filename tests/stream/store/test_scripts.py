@@ -7,6 +7,7 @@ A reference in plain Python knows what each model's newest vector of each user i
 
 import random
 from dataclasses import dataclass, field
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -51,7 +52,8 @@ def store(redis_client: redis.Redis) -> Store:
 def slots(client: redis.Redis, user_id: str) -> dict[str, int]:
     """Return model -> seq of a user's slots, the plain one first."""
     names = [prefix + name for prefix in ("", OTHER) for name in ("model", "seq")]
-    plain, seq, other, other_seq = client.hmget(PREFIX + user_id, names)
+    found = cast(list[bytes], client.hmget(PREFIX + user_id, names))
+    plain, seq, other, other_seq = found
     return {plain.decode(): int(seq)} | ({other.decode(): int(other_seq)} if other else {})
 
 
