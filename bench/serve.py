@@ -21,7 +21,8 @@ from stream.serving.recommender import AnnIndex, ExactIndex, Index, recall
 from stream.store.clients import redis_client
 from stream.store.connection import RedisConnection
 from stream.store.keys import COLD_START_USER, VECTOR_FORMATS
-from stream.store.vector_store import Store, UserRow
+from stream.store.user_row import UserRow
+from stream.store.vector_store import Store, StoreSettings
 from stream.store.vectors import vector_from_bytes, vector_to_bytes
 
 Floats = npt.NDArray[np.float32]
@@ -59,7 +60,7 @@ def main(users: int, items: int, json_path: Path | None, smoke: bool) -> None:
 
     Writing: the store's compare-and-set upserts, and a bare pipeline of HSETs of the same fields and values,
     in batches of 256 users, all users each time and the two ways in turn; the ratio is of the medians. Both
-    make the vectors' bytes. TowerSpans: vectors of 1 and of 100 users, one round trip each. Searching: the
+    make the vectors' bytes. Reading: vectors of 1 and of 100 users, one round trip each. Searching: the
     100 best of the items, exact and approximate, for users who are drawn around the items' own clusters; the
     recall is that of approximate search. Formats: what float16 and int8 change in the 100 best.
 
@@ -122,7 +123,7 @@ def _rows(users: int, seq: int) -> list[UserRow]:
 
 
 def _measure_writes(client: "redis.Redis", prefix: str, scale: Scale) -> dict[str, Result]:
-    store = Store(client, key_prefix=f"{prefix}user:")
+    store = Store(client, StoreSettings(key_prefix=f"{prefix}user:"))
     store.registry.serve(MODEL, 1)
     seconds: dict[str, list[float]] = {"upsert": [], "hset": []}
     for repeat in range(REPEATS + 1):  # the first is not counted: it makes the keys
@@ -164,7 +165,7 @@ def _hset(client: "redis.Redis", prefix: str, rows: Sequence[UserRow]) -> None:
 
 
 def _measure_reads(client: "redis.Redis", prefix: str, scale: Scale) -> dict[str, Result]:
-    store = Store(client, key_prefix=f"{prefix}user:")
+    store = Store(client, StoreSettings(key_prefix=f"{prefix}user:"))
     rows = _rows(scale.users, REPEATS + 1)
     cold_start = UserRow(COLD_START_USER, *(rows[0].vec,) * 3, MODEL, 0, 0, 0, 0)
     store.upsert([cold_start])

@@ -164,7 +164,7 @@ def _stream(
         demo.worker.stop()
     show.one_user(artifact, replayed, before, after)
     show.summary(published, counts, demo.probe)
-    found = prove(settings, artifact, client, published)
+    found = prove(settings, published=published)
     if found.complaint:
         click.echo(f"the proof failed: {found.complaint}", err=True)
     return found

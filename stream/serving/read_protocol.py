@@ -15,7 +15,7 @@ from cachetools import TTLCache
 
 from models.errors import TwintideError
 from stream.store.keys import COLD_START_USER, OTHER, category_key, models_key
-from stream.store.model_registry import MODELS_FIELDS, parse_models
+from stream.store.registry_state import MODELS_FIELDS, parse_models
 from stream.store.vectors import Vector, vector_from_bytes
 
 #: Why a user got another vector than their own: `long`, the short tower's has expired, so the long tower's

@@ -17,7 +17,8 @@ from stream.serving.read_protocol import NoVectorsError, ReaderSettings, ReadPro
 from stream.serving.reader import AsyncReader, Reader
 from stream.store.connection import RedisConnection
 from stream.store.keys import COLD_START_USER, category_key
-from stream.store.vector_store import Store, UserRow
+from stream.store.user_row import UserRow
+from stream.store.vector_store import Store, StoreSettings
 
 PREFIX = "test-reader:"
 
@@ -31,7 +32,7 @@ def row(user_id: str, model: str = "m1", value: float = 1.0, category: str = "")
 def store(redis_client: redis.Redis) -> Store:
     for key in redis_client.scan_iter(f"*{PREFIX}*"):
         redis_client.delete(key)
-    found = Store(redis_client, key_prefix=PREFIX, clock=lambda: 1000.0)
+    found = Store(redis_client, StoreSettings(key_prefix=PREFIX), clock=lambda: 1000.0)
     found.registry.serve("m1", 1)
     found.upsert([row(COLD_START_USER, value=9), row("u"), row("v", value=2)])
     return found
@@ -105,7 +106,7 @@ def test_history_comes_with_the_vectors_where_it_is_stored(
     store: Store, redis_client: redis.Redis, read: Callable[..., list[UserVectors]]
 ) -> None:
     store.upsert([replace(row("v"), history=["i1"])])
-    keeping = Store(redis_client, key_prefix=PREFIX, history_items=2)
+    keeping = Store(redis_client, StoreSettings(key_prefix=PREFIX, history_items=2))
     keeping.upsert([replace(row("u"), history=["i0", "i1", 'i"2'])])
     assert [each.history for each in read("u", "v")] == [("i1", 'i"2'), ()]
 
@@ -114,7 +115,7 @@ def test_history_comes_with_the_vectors_where_it_is_stored(
 def test_long_vector_stands_in_for_a_short_one_that_has_expired(
     store: Store, redis_client: redis.Redis, read: Callable[..., list[UserVectors]]
 ) -> None:
-    expiring = Store(redis_client, key_prefix=PREFIX, short_ttl_s=100, ttl_s=1000)
+    expiring = Store(redis_client, StoreSettings(key_prefix=PREFIX, short_ttl_s=100, ttl_s=1000))
     expiring.upsert([row("u"), row("v")])
     assert [0 < ttl <= 100 for ttl in redis_client.httl(PREFIX + "u", "vec", "short")] == [True, True]
     assert redis_client.httl(PREFIX + "u", "long", "model") == [-1, -1]
@@ -129,7 +130,7 @@ def test_long_vector_stands_in_for_a_short_one_that_has_expired(
 
 @pytest.mark.integration
 def test_cold_start_user_never_expires(store: Store, redis_client: redis.Redis) -> None:
-    expiring = Store(redis_client, key_prefix=PREFIX, short_ttl_s=100, ttl_s=1000)
+    expiring = Store(redis_client, StoreSettings(key_prefix=PREFIX, short_ttl_s=100, ttl_s=1000))
     for model in ("m1", "m2"):
         expiring.registry.serve(model, int(model[1]))
         rows = [row("u", model), row(COLD_START_USER, model), row("v", model)]
@@ -145,7 +146,7 @@ def test_cold_start_user_never_expires(store: Store, redis_client: redis.Redis) 
 def test_short_vector_keeps_expiring_when_it_moves_to_the_other_slot(
     store: Store, redis_client: redis.Redis
 ) -> None:
-    expiring = Store(redis_client, key_prefix=PREFIX, short_ttl_s=100)
+    expiring = Store(redis_client, StoreSettings(key_prefix=PREFIX, short_ttl_s=100))
     expiring.upsert([row("u")])
     expiring.registry.serve("m2", 2)
     expiring.poll()
@@ -163,11 +164,11 @@ def test_server_without_field_ttl_is_refused_where_one_is_asked_for(
     def httl(*_: object) -> None:
         raise ResponseError("unknown command 'HTTL'")
 
-    Store(redis_client, key_prefix=PREFIX, short_ttl_s=100).check_server()
+    Store(redis_client, StoreSettings(key_prefix=PREFIX, short_ttl_s=100)).check_server()
     monkeypatch.setattr(redis_client, "httl", httl)
-    Store(redis_client, key_prefix=PREFIX).check_server()
+    Store(redis_client, StoreSettings(key_prefix=PREFIX)).check_server()
     with pytest.raises(SettingsError, match=r"TWINTIDE_SHORT_TTL_S needs Redis >= 7.4 or Valkey >= 9"):
-        Store(redis_client, key_prefix=PREFIX, short_ttl_s=100).check_server()
+        Store(redis_client, StoreSettings(key_prefix=PREFIX, short_ttl_s=100)).check_server()
 
 
 @pytest.mark.integration

@@ -19,7 +19,8 @@ from stream.serving.reader import Reader
 from stream.store.clients import Place, parse, redis_client
 from stream.store.connection import RedisConnection
 from stream.store.keys import COLD_START_USER
-from stream.store.vector_store import Store, UserRow
+from stream.store.user_row import UserRow
+from stream.store.vector_store import Store
 
 SLOTS = 16_384
 

@@ -3,7 +3,8 @@
 import pytest
 import redis
 
-from stream.store.model_registry import LiveModel, ModelChangeError, ModelRegistry
+from stream.store.model_registry import ModelChangeError, ModelRegistry
+from stream.store.registry_state import LiveModel
 
 pytestmark = pytest.mark.integration
 

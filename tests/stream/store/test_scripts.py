@@ -15,8 +15,9 @@ import redis
 
 from stream.serving.reader import Reader
 from stream.store.keys import COLD_START_USER, FIELDS, OTHER, category_key
-from stream.store.model_registry import Models
-from stream.store.vector_store import Store, UserRow
+from stream.store.registry_state import Models
+from stream.store.user_row import UserRow
+from stream.store.vector_store import Store, StoreSettings
 
 pytestmark = pytest.mark.integration
 
@@ -41,7 +42,7 @@ def cold_start_rows(model: str) -> list[UserRow]:
 def store(redis_client: redis.Redis) -> Store:
     for key in redis_client.scan_iter(f"*{PREFIX}*"):
         redis_client.delete(key)
-    found = Store(redis_client, key_prefix=PREFIX)
+    found = Store(redis_client, StoreSettings(key_prefix=PREFIX))
     found.registry.serve("m1", 1)
     found.upsert(cold_start_rows("m1"))
     return found
