@@ -3,8 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -13,6 +12,7 @@ import redis
 from bench import encode, freshness, ingest, recovery, serve
 from bench.harness import changelogs
 from bench.harness.behaviour import distinct, expected_windows, make_log
+from bench.harness.stage import Stage
 from bench.harness.watch import Sample, Watch
 from bench.peers import eager
 from bench.peers.job import LIMITS, fold_event
@@ -48,7 +48,7 @@ def check(log: BehaviourLog, windows: dict[str, bytes], monkeypatch: pytest.Monk
     """Check these windows as those of a contestant."""
     records = [(user_id.encode(), value) for user_id, value in windows.items()]
     monkeypatch.setattr(changelogs, "_changelog", lambda here, name: iter(records))
-    changelogs.check_windows(SimpleNamespace(), "faust", log)  # type: ignore[arg-type]
+    changelogs.check_windows(cast(Stage, None), "faust", log)
 
 
 def test_log_has_late_and_repeated_events_and_a_heavy_tail(log: BehaviourLog) -> None:
