@@ -21,7 +21,7 @@ from stream.kafka.topics import end_offsets
 from stream.settings import Settings
 
 #: Pause between two looks at Redis (s); it bounds how exact a measurement can be.
-POLL_S = 0.005
+PROBE_EVERY_S = 0.005
 #: Events looked for at once, the oldest first: a probe that asks for thousands would take part in the load.
 LOOKED_FOR = 500
 
@@ -94,7 +94,7 @@ class FreshnessProbe:
         self._ready.set()
         waiting: list[Waiting] = []
         while not self._stopping.is_set():
-            for message in consumer.consume(1000, timeout=POLL_S):
+            for message in consumer.consume(1000, timeout=PROBE_EVERY_S):
                 waiting += self._sampled(message)
             waiting = self._still_waiting(waiting)
         consumer.close()
