@@ -17,7 +17,7 @@ from bench.harness.report import Report, Result, print_table
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
 from stream.serving.reader import Reader
-from stream.serving.recommender import AnnIndex, ExactIndex, Index, recall
+from stream.serving.recommender import AnnIndex, ExactIndex, Index, search_recall
 from stream.store.clients import redis_client
 from stream.store.connection import RedisConnection
 from stream.store.keys import COLD_START_USER, VECTOR_FORMATS
@@ -60,7 +60,7 @@ def main(users: int, items: int, json_path: Path | None, smoke: bool) -> None:
 
     Writing: the store's compare-and-set upserts, and a bare pipeline of HSETs of the same fields and values,
     in batches of 256 users, all users each time and the two ways in turn; the ratio is of the medians. Both
-    make the vectors' bytes. TowerSpans: vectors of 1 and of 100 users, one round trip each. Searching: the
+    make the vectors' bytes. Reading: vectors of 1 and of 100 users, one round trip each. Searching: the
     100 best of the items, exact and approximate, for users who are drawn around the items' own clusters; the
     recall is that of approximate search. Formats: what float16 and int8 change in the 100 best.
 
@@ -210,7 +210,7 @@ def _measure_search(scale: Scale) -> dict[str, Result]:
         found = [index.search(user, BEST)[0] for user in users]
         exact = exact or found
         times = _times(lambda user, index=index: index.search(user, BEST), users)
-        results[name] = _percentiles(times) | {"recall": recall(found, exact), "build_s": build_s}
+        results[name] = _percentiles(times) | {"recall": search_recall(found, exact), "build_s": build_s}
     for vector_format in VECTOR_FORMATS:
         stored = np.stack(
             [vector_from_bytes(vector_to_bytes(user, vector_format), vector_format) for user in users]
@@ -220,7 +220,7 @@ def _measure_search(scale: Scale) -> dict[str, Result]:
         results[vector_format] = {
             "bytes_per_vector": float(len(vector_to_bytes(users[0], vector_format))),
             "mean_cosine": float(((stored * users).sum(axis=1) / norms).mean()),
-            "same_of_best": recall(found, exact),
+            "same_of_best": search_recall(found, exact),
         }
     return results
 

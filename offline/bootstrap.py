@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from models.command import Command, log_to_stderr
+from models.command import EVENT_TIME, Command, log_to_stderr
 from models.log.behaviour_log import read_behaviour_log
 from models.log.format import log_format_option, read_log_format
 from offline.warm_start.rows import sound_rows
@@ -15,15 +15,13 @@ from offline.warm_start.state import bootstrap
 from stream.kafka.topics import partition_counts
 from stream.settings import Settings
 
-TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"])
-
 
 @click.command(cls=Command)
 @click.argument("csv", type=click.Path(path_type=Path))
 @log_format_option
-@click.option("--until", type=TIME, metavar="TIME", help="Only rows before this time (UTC).")
+@click.option("--until", type=EVENT_TIME, metavar="TIME", help="Only rows before this time (UTC).")
 @click.option(
-    "--from", "live_from", type=TIME, metavar="TIME",
+    "--from", "live_from", type=EVENT_TIME, metavar="TIME",
     help="The live topic goes on at its first event of this time (UTC) or later; by default at its end.",
 )  # fmt: skip
 @click.option(

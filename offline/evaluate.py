@@ -10,7 +10,7 @@ from models.errors import SettingsError
 from models.log.behaviour_log import BehaviourLog
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
-from offline.evaluation.evaluation import as_table, details_as_table, evaluate
+from offline.evaluation.evaluation import details_table, evaluate, ranking_table
 from offline.options import artifact_option, cutoff_of, cutoff_option, data_path_option, describe_time
 from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
 
@@ -79,9 +79,9 @@ def main(
         f"{found.users:,} users with a history ({found.cold_start_users:,} without are left out), "
         f"{found.missing_share:.1%} of targets unknown to the model"
     )
-    click.echo(as_table(found))
+    click.echo(ranking_table(found))
     if with_details:
-        click.echo(f"\n{details_as_table(found)}")
+        click.echo(f"\n{details_table(found)}")
 
 
 def _cases(

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from models.command import Command
 from models.errors import TwintideError, UnreachableError
 from stream.events.incoming import FORGET_HEADER
-from stream.kafka.assigned_consumer import assigned_consumer, check, fetch
+from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
 from stream.kafka.topic_reader import read_between
 from stream.kafka.topics import changelog_topic, end_offsets, partition_counts
 from stream.settings import Settings
@@ -131,7 +131,7 @@ def _find_tombstone(consumer: Consumer, changelog: str, key: bytes, deadline: fl
         for message in fetch(consumer, 1, timeout_s=0.2):
             error = message.error()
             if error is not None:
-                check(error, changelog)
+                raise_unless_retried(error, changelog)
             elif message.key() == key and message.value() is None:
                 return int(message.offset() or 0)
     raise NotForgottenError(

@@ -48,10 +48,10 @@ class Settings:
     artifact: Path = Path("artifacts/current")
     #: Share of the users who must have a new model's vectors before readers get it.
     model_coverage: Annotated[float, Meta(gt=0, le=1)] = 1.0
-    #: How long a replaced model is kept, and kept fresh, so that going back to it takes no time (s).
+    #: How long a replaced model's vectors are kept fresh, so that a rollback takes no time (s).
     keep_previous_s: Annotated[float, Meta(ge=0)] = 600.0
-    #: Users a second that are written again from state at most, for a new model or after Redis lost them; and
-    #: categories a second, for cold-start users.
+    #: Users backfilled per second at most, for a new model or after Redis lost them; as many categories, for
+    #: cold-start users.
     rewrite_users_per_s: Annotated[float, Meta(gt=0)] = 1000.0
     #: Where RocksDB lives; every worker of a host needs its own.
     data_dir: Path = Path(".local/worker")
@@ -59,17 +59,17 @@ class Settings:
     event_fields: str = ""
     #: `module:function` that turns a record's value (bytes) into a models.events.Event, instead of JSON.
     event_decoder: str = ""
-    #: false keeps windows alone, without model and Redis: to fill state ahead of a first model.
+    #: false: no model and no Redis, only windows are kept; to fill the state ahead of a first model.
     encode: bool = True
     #: Seconds between two checkpoints (changelog, RocksDB, source offsets).
     checkpoint_s: Annotated[float, Meta(gt=0)] = 1.0
     #: Seconds between two sweeps of users whose newest event is older than the model's horizon (0: never).
     sweep_every_s: Annotated[float, Meta(ge=0)] = 3600.0
-    #: A batch that is not full waits for more users at most half of this (ms).
+    #: The deadline of a batch: one that is not full waits for more users at most half of this (ms).
     freshness_ms: Annotated[int, Meta(ge=0)] = 100
-    #: The least time between two encodes of one user; longer while the worker is behind (ms).
+    #: The least time between two encodes of one user (ms); longer while the worker is behind.
     encode_interval_ms: Annotated[int, Meta(ge=0)] = 50
-    #: Users encoded together at most.
+    #: Users in one batch at most.
     batch_users: Annotated[int, Meta(ge=1)] = 256
     #: Changed users that may wait for their vector before reading pauses.
     waiting_users: Annotated[int, Meta(ge=1)] = 20_000
@@ -79,7 +79,7 @@ class Settings:
     rocksdb_mb: Annotated[int, Meta(ge=16)] = 128
     #: Records read from Kafka at once.
     batch_records: Annotated[int, Meta(ge=1)] = 20_000
-    #: Long vectors kept, so that they need not be made again while what they were made from stays the same.
+    #: Size of the long-vector cache (vectors): a long vector is encoded again only when its events change.
     kept_vectors: Annotated[int, Meta(ge=1)] = 50_000
     #: Threads of one encode; 0 takes PyTorch's choice.
     torch_threads: Annotated[int, Meta(ge=0)] = 1

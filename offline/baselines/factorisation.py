@@ -14,7 +14,7 @@ from offline.ranking.scorers import Scorer
 logger = logging.getLogger(__name__)
 
 #: Length of the factors, passes over the data of each, and the seed of both.
-FACTORS, ALS_ITERATIONS, BPR_ITERATIONS, SEED = 64, 15, 100, 0
+FACTORS, ALS_ITERATIONS, BPR_ITERATIONS, FACTORS_SEED = 64, 15, 100, 0
 
 
 def factorisations(cases: Cases, item_count: int) -> dict[str, Scorer]:
@@ -33,8 +33,8 @@ def factorisations(cases: Cases, item_count: int) -> dict[str, Scorer]:
     counts = _counts(cases, item_count)
     with threadpool_limits(1, "blas"):  # implicit has threads of its own
         models = {
-            "ALS": AlternatingLeastSquares(FACTORS, iterations=ALS_ITERATIONS, random_state=SEED),
-            "BPR": BayesianPersonalizedRanking(FACTORS, iterations=BPR_ITERATIONS, random_state=SEED),
+            "ALS": AlternatingLeastSquares(FACTORS, iterations=ALS_ITERATIONS, random_state=FACTORS_SEED),
+            "BPR": BayesianPersonalizedRanking(FACTORS, iterations=BPR_ITERATIONS, random_state=FACTORS_SEED),
         }
         return {name: _fitted(model, counts, cases.asked) for name, model in models.items()}
 

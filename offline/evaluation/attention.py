@@ -27,14 +27,14 @@ from models.towers.features import (
 )
 from models.towers.layers import AttentionBias, Embedded, Layer, Tower, at_places
 
-Floats = npt.NDArray[np.float64]
+Doubles = npt.NDArray[np.float64]
 
 #: Users whose attention is averaged at most.
 MAX_USERS = 1_000
 
 
 @torch.inference_mode()
-def attention(towers: DualTowers, settings: FeatureSettings, histories: Histories) -> dict[str, Floats]:
+def attention(towers: DualTowers, settings: FeatureSettings, histories: Histories) -> dict[str, Doubles]:
     """Return the mean weight (A,) over users of the event so many before their newest, by who weighs it.
 
     A is the longest history. A head's weights of one user sum to 1, those of the direct path need not. nan
@@ -64,7 +64,7 @@ def some_histories(artifact: Artifact, log: BehaviourLog, user_id: str | None) -
     return histories.take(np.array([user_ids.index(user_id)]))
 
 
-def describe(weights: Floats) -> str:
+def describe(weights: Doubles) -> str:
     """Return where most of weights (A,) is; the newest event's is the first."""
     size = np.abs(np.nan_to_num(weights))
     share = np.cumsum(size) / max(size.sum(), 1e-12)
@@ -101,7 +101,7 @@ def tower_attention(tower: Tower, events: Embedded, query: Tensor) -> Tensor:
     return weights  # (B, H, T)
 
 
-def _mean_by_distance(weights: Tensor, part: Part, last: Ints, length: int) -> Floats:
+def _mean_by_distance(weights: Tensor, part: Part, last: Ints, length: int) -> Doubles:
     """Return the mean (A,) of weights (B, T) of a part's events, by how far each is before `last` (B,)."""
     place = np.arange(weights.shape[1])
     is_real = place < part.counts[:, None]  # (B, T)

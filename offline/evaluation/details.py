@@ -13,12 +13,12 @@ from offline.ranking.protocols import Cases, Ints
 from offline.ranking.scorers import Scorer, scores_by
 
 #: Items, a seeded draw, whose scores the AUC over all users compares with; resamplings; the seed of both.
-AUC_ITEMS, RESAMPLINGS, SEED = 200, 1_000, 0
+AUC_ITEMS, RESAMPLINGS, DETAILS_SEED = 200, 1_000, 0
 TOP = 10
 #: Users, and targets, are told apart in this many groups of the same size, as far as ties allow.
 GROUPS = 3
 
-Floats = npt.NDArray[np.float64]
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Details:
 
 def details(score: Scorer, cases: Cases, vocabulary: Vocabulary, *, exclude_seen: bool) -> Details:
     """Return the details of one scorer's ranking of all items for every case."""
-    random = np.random.default_rng(SEED)
+    random = np.random.default_rng(DETAILS_SEED)
     item_count = len(vocabulary.item_ids)
     compared = random.permutation(item_count)[:AUC_ITEMS]
     is_covered = np.zeros(item_count, dtype=np.bool_)
@@ -72,14 +72,14 @@ def details(score: Scorer, cases: Cases, vocabulary: Vocabulary, *, exclude_seen
     )
 
 
-def bootstrap_interval(gains: Floats, random: np.random.Generator) -> tuple[float, float]:
+def bootstrap_interval(gains: Doubles, random: np.random.Generator) -> tuple[float, float]:
     """Return the 95 % interval of the mean of gains (B,) when users are drawn anew, with replacement."""
     drawn = (gains[random.integers(0, len(gains), len(gains))].mean() for _ in range(RESAMPLINGS))
     low, high = np.quantile(np.fromiter(drawn, np.float64, RESAMPLINGS), (0.025, 0.975))
     return float(low), float(high)
 
 
-def by_group(gains: Floats, amount: npt.NDArray[Any]) -> tuple[float, ...]:
+def by_group(gains: Doubles, amount: npt.NDArray[Any]) -> tuple[float, ...]:
     """Return the mean gain of each third of the cases (B,), those with the least first; equal ones together.
 
     nan for a third that ties leave empty.
@@ -90,14 +90,14 @@ def by_group(gains: Floats, amount: npt.NDArray[Any]) -> tuple[float, ...]:
     return tuple(float(part.mean()) if len(part) else float("nan") for part in members)
 
 
-def _user_auc(rank: Ranks, ranked: Ints) -> Floats:
+def _user_auc(rank: Ranks, ranked: Ints) -> Doubles:
     """Return the share of the other ranked items (B,) that each target stands before, 0 for MISSING."""
     before = (ranked - np.minimum(rank, ranked)) / np.maximum(ranked - 1, 1)
-    share: Floats = np.where(rank == MISSING, 0.0, before)
+    share: Doubles = np.where(rank == MISSING, 0.0, before)
     return share
 
 
-def _pooled_auc(own: Floats, others: Floats) -> float:
+def _pooled_auc(own: Doubles, others: Doubles) -> float:
     """Return how likely a target's score is over another item's, whoever's; equal ones count half."""
     others = np.sort(others[others > -np.inf])
     if not len(others):

@@ -75,7 +75,7 @@ def _without_own(artifact: Artifact, cases: Cases) -> tuple[Floats, Floats]:
     return vectors[np.maximum(last - FIRST_KNOWN + 1, 0)], vectors[:1]
 
 
-def as_table(evaluation: Evaluation) -> str:
+def ranking_table(evaluation: Evaluation) -> str:
     """Return the figures as the lines of a table; +- is half the 95 % confidence interval of NDCG@10."""
     lines = [f"{'':20}{'recall@10':>11}{'recall@20':>11}{'ndcg@10':>11}{'mrr':>11}{'ndcg@10 +-':>12}"]
     for name, found in evaluation.rankings.items():
@@ -85,7 +85,7 @@ def as_table(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def details_as_table(evaluation: Evaluation) -> str:
+def details_table(evaluation: Evaluation) -> str:
     """Return the details as the lines of a table."""
     heads = ("ndcg@10 low", "high", "user auc", "all auc", "coverage", "categories")
     groups = ("few events", "some", "many", "rare item", "medium", "popular")

@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from models.artifact.artifact import Artifact
 from models.errors import DataError
 from models.ids.vocabulary import FIRST_KNOWN
+from models.inference.inference import Floats
+from offline.ranking.protocols import Ints
 
 #: Items that are compared at most, the most frequent ones; the seed of the map.
 MAX_ITEMS, MAP_SEED = 2_000, 0
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ AGES_MS: Mapping[str, int | None] = {
     "frozen": None,
 }
 #: Targets that are ranked at most, and the seed they are drawn by.
-MAX_TARGETS, SEED = 5_000, 0
+MAX_TARGETS, TARGETS_SEED = 5_000, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def freshness_curve(artifact: Artifact, log: BehaviourLog, cutoff_ms: int) -> Fr
             f"{log.path}: no event from the cutoff on has a known item and an earlier event of its user"
         )
     if len(asked) > MAX_TARGETS:
-        asked = np.sort(np.random.default_rng(SEED).choice(asked, MAX_TARGETS, replace=False))
+        asked = np.sort(np.random.default_rng(TARGETS_SEED).choice(asked, MAX_TARGETS, replace=False))
     window = artifact.settings.window
     rankings = {
         name: summarise(
@@ -62,7 +62,7 @@ def freshness_curve(artifact: Artifact, log: BehaviourLog, cutoff_ms: int) -> Fr
     return FreshnessCurve(len(asked), rankings)
 
 
-def as_table(curve: FreshnessCurve) -> str:
+def freshness_table(curve: FreshnessCurve) -> str:
     """Return the figures as the lines of a table; +- is half the 95 % confidence interval of NDCG@10."""
     lines = [f"{'history':20}{'recall@10':>11}{'ndcg@10':>11}{'mrr':>11}{'ndcg@10 +-':>12}"]
     for name, found in curve.rankings.items():

@@ -7,8 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import SettingsError
-from offline.evaluation.similarity import Floats, Ints, place_on_map
+from models.inference.inference import Floats
+from offline.evaluation.similarity import place_on_map
 from offline.evaluation.staleness import FreshnessCurve
+from offline.ranking.protocols import Ints
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

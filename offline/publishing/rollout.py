@@ -11,7 +11,7 @@ from stream.store.model_registry import ModelRegistry
 from stream.store.registry_state import Models
 
 #: How often the workers' progress is read (s).
-POLL_EVERY_S = 0.2
+PROGRESS_POLL_S = 0.2
 
 
 class NotServedError(TwintideError):
@@ -47,4 +47,4 @@ def wait_until_served(registry: ModelRegistry, version: str, timeout_s: float) -
                     f"readers do not get model {version} after {timeout_s:g} s (users written by partition: "
                     f"{done or 'none'}): see that workers of every partition run, and their logs"
                 )
-            time.sleep(POLL_EVERY_S)
+            time.sleep(PROGRESS_POLL_S)

@@ -8,7 +8,7 @@ from torch.optim.swa_utils import AveragedModel
 
 #: Steps between two updates, once this many steps are done, and the share of the average that stays in
 #: each: it looks back about 100 steps then.
-STEPS_BETWEEN, YOUNG_STEPS, KEPT = 10, 100, 0.9
+STEPS_BETWEEN, YOUNG_STEPS, KEPT_SHARE = 10, 100, 0.9
 
 
 class RunningAverage:
@@ -50,5 +50,5 @@ class RunningAverage:
 
 def _blend(average: Tensor, weights: Tensor, updates: Tensor | int) -> Tensor:
     """Return the average after another update; after few of them it forgets faster."""
-    kept = min(KEPT, int(updates) / (int(updates) + 9))
+    kept = min(KEPT_SHARE, int(updates) / (int(updates) + 9))
     return average.lerp(weights, 1 - kept)

@@ -21,7 +21,7 @@ from offline.ranking.metrics import Ranking, summarise
 from offline.training.ablation import leave_out
 from offline.training.data import Slices, Stretches, cut_stretches, end_at_pauses, return_share, slice_log
 from offline.training.loop import fit, target_ranks
-from offline.training.parallel import Processes, alone
+from offline.training.parallel import Processes, one_process
 from offline.training.progress import Epoch
 from offline.training.settings import TrainingConfig, TrainSettings, to_plain
 
@@ -48,7 +48,7 @@ def train(
     interrupted and is started again: it goes on after the last finished epoch. DataError where the log is too
     small. `processes` is `joined`'s, where there may be several; the first alone writes.
     """
-    processes = processes or alone(config.train.device)
+    processes = processes or one_process(config.train.device)
     settings = _settings(log, config)
     slices = slice_log(log, config.train)
     vocabulary = _vocabulary(log, slices, config)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from confluent_kafka import KafkaError, Message, TopicPartition
 
 from models.errors import UnreachableError
-from stream.kafka.assigned_consumer import assigned_consumer, check, fetch
+from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topics import end_offsets, partition_counts
 
@@ -14,7 +14,7 @@ from stream.kafka.topics import end_offsets, partition_counts
 FETCH_RECORDS = 10_000
 
 #: How long one fetch waits for a record (s).
-FETCH_TIMEOUT_S = 0.2
+END_POLL_S = 0.2
 
 #: A broker that brings nothing for this long, although there is more, is down (s).
 SILENCE_S = 60.0
@@ -50,7 +50,7 @@ def read_between(
     try:
         consumer.assign([TopicPartition(topic, partition, first[partition]) for partition in left])
         while left:
-            messages = fetch(consumer, FETCH_RECORDS, FETCH_TIMEOUT_S)
+            messages = fetch(consumer, FETCH_RECORDS, END_POLL_S)
             for message in messages:
                 error, partition, position = message.error(), message.partition(), message.offset()
                 if error is None:
@@ -58,7 +58,7 @@ def read_between(
                         yield message
                     position += 1
                 elif error.code() != KafkaError._PARTITION_EOF:
-                    check(error, topic)
+                    raise_unless_retried(error, topic)
                     continue
                 # The offset of an end is that of the record to come, also where compaction, retention and
                 # transactions leave no record before it.

@@ -61,7 +61,7 @@ def room_arrows() -> Arrows:
     return frozenset(pair for pair in pairs if pair[0] != pair[1])
 
 
-def on_a_circle(arrows: Arrows) -> set[str]:
+def on_a_cycle(arrows: Arrows) -> set[str]:
     """Return what cannot be put into an order: whatever leads back to itself."""
     reached = _reached(arrows)
     return {each for each, others in reached.items() if each in others}

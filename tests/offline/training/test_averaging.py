@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from offline.training.averaging import KEPT, STEPS_BETWEEN, YOUNG_STEPS, RunningAverage
+from offline.training.averaging import KEPT_SHARE, STEPS_BETWEEN, YOUNG_STEPS, RunningAverage
 
 
 def averaged(module: torch.nn.Linear, average: RunningAverage, weights: list[float]) -> float:
@@ -36,7 +36,7 @@ def test_old_average_keeps_nine_tenths_of_itself_every_tenth_step(module: torch.
     before = averaged(module, average, [1.0] * YOUNG_STEPS)
     assert before == pytest.approx(1.0)
     assert averaged(module, average, [5.0] * (STEPS_BETWEEN - 1)) == before
-    assert averaged(module, average, [5.0]) == pytest.approx(KEPT * 1 + (1 - KEPT) * 5)
+    assert averaged(module, average, [5.0]) == pytest.approx(KEPT_SHARE * 1 + (1 - KEPT_SHARE) * 5)
 
 
 def test_restored_average_goes_on_the_same(module: torch.nn.Linear) -> None:

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from stream.kafka.assigned_consumer import SourceError, assigned_consumer, check, fetch
+from stream.kafka.assigned_consumer import SourceError, assigned_consumer, fetch, raise_unless_retried
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topic_reader import read_all, read_between
 from stream.kafka.topics import (
@@ -121,5 +121,5 @@ def test_one_record_does_not_wait_for_a_full_batch(kafka: KafkaConnection, topic
 def test_error_that_librdkafka_does_not_heal_is_raised() -> None:
     refused = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "not for you")
     with pytest.raises(SourceError, match="topic events cannot be read: not for you"):
-        check(refused, "events")
-    check(KafkaError(KafkaError.LEADER_NOT_AVAILABLE, "soon", retriable=True), "events")
+        raise_unless_retried(refused, "events")
+    raise_unless_retried(KafkaError(KafkaError.LEADER_NOT_AVAILABLE, "soon", retriable=True), "events")

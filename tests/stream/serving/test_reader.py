@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
 from local.servers import ROOT
-from stream.serving.read_protocol import NoVectorsError, ReaderSettings, ReadProtocol, UserVectors
+from stream.serving.read_protocol import Fields, NoVectorsError, ReaderSettings, ReadProtocol, UserVectors
 from stream.serving.reader import AsyncReader, Reader
 from stream.store.connection import RedisConnection
 from stream.store.keys import COLD_START_USER, category_key
@@ -200,7 +200,9 @@ class Driver:
         asks = next(steps, None)
         while asks is not None:
             self.trips += 1
-            answers = [[self.keys.get(key, {}).get(name) for name in fields] for key, fields in asks]
+            answers: list[Fields] = [
+                [self.keys.get(key, {}).get(name) for name in fields] for key, fields in asks
+            ]
             between(self.trips)
             try:
                 asks = steps.send(answers)

@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,10 +26,10 @@ from stream.store.vector_store import USERS_PER_TRIP, Store, StoreSettings
 pytestmark = pytest.mark.integration
 
 
-def row(user_id: str = "u", value: float = 1.0, **changes: object) -> UserRow:
+def row(user_id: str = "u", value: float = 1.0, **changes: Any) -> UserRow:
     vector = np.full(4, value, np.float32)
     base = UserRow(user_id, vector, vector + 1, vector + 2, "model-a", 10, 100, ts=5, n=3)
-    return msgspec.structs.replace(base, **changes)  # type: ignore[arg-type]
+    return msgspec.structs.replace(base, **changes)
 
 
 class HeldBack:
@@ -84,14 +85,14 @@ def test_what_is_written_is_read(redis_client: redis.Redis, reader: Reader, vect
 
 
 @pytest.mark.parametrize("older", [{"epoch": 9}, {"seq": 99}, {"epoch": 9, "seq": 999}])
-def test_older_write_never_replaces_a_newer(store: Store, reader: Reader, older: dict[str, int]) -> None:
+def test_older_write_never_replaces_a_newer(store: Store, reader: Reader, older: dict[str, Any]) -> None:
     store.upsert([row(COLD_START_USER), row()])
     assert store.upsert([row(value=7.0, **older)]) == 0
     assert reader.read(["u"])[0].vec[0] == 1
 
 
 @pytest.mark.parametrize("newer", [{}, {"seq": 101}, {"epoch": 11, "seq": 0}])
-def test_newer_or_equal_write_replaces(store: Store, reader: Reader, newer: dict[str, int]) -> None:
+def test_newer_or_equal_write_replaces(store: Store, reader: Reader, newer: dict[str, Any]) -> None:
     store.upsert([row(COLD_START_USER), row()])
     assert store.upsert([row(value=7.0, **newer)]) == 1
     assert reader.read(["u"])[0].vec[0] == 7
@@ -171,7 +172,7 @@ def test_unreachable_redis_is_one_line_without_the_password() -> None:
 
 def test_forgetting_deletes_what_is_not_newer(store: Store, redis_client: redis.Redis) -> None:
     store.upsert([row("old", seq=100), row("newer", seq=101), row("next topic", epoch=11, seq=1)])
-    assert store.forget([("old", 100), ("newer", 100), ("next topic", 100), ("never seen", 100)], 10) == 1
+    assert store.forget([("old", 100), ("newer", 100), ("next topic", 100), ("cold start", 100)], 10) == 1
     assert sorted(redis_client.keys("test-store:*")) == [b"test-store:newer", b"test-store:next topic"]
     assert store.forget([("newer", 0)], epoch=11) == 1  # of a topic that is gone: any offset
 
@@ -218,6 +219,7 @@ def test_redis_that_is_as_it_was_before_is_noticed(store: Store, redis_client: r
     store.upsert([row()])
     redis_client.flushall()
     for key, value in keys.items():
+        assert value is not None
         redis_client.restore(key, 0, value)
     store.poll()
     assert store.losses == 1
