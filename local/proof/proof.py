@@ -175,11 +175,11 @@ class _Proving:
         if self._client is None:
             return None
         live = read_live_vectors(self._client, self._settings, extent.topic_id, expected.users)
+        known, self._artifacts = self._artifacts, {}
         for model in live.models.live:
-            if model.version in self._artifacts:
-                continue
             try:
-                self._artifacts[model.version] = self._source.load(model.version)
+                loaded = known.get(model.version) or self._source.load(model.version)
+                self._artifacts[model.version] = loaded
             except ArtifactError as error:
                 if model == live.models.serving:
                     raise
