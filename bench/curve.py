@@ -26,10 +26,11 @@ from local.worker import WorkerProcess, worker_environment
 from models.artifact import artifact as artifacts
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
-from models.ids.vocabulary import Vocabulary, vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
+from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
 from models.towers.dual_towers import DualTowers
-from offline.publish import publish_artifact
+from offline.publishing.publication import publish_artifact
 from replay.publisher import PublisherSettings, ReplayProducer
 from replay.source import MessageSource
 from stream.kafka.topics import ensure_topic

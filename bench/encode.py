@@ -22,7 +22,7 @@ from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
-from models.ids.vocabulary import vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
 from models.inference.cuda_graphs import GraphedTowers
 from models.inference.inference import PASS_USERS, Inference, Vectors
 from models.towers.dual_towers import DualTowers

@@ -14,7 +14,7 @@ from bench.harness.report import Report, Result, print_table
 from bench.harness.stage import Stage, stage
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
-from models.ids.vocabulary import vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
 from models.log.behaviour_log import BehaviourLog
 from replay.publisher import PublisherSettings, ReplayProducer
 from replay.source import MessageSource

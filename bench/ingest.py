@@ -22,7 +22,7 @@ from bench.peers.kafka_streams import STREAMS_VERSION, window_from_streams
 from bench.peers.quix_environment import QUIX_VERSION
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
-from models.ids.vocabulary import vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
 from models.log.behaviour_log import BehaviourLog
 from models.windows.reference import window_from_msgpack
 from models.windows.window import Window, window_from_bytes

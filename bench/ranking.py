@@ -23,9 +23,9 @@ from models.log.behaviour_log import BehaviourLog
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
 from offline.evaluation.evaluation import evaluate
-from offline.evaluation.metrics import MISSING, Ranking, Ranks, summarise
-from offline.evaluation.protocols import Cases, cases_leave_one_out, repeats, without_repeats
-from offline.training.pipeline import train
+from offline.ranking.metrics import MISSING, Ranking, Ranks, summarise
+from offline.ranking.protocols import Cases, cases_leave_one_out, repeats, without_repeats
+from offline.training.run import train
 from offline.training.settings import read_config
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from models.errors import SettingsError, TwintideError
 from models.ids.vocabulary import Vocabulary
 from models.windows.window import window_to_bytes
 from replay.publisher import PublisherSettings, ReplayProducer
-from replay.source import Message
+from replay.source import ReplayMessage
 from stream.kafka.topics import CHANGELOG_SETTINGS, KEEP_FOREVER, changelog_topic, ensure_topic
 
 CONTESTANTS = ("faust", "twintide")
@@ -119,7 +119,7 @@ def _measure(here: Stage, name: str, values: dict[bytes, bytes]) -> Result:
 def _fill(here: Stage, changelog: str, values: dict[bytes, bytes]) -> None:
     ensure_topic(here.kafka, changelog, PARTITIONS, {**KEEP_FOREVER, **CHANGELOG_SETTINGS})
     publisher = ReplayProducer(here.kafka, PublisherSettings(topic=changelog))
-    messages: list[Message] = [(key, value, 1_416_268_800_000) for key, value in values.items()]
+    messages: list[ReplayMessage] = [(key, value, 1_416_268_800_000) for key, value in values.items()]
     publisher.send(messages)
     publisher.finish()
 

@@ -60,7 +60,7 @@ def main(users: int, items: int, json_path: Path | None, smoke: bool) -> None:
 
     Writing: the store's compare-and-set upserts, and a bare pipeline of HSETs of the same fields and values,
     in batches of 256 users, all users each time and the two ways in turn; the ratio is of the medians. Both
-    make the vectors' bytes. TowerSpans: vectors of 1 and of 100 users, one round trip each. Searching: the
+    make the vectors' bytes. Reading: vectors of 1 and of 100 users, one round trip each. Searching: the
     100 best of the items, exact and approximate, for users who are drawn around the items' own clusters; the
     recall is that of approximate search. Formats: what float16 and int8 change in the 100 best.
 

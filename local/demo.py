@@ -33,7 +33,7 @@ DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class DemoOptions:
     """What the demo was asked to do."""
 
     data: Path | None
@@ -68,12 +68,12 @@ def main(**options: object) -> None:
     """
     directory = LOCAL / "demo"
     directory.mkdir(parents=True, exist_ok=True)
-    found = run(Options(**options), directory)  # type: ignore[arg-type]
+    found = run(DemoOptions(**options), directory)  # type: ignore[arg-type]
     click.echo(str(found))
     sys.exit(0 if found.is_ok else 1)
 
 
-def run(options: Options, directory: Path) -> Proof:
+def run(options: DemoOptions, directory: Path) -> Proof:
     """Run the whole path in `directory` and return what the proof found."""
     data = options.data or _make_sample(options, directory)
     store = Path(tempfile.mkdtemp(prefix="artifacts-", dir=directory))
@@ -87,7 +87,7 @@ def run(options: Options, directory: Path) -> Proof:
         shutil.rmtree(store, ignore_errors=True)
 
 
-def _make_sample(options: Options, directory: Path) -> Path:
+def _make_sample(options: DemoOptions, directory: Path) -> Path:
     data = directory / "behaviour.csv"
     show.heading("A made-up behaviour log")
     arguments = ["--users", str(options.users), "--rows", str(options.rows), "--out", str(data)]
@@ -95,7 +95,7 @@ def _make_sample(options: Options, directory: Path) -> Path:
     return data
 
 
-def _train(options: Options, data: Path, store: Path) -> None:
+def _train(options: DemoOptions, data: Path, store: Path) -> None:
     show.heading("Training the towers")
     epochs = ["--epochs", str(options.epochs)] if options.epochs else []
     _python("offline.train", "--data-path", str(data), "--save-dir", str(store), *epochs)
@@ -124,10 +124,10 @@ def _last_days(log: BehaviourLog, days: float) -> BehaviourLog:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class RunningDemo:
     """What stands ready once the servers run."""
 
-    options: Options
+    options: DemoOptions
     settings: Settings
     replayed: BehaviourLog
     worker: WorkerProcess
@@ -138,12 +138,12 @@ class Stage:
 
 
 def _stream(
-    options: Options, settings: Settings, artifact: Artifact, replayed: BehaviourLog, directory: Path
+    options: DemoOptions, settings: Settings, artifact: Artifact, replayed: BehaviourLog, directory: Path
 ) -> Proof:
     show.heading(f"Replaying {len(replayed):,} events of the last {options.days:g} days at {options.speed}")
     shutil.rmtree(directory / "worker", ignore_errors=True)
     client = redis_client(settings.redis)
-    stage = Stage(
+    demo = RunningDemo(
         options,
         settings,
         replayed,
@@ -153,38 +153,38 @@ def _stream(
         user_id=_busiest_user(replayed),
     )
     try:
-        stage.worker.start()
-        stage.probe.start()
-        published, before = _replay_and_watch(stage, directory / "logs" / "replay.out")
+        demo.worker.start()
+        demo.probe.start()
+        published, before = _replay_and_watch(demo, directory / "logs" / "replay.out")
         wait_until_committed(settings, timeout_s=120)
-        stage.probe.stop(drain_s=0.5)
-        (after,) = stage.reader.read([stage.user_id])
-        counts = stage.worker.metrics()
+        demo.probe.stop(drain_s=0.5)
+        (after,) = demo.reader.read([demo.user_id])
+        counts = demo.worker.metrics()
     finally:
-        stage.worker.stop()
+        demo.worker.stop()
     show.one_user(artifact, replayed, before, after)
-    show.summary(published, counts, stage.probe)
-    found = prove(settings, artifact, client, published)
+    show.summary(published, counts, demo.probe)
+    found = prove(settings, published=published)
     if found.complaint:
         click.echo(f"the proof failed: {found.complaint}", err=True)
     return found
 
 
-def _replay_and_watch(stage: Stage, report: Path) -> tuple[int, UserVectors | None]:
+def _replay_and_watch(demo: RunningDemo, report: Path) -> tuple[int, UserVectors | None]:
     """Replay in a child process and watch it; return what it published, and the user's first vector."""
     before: UserVectors | None = None
-    is_kill_due = stage.options.kill_worker
-    with report.open("wb") as output, show.LiveView(stage.worker, stage.probe) as view:
-        child = spawn(_replay_command(stage), output, {**os.environ, **servers_of(stage.settings)})
+    is_kill_due = demo.options.kill_worker
+    with report.open("wb") as output, show.LiveView(demo.worker, demo.probe) as view:
+        child = spawn(_replay_command(demo), output, {**os.environ, **servers_of(demo.settings)})
         try:
             while child.poll() is None:
                 time.sleep(0.25)
                 view.update()
-                (found,) = stage.reader.read([stage.user_id])
+                (found,) = demo.reader.read([demo.user_id])
                 before = before or (None if found.reason else found)
-                if is_kill_due and view.events > len(stage.replayed) / 3:
-                    stage.worker.kill()
-                    stage.worker.start()
+                if is_kill_due and view.events > len(demo.replayed) / 3:
+                    demo.worker.kill()
+                    demo.worker.start()
                     is_kill_due = False
         finally:
             if child.poll() is None:
@@ -200,10 +200,10 @@ def _replay_and_watch(stage: Stage, report: Path) -> tuple[int, UserVectors | No
     return int(text.split("published=")[1].split()[0]), before
 
 
-def _replay_command(stage: Stage) -> list[str]:
-    first = datetime.fromtimestamp(int(stage.replayed.time_ms[0]) / 1000, UTC)
-    arguments = ["--data-path", str(stage.replayed.path), "--topic", stage.settings.topic]
-    arguments += ["--speed", stage.options.speed, "--from", first.strftime("%Y-%m-%d %H:%M:%S")]
+def _replay_command(demo: RunningDemo) -> list[str]:
+    first = datetime.fromtimestamp(int(demo.replayed.time_ms[0]) / 1000, UTC)
+    arguments = ["--data-path", str(demo.replayed.path), "--topic", demo.settings.topic]
+    arguments += ["--speed", demo.options.speed, "--from", first.strftime("%Y-%m-%d %H:%M:%S")]
     return [sys.executable, "-m", "replay", *arguments]
 
 

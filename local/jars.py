@@ -5,16 +5,13 @@
 A lock line is `sha256 group:artifact:version`. Nothing is resolved at run time, so a start needs no network.
 """
 
-import fcntl
 import hashlib
 import logging
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +19,13 @@ import jgo
 from jgo.config import GlobalSettings
 from jgo.maven import MavenContext
 
+from local.lock import alone
 from models.errors import UnreachableError
 
 #: The jars of Kafka's broker.
 KAFKA_LOCK = Path(__file__).with_name("kafka.lock")
 #: Tries per jar, and seconds without a byte after which a try has failed.
-TRIES, TIMEOUT_S = 3, 60
+TRIES, FETCH_TIMEOUT_S = 3, 60
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +73,7 @@ def fetched_jars(lock: Path, otherwise: str) -> list[Path]:
         return paths
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with _alone(directory / ".lock"), ThreadPoolExecutor(8) as pool:
+        with alone(directory / ".lock"), ThreadPoolExecutor(8) as pool:
             log.info("fetching the jars of %s into %s (once)", lock.name, directory)
             list(pool.map(lambda jar: _fetch(jar, directory, otherwise), jars))
     except PermissionError as error:
@@ -117,15 +115,7 @@ def _download(jar: Jar, repository: Path) -> Path:
 def _context(repository: Path) -> MavenContext:
     """Return jgo's settings with the repositories of the user's jgo configuration, where there are any."""
     mirrors = GlobalSettings.load().repositories or None
-    return MavenContext(repo_cache=repository, remote_repos=mirrors, timeout=TIMEOUT_S)
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process."""
-    with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    return MavenContext(repo_cache=repository, remote_repos=mirrors, timeout=FETCH_TIMEOUT_S)
 
 
 def sha256_of(path: Path) -> str:

@@ -16,7 +16,7 @@ from stream.kafka.topics import partition_counts
 CLUSTER_ID = "dHdpbnRpZGUtLWxvY2FsLQ"
 
 #: The JVM writes warnings and worse, with their time, to the server's log.
-JVM = (
+JVM_OPTIONS = (
     "-Xmx512m",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
@@ -69,7 +69,7 @@ class KafkaServer:
         """Start the broker and return when it answers."""
         self.process.end_leftover()
         jars = fetched_jars(KAFKA_LOCK, "set KAFKA_BOOTSTRAP_SERVERS to a broker you have")
-        java = [str(find_java()), *JVM, "-cp", ":".join(map(str, jars))]
+        java = [str(find_java()), *JVM_OPTIONS, "-cp", ":".join(map(str, jars))]
         properties = self._write_properties()
         if not (self.directory / "data" / "meta.properties").exists():
             self._format(java, properties)

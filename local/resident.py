@@ -1,25 +1,24 @@
 """`./run up` and `./run down`: servers that outlive the command, in `.local/`."""
 
-import fcntl
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from local.kafka import KafkaServer
+from local.lock import alone
 from local.pidfile import PidFile
 from local.ports import free_port
 from local.redis import RedisServer
 
 #: The ports that Kafka's and Redis's clients expect; others where something has them already.
-KAFKA_PORT, REDIS_PORT = 9092, 6379
+USUAL_KAFKA_PORT, USUAL_REDIS_PORT = 9092, 6379
 
 
 def up(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """Start what is missing and return the two variables to export; says on stderr what it did."""
-    with _alone(directory):
+    with alone(directory / "lock"):
         return {
             "KAFKA_BOOTSTRAP_SERVERS": _kafka(directory / "kafka", environment),
             "REDIS_URL": _redis(directory / "redis", environment),
@@ -29,7 +28,7 @@ def up(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
 def down(directory: Path) -> list[str]:
     """Stop the servers that `up` started and return the names of those that ran."""
     stopped = []
-    with _alone(directory):
+    with alone(directory / "lock"):
         if running_port(directory / "kafka") is not None:
             KafkaServer(directory / "kafka", detached=True).stop()
             stopped.append("kafka")
@@ -58,7 +57,7 @@ def _kafka(directory: Path, environment: Mapping[str, str]) -> str:
             f"Kafka: KAFKA_BOOTSTRAP_SERVERS is set ({environment['KAFKA_BOOTSTRAP_SERVERS']}); none started"
         )
         return environment["KAFKA_BOOTSTRAP_SERVERS"]
-    server = KafkaServer(directory, free_port(KAFKA_PORT) if port is None else port, detached=True)
+    server = KafkaServer(directory, free_port(USUAL_KAFKA_PORT) if port is None else port, detached=True)
     if port is None:
         server.start()
     _say(f"Kafka {'started' if port is None else 'already runs'} on {server.bootstrap_servers}")
@@ -71,7 +70,7 @@ def _redis(directory: Path, environment: Mapping[str, str]) -> str:
         _say("Redis: REDIS_URL is set; none started")
         return environment["REDIS_URL"]
     server = RedisServer(
-        directory, free_port(REDIS_PORT) if port is None else port, durable=True, detached=True
+        directory, free_port(USUAL_REDIS_PORT) if port is None else port, durable=True, detached=True
     )
     if port is None:
         server.start()
@@ -81,12 +80,3 @@ def _redis(directory: Path, environment: Mapping[str, str]) -> str:
 
 def _say(line: str) -> None:
     click.echo(line, err=True)
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Let one `up` or `down` at a time work on the directory."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

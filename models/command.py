@@ -8,6 +8,9 @@ import click
 
 from models.errors import TwintideError
 
+#: The type of an option that takes an event time (UTC).
+EVENT_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"])
+
 
 class Command(click.Command):
     """A click command that prints a TwintideError as one line and exits with its code."""

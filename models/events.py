@@ -39,6 +39,11 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     user_geohash: Any = None
     event_id: str | int | None = None
 
+    @property
+    def category(self) -> str:
+        """The item's category as text, "" where the producer names none."""
+        return "" if self.item_category is None else str(self.item_category)
+
 
 def event_hash(event_id: str) -> int:
     """Return the 64 bits by which a window recognises an event it has already seen."""

@@ -1,49 +1,27 @@
 """`python -m offline.bootstrap`: a new deployment that starts warm, with a log's windows and vectors."""
 
-import logging
 import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-import numpy as np
 
-from models.command import Command, log_to_stderr
-from models.errors import DataError
-from models.events import MAX_AHEAD_MS
-from models.log.behaviour_log import BehaviourLog, read_behaviour_log
+from models.command import EVENT_TIME, Command, log_to_stderr
+from models.log.behaviour_log import read_behaviour_log
 from models.log.format import log_format_option, read_log_format
+from offline.warm_start.rows import sound_rows
 from offline.warm_start.state import bootstrap
 from stream.kafka.topics import partition_counts
 from stream.settings import Settings
-
-logger = logging.getLogger("bootstrap")
-
-TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"])
-
-
-def sound_rows(log: BehaviourLog, until_ms: int | None, now_s: float) -> BehaviourLog:
-    """Return the rows that a worker would take, those before `until_ms`; DataError where there are none."""
-    is_sound = (log.time_ms > 0) & (log.time_ms <= now_s * 1000 + MAX_AHEAD_MS)
-    if not is_sound.all():
-        row = int(np.argmin(is_sound))
-        logger.warning(
-            "%d rows are left out, as a worker would refuse them: their times are ahead of now; see line %d",
-            *(int((~is_sound).sum()), log.line[row]),
-        )
-    wanted = is_sound if until_ms is None else is_sound & (log.time_ms < until_ms)
-    if not wanted.any():
-        raise DataError(f"{log.path}: none of its {len(log)} rows is in the time asked for: change --until")
-    return log if wanted.all() else log.select(wanted)
 
 
 @click.command(cls=Command)
 @click.argument("csv", type=click.Path(path_type=Path))
 @log_format_option
-@click.option("--until", type=TIME, metavar="TIME", help="Only rows before this time (UTC).")
+@click.option("--until", type=EVENT_TIME, metavar="TIME", help="Only rows before this time (UTC).")
 @click.option(
-    "--from", "live_from", type=TIME, metavar="TIME",
+    "--from", "live_from", type=EVENT_TIME, metavar="TIME",
     help="The live topic goes on at its first event of this time (UTC) or later; by default at its end.",
 )  # fmt: skip
 @click.option(

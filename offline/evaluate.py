@@ -10,11 +10,9 @@ from models.errors import SettingsError
 from models.log.behaviour_log import BehaviourLog
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
-from offline.evaluation.evaluation import as_table, details_as_table, evaluate
-from offline.evaluation.protocols import Cases, cases_by_time, cases_leave_one_out
-from offline.export import parse_time
-from offline.options import artifact_option, data_path_option
-from offline.training.data import describe_time
+from offline.evaluation.evaluation import details_table, evaluate, ranking_table
+from offline.options import artifact_option, cutoff_of, cutoff_option, data_path_option, describe_time
+from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
 
 
 @click.command(cls=Command)
@@ -26,7 +24,7 @@ from offline.training.data import describe_time
     type=click.Choice(["time", "leave-one-out"]),
     help="What is asked.  [default: as the artifact was trained]",
 )
-@click.option("--cutoff", help="Time to cut at instead of training's, 'YYYY-MM-DD HH[:MM[:SS]]' or epoch ms.")
+@cutoff_option
 @click.option(
     "--exclude-seen/--no-exclude-seen",
     default=False,
@@ -81,9 +79,9 @@ def main(
         f"{found.users:,} users with a history ({found.cold_start_users:,} without are left out), "
         f"{found.missing_share:.1%} of targets unknown to the model"
     )
-    click.echo(as_table(found))
+    click.echo(ranking_table(found))
     if with_details:
-        click.echo(f"\n{details_as_table(found)}")
+        click.echo(f"\n{details_table(found)}")
 
 
 def _cases(
@@ -95,11 +93,7 @@ def _cases(
         if cutoff is not None:
             raise SettingsError("--cutoff means nothing with --protocol leave-one-out: leave one of them out")
         return cases_leave_one_out(log, vocabulary, window), "leave-one-out: each user's last event"
-    cutoff_ms = artifact.training["cutoff_ms"] if cutoff is None else parse_time(cutoff)
-    if cutoff_ms is None:
-        raise SettingsError(
-            "the artifact was trained leave-one-out and has no cutoff: give one with --cutoff"
-        )
+    cutoff_ms = cutoff_of(artifact, cutoff)
     question = f"first event at or after {describe_time(cutoff_ms)} (--until {cutoff_ms})"
     return cases_by_time(log, vocabulary, window, cutoff_ms), question
 

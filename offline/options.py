@@ -1,8 +1,15 @@
-"""Options that the commands of offline/ share."""
+"""Options that the commands of offline/ share, and the times that they take and show."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+
+from models.artifact.artifact import Artifact
+from models.errors import SettingsError
+
+#: How a time may be written in --until and --cutoff, beside epoch ms.
+TIME_FORMATS = ("%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d")
 
 artifact_option = click.option(
     "--artifact",
@@ -20,3 +27,38 @@ data_path_option = click.option(
     show_default=True,
     help="Behaviour log (CSV).",
 )
+
+cutoff_option = click.option(
+    "--cutoff", help="Time to cut at instead of training's, 'YYYY-MM-DD HH[:MM[:SS]]' or epoch ms."
+)
+
+
+def parse_time(option: str, text: str) -> int:
+    """Return the epoch ms of an option's time, written as in the log or as epoch ms. Raises SettingsError."""
+    if text.isdigit():
+        return int(text)
+    for form in TIME_FORMATS:
+        try:
+            return int(datetime.strptime(text, form).replace(tzinfo=UTC).timestamp() * 1000)
+        except ValueError:
+            continue
+    raise SettingsError(
+        f"{option} is {text!r}; it must be like '2014-12-16 12', '2014-12-16 12:30:00' or epoch ms"
+    )
+
+
+def describe_time(time_ms: int) -> str:
+    """Return an event time as people read it."""
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def cutoff_of(artifact: Artifact, cutoff: str | None) -> int:
+    """Return the time (epoch ms) that --cutoff gives, or else that the artifact was trained up to."""
+    if cutoff is not None:
+        return parse_time("--cutoff", cutoff)
+    cutoff_ms: int | None = artifact.training["cutoff_ms"]
+    if cutoff_ms is None:
+        raise SettingsError(
+            "the artifact was trained leave-one-out and has no cutoff: give one with --cutoff"
+        )
+    return cutoff_ms

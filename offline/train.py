@@ -9,8 +9,8 @@ from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
 from offline.options import data_path_option
 from offline.training.parallel import joined
-from offline.training.pipeline import Trained, train
 from offline.training.progress import Epoch
+from offline.training.run import Trained, train
 from offline.training.settings import TrainSettings, read_config
 
 DEFAULTS = TrainSettings()

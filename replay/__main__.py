@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from models.command import Command, log_to_stderr
+from models.command import EVENT_TIME, Command, log_to_stderr
 from models.log.behaviour_log import read_behaviour_log
 from models.log.format import log_format_option, read_log_format
 from replay.publisher import PublisherSettings, ReplayProducer
@@ -22,7 +22,6 @@ logger = logging.getLogger("replay")
 
 #: Below this share of the speed asked for, the replay has not kept up.
 KEPT_UP = 0.98
-TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"])
 
 
 @click.command("replay", cls=Command)
@@ -40,8 +39,10 @@ TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H
     "--speed", default="100x", show_default=True,
     help="How many times faster than the events happened, or `max`: as fast as Kafka takes them.",
 )  # fmt: skip
-@click.option("--from", "first", type=TIME, metavar="TIME", help="Publish events from this time (UTC) on.")
-@click.option("--until", type=TIME, metavar="TIME", help="Publish events before this time (UTC).")
+@click.option(
+    "--from", "first", type=EVENT_TIME, metavar="TIME", help="Publish events from this time (UTC) on."
+)
+@click.option("--until", type=EVENT_TIME, metavar="TIME", help="Publish events before this time (UTC).")
 @click.option("--limit", type=click.IntRange(min=1), help="Publish at most this many events.")
 @click.pass_context
 def main(

@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Report
 
 from models.errors import SettingsError, UnreachableError
-from replay.source import Message
+from replay.source import ReplayMessage
 from stream.kafka.connection import KafkaConnection
 
 COMPRESSIONS = ("none", "lz4", "snappy", "zstd", "gzip")
@@ -81,7 +81,7 @@ class ReplayProducer:
             {**kafka.librdkafka(), **settings.librdkafka(), "on_delivery": self._on_report}
         )
 
-    def send(self, messages: Sequence[Message]) -> None:
+    def send(self, messages: Sequence[ReplayMessage]) -> None:
         """Hand messages over, in order; wait while the queue is full, but not when stopping.
 
         Raises UnreachableError once a message is known not to have arrived.
@@ -100,7 +100,7 @@ class ReplayProducer:
             pass  # every message arrives or fails within delivery_timeout_s
         self._refuse_failures()
 
-    def _produce(self, message: Message, headers: list[tuple[str, bytes]]) -> bool:
+    def _produce(self, message: ReplayMessage, headers: list[tuple[str, bytes]]) -> bool:
         """Hand one message over, and return whether that was done."""
         key, value, time_ms = message
         while True:

@@ -10,7 +10,7 @@ from models.errors import DataError
 from models.log.behaviour_log import BehaviourLog, Column
 
 #: Key, value and record timestamp (epoch ms).
-Message = tuple[bytes, bytes, int]
+ReplayMessage = tuple[bytes, bytes, int]
 
 
 def choose_rows(
@@ -53,7 +53,7 @@ class MessageSource:
         self._users, self._items = _as_json(log.user), _as_json(log.item)
         self._geohashes, self._categories = _as_json(log.geohash), _as_json(log.category)
 
-    def messages(self, rows: slice) -> list[Message]:
+    def messages(self, rows: slice) -> list[ReplayMessage]:
         """Return the messages of these rows."""
         log = self.log
         columns = (

@@ -31,7 +31,7 @@ from models.artifact.files import (
     to_json,
     version_of,
 )
-from models.artifact.golden_users import golden_histories
+from models.artifact.golden_users import check_golden, golden_histories
 from models.artifact.publications import publication_of
 from models.artifact.publications import publish as publish
 from models.errors import ArtifactError
@@ -85,6 +85,11 @@ class Artifact:
     def encode(self, histories: Histories) -> Vectors:
         """Return the vectors of B users; see `Inference.encode`."""
         return self.inference.encode(histories)
+
+    def check_golden(self) -> None:
+        """Encode the golden users; raise ArtifactError where their vectors are not those that were saved."""
+        found = self.encode(golden_histories(self.vocabulary)).user
+        check_golden(self.version, found, self.golden_vectors, self.item_vectors)
 
 
 def save(

@@ -1,7 +1,5 @@
 """Golden users: fixed histories whose vectors an artifact stores, for whoever loads it to check."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
@@ -9,8 +7,7 @@ from models.errors import ArtifactError
 from models.ids.vocabulary import FIRST_KNOWN, UNKNOWN, Vocabulary
 from models.towers.features import Histories
 
-if TYPE_CHECKING:
-    from models.artifact.artifact import Artifact
+Floats = npt.NDArray[np.float32]
 
 #: Events of each golden user: none, one, both sides of what the towers read, and more than a window holds.
 LENGTHS = (0, 1, 2, 9, 11, 40, 110, 150)
@@ -37,33 +34,32 @@ def golden_histories(vocabulary: Vocabulary) -> Histories:
     )
 
 
-def check_golden(artifact: "Artifact") -> None:
-    """Encode the golden users, and compare; ArtifactError where a vector is not what was saved.
+def check_golden(version: str, found: Floats, stored: Floats | None, item_vectors: Floats) -> None:
+    """Raise ArtifactError where the golden users' vectors are not those that were saved.
 
-    An artifact that was saved without golden vectors is asked for finite vectors that differ between users.
+    found (G, D): the golden users as this machine encodes them; stored (G, D): as they were saved. Where
+    stored is None, found must only be finite and differ between users. item_vectors (I, D) must be finite
+    always. version is for the message.
     """
-    found = artifact.encode(golden_histories(artifact.vocabulary)).user
-    for name, vectors in (("user", found), ("item", artifact.item_vectors)):
+    for name, vectors in (("user", found), ("item", item_vectors)):
         if not np.isfinite(vectors).all():
-            raise ArtifactError(
-                f"model {artifact.version} has {name} vectors that are not finite: train it again"
-            )
+            raise ArtifactError(f"model {version} has {name} vectors that are not finite: train it again")
     if not _spread(found) > 0:
-        raise ArtifactError(f"model {artifact.version} gives every user the same vector: train it again")
-    if artifact.golden_vectors is None:
+        raise ArtifactError(f"model {version} gives every user the same vector: train it again")
+    if stored is None:
         return
-    if artifact.golden_vectors.shape != found.shape:
+    if stored.shape != found.shape:
         raise ArtifactError(
-            f"model {artifact.version} stores golden vectors {artifact.golden_vectors.shape}, this version "
-            f"makes {found.shape}: it was saved by another version, save it again"
+            f"model {version} stores golden vectors {stored.shape}, this version makes {found.shape}: it was "
+            "saved by another version, save it again"
         )
-    difference = float(np.abs(found - artifact.golden_vectors).max())
+    difference = float(np.abs(found - stored).max())
     if not difference <= TOLERANCE:
         raise ArtifactError(
-            f"model {artifact.version} encodes its golden users otherwise than when it was saved (by "
+            f"model {version} encodes its golden users otherwise than when it was saved (by "
             f"{difference:.1e}, allowed {TOLERANCE:.0e}): this machine or version computes something else"
         )
 
 
-def _spread(vectors: npt.NDArray[np.float32]) -> float:
+def _spread(vectors: Floats) -> float:
     return float(np.abs(vectors - vectors[0]).max(initial=0.0))

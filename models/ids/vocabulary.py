@@ -1,7 +1,6 @@
 """Raw item and category ids -> indices, and back; ids that training never saw are unknown, not errors."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -9,9 +8,6 @@ import numpy.typing as npt
 
 from models.ids.id_table import Words, make_id_table
 from models.ids.texts import texts_of
-
-if TYPE_CHECKING:
-    from models.log.behaviour_log import BehaviourLog
 
 #: Index of the padding of a tensor, of items and categories alike.
 PADDING = 0
@@ -105,27 +101,3 @@ class Vocabulary:
 def indices_of_places(places: Indices) -> Indices:
     """Return the indices of ids at these places of a vocabulary's table, UNKNOWN where that is -1."""
     return np.where(places < 0, UNKNOWN, places + FIRST_KNOWN)
-
-
-def vocabulary_of_log(
-    log: "BehaviourLog", min_item_count: int = 1, max_items: int | None = None
-) -> Vocabulary:
-    """Return the vocabulary of a log: items with at least `min_item_count` rows, the most frequent first.
-
-    At most `max_items` are kept; ties go to the smaller id, so the order of the rows changes nothing. An
-    item's category is that of its last row.
-    """
-    counts = np.bincount(log.item.codes, minlength=len(log.item.values))
-    codes = np.flatnonzero(counts >= max(min_item_count, 1))
-    order = np.lexsort((log.item.values[codes].astype(np.str_), -counts[codes]))
-    codes = codes[order[:max_items]]
-    used = np.flatnonzero(np.bincount(log.category.codes, minlength=len(log.category.values)))
-    category_ids = sorted(value for value in log.category.values[used].tolist() if value)
-    vocabulary = Vocabulary([], [], category_ids)
-    by_time = np.argsort(log.time_ms, kind="stable")
-    last_category = np.zeros(len(log.item.values), dtype=np.int64)
-    last_category[log.item.codes[by_time]] = log.category.codes[by_time]
-    categories = log.category.values[last_category[codes]].tolist()
-    return Vocabulary(
-        log.item.values[codes].tolist(), vocabulary.category_indices(categories).tolist(), category_ids
-    )

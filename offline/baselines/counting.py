@@ -1,23 +1,18 @@
 """The rankers to be beaten; here those that only count: popularity, and the step from the last item."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from models.log.behaviour_log import BehaviourLog
 from offline.baselines.factorisation import factorisations
 from offline.baselines.neighbours import item_knn, session_knn
-from offline.evaluation.protocols import Cases
+from offline.ranking.protocols import Cases, Ints
+from offline.ranking.scorers import Scorer, Scores
 
 #: Share of the known rows, the last by time, that counts as recent.
 RECENT_SHARE = 0.1
-
-Ints = npt.NDArray[np.int64]
-Scores = npt.NDArray[np.float64]
-#: Scores (B, I) of all known items for the users (B,) of some cases.
-Scorer = Callable[[Ints], Scores]
 
 
 def baselines(cases: Cases, vocabulary: Vocabulary, gap_ms: int) -> Mapping[str, Scorer]:

@@ -2,25 +2,22 @@
 
 import importlib.util
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse
 
 from models.ids.vocabulary import FIRST_KNOWN
-from offline.evaluation.protocols import Cases
+from offline.ranking.protocols import Cases, Ints
+from offline.ranking.scorers import Scorer
 
 logger = logging.getLogger(__name__)
 
 #: Length of the factors, passes over the data of each, and the seed of both.
-FACTORS, ALS_ITERATIONS, BPR_ITERATIONS, SEED = 64, 15, 100, 0
-
-Ints = npt.NDArray[np.int64]
+FACTORS, ALS_ITERATIONS, BPR_ITERATIONS, FACTORS_SEED = 64, 15, 100, 0
 
 
-def factorisations(cases: Cases, item_count: int) -> dict[str, Callable[[Ints], Any]]:
+def factorisations(cases: Cases, item_count: int) -> dict[str, Scorer]:
     """Return the scorers "ALS" and "BPR", none where `implicit` is not installed.
 
     The matrix holds how often each user had each item. Source: implicit's AlternatingLeastSquares and
@@ -36,13 +33,13 @@ def factorisations(cases: Cases, item_count: int) -> dict[str, Callable[[Ints], 
     counts = _counts(cases, item_count)
     with threadpool_limits(1, "blas"):  # implicit has threads of its own
         models = {
-            "ALS": AlternatingLeastSquares(FACTORS, iterations=ALS_ITERATIONS, random_state=SEED),
-            "BPR": BayesianPersonalizedRanking(FACTORS, iterations=BPR_ITERATIONS, random_state=SEED),
+            "ALS": AlternatingLeastSquares(FACTORS, iterations=ALS_ITERATIONS, random_state=FACTORS_SEED),
+            "BPR": BayesianPersonalizedRanking(FACTORS, iterations=BPR_ITERATIONS, random_state=FACTORS_SEED),
         }
         return {name: _fitted(model, counts, cases.asked) for name, model in models.items()}
 
 
-def _fitted(model: Any, counts: Any, asked: Ints) -> Callable[[Ints], Any]:
+def _fitted(model: Any, counts: Any, asked: Ints) -> Scorer:
     model.fit(counts, show_progress=False)
     users, items = model.user_factors, model.item_factors
     return lambda chosen: users[asked[chosen]] @ items.T

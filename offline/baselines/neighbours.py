@@ -1,16 +1,15 @@
 """Rankers by neighbours: items that the same users had, and sessions that held the same items."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse
 
 from models.ids.vocabulary import FIRST_KNOWN
 from models.sessions import starts_session
 from models.towers.features import Histories
-from offline.evaluation.protocols import Cases
+from offline.ranking.protocols import Cases, Ints
+from offline.ranking.scorers import Scorer, Scores
 
 #: Neighbours that count: items per item, and sessions per session.
 ITEM_NEIGHBOURS, SESSION_NEIGHBOURS = 100, 100
@@ -19,11 +18,8 @@ ITEMS_AT_ONCE = 1_024
 #: Popularity tells equal scores apart, and is no more than this.
 TIE_WEIGHT = 1e-6
 
-Ints = npt.NDArray[np.int64]
-Scores = npt.NDArray[np.float64]
 
-
-def item_knn(cases: Cases, popular: Scores) -> Callable[[Ints], Scores]:
+def item_knn(cases: Cases, popular: Scores) -> Scorer:
     """Return the scorer by similarity to the items of a user's whole past.
 
     Two items are as similar as the cosine of the sets of users who had them, 0 beyond an item's
@@ -58,7 +54,7 @@ def _nearest(block: Any, normed: Any, first: int) -> Any:
     return found
 
 
-def session_knn(cases: Cases, popular: Scores, gap_ms: int) -> Callable[[Ints], Scores]:
+def session_knn(cases: Cases, popular: Scores, gap_ms: int) -> Scorer:
     """Return the scorer by the past sessions nearest to a user's last one, which is not among them.
 
     An item of the last session weighs 1 over how many events ago it was; nearness is the cosine.

@@ -10,6 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.artifact.artifact import Artifact
+from models.errors import DataError
+from models.log.behaviour_log import BehaviourLog
 from models.towers.dual_towers import DualTowers, last_place
 from models.towers.features import (
     FeatureSettings,
@@ -18,16 +21,20 @@ from models.towers.features import (
     Part,
     Tokens,
     forget_before,
+    histories_of_log,
     pad,
     tower_spans,
 )
 from models.towers.layers import AttentionBias, Embedded, Layer, Tower, at_places
 
-Floats = npt.NDArray[np.float64]
+Doubles = npt.NDArray[np.float64]
+
+#: Users whose attention is averaged at most.
+MAX_USERS = 1_000
 
 
 @torch.inference_mode()
-def attention(towers: DualTowers, settings: FeatureSettings, histories: Histories) -> dict[str, Floats]:
+def attention(towers: DualTowers, settings: FeatureSettings, histories: Histories) -> dict[str, Doubles]:
     """Return the mean weight (A,) over users of the event so many before their newest, by who weighs it.
 
     A is the longest history. A head's weights of one user sum to 1, those of the direct path need not. nan
@@ -45,6 +52,25 @@ def attention(towers: DualTowers, settings: FeatureSettings, histories: Historie
             for name, weights in weigh(towers, tokens):
                 found[name] = _mean_by_distance(weights, part, last, length)
     return found
+
+
+def some_histories(artifact: Artifact, log: BehaviourLog, user_id: str | None) -> Histories:
+    """Return the history of a user of a log, or those of MAX_USERS, evenly spread over all."""
+    user_ids, histories = histories_of_log(log, artifact.vocabulary, artifact.settings.window)
+    if user_id is None:
+        return histories.take(np.unique(np.linspace(0, len(user_ids) - 1, MAX_USERS).astype(np.int64)))
+    if user_id not in user_ids:
+        raise DataError(f"{log.path} has no user {user_id!r}: name one of its {len(user_ids):,}")
+    return histories.take(np.array([user_ids.index(user_id)]))
+
+
+def describe(weights: Doubles) -> str:
+    """Return where most of weights (A,) is; the newest event's is the first."""
+    size = np.abs(np.nan_to_num(weights))
+    share = np.cumsum(size) / max(size.sum(), 1e-12)
+    half = int(np.searchsorted(share, 0.5)) + 1
+    first = int(np.flatnonzero(~np.isnan(weights))[0])
+    return f"most at {int(size.argmax())} events back, half of it within {half}, reads from {first} back"
 
 
 def _short_weights(towers: DualTowers, tokens: Tokens) -> Iterator[tuple[str, Tensor]]:
@@ -75,7 +101,7 @@ def tower_attention(tower: Tower, events: Embedded, query: Tensor) -> Tensor:
     return weights  # (B, H, T)
 
 
-def _mean_by_distance(weights: Tensor, part: Part, last: Ints, length: int) -> Floats:
+def _mean_by_distance(weights: Tensor, part: Part, last: Ints, length: int) -> Doubles:
     """Return the mean (A,) of weights (B, T) of a part's events, by how far each is before `last` (B,)."""
     place = np.arange(weights.shape[1])
     is_real = place < part.counts[:, None]  # (B, T)

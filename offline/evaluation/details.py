@@ -1,6 +1,5 @@
 """What else a ranking is asked beside its mean: how sure, for whom, of what, and how varied."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,21 +8,17 @@ import numpy.typing as npt
 
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from offline.baselines.counting import popularity
-from offline.evaluation.metrics import MISSING, Ranks, gains_in_ten, ranks
-from offline.evaluation.protocols import Cases
+from offline.ranking.metrics import MISSING, Ranks, gains_in_ten, ranks
+from offline.ranking.protocols import Cases, Ints
+from offline.ranking.scorers import Scorer, scores_by
 
-#: Scores that are held at a time.
-SCORES_AT_ONCE = 2_000_000
 #: Items, a seeded draw, whose scores the AUC over all users compares with; resamplings; the seed of both.
-AUC_ITEMS, RESAMPLINGS, SEED = 200, 1_000, 0
+AUC_ITEMS, RESAMPLINGS, DETAILS_SEED = 200, 1_000, 0
 TOP = 10
 #: Users, and targets, are told apart in this many groups of the same size, as far as ties allow.
 GROUPS = 3
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-#: Scores (B, I) of all known items for some users (B,) of the cases.
-Scorer = Callable[[Ints], Any]
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +41,9 @@ class Details:
     by_popularity: tuple[float, ...]
 
 
-def scores_by(score: Scorer, cases: Cases, exclude_seen: bool) -> Iterator[tuple[Ints, Any]]:
-    """Yield some cases at a time with their scores (B, I), minus infinity where an item is not ranked."""
-    everyone = np.arange(len(cases.target))
-    at_once = max(SCORES_AT_ONCE // len(score(everyone[:1])[0]), 1)
-    for begin in range(0, len(everyone), at_once):
-        users = everyone[begin : begin + at_once]
-        scores = score(users)
-        if exclude_seen:
-            scores = np.array(scores)
-            scores[cases.seen(users)] = -np.inf
-        yield users, scores
-
-
 def details(score: Scorer, cases: Cases, vocabulary: Vocabulary, *, exclude_seen: bool) -> Details:
     """Return the details of one scorer's ranking of all items for every case."""
-    random = np.random.default_rng(SEED)
+    random = np.random.default_rng(DETAILS_SEED)
     item_count = len(vocabulary.item_ids)
     compared = random.permutation(item_count)[:AUC_ITEMS]
     is_covered = np.zeros(item_count, dtype=np.bool_)
@@ -90,14 +72,14 @@ def details(score: Scorer, cases: Cases, vocabulary: Vocabulary, *, exclude_seen
     )
 
 
-def bootstrap_interval(gains: Floats, random: np.random.Generator) -> tuple[float, float]:
+def bootstrap_interval(gains: Doubles, random: np.random.Generator) -> tuple[float, float]:
     """Return the 95 % interval of the mean of gains (B,) when users are drawn anew, with replacement."""
     drawn = (gains[random.integers(0, len(gains), len(gains))].mean() for _ in range(RESAMPLINGS))
     low, high = np.quantile(np.fromiter(drawn, np.float64, RESAMPLINGS), (0.025, 0.975))
     return float(low), float(high)
 
 
-def by_group(gains: Floats, amount: npt.NDArray[Any]) -> tuple[float, ...]:
+def by_group(gains: Doubles, amount: npt.NDArray[Any]) -> tuple[float, ...]:
     """Return the mean gain of each third of the cases (B,), those with the least first; equal ones together.
 
     nan for a third that ties leave empty.
@@ -108,14 +90,14 @@ def by_group(gains: Floats, amount: npt.NDArray[Any]) -> tuple[float, ...]:
     return tuple(float(part.mean()) if len(part) else float("nan") for part in members)
 
 
-def _user_auc(rank: Ranks, ranked: Ints) -> Floats:
+def _user_auc(rank: Ranks, ranked: Ints) -> Doubles:
     """Return the share of the other ranked items (B,) that each target stands before, 0 for MISSING."""
     before = (ranked - np.minimum(rank, ranked)) / np.maximum(ranked - 1, 1)
-    share: Floats = np.where(rank == MISSING, 0.0, before)
+    share: Doubles = np.where(rank == MISSING, 0.0, before)
     return share
 
 
-def _pooled_auc(own: Floats, others: Floats) -> float:
+def _pooled_auc(own: Doubles, others: Doubles) -> float:
     """Return how likely a target's score is over another item's, whoever's; equal ones count half."""
     others = np.sort(others[others > -np.inf])
     if not len(others):

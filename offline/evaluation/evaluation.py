@@ -9,9 +9,10 @@ from models.ids.vocabulary import FIRST_KNOWN
 from models.inference.inference import Floats
 from models.towers.features import histories_of_cold_start
 from offline.baselines.counting import baselines
-from offline.evaluation.details import Details, Scorer, details, scores_by
-from offline.evaluation.metrics import Ranking, Ranks, ranks, summarise
-from offline.evaluation.protocols import Cases, without_repeats
+from offline.evaluation.details import Details, details
+from offline.ranking.metrics import Ranking, summarise
+from offline.ranking.protocols import Cases, without_repeats
+from offline.ranking.scorers import Scorer, ranks_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,7 @@ def _without_own(artifact: Artifact, cases: Cases) -> tuple[Floats, Floats]:
     return vectors[np.maximum(last - FIRST_KNOWN + 1, 0)], vectors[:1]
 
 
-def ranks_by(score: Scorer, cases: Cases, exclude_seen: bool) -> Ranks:
-    """Return the rank (B,) of each case's target by a scorer of users."""
-    parts = scores_by(score, cases, exclude_seen)
-    return np.concatenate([ranks(scores, cases.target[users]) for users, scores in parts])
-
-
-def as_table(evaluation: Evaluation) -> str:
+def ranking_table(evaluation: Evaluation) -> str:
     """Return the figures as the lines of a table; +- is half the 95 % confidence interval of NDCG@10."""
     lines = [f"{'':20}{'recall@10':>11}{'recall@20':>11}{'ndcg@10':>11}{'mrr':>11}{'ndcg@10 +-':>12}"]
     for name, found in evaluation.rankings.items():
@@ -90,7 +85,7 @@ def as_table(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def details_as_table(evaluation: Evaluation) -> str:
+def details_table(evaluation: Evaluation) -> str:
     """Return the details as the lines of a table."""
     heads = ("ndcg@10 low", "high", "user auc", "all auc", "coverage", "categories")
     groups = ("few events", "some", "many", "rare item", "medium", "popular")

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from models.artifact.artifact import Artifact
 from models.errors import DataError
@@ -12,7 +11,9 @@ from models.ids.vocabulary import FIRST_KNOWN
 from models.log.behaviour_log import BehaviourLog
 from models.towers.features import EVERYTHING, Histories, histories_of_log
 from models.windows.window import WindowSettings
-from offline.evaluation.metrics import Ranking, Ranks, ranks, summarise
+from offline.ranking.metrics import Ranking, Ranks, ranks, summarise
+from offline.ranking.protocols import Ints
+from offline.ranking.scorers import SCORES_AT_ONCE
 
 #: How long before the target a history ends (ms); None: where the test slice begins.
 AGES_MS: Mapping[str, int | None] = {
@@ -23,11 +24,7 @@ AGES_MS: Mapping[str, int | None] = {
     "frozen": None,
 }
 #: Targets that are ranked at most, and the seed they are drawn by.
-MAX_TARGETS, SEED = 5_000, 0
-#: Scores that are held at a time.
-SCORES_AT_ONCE = 2_000_000
-
-Ints = npt.NDArray[np.int64]
+MAX_TARGETS, TARGETS_SEED = 5_000, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ def freshness_curve(artifact: Artifact, log: BehaviourLog, cutoff_ms: int) -> Fr
             f"{log.path}: no event from the cutoff on has a known item and an earlier event of its user"
         )
     if len(asked) > MAX_TARGETS:
-        asked = np.sort(np.random.default_rng(SEED).choice(asked, MAX_TARGETS, replace=False))
+        asked = np.sort(np.random.default_rng(TARGETS_SEED).choice(asked, MAX_TARGETS, replace=False))
     window = artifact.settings.window
     rankings = {
         name: summarise(
@@ -63,6 +60,16 @@ def freshness_curve(artifact: Artifact, log: BehaviourLog, cutoff_ms: int) -> Fr
         for name, age_ms in AGES_MS.items()
     }
     return FreshnessCurve(len(asked), rankings)
+
+
+def freshness_table(curve: FreshnessCurve) -> str:
+    """Return the figures as the lines of a table; +- is half the 95 % confidence interval of NDCG@10."""
+    lines = [f"{'history':20}{'recall@10':>11}{'ndcg@10':>11}{'mrr':>11}{'ndcg@10 +-':>12}"]
+    for name, found in curve.rankings.items():
+        figures = (found.recall_at_10, found.ndcg_at_10, found.mrr)
+        columns = "".join(f"{figure:11.4f}" for figure in figures)
+        lines.append(f"{name:20}{columns}{found.ndcg_at_10_error:12.4f}")
+    return "\n".join(lines)
 
 
 def histories_before(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import SettingsError
-from offline.synthetic.walk import Catalogue, Floats, Ints, Visits, walk, zipf
+from offline.synthetic.walk import Catalogue, Doubles, Ints, Visits, walk, zipf
 
 FIRST_SECOND = 1_416_268_800  # 2014-11-18 00:00 UTC
 DAYS = 31
@@ -148,7 +148,7 @@ def _events(random: np.random.Generator, settings: SampleSettings) -> _Events:
     return _Events(user[order], time_s[order], session[order])
 
 
-def _session_starts(random: np.random.Generator, count: int) -> Floats:
+def _session_starts(random: np.random.Generator, count: int) -> Doubles:
     day_share = np.ones(DAYS)
     day_share[SALE_DAY] = SALE_DAY_ACTIVITY
     hour_share = np.array(DAILY_RHYTHM, dtype=float)

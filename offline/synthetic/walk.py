@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 
 #: How often a slot's walk jumps to a popular item, and how many of the jumps return to where one of the last
 #: walks of the slot began.
@@ -50,7 +50,7 @@ class Visits:
     taste: Ints  # (R,) of the event's user
     thread: Ints  # (R,) one user's slot of interest
     category: Ints  # (R,) index
-    when: Floats  # (R,) how much of the month is over, in [0, 1)
+    when: Doubles  # (R,) how much of the month is over, in [0, 1)
 
     def select(self, rows: NDArray[np.int64]) -> "Visits":
         """Return the visits of these rows."""

@@ -1,53 +1,54 @@
 """The running average of a model's weights: less noisy than the weights themselves, and it ranks better."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 #: Steps between two updates, once this many steps are done, and the share of the average that stays in
 #: each: it looks back about 100 steps then.
-STEPS_BETWEEN, YOUNG_STEPS, KEPT = 10, 100, 0.9
+STEPS_BETWEEN, YOUNG_STEPS, KEPT_SHARE = 10, 100, 0.9
 
 
-class Average:
-    """Follows the parameters of a module."""
+class RunningAverage:
+    """A copy of a module that has the average of its weights over the steps; the module keeps its own.
+
+    The average begins with the weights that the module has when this is made.
+    """
 
     def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.steps = self.updates = 0
-        self.values = [parameter.detach().clone() for parameter in module.parameters()]
+        self.steps = 0
+        self._average = AveragedModel(module, avg_fn=_blend)
+        self._average.update_parameters(module)
 
-    def step(self) -> None:
-        """Take the module's weights in after each step; young averages forget faster."""
+    @property
+    def module(self) -> nn.Module:
+        """The copy."""
+        return self._average.module
+
+    def step(self, module: nn.Module) -> None:
+        """Take the module's weights in; to be called after each of its steps."""
         self.steps += 1
-        if self.steps > YOUNG_STEPS and self.steps % STEPS_BETWEEN:
-            return
-        self.updates += 1
-        kept = min(KEPT, self.updates / (self.updates + 9))
-        with torch.no_grad():
-            for value, parameter in zip(self.values, self.module.parameters(), strict=True):
-                value.lerp_(parameter, 1 - kept)
+        if self.steps <= YOUNG_STEPS or self.steps % STEPS_BETWEEN == 0:
+            self._average.update_parameters(module)
 
     def state(self) -> dict[str, Any]:
         """Return all there is to know of it, for `restore`."""
-        return {"steps": self.steps, "updates": self.updates, "values": self.values}
+        updates = int(self._average.n_averaged) - 1  # the first are the weights it began with
+        values = [parameter.detach() for parameter in self.module.parameters()]
+        return {"steps": self.steps, "updates": updates, "values": values}
 
+    @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:
         """Take up what `state` returned."""
-        self.steps, self.updates, self.values = state["steps"], state["updates"], state["values"]
+        self.steps = state["steps"]
+        self._average.n_averaged.fill_(state["updates"] + 1)
+        for parameter, value in zip(self.module.parameters(), state["values"], strict=True):
+            parameter.copy_(value)
 
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Let the module have the averaged weights for a while."""
-        self._swap()
-        try:
-            yield
-        finally:
-            self._swap()
 
-    def _swap(self) -> None:
-        for place, parameter in enumerate(self.module.parameters()):
-            self.values[place], parameter.data = parameter.data, self.values[place]
+def _blend(average: Tensor, weights: Tensor, updates: Tensor | int) -> Tensor:
+    """Return the average after another update; after few of them it forgets faster."""
+    kept = min(KEPT_SHARE, int(updates) / (int(updates) + 9))
+    return average.lerp(weights, 1 - kept)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -71,11 +70,6 @@ def _last_of_users(log: BehaviourLog) -> Slices:
     test[order[(from_end == 1) & enough]] = True
     validation[order[(from_end == 2) & enough]] = True
     return Slices(~test & ~validation, validation, test, None)
-
-
-def describe_time(time_ms: int) -> str:
-    """Return an event time as people read it."""
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 @dataclass(frozen=True, slots=True)

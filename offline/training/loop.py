@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from models.ids.vocabulary import FIRST_KNOWN
 from models.towers.dual_towers import DualTowers
-from offline.evaluation.metrics import Ranks, ranks, summarise
+from offline.ranking.metrics import Ranks, ranks, summarise
 from offline.training.data import Stretches, collate, shuffled
 from offline.training.objective import Forward, Objective, loss_name, objective_of
-from offline.training.parallel import Processes, alone
+from offline.training.parallel import Processes, one_process
 from offline.training.progress import Epoch, TrainingProgress
 from offline.training.schedules import lr_share
 from offline.training.settings import TrainSettings
@@ -33,7 +33,7 @@ DIRECT_SHARE = 0.5
 MAX_GRADIENT_NORM = 5.0
 
 #: The one process, on the CPU, that there is without torchrun.
-ALONE = alone("cpu")
+ONE_PROCESS = one_process("cpu")
 
 
 def fit(
@@ -43,7 +43,7 @@ def fit(
     settings: TrainSettings,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     checkpoint: Path | None = None,
-    processes: Processes = ALONE,
+    processes: Processes = ONE_PROCESS,
 ) -> list[Epoch]:
     """Train in place, leave the weights of the epoch with the best validation NDCG, return all epochs.
 
@@ -73,9 +73,8 @@ def fit(
             break
         forward = towers.forward_direct if number <= direct_epochs else towers.forward_every
         loss = _one_epoch(progress, number, forward, train, objective, processes)
-        with progress.average.in_place():
-            found = summarise(target_ranks(towers, validation, processes=processes))
-            progress.add(Epoch(number, loss, found))
+        found = summarise(target_ranks(progress.averaged_towers, validation, processes=processes))
+        progress.add(Epoch(number, loss, found))
         if checkpoint is not None and processes.is_first:
             progress.save(checkpoint)
         on_epoch(progress.epochs[-1])
@@ -155,11 +154,11 @@ def _step(progress: TrainingProgress, processes: Processes) -> None:
         schedule.step()
         optimiser.zero_grad(set_to_none=True)
     scaler.update()
-    progress.average.step()
+    progress.average.step(progress.towers)
 
 
 def target_ranks(
-    towers: DualTowers, stretches: Stretches, batch_size: int = 64, processes: Processes = ALONE
+    towers: DualTowers, stretches: Stretches, batch_size: int = 64, processes: Processes = ONE_PROCESS
 ) -> Ranks:
     """Return the rank of the targets of these stretches among all items, each from all events before it.
 

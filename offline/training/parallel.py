@@ -112,7 +112,7 @@ def joined(device: str) -> Iterator[Processes]:
     Source of the names: https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield alone(device)
+        yield one_process(device)
         return
     own = device_of(device, int(os.environ["LOCAL_RANK"]))
     if own.type == "cuda":
@@ -124,7 +124,7 @@ def joined(device: str) -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
-def alone(device: str) -> Processes:
+def one_process(device: str) -> Processes:
     """Return the one process that there is."""
     return Processes(device_of(device, 0))
 

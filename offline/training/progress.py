@@ -4,7 +4,7 @@ import copy
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.amp.grad_scaler import GradScaler
@@ -12,8 +12,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from models.errors import ArtifactError
 from models.towers.dual_towers import DualTowers
-from offline.evaluation.metrics import Ranking
-from offline.training.averaging import Average
+from offline.ranking.metrics import Ranking
+from offline.training.averaging import RunningAverage
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,15 @@ class TrainingProgress:
         scaler: GradScaler,
     ) -> None:
         self.towers, self.optimisers, self.schedules, self.scaler = towers, optimisers, schedules, scaler
-        self.average = Average(towers)
+        self.average = RunningAverage(towers)
         self.epochs: list[Epoch] = []
         self.best_number = 0
         self.best_weights: dict[str, torch.Tensor] = towers.state_dict()
+
+    @property
+    def averaged_towers(self) -> DualTowers:
+        """The towers with averaged weights: these are validated and kept."""
+        return cast(DualTowers, self.average.module)
 
     @property
     def best_ndcg(self) -> float:
@@ -47,11 +52,12 @@ class TrainingProgress:
         return self.epochs[self.best_number - 1].validation.ndcg if self.best_number else -1.0
 
     def add(self, epoch: Epoch) -> None:
-        """Note a finished epoch; where it is the best so far, keep the weights that the towers have now."""
+        """Note a finished epoch; where it is the best so far, keep the averaged weights as they are now."""
         is_best = epoch.validation.ndcg > self.best_ndcg
         self.epochs.append(epoch)
         if is_best:
-            self.best_number, self.best_weights = epoch.number, copy.deepcopy(self.towers.state_dict())
+            self.best_number = epoch.number
+            self.best_weights = copy.deepcopy(self.averaged_towers.state_dict())
 
     def save(self, path: Path) -> None:
         """Write it to a file, whole or not at all."""

@@ -60,7 +60,7 @@ class Bootstrapped:
         )
 
 
-class Target:
+class Deployment:
     """Where a bootstrap writes: the changelog of a deployment without workers, its Redis and its offsets."""
 
     def __init__(self, settings: Settings, live_from_ms: int | None) -> None:
@@ -164,38 +164,38 @@ def bootstrap(
     The offsets come last, so that whatever interrupts it, doing it again is right. Without an artifact only
     windows are written. Raises BootstrapRefusedError where there is state already, unless `replace`.
     """
-    target = Target(settings, live_from_ms)
-    target.refuse_workers()
+    deployment = Deployment(settings, live_from_ms)
+    deployment.refuse_workers()
     if not replace:
-        target.refuse_state()
-    live = _open_live_models(target)
-    forgotten = target.clear()
+        deployment.refuse_state()
+    live = _open_live_models(deployment)
+    forgotten = deployment.clear()
     if live and replace:
         live.forget([(user_id, ANY_OFFSET) for user_id in forgotten])
     limits = live.window_settings if live else WindowSettings()
     users = written = 0
     with tqdm(total=len(np.unique(log.user.codes)), unit="user", desc="bootstrap", disable=None) as bar:
         for portion in windows_of_log(log, limits):
-            values = target.write_windows(portion)
+            values = deployment.write_windows(portion)
             if live:
                 written += live.store.upsert(live.rows(values), force=replace)
             users += len(portion)
             bar.update(len(portion))
     if live:
-        for partition in target.offsets:  # a worker need not do it again
+        for partition in deployment.offsets:  # a worker need not do it again
             live.store.registry.note_backfilled(partition)
-    target.finish()
-    return Bootstrapped(users, len(log), written, target.offsets)
+    deployment.finish()
+    return Bootstrapped(users, len(log), written, deployment.offsets)
 
 
-def _open_live_models(target: Target) -> LiveModels | None:
+def _open_live_models(deployment: Deployment) -> LiveModels | None:
     """Return what makes and takes vectors; None where there is no artifact yet."""
-    settings = target.settings
+    settings = deployment.settings
     if not settings.encode or not settings.artifact.exists():
         return None
     source = ArtifactSource(settings.artifact)
     artifact = source.load(source.wanted().version)
-    live = open_live_models(settings, source, artifact, target.topic_id, len(target.offsets))
+    live = open_live_models(settings, source, artifact, deployment.topic_id, len(deployment.offsets))
     for version in live.loaded:
         live.write_cold_start(version, live.categories(version))
     return live

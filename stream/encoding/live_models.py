@@ -6,7 +6,6 @@ from pathlib import Path
 
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
-from models.artifact.golden_users import check_golden
 from models.artifact.publications import Publication, current_publication, publication_of, store_of
 from models.errors import ArtifactError
 from models.windows.window import WindowSettings
@@ -42,7 +41,7 @@ class ArtifactSource:
         artifact = artifacts.load(path or self._directory / version)
         if artifact.version != version:
             raise ArtifactError(f"model {version} is not at {self._directory}, where {artifact.version} is")
-        check_golden(artifact)
+        artifact.check_golden()
         return artifact
 
 

@@ -170,9 +170,7 @@ def columns_of_events(events: Sequence[Event]) -> DecodedEvents:
         user=np.array([numbers[user_id] for user_id in user_ids], np.int64),
         users=texts_of(user_ids),
         item=texts_of([str(event.item_id) for event in events]),
-        category=texts_of(
-            ["" if event.item_category is None else str(event.item_category) for event in events]
-        ),
+        category=texts_of([event.category for event in events]),
         behaviour=np.array([event.behavior_type for event in events], np.int64),
         time_ms=np.array([event.time for event in events], np.int64),
         event_ids=[None if event_id is None else str(event_id) for event_id in event_ids],

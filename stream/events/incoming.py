@@ -94,7 +94,7 @@ def read_records(records: Sequence[Record], decoder: Decoder, source: str) -> In
 
 
 def _are_readable(columns: DecodedEvents, keys: Sequence[bytes | None], latest_ms: int) -> bool:
-    """Return whether `_complaint` would have nothing to say of any of the events."""
+    """Return whether `complaint` would have nothing to say of any of the events."""
     if None in keys:
         return False
     lengths = np.fromiter(map(len, keys), np.int64, len(keys))  # type: ignore[arg-type]
@@ -136,8 +136,8 @@ def _readable(
     """
     kept: dict[int, str] = {}
     for place, (record, event) in enumerate(zip(records, events, strict=True)):
-        if reason := _complaint(event, record.key(), latest_ms):
-            if user_id := _user_to_forget(record):
+        if reason := complaint(event, record.key(), latest_ms):
+            if user_id := user_to_forget(record):
                 forgets[user_id] = record.offset()
                 kept = {before: of_user for before, of_user in kept.items() if of_user != user_id}
             else:
@@ -147,12 +147,12 @@ def _readable(
     return list(kept)
 
 
-def _complaint(event: Event | None, key: bytes | None, latest_ms: int) -> str:
-    """Return why an event makes no sense, one of a small set of reasons; empty where it does."""
+def complaint(event: Event | None, key: bytes | None, latest_ms: int) -> str:
+    """Return why an event makes no sense, one of a small set of reasons; empty where it makes sense."""
     if event is None:
         return "unreadable"
     try:
-        ids = (event.user_id, event.item_id, event.item_category, event.event_id)
+        ids = (event.user_id, event.item_id, event.category, event.event_id)
         user_id, item_id, category, _ = (str(each).encode() for each in ids)
     except UnicodeEncodeError:
         return "unreadable"
@@ -172,7 +172,7 @@ def _complaint(event: Event | None, key: bytes | None, latest_ms: int) -> str:
     return ""
 
 
-def _user_to_forget(record: Record) -> str:
+def user_to_forget(record: Record) -> str:
     """Return which user a control record says to forget; empty where it is no such record."""
     if record.value() is None and any(name == FORGET_HEADER for name, _ in record.headers() or ()):
         return (record.key() or b"").decode(errors="replace")

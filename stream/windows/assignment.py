@@ -6,6 +6,7 @@ stream/worker/rebalance.py.
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 
 from models.windows.window import WindowSettings
@@ -28,6 +29,7 @@ class Assignment:
         #: none of the others changes meanwhile.
         self.lock = asyncio.Lock()
         self._is_over = False
+        self._over_since = 0.0
         self._progress = asyncio.Event()
 
     @property
@@ -40,8 +42,13 @@ class Assignment:
 
     def end(self) -> None:
         """Say that the partitions are being given away, and let go whoever waits for progress."""
-        self._is_over = True
+        if not self._is_over:
+            self._is_over, self._over_since = True, time.monotonic()
         self._progress.set()
+
+    def over_s(self) -> float:
+        """Return for how long it has been over (s); 0 where it is not."""
+        return time.monotonic() - self._over_since if self._is_over else 0.0
 
     async def progress(self) -> None:
         """Wait until vectors of some users are written, or the assignment is over."""
@@ -98,13 +105,18 @@ class Assignments:
         self._count = 0
         self.current = self._none()
 
-    async def begin(self, partitions: Iterable[int]) -> None:
+    async def begin(self, partitions: Iterable[int], after: Assignment) -> None:
         """Hold these partitions, which are read from their committed offsets on; what was held is over.
 
-        Windows that were changed and not stored are left out: their events come again.
+        `after` was current when the reader began to go there. Where it was drained meanwhile, the partitions
+        may be another worker's by now, and nothing begins: the rebalance that drained them goes to the
+        committed offsets itself. Windows that were changed and not stored are left out: their events come
+        again.
         """
-        async with self.current.lock:  # a checkpoint may still store what the new partitions will load
-            self.current.end()
+        async with after.lock:  # a checkpoint may still store what the new partitions will load
+            if after is not self.current:
+                return
+            after.end()
         self._count += 1
         self.current = Assignment(self._count, {number: self._partition(number) for number in partitions})
 

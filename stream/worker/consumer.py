@@ -190,12 +190,13 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         Whatever was held is over; another assignment begins.
         """
         async with self._fetching:
+            before = self.app.assignments.current
             behaviour = [tp for tp in self.assignment() if self._is_behaviour(tp)]
             await self._thread.leave_to_others(behaviour)
             await super().perform_seek()
             offsets = {tp.partition: self._committed_offset[tp] or None for tp in behaviour}
             await self.app.source.assign(offsets)
-            await self.app.assignments.begin(offsets)
+            await self.app.assignments.begin(offsets, after=before)
 
     def lag(self, partition: int, position: int) -> int:
         """Return how many events of a behaviour partition come after a position, as far as is known."""

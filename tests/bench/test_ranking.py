@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 from bench import ranking
-from models.ids.vocabulary import vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
 from models.log.behaviour_log import read_behaviour_log
 from models.windows.window import WindowSettings
-from offline.evaluation.metrics import MISSING
-from offline.evaluation.protocols import cases_leave_one_out
-from offline.sample import write_sample
+from offline.ranking.metrics import MISSING
+from offline.ranking.protocols import cases_leave_one_out
 from offline.synthetic.behaviour import SampleSettings
+from offline.synthetic.file import write_sample
 
 
 @pytest.fixture(scope="module")

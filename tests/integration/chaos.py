@@ -11,6 +11,7 @@ from local.kafka import KafkaServer
 from local.proof import wait_until_committed
 from local.redis import RedisServer
 from local.worker import WorkerProcess, worker_environment
+from models.errors import TwintideError
 from stream.settings import Settings
 
 #: Workers that take part at most; the first two run from the beginning.
@@ -97,7 +98,13 @@ class Chaos:
         while not all(worker.is_ready() for worker in self.wanted):
             assert time.monotonic() < deadline, [worker.health() for worker in self.wanted]
             self.rest(0.5)
-        wait_until_committed(self.settings, timeout_s=timeout_s)
+        while True:  # a worker may still give up, which a supervisor would see
+            try:
+                return wait_until_committed(self.settings, timeout_s=1.0)
+            except TwintideError:
+                if time.monotonic() > deadline + timeout_s:
+                    raise
+            self.rest(0.5)
 
     def end(self) -> None:
         """End everything."""

@@ -11,7 +11,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from local.proof import TOLERANCE, wait_until_committed
+from local.proof import VECTOR_TOLERANCE, wait_until_committed
 from local.worker import WorkerProcess, worker_environment
 from models.log.behaviour_log import read_behaviour_log
 from models.windows.window import Window, window_from_bytes
@@ -23,6 +23,7 @@ from stream.kafka.topic_reader import read_all
 from stream.kafka.topics import changelog_topic, end_offsets, ensure_topic
 from stream.serving.reader import Reader
 from stream.settings import Settings
+from tests.integration.shop import Shop
 
 pytestmark = pytest.mark.integration
 
@@ -116,7 +117,7 @@ def test_bootstrap_then_live_equals_live_from_the_beginning(
             assert {user: without_source(each) for user, each in found.items()} == {
                 user: without_source(each) for user, each in expected.items()
             }
-            assert np.abs(vectors(deployment, redis_client) - expected_vectors).max() < TOLERANCE
+            assert np.abs(vectors(deployment, redis_client) - expected_vectors).max() < VECTOR_TOLERANCE
         applied = workers[1].metrics()["twintide_events_total{applied}"]
         assert 0 < applied < sum(window.applied for window in expected.values())
     finally:
@@ -137,7 +138,7 @@ def test_without_a_topic_or_artifact_there_are_windows_and_offsets_all_the_same(
 
 
 def test_state_is_not_overwritten_unless_asked_for(
-    shop, settings: Settings, csv: Path, worker: WorkerProcess
+    shop: Shop, settings: Settings, csv: Path, worker: WorkerProcess
 ) -> None:
     shop.send(200)
     worker.start()
@@ -155,8 +156,7 @@ def test_state_is_not_overwritten_unless_asked_for(
     assert {window.topic_id for window in windows.values()} == {windows["user 0#ü"].topic_id}
     ends = end_offsets(settings.kafka, settings.topic)
     assert all(window.offset == ends[window.partition] - 1 for window in windows.values())
-    stored = {key.decode() for key in shop.client.keys(f"{settings.key_prefix}user *")}
-    assert stored == {settings.key_prefix + user for user in windows}
+    assert shop.users_with_vectors() == set(windows)
     assert committed_offsets(settings.kafka, settings.app_id, settings.topic) == ends
 
 

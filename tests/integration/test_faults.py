@@ -16,6 +16,7 @@ from local.worker import WorkerProcess, worker_environment
 from stream.kafka.topics import admin_client, changelog_topic
 from stream.settings import Settings
 from stream.store.connection import RedisConnection
+from tests.integration.shop import Shop
 
 pytestmark = pytest.mark.integration
 
@@ -25,7 +26,7 @@ def last_line(worker: WorkerProcess) -> str:
 
 
 def test_broker_that_is_away_for_20_s_under_load_costs_nothing(
-    shop, worker: WorkerProcess, kafka_server: KafkaServer
+    shop: Shop, worker: WorkerProcess, kafka_server: KafkaServer
 ) -> None:
     worker.start()
     shop.send(1_000)
@@ -45,7 +46,7 @@ def test_broker_that_is_away_for_20_s_under_load_costs_nothing(
 
 
 def test_refused_changelog_record_ends_the_worker_with_the_reason(
-    shop, worker: WorkerProcess, settings: Settings, until: Callable[..., None]
+    shop: Shop, worker: WorkerProcess, settings: Settings, until: Callable[..., None]
 ) -> None:
     worker.start()
     shop.send(500)
@@ -60,7 +61,7 @@ def test_refused_changelog_record_ends_the_worker_with_the_reason(
     assert f"Kafka refused a record of {changelog}: Broker: Message size too large" in last_line(worker)
 
 
-def test_full_disk_ends_the_worker_with_the_reason(shop, settings: Settings, tmp_path: Path) -> None:
+def test_full_disk_ends_the_worker_with_the_reason(shop: Shop, settings: Settings, tmp_path: Path) -> None:
     environment = {**worker_environment(settings), "TWINTIDE_ROCKSDB_MB": "16"}
     worker = WorkerProcess(tmp_path / "worker", environment)
     worker.start()
@@ -75,7 +76,9 @@ def test_full_disk_ends_the_worker_with_the_reason(shop, settings: Settings, tmp
     assert "File too large" in last_line(worker)
 
 
-def test_data_directory_that_cannot_be_written_is_refused(shop, settings: Settings, tmp_path: Path) -> None:
+def test_data_directory_that_cannot_be_written_is_refused(
+    shop: Shop, settings: Settings, tmp_path: Path
+) -> None:
     worker = WorkerProcess(tmp_path / "worker", worker_environment(settings))
     (tmp_path / "worker").mkdir()
     (tmp_path / "worker" / "state").write_text("a file where the directory should be")
@@ -89,7 +92,7 @@ def test_data_directory_that_cannot_be_written_is_refused(shop, settings: Settin
 
 
 def test_redis_without_memory_pauses_reading_and_heals(
-    shop, settings: Settings, tmp_path: Path, until: Callable[..., None]
+    shop: Shop, settings: Settings, tmp_path: Path, until: Callable[..., None]
 ) -> None:
     server = RedisServer(tmp_path / "redis")
     server.start()

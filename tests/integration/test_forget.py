@@ -14,6 +14,7 @@ from local.worker import WorkerProcess, worker_environment
 from stream.kafka.topic_reader import read_all
 from stream.kafka.topics import changelog_topic
 from stream.settings import Settings
+from tests.integration.shop import Shop
 
 pytestmark = pytest.mark.integration
 
@@ -43,7 +44,7 @@ def has_key(client: "redis.Redis", settings: Settings, user_id: str = USER) -> b
 
 
 def test_forgotten_user_is_gone_everywhere_and_stays_so(
-    shop, worker: WorkerProcess, settings: Settings, tmp_path: Path
+    shop: Shop, worker: WorkerProcess, settings: Settings, tmp_path: Path
 ) -> None:
     worker.start()
     shop.send(1_000)
@@ -66,7 +67,9 @@ def test_forgotten_user_is_gone_everywhere_and_stays_so(
     assert not has_key(shop.client, settings)
 
 
-def test_forgotten_user_who_comes_back_begins_anew(shop, worker: WorkerProcess, settings: Settings) -> None:
+def test_forgotten_user_who_comes_back_begins_anew(
+    shop: Shop, worker: WorkerProcess, settings: Settings
+) -> None:
     worker.start()
     shop.send(1_000)
     assert forget(settings).returncode == 0
@@ -77,7 +80,7 @@ def test_forgotten_user_who_comes_back_begins_anew(shop, worker: WorkerProcess, 
 
 
 def test_forgotten_in_one_breath_with_events_before_and_after(
-    shop, worker: WorkerProcess, settings: Settings
+    shop: Shop, worker: WorkerProcess, settings: Settings
 ) -> None:
     shop.send(1_000)
     process = subprocess.Popen(
@@ -94,7 +97,7 @@ def test_forgotten_in_one_breath_with_events_before_and_after(
     assert not has_key(shop.client, settings)
 
 
-def test_forget_without_a_worker_says_so(shop, worker: WorkerProcess, settings: Settings) -> None:
+def test_forget_without_a_worker_says_so(shop: Shop, worker: WorkerProcess, settings: Settings) -> None:
     worker.start()
     shop.send(100)
     assert shop.prove().is_ok
@@ -109,7 +112,7 @@ def test_forget_without_a_worker_says_so(shop, worker: WorkerProcess, settings: 
 
 
 def test_users_not_seen_for_a_horizon_are_swept(
-    shop, settings: Settings, tmp_path: Path, until: Callable[..., None]
+    shop: Shop, settings: Settings, tmp_path: Path, until: Callable[..., None]
 ) -> None:
     environment = {**worker_environment(settings), "TWINTIDE_SWEEP_EVERY_S": "1"}
     worker = WorkerProcess(tmp_path / "worker", environment)
@@ -128,5 +131,4 @@ def test_users_not_seen_for_a_horizon_are_swept(
     assert len(values) == 40
     kept = {key.decode() for key, value in values.items() if value is not None}
     assert kept == {f"user {number}#ü" for number in range(20)}
-    found = shop.client.keys(f"{settings.key_prefix}user *")
-    assert {key.decode().removeprefix(settings.key_prefix) for key in found} == kept
+    assert shop.users_with_vectors() == kept

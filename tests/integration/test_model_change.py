@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import redis
 import torch
 from click.testing import CliRunner, Result
 
-from local.proof import TOLERANCE, prove, wait_until_committed
+from local.proof import VECTOR_TOLERANCE, prove, wait_until_committed
 from local.worker import WorkerProcess, worker_environment
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
@@ -27,7 +28,9 @@ from stream.serving.reader import Reader, UserVectors
 from stream.settings import Settings
 from stream.store.keys import category_key
 from stream.store.model_registry import ModelRegistry
+from stream.store.registry_state import Models
 from stream.store.vectors import Vector
+from tests.integration.shop import Shop
 
 pytestmark = pytest.mark.integration
 
@@ -58,7 +61,7 @@ def two(tmp_path: Path) -> tuple[Artifact, Artifact]:
 
 
 @pytest.fixture
-def following(shop, settings: Settings, two: tuple[Artifact, Artifact], tmp_path: Path) -> Settings:
+def following(shop: Shop, settings: Settings, two: tuple[Artifact, Artifact], tmp_path: Path) -> Settings:
     """Give a shop whose workers follow that store; settings of its own."""
     shop.settings = replace(settings, artifact=tmp_path / "artifacts")
     return shop.settings
@@ -87,12 +90,20 @@ def at_category(artifact: Artifact) -> Vector:
     """Return what the model makes of a first view in CATEGORY, of an item that it does not know."""
     window = Window("topic", 0, 0, 1, 0, 0, [1_417_000_000_000], [1], ["new"], [CATEGORY], [1])
     histories = histories_of_windows([window_to_bytes(window)], artifact.vocabulary)
-    return artifact.encode(histories).user[0]
+    vector: Vector = artifact.encode(histories).user[0]
+    return vector
 
 
 def read_nobody(settings: Settings, client: "redis.Redis") -> UserVectors:
     """Return what a cold-start user gets at CATEGORY."""
     (found,) = Reader(client, key_prefix=settings.key_prefix).read(["nobody"], CATEGORY)
+    return found
+
+
+def models(registry: ModelRegistry) -> Models:
+    """Return which models there are; one was served before."""
+    found = registry.read()
+    assert found is not None
     return found
 
 
@@ -124,7 +135,7 @@ class Hammer(threading.Thread):
     def _judge(self, known: list[UserVectors], nobody: UserVectors) -> None:
         if nobody.reason != "category":
             self.wrong.append(f"nobody: {nobody.reason}")
-        elif not np.allclose(nobody.vec, self._at_category[nobody.model], atol=TOLERANCE):
+        elif not np.allclose(nobody.vec, self._at_category[nobody.model], atol=VECTOR_TOLERANCE):
             self.wrong.append(f"nobody of {nobody.model}: {nobody.vec}")
         versions = {each.model for each in (*known, nobody)}
         if len(versions) > 1:
@@ -138,14 +149,19 @@ def publish(settings: Settings, *arguments: object) -> Result:
     return CliRunner().invoke(main, [str(each) for each in arguments], env=worker_environment(settings))
 
 
-def is_right(shop, artifact: Artifact) -> None:
+def is_right(shop: Shop, artifact: Artifact) -> None:
     """Assert that every user's vector of this model, live beside whichever, is that of all their events."""
-    proof = prove(shop.settings, artifact, shop.client, shop.published)
+    proof = prove(shop.settings, published=shop.published)
     assert proof.is_ok, (artifact.version, proof.complaint)
+    assert artifact.version in proof.models
 
 
 def test_no_reader_notices_a_change_of_models_under_load_nor_the_way_back(
-    shop, following: Settings, two: tuple[Artifact, Artifact], tmp_path: Path, until: Callable[..., None]
+    shop: Shop,
+    following: Settings,
+    two: tuple[Artifact, Artifact],
+    tmp_path: Path,
+    until: Callable[..., None],
 ) -> None:
     first, _ = two
     second = make(following.artifact, 4, others=3_000)  # which take longer to write than all users
@@ -167,22 +183,26 @@ def test_no_reader_notices_a_change_of_models_under_load_nor_the_way_back(
             time.sleep(2)
         hammer.finish()
         assert [version for version, _ in hammer.models] == [first.version, second.version, first.version]
-        shop._producer.flush()
+        shop.flush()
         wait_until_committed(following, timeout_s=60)
         is_right(shop, first)
         is_right(shop, second)  # kept, and kept fresh
         registry = ModelRegistry(shop.client, following.key_prefix)
-        until(lambda: not registry.read().previous)
-        until(lambda: registry.progress().cleaned_up == registry.read().generation)
+        until(lambda: not models(registry).previous)
+        until(lambda: registry.progress().cleaned_up == models(registry).generation)
         keys = [following.key_prefix + user_id for user_id in USERS]
         for key in [*keys, category_key(following.key_prefix, CATEGORY)]:
-            stored = shop.client.hgetall(key)
+            stored = cast("dict[bytes, bytes]", shop.client.hgetall(key))
             assert stored[b"model"] == first.version.encode()
             assert not [name for name in stored if name.startswith(b"other:")]
 
 
 def test_change_goes_on_when_a_worker_is_killed_in_its_midst(
-    shop, following: Settings, two: tuple[Artifact, Artifact], tmp_path: Path, until: Callable[..., None]
+    shop: Shop,
+    following: Settings,
+    two: tuple[Artifact, Artifact],
+    tmp_path: Path,
+    until: Callable[..., None],
 ) -> None:
     _, second = two
     with running(2, following, tmp_path, TWINTIDE_REWRITE_USERS_PER_S="5") as workers:
@@ -192,15 +212,19 @@ def test_change_goes_on_when_a_worker_is_killed_in_its_midst(
         assert publish(following, second.path).exit_code == 0
         until(lambda: registry.progress().covered)
         workers[1].kill()
-        assert registry.read().serving.version != second.version
+        assert models(registry).serving.version != second.version
         shop.send(500, first=1_000)
-        until(lambda: registry.read().serving.version == second.version, timeout_s=60)
+        until(lambda: models(registry).serving.version == second.version, timeout_s=60)
         wait_until_committed(following, timeout_s=60)
         is_right(shop, second)
 
 
 def test_emptied_redis_is_written_again_and_a_model_that_does_not_fit_is_refused(
-    shop, following: Settings, two: tuple[Artifact, Artifact], tmp_path: Path, until: Callable[..., None]
+    shop: Shop,
+    following: Settings,
+    two: tuple[Artifact, Artifact],
+    tmp_path: Path,
+    until: Callable[..., None],
 ) -> None:
     first, _ = two
     other = make(following.artifact, 3, max_events=50)
@@ -218,5 +242,5 @@ def test_emptied_redis_is_written_again_and_a_model_that_does_not_fit_is_refused
         until(lambda: worker.metrics()["twintide_rewritten_users_total"] >= len(USERS))
         until(lambda: not ModelRegistry(shop.client, following.key_prefix).progress().to_backfill)
         until(lambda: read_nobody(following, shop.client).reason == "category")
-        assert np.allclose(read_nobody(following, shop.client).vec, at_category(first), atol=TOLERANCE)
+        assert np.allclose(read_nobody(following, shop.client).vec, at_category(first), atol=VECTOR_TOLERANCE)
         is_right(shop, first)

@@ -22,6 +22,7 @@ from stream.kafka.group import committed_offsets
 from stream.kafka.topics import admin_client, changelog_topic, ensure_topic
 from stream.settings import Settings
 from stream.store.connection import RedisConnection
+from tests.integration.shop import Shop
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def until(condition: object, timeout_s: float = 30.0) -> None:
         time.sleep(0.1)
 
 
-def test_every_event_is_accounted_for_and_every_vector_is_right(shop, worker: WorkerProcess) -> None:
+def test_every_event_is_accounted_for_and_every_vector_is_right(shop: Shop, worker: WorkerProcess) -> None:
     worker.start()
     shop.send(3_000)
     shop.send(500)  # the same events once more
@@ -52,7 +53,7 @@ def test_every_event_is_accounted_for_and_every_vector_is_right(shop, worker: Wo
     assert reasons == [b"behaviour", b"key", b"unreadable", b"unreadable"]
 
 
-def test_killed_worker_goes_on_where_it_was(shop, worker: WorkerProcess) -> None:
+def test_killed_worker_goes_on_where_it_was(shop: Shop, worker: WorkerProcess) -> None:
     worker.start()
     shop.send(2_000)
     until(lambda: worker.metrics().get("twintide_events_total{applied}", 0) > 500)
@@ -66,7 +67,7 @@ def test_killed_worker_goes_on_where_it_was(shop, worker: WorkerProcess) -> None
 
 
 def test_lost_disk_is_restored_from_the_changelog(
-    shop, worker: WorkerProcess, settings: Settings, tmp_path: Path
+    shop: Shop, worker: WorkerProcess, settings: Settings, tmp_path: Path
 ) -> None:
     worker.start()
     shop.send(1_000)
@@ -83,7 +84,7 @@ def test_lost_disk_is_restored_from_the_changelog(
         other.kill()
 
 
-def test_stopped_worker_leaves_nothing_to_redo(shop, worker: WorkerProcess) -> None:
+def test_stopped_worker_leaves_nothing_to_redo(shop: Shop, worker: WorkerProcess) -> None:
     worker.start()
     shop.send(2_000)
     until(lambda: worker.metrics().get("twintide_events_total{applied}", 0) == 2_000)
@@ -95,7 +96,7 @@ def test_stopped_worker_leaves_nothing_to_redo(shop, worker: WorkerProcess) -> N
 
 
 def test_worker_stopped_under_load_ends_well_and_leaves_nothing_to_redo(
-    shop, worker: WorkerProcess, settings: Settings
+    shop: Shop, worker: WorkerProcess, settings: Settings
 ) -> None:
     def applied() -> float:
         return worker.metrics().get("twintide_events_total{applied}", 0)
@@ -116,7 +117,7 @@ def test_worker_stopped_under_load_ends_well_and_leaves_nothing_to_redo(
 
 
 def test_second_worker_takes_its_share_and_gives_it_back(
-    shop, worker: WorkerProcess, settings: Settings, tmp_path: Path
+    shop: Shop, worker: WorkerProcess, settings: Settings, tmp_path: Path
 ) -> None:
     second = WorkerProcess(tmp_path / "second", worker_environment(settings), "second")
     worker.start()
@@ -135,7 +136,7 @@ def test_second_worker_takes_its_share_and_gives_it_back(
 
 
 def test_static_member_that_is_back_in_time_pauses_nobody_else(
-    shop, worker: WorkerProcess, settings: Settings, tmp_path: Path
+    shop: Shop, worker: WorkerProcess, settings: Settings, tmp_path: Path
 ) -> None:
     environment = {**worker_environment(settings), "TWINTIDE_INSTANCE_ID": "second one"}
     second = WorkerProcess(tmp_path / "second", environment, "second")
@@ -165,7 +166,7 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def test_redis_outage_pauses_and_heals(
-    shop, settings: Settings, tmp_path: Path, own_redis: RedisServer
+    shop: Shop, settings: Settings, tmp_path: Path, own_redis: RedisServer
 ) -> None:
     shop.settings = replace(settings, redis=RedisConnection(own_redis.url))
     worker = WorkerProcess(tmp_path / "worker", worker_environment(shop.settings))
@@ -216,7 +217,7 @@ def test_worker_that_cannot_start_says_why_in_one_line(settings: Settings, tmp_p
 
 
 def test_topic_and_changelog_of_different_width_are_refused(
-    shop, worker: WorkerProcess, settings: Settings
+    shop: Shop, worker: WorkerProcess, settings: Settings
 ) -> None:
     ensure_topic(settings.kafka, changelog_topic(settings.app_id), 4)
     client = admin_client(settings.kafka)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ def test_interrupted_install_is_made_anew_and_a_complete_one_kept(
     def interrupted(root: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(install.venv, "create", create)
+    monkeypatch.setattr(venv, "create", create)
     monkeypatch.setattr(install, "install", interrupted)
     with pytest.raises(KeyboardInterrupt):
         install.main(tmp_path, "1 2 /here")

@@ -60,7 +60,8 @@ def read_one(connection: KafkaConnection, topic: str) -> bytes | None:
         consumer.subscribe([topic])
         message = consumer.poll(20)
         assert message is not None and message.error() is None
-        return message.value()
+        value: bytes | None = message.value()
+        return value
     finally:
         consumer.close()
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from models.artifact.artifact import load
 from models.log.behaviour_log import read_behaviour_log
 from offline import export, train
+from offline.exporting.users import cold_start_user, encode_log
 from stream.serving.reader import Reader
 from stream.store.connection import RedisConnection
 from stream.store.vectors import vector_from_bytes
@@ -37,7 +38,7 @@ def test_every_user_and_the_the_cold_start_user_are_written(
     assert found.exit_code == 0, found.output
     assert found.stdout.startswith("61 users of model ")
     artifact = load(tmp_path)
-    users = export.encode_log(artifact, read_behaviour_log(walk_csv))
+    users = encode_log(artifact, read_behaviour_log(walk_csv))
     for row, user_id in enumerate(users.user_ids):
         if to == "json":
             stored = np.array(json.loads(redis_client.get(user_id) or "[]"))
@@ -47,7 +48,7 @@ def test_every_user_and_the_the_cold_start_user_are_written(
     if to == "redis":
         assert redis_client.hget("user:", "model") == artifact.version.encode()
         cold_start = vector_from_bytes(redis_client.hget("user:", "vec"), "float32")
-        np.testing.assert_allclose(cold_start, export.cold_start_user(artifact).user[0], atol=1e-6)
+        np.testing.assert_allclose(cold_start, cold_start_user(artifact).user[0], atol=1e-6)
         reader = Reader(redis_client)
         read = [reader.read(["nobody"], category)[0] for category in artifact.vocabulary.category_ids]
         assert {each.reason for each in read} == {"category"}

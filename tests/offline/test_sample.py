@@ -6,8 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from models.log.behaviour_log import HOUR_MS, SECOND_MS, BehaviourLog, read_behaviour_log
-from offline.sample import main, write_sample
+from offline.sample import main
 from offline.synthetic.behaviour import SampleSettings, generate
+from offline.synthetic.file import write_sample
 
 SETTINGS = SampleSettings(users=300, rows=30_000, seed=7)
 DAY_MS = 86_400_000

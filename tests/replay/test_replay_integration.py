@@ -18,8 +18,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from models.errors import UnreachableError
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
-from offline.sample import write_sample
 from offline.synthetic.behaviour import SampleSettings
+from offline.synthetic.file import write_sample
 from replay.publisher import PublisherSettings, ReplayProducer
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topics import admin_client, ensure_topic

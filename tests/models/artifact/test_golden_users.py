@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.artifact.artifact import Artifact, ArtifactSettings, load, save
-from models.artifact.golden_users import LENGTHS, check_golden
+from models.artifact.golden_users import LENGTHS
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.towers.dual_towers import DualTowers, ModelSettings
@@ -26,7 +26,7 @@ def artifact(tmp_path: Path) -> Artifact:
 
 
 def test_artifact_as_saved_passes(artifact: Artifact) -> None:
-    check_golden(artifact)
+    artifact.check_golden()
     assert artifact.golden_vectors is not None
     assert artifact.golden_vectors.shape == (len(LENGTHS), 16)
 
@@ -36,15 +36,15 @@ def test_other_vectors_than_saved_are_refused(artifact: Artifact) -> None:
     other = artifact.golden_vectors.copy()
     other[3, 5] += 0.01
     with pytest.raises(ArtifactError, match="otherwise than when it was saved"):
-        check_golden(replace(artifact, golden_vectors=other))
+        replace(artifact, golden_vectors=other).check_golden()
 
 
 def test_without_golden_vectors_the_vectors_must_make_sense(artifact: Artifact) -> None:
-    check_golden(replace(artifact, golden_vectors=None))
+    replace(artifact, golden_vectors=None).check_golden()
     items = artifact.item_vectors.copy()
     items[0, 0] = np.nan
     with pytest.raises(ArtifactError, match="item vectors that are not finite"):
-        check_golden(replace(artifact, golden_vectors=None, item_vectors=items))
+        replace(artifact, golden_vectors=None, item_vectors=items).check_golden()
 
 
 def test_model_that_says_the_same_of_everybody_is_refused(artifact: Artifact) -> None:
@@ -52,4 +52,4 @@ def test_model_that_says_the_same_of_everybody_is_refused(artifact: Artifact) ->
         for parameter in artifact.towers.parameters():
             parameter.zero_()
     with pytest.raises(ArtifactError, match="same vector"):
-        check_golden(replace(artifact, golden_vectors=None))
+        replace(artifact, golden_vectors=None).check_golden()

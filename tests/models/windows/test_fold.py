@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.ids.texts import texts_of
 from models.windows.fold import EventColumns, Folded, fold_events
-from models.windows.reference import IncomingEvent, fold
+from models.windows.reference import IncomingEvent, Outcome, fold
 from models.windows.window import (
     MAX_EDGE_HASHES,
     Window,
@@ -20,7 +20,7 @@ from models.windows.window import (
 )
 
 SETTINGS = WindowSettings(max_events=5, horizon_ms=100)
-OUTCOMES = ("applied", "duplicate", "late", "redelivered")
+OUTCOMES: tuple[Outcome, ...] = ("applied", "duplicate", "late", "redelivered")
 
 
 def incoming(offset: int, time_ms: int, event_id: int | None = None) -> IncomingEvent:
@@ -100,7 +100,8 @@ def batches(draw: st.DrawFn) -> list[tuple[str, list[tuple[int, IncomingEvent]]]
 def test_whole_batches_of_users_equal_the_plain_fold(
     found: list[tuple[str, list[tuple[int, IncomingEvent]]]],
 ) -> None:
-    windows, values = [Window() for _ in range(3)], [None, None, None]
+    windows = [Window() for _ in range(3)]
+    values: list[bytes | None] = [None, None, None]
     for topic, rows in found:
         result = fold_events(values, events_of(rows), topic, 0, SETTINGS)
         outcomes = [(user, fold(windows[user], event, topic, 0, SETTINGS)) for user, event in rows]

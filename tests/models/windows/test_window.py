@@ -1,5 +1,7 @@
 """A window's binary value: what it says, and what is refused."""
 
+from typing import TypeVar
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,8 @@ from models.windows.window import (
     window_to_bytes,
 )
 
+T = TypeVar("T")
+
 int64, ids = st.integers(-(2**63), 2**63 - 1), st.text(max_size=20)
 hashes = st.integers(0, 2**64 - 1)
 
@@ -28,13 +32,17 @@ def windows(draw: st.DrawFn) -> Window:
     """Windows of any content, sensible or not."""
     count = draw(st.integers(0, 6))
 
-    def column(of: st.SearchStrategy[int] | st.SearchStrategy[str]) -> list[int] | list[str]:
+    def column(of: st.SearchStrategy[T]) -> list[T]:
         return draw(st.lists(of, min_size=count, max_size=count))
 
     numbers = draw(st.tuples(int64, int64, int64, int64))
     return Window(
         *(draw(ids), draw(st.integers(-1, 2**31 - 1)), *numbers),
-        *(column(int64), column(st.integers(0, 255)), column(ids), column(ids), column(hashes)),
+        column(int64),
+        column(st.integers(0, 255)),
+        column(ids),
+        column(ids),
+        column(hashes),
         draw(st.lists(hashes, max_size=3)),
     )
 

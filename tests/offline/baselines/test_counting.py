@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from models.ids.vocabulary import vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
 from models.log.behaviour_log import read_behaviour_log
 from models.windows.window import WindowSettings
 from offline.baselines.counting import baselines
-from offline.evaluation.protocols import cases_leave_one_out
+from offline.ranking.protocols import cases_leave_one_out
 
 
 def test_popularity_counts_rows_and_markov_counts_steps(tmp_path: Path) -> None:

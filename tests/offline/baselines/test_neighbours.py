@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from models.errors import DataError
-from models.ids.vocabulary import Vocabulary, vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
+from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import read_behaviour_log
 from models.windows.window import WindowSettings
 from offline.baselines.counting import baselines
-from offline.evaluation.evaluation import ranks_by
-from offline.evaluation.protocols import Cases, cases_leave_one_out, without_repeats
+from offline.ranking.protocols import Cases, cases_leave_one_out, without_repeats
+from offline.ranking.scorers import ranks_by
 
 DAY_MS = 86_400_000
 

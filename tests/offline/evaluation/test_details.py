@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.ids.vocabulary import Vocabulary, vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
+from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog, Column, read_behaviour_log
 from models.towers.features import Histories
 from models.windows.window import WindowSettings
 from offline.evaluation.details import bootstrap_interval, by_group, details
-from offline.evaluation.protocols import Cases, cases_leave_one_out
+from offline.ranking.protocols import Cases, cases_leave_one_out
 
 HEADER = "user_id,item_id,behavior_type,user_geohash,item_category,time"
 #: Users u1 to u4 end with i0 to i3; every history is one item, so that three of four items are not seen.

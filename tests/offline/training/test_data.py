@@ -10,10 +10,11 @@ import pytest
 
 from models.artifact.artifact import ArtifactSettings
 from models.errors import DataError
-from models.ids.vocabulary import FIRST_KNOWN, vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
+from models.ids.vocabulary import FIRST_KNOWN
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from models.towers.features import EVERYTHING, FeatureSettings, Histories, event_features, histories_of_log
-from offline.evaluation.protocols import Cases, cases_by_time, cases_leave_one_out
+from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
 from offline.training.data import (
     Mask,
     Stretches,
@@ -23,7 +24,7 @@ from offline.training.data import (
     return_share,
     slice_log,
 )
-from offline.training.pipeline import stretches_of
+from offline.training.run import stretches_of
 from offline.training.settings import TrainSettings
 
 

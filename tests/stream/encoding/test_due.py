@@ -10,9 +10,9 @@ from stream.windows.partition import DirtyUser, Partition
 class World:
     """Partitions whose users become dirty, and a clock that stands until it is moved."""
 
-    def __init__(self, partitions: int = 1, **settings: int) -> None:
+    def __init__(self, partitions: int = 1, settings: Settings | None = None) -> None:
         self.now_s = 0.0
-        self.due = DueUsers(Settings(**settings), lambda: self.now_s)
+        self.due = DueUsers(settings or Settings(), lambda: self.now_s)
         numbers = range(partitions)
         held = {number: Partition("t", number, WindowSettings(), lambda keys: []) for number in numbers}
         self.held = Assignment(1, held)
@@ -33,7 +33,7 @@ class World:
 
 
 def test_busy_user_is_taken_once_for_each_interval_and_another_at_once() -> None:
-    world = World(encode_interval_ms=125)
+    world = World(settings=Settings(encode_interval_ms=125))
     taken = []
     for step in range(128):  # 64 clicks a second, for two seconds
         world.now_s = step / 64
@@ -45,7 +45,7 @@ def test_busy_user_is_taken_once_for_each_interval_and_another_at_once() -> None
 
 
 def test_without_an_interval_every_change_is_taken() -> None:
-    world = World(encode_interval_ms=0)
+    world = World(settings=Settings(encode_interval_ms=0))
     taken = []
     for _ in range(10):
         world.change("busy")
@@ -54,7 +54,7 @@ def test_without_an_interval_every_change_is_taken() -> None:
 
 
 def test_nobody_rests_once_half_of_the_room_is_taken() -> None:
-    world = World(encode_interval_ms=1_000, waiting_users=4)
+    world = World(settings=Settings(encode_interval_ms=1_000, waiting_users=4))
     world.change("u")
     assert world.take() == ["u"]
     world.change("u")
@@ -64,7 +64,7 @@ def test_nobody_rests_once_half_of_the_room_is_taken() -> None:
 
 
 def test_user_who_is_being_written_is_not_taken() -> None:
-    world = World(encode_interval_ms=0)
+    world = World(settings=Settings(encode_interval_ms=0))
     world.change("u")
     partition = world.held.partitions[0]
     world.due.take(world.held)
@@ -75,14 +75,14 @@ def test_user_who_is_being_written_is_not_taken() -> None:
 
 
 def test_partition_with_few_waiting_leaves_the_rest_of_its_share_to_the_others() -> None:
-    world = World(partitions=2, batch_users=10)
+    world = World(partitions=2, settings=Settings(batch_users=10))
     world.change("few", partition=1)
     world.change(*(f"many {number}" for number in range(20)))
     assert world.take() == ["few", *(f"many {number}" for number in range(9))]
 
 
 def test_batch_is_full_when_as_many_are_due_as_are_taken_who_rest_do_not_count() -> None:
-    world = World(batch_users=2, encode_interval_ms=50)
+    world = World(settings=Settings(batch_users=2, encode_interval_ms=50))
     world.change("u", "v")
     assert world.due.is_batch_full(world.held)
     world.take()

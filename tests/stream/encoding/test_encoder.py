@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from prometheus_client import REGISTRY
 from torch import Tensor
 
 from models.artifact import artifact as artifacts
@@ -25,7 +26,6 @@ from models.towers.features import (
 )
 from models.windows.reference import IncomingEvent, fold
 from models.windows.window import Window, WindowSettings, window_to_bytes
-from stream import metrics
 from stream.encoding.encoder import Encoder, open_encoder
 from stream.settings import Settings
 from stream.store.keys import COLD_START_USER
@@ -68,11 +68,11 @@ class Device:
 
 
 def value(name: str) -> float:
-    return metrics.REGISTRY.get_sample_value(name) or 0.0
+    return REGISTRY.get_sample_value(name) or 0.0
 
 
 def encoded(tower: str) -> float:
-    return metrics.REGISTRY.get_sample_value("twintide_encoded_users_total", {"tower": tower}) or 0.0
+    return REGISTRY.get_sample_value("twintide_encoded_users_total", {"tower": tower}) or 0.0
 
 
 def test_rows_hold_what_the_artifact_encodes(artifact: Artifact) -> None:

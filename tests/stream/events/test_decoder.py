@@ -100,3 +100,18 @@ def test_values_that_must_be_read_one_by_one_have_no_columns(values: list[bytes 
 def test_nonsense_is_refused(fields: str, name: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         make_decoder(fields, name)
+
+
+def test_no_category_is_the_empty_text_whichever_way_an_event_is_read() -> None:
+    values: list[bytes | None] = [GOOD.replace(b"{", b'{"item_category": null, ') for _ in range(2)]
+    decoder = make_decoder("", "")
+    columns = decoder.columns(values)
+    assert columns is not None
+    assert columns.category.lengths().tolist() == [0, 0]
+    assert same(columns, read(decoder, values))
+    assert [event and event.category for event in decoder.events([*values, GOOD, NUMBERS])] == [
+        "",
+        "",
+        "",
+        "c",
+    ]

@@ -56,7 +56,7 @@ class World:
 
     def next(self) -> tuple[int, list[LiveModel]] | None:
         found = self.plan._next()
-        return found and (found.number, list(found.models))
+        return (found.number, list(found.models)) if found is not None else None
 
     def run(self) -> list[str]:
         """Backfill until nothing is left to do; return what was told."""

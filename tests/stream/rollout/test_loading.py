@@ -65,4 +65,4 @@ def test_model_that_cannot_be_used_is_refused_until_something_else_is_published(
     world.is_damaged = True
     asyncio.run(run())
     assert (world.added, world.refusals) == ([], [("bad", "weights are damaged")])
-    assert (world.loader.refused(7), world.loader.refused(8)) == ({"bad"}, set())
+    assert (world.loader.refused(7), world.loader.refused(8)) == (frozenset({"bad"}), frozenset())

@@ -19,7 +19,7 @@ def assignments() -> Assignments:
 def test_nothing_is_held_before_the_first_assignment_and_after_the_drain() -> None:
     here = assignments()
     assert here.current.is_over
-    asyncio.run(here.begin([0, 2]))
+    asyncio.run(here.begin([0, 2], here.current))
     held = here.current
     assert not held.is_over
     assert list(held.partitions) == [0, 2]
@@ -32,7 +32,7 @@ def test_assignments_are_told_apart_by_their_number() -> None:
     here = assignments()
     numbers = [here.current.number]
     for _ in range(2):
-        asyncio.run(here.begin([0]))
+        asyncio.run(here.begin([0], here.current))
         numbers.append(here.current.number)
         here.drop()
     assert numbers == [0, 1, 2]
@@ -40,11 +40,11 @@ def test_assignments_are_told_apart_by_their_number() -> None:
 
 def test_reading_again_from_the_committed_offsets_is_another_assignment_that_knows_nothing() -> None:
     here = assignments()
-    asyncio.run(here.begin([0]))
+    asyncio.run(here.begin([0], here.current))
     first = here.current
     first.partitions[0].position = 7
     first.partitions[0].dirty["u"] = DirtyUser(3, 1, [])
-    asyncio.run(here.begin([0]))
+    asyncio.run(here.begin([0], here.current))
     assert first.is_over
     assert not here.current.is_over
     assert (here.current.positions(), here.current.waiting()) == ({0: -1}, 0)
@@ -53,10 +53,10 @@ def test_reading_again_from_the_committed_offsets_is_another_assignment_that_kno
 def test_next_assignment_begins_when_what_holds_the_lock_is_done() -> None:
     async def run() -> list[str]:
         here, told = assignments(), list[str]()
-        await here.begin([0])
+        await here.begin([0], here.current)
         first = here.current
         async with first.lock:  # as a checkpoint does, which stores what the next assignment will load
-            begun = asyncio.create_task(here.begin([0]))
+            begun = asyncio.create_task(here.begin([0], here.current))
             await asyncio.sleep(0.01)
             told.append("stored" if here.current is first else "too early")
         await begun
@@ -64,6 +64,31 @@ def test_next_assignment_begins_when_what_holds_the_lock_is_done() -> None:
         return told
 
     assert asyncio.run(run()) == ["stored", "begun"]
+
+
+def test_nothing_begins_where_a_drain_came_between_going_to_the_committed_offsets_and_arriving() -> None:
+    here = assignments()
+    asyncio.run(here.begin([0], here.current))
+    first = here.current
+    here.drop()
+    asyncio.run(here.begin([0], after=first))
+    assert (here.current.is_over, here.current.partitions) == (True, {})
+
+
+def test_nothing_begins_where_the_drain_ends_while_it_is_waited_for() -> None:
+    async def run() -> Assignment:
+        here = assignments()
+        await here.begin([0], here.current)
+        first = here.current
+        async with first.lock:  # as the drain does, for its last checkpoint
+            begun = asyncio.create_task(here.begin([0], after=first))
+            await asyncio.sleep(0)
+            first.end()
+            here.drop()
+        await begun
+        return here.current
+
+    assert asyncio.run(run()).partitions == {}
 
 
 def test_whoever_waits_for_progress_is_let_go_when_the_assignment_is_over() -> None:

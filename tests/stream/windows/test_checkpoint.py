@@ -1,7 +1,7 @@
 """What a checkpoint leaves on disk, above all where somebody else wrote the same changelog meanwhile."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +28,7 @@ class Changelog:
     def __init__(self) -> None:
         self.end = 0
         self.sent: list[tuple[bytes | None, bytes | None]] = []
-        self.on_delivered = lambda: None
+        self.on_delivered: Callable[[], None] = lambda: None
 
     def send(self, topic: str, key: bytes | None, value: bytes | None, *, partition: int = -1) -> None:
         self.sent.append((key, value))

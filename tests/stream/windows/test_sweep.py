@@ -1,7 +1,9 @@
 """Who is swept: the stored, idle, committed, and not seen for longer than the horizon."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 import redis
@@ -11,6 +13,7 @@ from stream.windows import sweep
 from stream.windows.assignment import Assignment
 from stream.windows.partition import DirtyUser, Partition
 from stream.windows.sweep import Sweeper, SweepSettings
+from stream.windows.table import WindowTable
 
 HORIZON_MS = 1_000
 
@@ -38,7 +41,7 @@ class Store:
     deleted: list[tuple[str, int]] = field(default_factory=list)
     is_down: bool = False
 
-    def forget(self, users: list[tuple[str, int]]) -> int:
+    def forget(self, users: Sequence[tuple[str, int]]) -> int:
         if self.is_down:
             raise redis.ConnectionError("down")
         self.deleted += users
@@ -63,9 +66,13 @@ def fold() -> Partition:
     return fold
 
 
+def make_sweeper(table: Table, store: Store, every_s: float, clock: Callable[[], float]) -> Sweeper:
+    return Sweeper(cast(WindowTable, table), store.forget, SweepSettings(HORIZON_MS, every_s), clock)
+
+
 def sweeper(table: Table, store: Store, every_s: float = 1.0) -> Sweeper:
     now = iter(range(0, 1_000, 2))
-    return Sweeper(table, store.forget, SweepSettings(HORIZON_MS, every_s), lambda: next(now))  # type: ignore[arg-type]
+    return make_sweeper(table, store, every_s, lambda: next(now))
 
 
 def test_only_the_old_go_from_redis_first_and_then_by_tombstone(
@@ -96,9 +103,7 @@ def test_portions_follow_each_other_to_the_end(
     monkeypatch.setattr(sweep, "PORTION", 2)
     for name in ("a", "b", "c"):
         table.add(name, 10)
-    slow = Sweeper(
-        table, store.forget, SweepSettings(HORIZON_MS, 10.0), iter([0, 10, 10, 11, 12, 13]).__next__
-    )  # type: ignore[arg-type]
+    slow = make_sweeper(table, store, 10.0, iter([0, 10, 10, 11, 12, 13]).__next__)
     assignment = Assignment(1, {0: fold})
     for _ in range(4):
         asyncio.run(slow.step(assignment))

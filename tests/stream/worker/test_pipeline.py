@@ -41,7 +41,7 @@ class Source:
 
     async def perform_seek(self) -> None:
         self.seeks += 1
-        await self.assignments.begin([0])
+        await self.assignments.begin([0], self.assignments.current)
 
     async def commit(self) -> bool:
         raise AssertionError("a batch commits nothing")
@@ -60,7 +60,7 @@ class World:
         self.woken = 0
         self.source = Source(self.assignments)
         self.pipeline = Pipeline(Settings(**settings), Topic("events", "topic-id", 1), self, self)  # type: ignore[arg-type]
-        asyncio.run(self.assignments.begin([0]))
+        asyncio.run(self.assignments.begin([0], self.assignments.current))
 
     @property
     def held(self) -> Assignment:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from offline.evaluation.metrics import MISSING, ranks, summarise
+from offline.ranking.metrics import MISSING, ranks, summarise
 
 
 def test_rank_counts_items_that_score_as_high() -> None:

@@ -11,16 +11,17 @@ import torch
 
 from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save
 from models.errors import DataError
-from models.ids.vocabulary import Vocabulary, vocabulary_of_log
+from models.ids.log_vocabulary import vocabulary_of_log
+from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
 from models.sessions import default_gap_ms
 from models.towers.dual_towers import DualTowers
 from models.towers.features import EVERYTHING, event_features, histories_of_log
-from offline.evaluation.metrics import Ranking, summarise
+from offline.ranking.metrics import Ranking, summarise
 from offline.training.ablation import leave_out
 from offline.training.data import Slices, Stretches, cut_stretches, end_at_pauses, return_share, slice_log
 from offline.training.loop import fit, target_ranks
-from offline.training.parallel import Processes, alone
+from offline.training.parallel import Processes, one_process
 from offline.training.progress import Epoch
 from offline.training.settings import TrainingConfig, TrainSettings, to_plain
 
@@ -47,7 +48,7 @@ def train(
     interrupted and is started again: it goes on after the last finished epoch. DataError where the log is too
     small. `processes` is `joined`'s, where there may be several; the first alone writes.
     """
-    processes = processes or alone(config.train.device)
+    processes = processes or one_process(config.train.device)
     settings = _settings(log, config)
     slices = slice_log(log, config.train)
     vocabulary = _vocabulary(log, slices, config)

@@ -1,0 +1,1 @@
+"""What offline commands draw: pictures, and a page about a training."""

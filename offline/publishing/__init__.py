@@ -1,0 +1,1 @@
+"""An artifact becomes the one that running workers serve."""

@@ -1,0 +1,76 @@
+"""What /health says of a worker, from what its parts say."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from models.windows.window import WindowSettings
+from stream.windows.assignment import Assignment
+from stream.windows.partition import Partition
+from stream.worker import health
+
+
+class App:
+    """A worker that is ready, unless its parts are told otherwise."""
+
+    behaviour_topic = "events"
+    rebalancing = False
+
+    def __init__(self) -> None:
+        self.partitions = [0]
+        self.recovery = SimpleNamespace(
+            in_recovery=False,
+            completed=SimpleNamespace(is_set=lambda: True),
+            active_remaining_total=lambda: 7,
+        )
+        self.uncommitted_s = 0.0
+        held = {0: Partition("t", 0, WindowSettings(), lambda keys: [None for _ in keys])}
+        self.parts = SimpleNamespace(
+            assignments=SimpleNamespace(current=Assignment(1, held)),
+            commits=SimpleNamespace(uncommitted_s=lambda: self.uncommitted_s),
+            refresher=None,
+            live_models=None,
+        )
+        self.tables = SimpleNamespace(_recovery=self.recovery)
+
+    def assigned_partitions(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(topic="events", partition=number) for number in self.partitions]
+
+    def status(self) -> str:
+        return health.check(self).status
+
+
+def test_worker_that_reads_and_commits_is_ready_and_so_is_one_without_partitions() -> None:
+    app = App()
+    assert app.status() == "ready"
+    app.partitions = []
+    app.parts.assignments.current.end()
+    assert app.status() == "ready"
+
+
+def test_worker_that_has_partitions_and_reads_none_is_stuck(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = App()
+    app.parts.assignments.current.end()
+    assert app.status() == "ready"
+    monkeypatch.setattr(health, "STUCK_AFTER_S", 0.0)
+    app.rebalancing = True
+    assert app.status() == "starting"
+    app.rebalancing = False
+    assert app.status() == "stuck"
+    assert "nothing is read" in health.check(app).reason
+
+
+def test_recovery_is_said_first_and_how_much_is_left() -> None:
+    app = App()
+    app.recovery.in_recovery = True
+    app.parts.assignments.current.end()
+    found = health.check(app)
+    assert (found.status, found.recovery_remaining) == ("recovering", 7)
+
+
+def test_worker_that_reads_and_never_commits_is_stuck() -> None:
+    app = App()
+    app.uncommitted_s = health.STUCK_AFTER_S + 1
+    assert app.status() == "stuck"
