@@ -4,13 +4,14 @@ Needs neither torch nor Faust.
 """
 
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import redis
 import redis.asyncio
 
 from stream.serving.read_protocol import (
     Ask,
+    Exchange,
     NoVectorsError,
     ReaderSettings,
     ReadProtocol,
@@ -41,7 +42,10 @@ class _RedisReader(Generic[Client]):
         most; 0 keeps none.
         """
         self._client: Client = client
-        self._reading = ReadProtocol(ReaderSettings(key_prefix, model, cached_users, cached_s))
+        self._protocol = ReadProtocol(ReaderSettings(key_prefix, model, cached_users, cached_s))
+
+    def _begin(self, user_ids: Sequence[str], category: str) -> Exchange[list[UserVectors]]:
+        return Exchange(self._protocol.read(user_ids, category))
 
     def _pipeline(self, asks: Sequence[Ask]) -> Any:
         """Return what asks Redis for all of this in one round trip, once it is executed."""
@@ -68,19 +72,16 @@ class Reader(_RedisReader["redis.Redis"]):
 
         `category` is what the page or the query is about, empty where there is none. A user who has no
         vectors of the wanted model version gets those of a cold-start user at this category; where the model
-        does not know the category, those of a cold-start user anywhere. `reason` says
-        so: versions are never mixed. A user whose short vector has expired gets the long one.
+        does not know the category, those of a cold-start user anywhere. `reason` says so: versions are never
+        mixed. A user whose short vector has expired gets the long one.
 
         Raises NoVectorsError where there is none of the wanted version, redis.RedisError where Redis does not
         answer.
         """
-        steps = self._reading.read(user_ids, category)
-        try:
-            asks = next(steps)
-            while True:
-                asks = steps.send(self._pipeline(asks).execute())
-        except StopIteration as finished:
-            return cast(list[UserVectors], finished.value)
+        exchange = self._begin(user_ids, category)
+        while exchange.asks:
+            exchange.answer(self._pipeline(exchange.asks).execute())
+        return exchange.result
 
 
 class AsyncReader(_RedisReader["redis.asyncio.Redis"]):
@@ -88,10 +89,7 @@ class AsyncReader(_RedisReader["redis.asyncio.Redis"]):
 
     async def read(self, user_ids: Sequence[str], category: str = "") -> list[UserVectors]:
         """Return what Reader.read does."""
-        steps = self._reading.read(user_ids, category)
-        try:
-            asks = next(steps)
-            while True:
-                asks = steps.send(await self._pipeline(asks).execute())
-        except StopIteration as finished:
-            return cast(list[UserVectors], finished.value)
+        exchange = self._begin(user_ids, category)
+        while exchange.asks:
+            exchange.answer(await self._pipeline(exchange.asks).execute())
+        return exchange.result
