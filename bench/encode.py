@@ -26,7 +26,8 @@ from models.ids.log_vocabulary import vocabulary_of_log
 from models.inference.cuda_graphs import GraphedTowers
 from models.inference.inference import PASS_USERS, Inference, Vectors
 from models.towers.dual_towers import DualTowers
-from models.towers.features import Tokens, TowerInputs, features, histories_of_windows
+from models.towers.features import Tokens, TowerInputs, features
+from models.towers.histories import histories_of_windows
 from models.towers.layers import at_places
 from models.windows.window import WindowSettings, window_to_bytes
 

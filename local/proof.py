@@ -19,7 +19,7 @@ from confluent_kafka import Message
 from models.artifact.artifact import Artifact
 from models.errors import TwintideError
 from models.events import BEHAVIOURS, MAX_AHEAD_MS, Event, event_hash
-from models.towers.features import histories_of_windows
+from models.towers.histories import histories_of_windows
 from models.windows.window import Window, WindowSettings, window_from_bytes, window_to_bytes
 from stream.kafka.group import committed_offsets
 from stream.kafka.topic_reader import read_all

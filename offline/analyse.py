@@ -16,7 +16,8 @@ from models.ids.vocabulary import FIRST_KNOWN
 from models.log.behaviour_log import BehaviourLog
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
-from models.towers.features import Histories, histories_of_log
+from models.towers.histories import Histories
+from models.towers.log_histories import histories_of_log
 from offline.evaluation.attention import attention
 from offline.options import artifact_option, data_path_option
 

@@ -18,7 +18,8 @@ from models.inference.inference import Vectors
 from models.log.behaviour_log import BehaviourLog
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
-from models.towers.features import histories_of_cold_start, histories_of_log
+from models.towers.histories import histories_of_cold_start
+from models.towers.log_histories import histories_of_log
 from offline.options import artifact_option, data_path_option
 from stream.encoding.encoder import Encoder
 from stream.store.clients import redis_client

@@ -9,7 +9,7 @@ import scipy.sparse
 
 from models.ids.vocabulary import FIRST_KNOWN
 from models.sessions import starts_session
-from models.towers.features import Histories
+from models.towers.histories import Histories
 from offline.evaluation.protocols import Cases
 
 #: Neighbours that count: items per item, and sessions per session.

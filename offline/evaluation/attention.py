@@ -10,17 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Ints
 from models.towers.dual_towers import DualTowers, last_place
-from models.towers.features import (
-    FeatureSettings,
-    Histories,
-    Ints,
-    Part,
-    Tokens,
-    forget_before,
-    pad,
-    tower_spans,
-)
+from models.towers.features import Tokens, forget_before, pad
+from models.towers.histories import FeatureSettings, Histories, Part, tower_spans
 from models.towers.layers import AttentionBias, Embedded, Layer, Tower, at_places
 
 Floats = npt.NDArray[np.float64]

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from models.ids.vocabulary import FIRST_KNOWN
-from models.towers.features import Histories
+from models.towers.histories import Histories
 from models.windows.window import WindowSettings
 from offline import freshness, train
 from offline.evaluation.staleness import histories_before
