@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch.overrides import TorchFunctionMode
 
+from models.arrays import Floats
 from models.artifact.files import (
     ARTIFACT_FORMAT,
     CHECKSUMS,
@@ -36,9 +37,9 @@ from models.artifact.publications import publication_of
 from models.artifact.publications import publish as publish
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
-from models.inference.inference import Floats, Inference, Vectors
+from models.inference.inference import Inference, Vectors
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.features import FeatureSettings, Histories
+from models.towers.histories import FeatureSettings, Histories
 from models.windows.window import WindowSettings
 
 

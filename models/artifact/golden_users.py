@@ -1,13 +1,11 @@
 """Golden users: fixed histories whose vectors an artifact stores, for whoever loads it to check."""
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Floats
 from models.errors import ArtifactError
 from models.ids.vocabulary import FIRST_KNOWN, UNKNOWN, Vocabulary
-from models.towers.features import Histories
-
-Floats = npt.NDArray[np.float32]
+from models.towers.histories import Histories
 
 #: Events of each golden user: none, one, both sides of what the towers read, and more than a window holds.
 LENGTHS = (0, 1, 2, 9, 11, 40, 110, 150)

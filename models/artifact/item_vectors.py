@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
+from models.arrays import Floats
 from models.artifact.files import (
     CHECKSUMS,
     ITEM_VECTORS,
@@ -31,7 +32,7 @@ class ItemVectors:
     version: str
     item_ids: list[str]
     categories: npt.NDArray[np.object_]
-    vectors: npt.NDArray[np.float32]
+    vectors: Floats
 
     @cached_property
     def row_of(self) -> dict[str, int]:

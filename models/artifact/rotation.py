@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from scipy.linalg import orthogonal_procrustes
 
+from models.arrays import Floats
 from models.artifact.artifact import Artifact, save
 from models.errors import ArtifactError
-from models.inference.inference import Floats
 
 
 def rotate_onto(artifact: Artifact, other: Artifact) -> Artifact:

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from models.arrays import Ints, Words
+from models.compiled import compiled
 from models.ids.texts import Texts, texts_of
 
 #: Eight bytes of text at once are hashed by a multiplication with 2**64 over the golden ratio; only its
@@ -17,10 +18,6 @@ HALF, ONE, LAST_BIT = np.uint64(32), np.uint64(1), np.uint64(63)
 #: What is behind a text that is read by words: the last read may begin before its end, and takes two.
 READ_AHEAD = bytes(16)
 
-Indices = npt.NDArray[np.int64]
-#: Text as little-endian words of eight bytes.
-Words = npt.NDArray[np.uint64]
-
 
 class IdTable(NamedTuple):
     """N ids, the place of each in their list being its index; open addressing, at most half full.
@@ -30,13 +27,13 @@ class IdTable(NamedTuple):
 
     slots: npt.NDArray[np.int32]
     words: Words
-    starts: npt.NDArray[np.int64]
+    starts: Ints
 
-    def find(self, ids: Texts) -> Indices:
+    def find(self, ids: Texts) -> Ints:
         """Return the index of each id, -1 where it is not in the table."""
         return self.find_at(_words_of(ids), ids.starts[:-1], ids.starts[1:])
 
-    def find_at(self, words: Words, firsts: Indices, ends: Indices) -> Indices:
+    def find_at(self, words: Words, firsts: Ints, ends: Ints) -> Ints:
         """Return the index of each of N ids that stand from a byte of the words to another, -1 as above.
 
         firsts, ends (N,) are such bytes; `READ_AHEAD` follows the last of them.
@@ -65,8 +62,17 @@ def _words_of(texts: Texts) -> Words:
 
 # One loop in one function: for every array that a compiled function gets, each call counts references, which
 # would take several times as long as a look-up.
-@njit(cache=True, nogil=True)
-def _look_up(slots, ids, starts, words, firsts, ends, found, is_filling):  # type: ignore[no-untyped-def]
+@compiled
+def _look_up(
+    slots: npt.NDArray[np.int32],
+    ids: Words,
+    starts: Ints,
+    words: Words,
+    firsts: Ints,
+    ends: Ints,
+    found: Ints,
+    is_filling: bool,
+) -> None:
     """Write the index of every id, -1 where there is none; `is_filling` has it in the table from then on."""
     for each in range(len(found)):
         first, end = firsts[each], ends[each]
@@ -90,8 +96,8 @@ def _look_up(slots, ids, starts, words, firsts, ends, found, is_filling):  # typ
             slots[slot] = each
 
 
-@njit(cache=True, nogil=True)
-def _word(low, high, first, end):  # type: ignore[no-untyped-def]
+@compiled
+def _word(low: np.uint64, high: np.uint64, first: int, end: int) -> np.uint64:
     """Return the bytes from `first` on as a number: eight, or as many as there are before `end`.
 
     `low` is the word with the first of them, `high` the next.

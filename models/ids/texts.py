@@ -4,20 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from models.arrays import Bytes, Ints
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
     """N texts: text (bytes,) uint8, UTF-8, one behind the other; text i is text[starts[i]:starts[i + 1]]."""
 
-    text: npt.NDArray[np.uint8]
-    starts: npt.NDArray[np.int64]
+    text: Bytes
+    starts: Ints
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def lengths(self) -> npt.NDArray[np.int64]:
+    def lengths(self) -> Ints:
         """Return the length of each text in bytes (N,)."""
         return np.diff(self.starts)
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from models.ids.id_table import Words, make_id_table
+from models.arrays import Ints, Words
+from models.ids.id_table import make_id_table
 from models.ids.texts import texts_of
 
 #: Index of the padding of a tensor, of items and categories alike.
@@ -15,8 +15,6 @@ PADDING = 0
 UNKNOWN = 1
 #: Index of the first known id.
 FIRST_KNOWN = 2
-
-Indices = npt.NDArray[np.int64]
 
 
 class _Stored(msgspec.Struct):
@@ -37,7 +35,7 @@ class Vocabulary:
     def __init__(self, item_ids: list[str], item_categories: Iterable[int], category_ids: list[str]) -> None:
         self.item_ids = item_ids
         self.category_ids = category_ids
-        self.item_categories: Indices = np.fromiter(item_categories, np.int64)
+        self.item_categories: Ints = np.fromiter(item_categories, np.int64)
         if len(self.item_categories) != len(item_ids):
             raise ValueError(f"{len(item_ids)} items but {len(self.item_categories)} item categories")
         self.items = make_id_table(item_ids)
@@ -53,15 +51,15 @@ class Vocabulary:
         """How many category indices there are, padding and unknown included."""
         return len(self.category_ids) + FIRST_KNOWN
 
-    def item_indices(self, values: Sequence[str]) -> Indices:
+    def item_indices(self, values: Sequence[str]) -> Ints:
         """Return the index of each raw item id, UNKNOWN where it is not known."""
         return indices_of_places(self.items.find(texts_of(values)))
 
-    def category_indices(self, values: Sequence[str]) -> Indices:
+    def category_indices(self, values: Sequence[str]) -> Ints:
         """Return the index of each raw category id, UNKNOWN where it is not known."""
         return indices_of_places(self.categories.find(texts_of(values)))
 
-    def indices_at(self, words: Words, places: Indices) -> tuple[Indices, Indices]:
+    def indices_at(self, words: Words, places: Ints) -> tuple[Ints, Ints]:
         """Return the item and the category index (E,) of E events, as `categories_of` has them.
 
         places (4, E): the bytes of the words where each event's item id begins and ends, and its category's.
@@ -72,7 +70,7 @@ class Vocabulary:
         category[unknown] = indices_of_places(self.categories.find_at(words, *places[2:, unknown]))
         return indices_of_places(item), category
 
-    def categories_of(self, items: Indices, event_categories: Indices) -> Indices:
+    def categories_of(self, items: Ints, event_categories: Ints) -> Ints:
         """Return each event's category index: the item's own where the item is known, else the event's.
 
         items, event_categories (E,) indices. So one item always enters the model the same way, and an item
@@ -98,6 +96,6 @@ class Vocabulary:
         return cls(stored.item_ids, stored.item_categories, stored.category_ids)
 
 
-def indices_of_places(places: Indices) -> Indices:
+def indices_of_places(places: Ints) -> Ints:
     """Return the indices of ids at these places of a vocabulary's table, UNKNOWN where that is -1."""
     return np.where(places < 0, UNKNOWN, places + FIRST_KNOWN)

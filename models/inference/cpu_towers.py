@@ -19,7 +19,7 @@ from torch.nn import functional
 from models.inference import kernels
 from models.inference.kernels import Tables, TowerEvents
 from models.towers.dual_towers import DualTowers
-from models.towers.features import GAP_BUCKETS, EventFeatures, Histories, Part
+from models.towers.histories import GAP_BUCKETS, EventFeatures, Histories, Part
 from models.towers.layers import AttentionBias, Layer, Tower
 
 

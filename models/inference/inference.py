@@ -5,20 +5,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Floats
 from models.inference.cpu_towers import CpuTowers
 from models.inference.long_vector_cache import LongVectorCache
 from models.inference.padded_towers import PaddedTowers
 from models.towers.dual_towers import DualTowers
-from models.towers.features import EventFeatures, FeatureSettings, Histories, Part, tower_spans
+from models.towers.histories import EventFeatures, FeatureSettings, Histories, Part, tower_spans
 
 #: Users encoded in one pass: what it makes on its way still fits a CPU's cache.
 PASS_USERS = 1_024
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +65,15 @@ class Inference:
 
         user_ids (B,) names the users to `cache`.
         """
-        reading = tower_spans(histories, self._settings)
+        spans = tower_spans(histories, self._settings)
 
         def make_long(part: Part) -> Tensor:
-            return self._path.long_of(histories, reading.derived, part)
+            return self._path.long_of(histories, spans.derived, part)
 
         if cache is None:
-            long = make_long(reading.long)
+            long = make_long(spans.long)
         else:
-            long = cache.complete(user_ids, histories, reading, make_long)
-        short = self._path.short_of(histories, reading.derived, reading.short)
+            long = cache.complete(user_ids, histories, spans, make_long)
+        short = self._path.short_of(histories, spans.derived, spans.short)
         mixed = self._towers.mix(long, short)
         return Vectors(mixed.user.numpy(), mixed.long.numpy(), mixed.short.numpy())

@@ -4,24 +4,15 @@ Letters: B users, E events of all of them, H heads, D dimension. An event enters
 item's, its category's and its behaviour-and-pause's vector, normed (mean 0, variance 1).
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
-import numba
 import numpy as np
-import numpy.typing as npt
+
+from models.arrays import Bytes, Floats, Ints, Words
+from models.compiled import compiled_with_fast_sums
 
 #: As torch's layer_norm has it.
 EPSILON = 1e-5
-
-#: What lets sums be vectorised; infinities and NaN keep their meaning.
-FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Prints = npt.NDArray[np.uint64]
 
 
 class TowerEvents(NamedTuple):
@@ -44,12 +35,7 @@ class Tables(NamedTuple):
     detail: Floats
 
 
-def kernel(function: F) -> F:
-    """Compile a function when it is first called, and keep the code on disk."""
-    return cast(F, numba.njit(cache=True, nogil=True, fastmath=FAST_MATH)(function))
-
-
-@kernel
+@compiled_with_fast_sums
 def newest(events: TowerEvents, tables: Tables, firsts: Ints, counts: Ints) -> tuple[Floats, Floats]:
     """Return the newest event of each user's part as it enters the tower, and normed: (B, D) each.
 
@@ -71,7 +57,7 @@ def newest(events: TowerEvents, tables: Tables, firsts: Ints, counts: Ints) -> t
     return entering, normed
 
 
-@kernel
+@compiled_with_fast_sums
 def attend(
     events: TowerEvents,
     tables: Tables,
@@ -133,7 +119,7 @@ def attend(
     return seen
 
 
-@kernel
+@compiled_with_fast_sums
 def recall(
     events: TowerEvents, tables: Tables, firsts: Ints, counts: Ints, by_place: Floats, by_detail: Floats
 ) -> Floats:
@@ -156,7 +142,7 @@ def recall(
     return total
 
 
-@kernel
+@compiled_with_fast_sums
 def _spread(vector: Floats) -> tuple[np.float32, np.float32]:
     """Return the mean of a vector, and what its distances from it are multiplied by for variance 1."""
     dimension = np.float32(len(vector))
@@ -169,7 +155,7 @@ def _spread(vector: Floats) -> tuple[np.float32, np.float32]:
     return mean, np.float32(1 / np.sqrt(squares / dimension + EPSILON))
 
 
-@kernel
+@compiled_with_fast_sums
 def _softmax(scores: Floats, row: int, count: int) -> None:
     highest, total = scores[row, 0], np.float32(0)
     for place in range(1, count):
@@ -181,17 +167,17 @@ def _softmax(scores: Floats, row: int, count: int) -> None:
         scores[row, place] /= total
 
 
-@kernel
+@compiled_with_fast_sums
 def fingerprints(
     item: Ints,
     category: Ints,
-    behaviour: npt.NDArray[np.uint8],
+    behaviour: Bytes,
     gap: Ints,
     session: Ints,
     firsts: Ints,
     counts: Ints,
     seed: int,
-) -> Prints:
+) -> Words:
     """Return 64 bits (B,) of all that a tower reads of each user's part, but of the pause before its first.
 
     Two different parts of one user have the same with a chance of 2**-64; `seed` makes it nobody's to choose.
@@ -209,7 +195,7 @@ def fingerprints(
     return prints
 
 
-@kernel
+@compiled_with_fast_sums
 def _mix(bits: np.uint64) -> np.uint64:
     # The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), which maps one to one.
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,6 +1,6 @@
 """The long vectors of recent users, kept as long as what they were made from stays the same.
 
-The boundary between the towers moves rarely (`features.event_features`), so most changes of a user leave the
+The boundary between the towers moves rarely (`histories.event_features`), so most changes of a user leave the
 long tower's input as it was. A fingerprint of that input decides, not what is known of the change: a late
 event, a forgotten user, a window read again after a rebalance need no thought here.
 """
@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.arrays import Floats, Words
 from models.inference import kernels
-from models.towers.features import Histories, Part, TowerSpans
+from models.towers.histories import Histories, Part, TowerSpans
 
 
 class LongVectorCache:
@@ -34,11 +35,11 @@ class LongVectorCache:
         self,
         user_ids: Sequence[str],
         histories: Histories,
-        reading: TowerSpans,
+        spans: TowerSpans,
         make: Callable[[Part], Tensor],
     ) -> Tensor:
         """Return the long vectors (B, D) of these users, all different; `make` makes what is not kept."""
-        derived, part = reading.derived, reading.long
+        derived, part = spans.derived, spans.long
         columns = histories.item, histories.category, histories.behaviour, derived.gap, derived.session
         prints = kernels.fingerprints(*columns, *part, self._seed)  # (B,)
         nowhere = len(self._owners)
@@ -58,7 +59,7 @@ class LongVectorCache:
         self._slots.clear()
         self._owners = [None] * len(self._owners)
 
-    def _keep(self, user_ids: Sequence[str], prints: kernels.Prints, vectors: kernels.Floats) -> None:
+    def _keep(self, user_ids: Sequence[str], prints: Words, vectors: Floats) -> None:
         user_ids = user_ids[: len(self._owners)]
         slots = np.array([self._slot(user_id) for user_id in user_ids], np.int64)
         # A user may have given way to a later one of the same batch: in both, the later one's stays.

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.arrays import Ints
 from models.towers.dual_towers import DualTowers
-from models.towers.features import EventFeatures, Histories, Ints, Part, forget_before, pad
+from models.towers.features import forget_before, pad
+from models.towers.histories import EventFeatures, Histories, Part
 
 #: The narrowest bucket; each is twice as wide as the one before, so that less than half of a row is padding.
 NARROWEST = 8

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from models.errors import SettingsError
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
-from models.towers.features import GAP_BUCKETS, FeatureSettings, Tokens, TowerInputs
+from models.towers.features import Tokens, TowerInputs
+from models.towers.histories import GAP_BUCKETS, FeatureSettings
 from models.towers.layers import BEHAVIOUR_ROWS, DirectPath, Dropout, Embedded, Tower, at_places
 
 #: By what the scores are multiplied at first, by how they are made: a cosine alone tells too little apart.

@@ -1,84 +1,13 @@
 """Histories -> padded tensors: the only place that does it, so that offline and online vectors agree."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.errors import SettingsError
-from models.events import Behaviour
-from models.ids.vocabulary import UNKNOWN, Vocabulary
-from models.sessions import DEFAULT_GAP_MS, starts_session
-from models.windows.columns import read_windows
-from models.windows.window import WindowSettings
-
-if TYPE_CHECKING:
-    from models.log.behaviour_log import BehaviourLog
-
-#: Time gaps are bucketed by their base-2 logarithm in seconds; bucket 0 means "no event before".
-GAP_BUCKETS = 26
-
-#: Settings that keep every event of a log.
-EVERYTHING = WindowSettings(max_events=2**62, horizon_ms=2**62)
-
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureSettings:
-    """How a window is divided between the two towers."""
-
-    #: A new session starts after a pause longer than this (ms).
-    gap_ms: int = DEFAULT_GAP_MS
-    #: K, the most events that the short tower reads.
-    short_events: int = 10
-    #: N, the most events that the long tower reads.
-    long_events: int = 100
-    #: "session": short reads the current session, filled up with earlier events to K; "ratio": the last 10 %.
-    split: Literal["session", "ratio"] = "session"
-
-    def __post_init__(self) -> None:
-        for name in ("gap_ms", "short_events", "long_events"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.split not in ("session", "ratio"):
-            raise SettingsError(f"split is {self.split!r}; it must be session or ratio")
-
-
-@dataclass(frozen=True, slots=True)
-class Histories:
-    """The events of B users as vocabulary indices, users one after the other, each oldest first.
-
-    item, category (E,) int64 indices; behaviour (E,) uint8; time_ms (E,) int64; starts (B+1,) int64: the
-    events of user u are starts[u] to starts[u+1].
-    """
-
-    item: Ints
-    category: Ints
-    behaviour: npt.NDArray[np.uint8]
-    time_ms: Ints
-    starts: Ints
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def newest_ms(self) -> Ints:
-        """Return the time of each user's newest event (B,), 0 for a user without any."""
-        times_ms = np.append(self.time_ms, 0)
-        return np.where(np.diff(self.starts) > 0, times_ms[self.starts[1:] - 1], 0)
-
-    def take(self, users: Ints) -> "Histories":
-        """Return the histories of these users (indices), in this order."""
-        counts = np.diff(self.starts)[users]
-        starts = np.concatenate(([0], np.cumsum(counts)))
-        rows = np.repeat(self.starts[users] - starts[:-1], counts) + np.arange(starts[-1])
-        return Histories(
-            self.item[rows], self.category[rows], self.behaviour[rows], self.time_ms[rows], starts
-        )
+from models.arrays import Ints
+from models.towers.histories import EventFeatures, FeatureSettings, Histories, tower_spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,150 +34,10 @@ class TowerInputs:
     short: Tokens
 
 
-@dataclass(frozen=True, slots=True)
-class EventFeatures:
-    """What is derived from the times of E events, each seen as the newest of its user's history.
-
-    gap (E,) bucket of the pause before the event; session (E,) number of its session within its user;
-    boundary (E,) how many of its user's events the long tower may read when it is the newest; short_start
-    (E,) the place of the first event that the short tower reads then.
-    """
-
-    gap: Ints
-    session: Ints
-    boundary: Ints
-    short_start: Ints
-
-
-class Part(NamedTuple):
-    """A stretch of each of B users' events: firsts, counts (B,), its first event and how many it has."""
-
-    firsts: Ints
-    counts: Ints
-
-    def take(self, users: Ints) -> "Part":
-        """Return the parts of these users (indices), in this order."""
-        return Part(self.firsts[users], self.counts[users])
-
-
-@dataclass(frozen=True, slots=True)
-class TowerSpans:
-    """Which events the two towers read of each user, and what is derived from the times of all events."""
-
-    derived: EventFeatures
-    long: Part
-    short: Part
-
-
-def histories_of_windows(values: Sequence[bytes], vocabulary: Vocabulary) -> Histories:
-    """Return the histories that live windows hold, given as their binary values.
-
-    Raises WindowError where a value is not a window.
-    """
-    return Histories(*read_windows(values, vocabulary))
-
-
-def histories_of_log(
-    log: "BehaviourLog", vocabulary: Vocabulary, settings: WindowSettings, until_ms: int | None = None
-) -> tuple[list[str], Histories]:
-    """Return the users of a log and what their windows hold after all its rows, or those before `until_ms`.
-
-    Equal to folding the rows in time order, ties in the order of the file, through `models.windows.fold`:
-    the last `max_events` that lie within `horizon_ms` of the user's newest. Users without a row are left out.
-    """
-    rows = log.by_user()
-    if until_ms is not None:
-        rows = rows[log.time_ms[rows] < until_ms]
-    rows, starts = last_events(rows, log.user.codes[rows], log.time_ms[rows], settings)
-    items = vocabulary.item_indices(log.item.values.tolist())[log.item.codes[rows]]
-    categories = vocabulary.category_indices(log.category.values.tolist())[log.category.codes[rows]]
-    user_ids = log.user.values[log.user.codes[rows[starts[:-1]]]].tolist()
-    categories = vocabulary.categories_of(items, categories)
-    return user_ids, Histories(items, categories, log.behaviour[rows], log.time_ms[rows], starts)
-
-
-def histories_of_cold_start(categories: Sequence[str], vocabulary: Vocabulary) -> Histories:
-    """Return what is known of cold-start users, of each the category of which they look at something.
-
-    That is one view of an item that training never saw, which enters the model as its category alone; nothing
-    where the category is empty.
-    """
-    has_view = np.array([category != "" for category in categories], np.bool_)
-    category = vocabulary.category_indices(categories)[has_view]
-    views = len(category)
-    return Histories(
-        item=np.full(views, UNKNOWN, np.int64),
-        category=category,
-        behaviour=np.full(views, Behaviour.VIEW, np.uint8),
-        time_ms=np.zeros(views, np.int64),
-        starts=np.concatenate(([0], np.cumsum(has_view))),
-    )
-
-
-def last_events(
-    rows: Ints, users: npt.NDArray[np.int32], times_ms: Ints, settings: WindowSettings
-) -> tuple[Ints, Ints]:
-    """Return the rows that the window's rule keeps, and where each user starts in them.
-
-    users, times_ms (R,) are those of the rows: one user after the other, each in time order.
-    """
-    is_first = np.ones(len(rows), dtype=np.bool_)
-    np.not_equal(users[1:], users[:-1], out=is_first[1:])
-    starts = np.flatnonzero(is_first)
-    ends = np.append(starts, len(rows))[1:]
-    user = np.cumsum(is_first) - 1
-    keep = np.arange(len(rows)) >= (ends - min(settings.max_events, len(rows)))[user]
-    keep &= times_ms >= (times_ms[ends - 1] - settings.horizon_ms)[user]
-    counts = np.bincount(user[keep], minlength=len(starts))
-    return rows[keep], np.concatenate(([0], np.cumsum(counts)))
-
-
-def event_features(histories: Histories, settings: FeatureSettings) -> EventFeatures:
-    """Return what the towers need to know of each event beyond its item.
-
-    The boundary between the towers moves only when a session starts, or every K events within one, so that
-    the long vector can be kept in between.
-    """
-    user_starts, counts = histories.starts[:-1], np.diff(histories.starts)
-    opens = starts_session(histories.time_ms, user_starts, settings.gap_ms)
-    first = np.repeat(user_starts, counts)
-    event = np.arange(len(first))
-    number = np.cumsum(opens, dtype=np.int64)
-    gap_s = np.diff(histories.time_ms, prepend=0) // 1000
-    gap = np.log2(np.maximum(gap_s, 0) + 1.0).astype(np.int64) + 1
-    gap[event == first] = 0
-    session = number - number[first] if len(number) else number
-    place = event - first
-    if settings.split == "ratio":
-        recent = np.minimum(-(-(place + 1) // 10), settings.short_events)
-        boundary = short_start = place + 1 - recent
-    else:
-        session_start = np.maximum.accumulate(np.where(opens, event, 0)) - first
-        boundary = place - (place - session_start) % settings.short_events
-        short_start = np.maximum(place + 1 - settings.short_events, 0)
-    return EventFeatures(np.minimum(gap, GAP_BUCKETS - 1), session, boundary, short_start)
-
-
-def tower_spans(histories: Histories, settings: FeatureSettings) -> TowerSpans:
-    """Return which events the towers read of each user's whole history."""
-    derived = event_features(histories, settings)
-    starts, counts = histories.starts[:-1], np.diff(histories.starts)
-    boundary, short_start = np.zeros_like(counts), np.zeros_like(counts)
-    full = counts > 0
-    last = histories.starts[1:][full] - 1
-    boundary[full], short_start[full] = derived.boundary[last], derived.short_start[last]
-    long_start = np.maximum(boundary - settings.long_events, 0)
-    return TowerSpans(
-        derived,
-        long=Part(starts + long_start, boundary - long_start),
-        short=Part(starts + short_start, counts - short_start),
-    )
-
-
 def features(histories: Histories, settings: FeatureSettings) -> TowerInputs:
     """Return the padded tensors of both towers for each user's whole history."""
-    reading = tower_spans(histories, settings)
-    long, short = (pad(histories, reading.derived, *part) for part in (reading.long, reading.short))
+    spans = tower_spans(histories, settings)
+    long, short = (pad(histories, spans.derived, *part) for part in (spans.long, spans.short))
     return TowerInputs(forget_before(long), short)
 
 

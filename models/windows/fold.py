@@ -12,7 +12,8 @@ import numpy as np
 
 from models.arrays import Bytes, Ints
 from models.ids.texts import Texts, texts_of
-from models.windows.fold_kernels import COUNTS, Batch, Rules, fold_users
+from models.windows.decode import COUNTS, Batch, Rules
+from models.windows.fold_kernels import fold_users
 from models.windows.layout import EDGE_HASH_BYTES, EVENT_BYTES, HEADER_BYTES
 from models.windows.window import WindowError, WindowSettings, read_header
 

@@ -6,7 +6,7 @@ source offset applied last, so folding an event twice changes nothing, and how m
 that what was published can be accounted for after any crash.
 
 A worker keeps windows, in memory as on disk, as their binary values: fold.py folds events into them and
-models/towers/features.py reads them, whole batches at once. `Window` is for whoever looks at one.
+columns.py reads them, whole batches at once. `Window` is for whoever looks at one.
 
 models/windows/layout.py says where what stands in the value.
 """

@@ -7,7 +7,7 @@ import scipy.sparse
 
 from models.ids.vocabulary import FIRST_KNOWN
 from models.sessions import starts_session
-from models.towers.features import Histories
+from models.towers.histories import Histories
 from offline.ranking.protocols import Cases, Ints
 from offline.ranking.scorers import Scorer, Scores
 

@@ -10,22 +10,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Ints
 from models.artifact.artifact import Artifact
 from models.errors import DataError
 from models.log.behaviour_log import BehaviourLog
 from models.towers.dual_towers import DualTowers, last_place
-from models.towers.features import (
-    FeatureSettings,
-    Histories,
-    Ints,
-    Part,
-    Tokens,
-    forget_before,
-    histories_of_log,
-    pad,
-    tower_spans,
-)
+from models.towers.features import Tokens, forget_before, pad
+from models.towers.histories import FeatureSettings, Histories, Part, tower_spans
 from models.towers.layers import AttentionBias, Embedded, Layer, Tower, at_places
+from models.towers.log_histories import histories_of_log
 
 Doubles = npt.NDArray[np.float64]
 

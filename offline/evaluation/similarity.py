@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.arrays import Floats
 from models.artifact.artifact import Artifact
 from models.errors import DataError
 from models.ids.vocabulary import FIRST_KNOWN
-from models.inference.inference import Floats
 from offline.ranking.protocols import Ints
 
 #: Items that are compared at most, the most frequent ones; the seed of the map.

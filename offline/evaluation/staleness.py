@@ -9,7 +9,8 @@ from models.artifact.artifact import Artifact
 from models.errors import DataError
 from models.ids.vocabulary import FIRST_KNOWN
 from models.log.behaviour_log import BehaviourLog
-from models.towers.features import EVERYTHING, Histories, histories_of_log
+from models.towers.histories import Histories
+from models.towers.log_histories import EVERYTHING, histories_of_log
 from models.windows.window import WindowSettings
 from offline.ranking.metrics import Ranking, Ranks, ranks, summarise
 from offline.ranking.protocols import Ints

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Floats
 from models.errors import SettingsError
-from models.inference.inference import Floats
 from offline.evaluation.similarity import place_on_map
 from offline.evaluation.staleness import FreshnessCurve
 from offline.ranking.protocols import Ints

@@ -8,7 +8,8 @@ import numpy.typing as npt
 from models.errors import DataError
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from models.log.behaviour_log import BehaviourLog
-from models.towers.features import EVERYTHING, Histories, histories_of_log
+from models.towers.histories import Histories
+from models.towers.log_histories import EVERYTHING, histories_of_log
 from models.windows.window import WindowSettings
 
 Ints = npt.NDArray[np.int64]

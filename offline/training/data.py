@@ -11,7 +11,8 @@ from torch import Tensor
 from models.errors import DataError
 from models.ids.vocabulary import FIRST_KNOWN, UNKNOWN
 from models.log.behaviour_log import BehaviourLog
-from models.towers.features import EventFeatures, Histories, Tokens, pad
+from models.towers.features import Tokens, pad
+from models.towers.histories import EventFeatures, Histories
 from offline.training.settings import TrainSettings
 
 Mask = npt.NDArray[np.bool_]

@@ -16,7 +16,8 @@ from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
 from models.sessions import default_gap_ms
 from models.towers.dual_towers import DualTowers
-from models.towers.features import EVERYTHING, event_features, histories_of_log
+from models.towers.histories import event_features
+from models.towers.log_histories import EVERYTHING, histories_of_log
 from offline.ranking.metrics import Ranking, summarise
 from offline.training.ablation import leave_out
 from offline.training.data import Slices, Stretches, cut_stretches, end_at_pauses, return_share, slice_log

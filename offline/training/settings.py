@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from models.errors import SettingsError
 from models.towers.dual_towers import ModelSettings
-from models.towers.features import FeatureSettings
+from models.towers.histories import FeatureSettings
 from models.windows.window import WindowSettings
 from offline.training.ablation import check_parts
 

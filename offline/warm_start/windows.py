@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from models.events import event_hash
 from models.log.behaviour_log import BehaviourLog
-from models.towers.features import last_events
+from models.towers.log_histories import last_events
 from models.windows.window import MAX_EDGE_HASHES, Window, WindowSettings
 
 #: Users whose windows exist at once.

@@ -11,7 +11,8 @@ from torch import nn
 
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.features import FeatureSettings, Histories, features
+from models.towers.features import features
+from models.towers.histories import FeatureSettings, Histories
 from models.towers.layers import AttentionBias, Layer, Tower
 
 Floats = npt.NDArray[np.float64]

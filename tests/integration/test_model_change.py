@@ -21,7 +21,7 @@ from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.features import histories_of_windows
+from models.towers.histories import histories_of_windows
 from models.windows.window import Window, WindowSettings, window_to_bytes
 from offline.publish import main
 from stream.serving.reader import Reader, UserVectors

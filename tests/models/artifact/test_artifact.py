@@ -14,7 +14,7 @@ from models.artifact.files import FILES
 from models.errors import ArtifactError
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.features import FeatureSettings, Histories
+from models.towers.histories import FeatureSettings, Histories
 
 VOCABULARY = Vocabulary(
     [f"item#{number}" for number in range(20)], [2 + n % 3 for n in range(20)], ["a", "b", "c"]

@@ -15,7 +15,7 @@ from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from models.inference.inference import Inference
 from models.inference.padded_towers import PaddedTowers
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.features import Histories
+from models.towers.histories import Histories
 
 DIMENSION = 16
 

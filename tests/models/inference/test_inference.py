@@ -15,7 +15,8 @@ from models.inference.cuda_graphs import GraphedTowers, rounded_up
 from models.inference.inference import PASS_USERS, Inference, TowerPath, Vectors
 from models.inference.padded_towers import PaddedTowers, buckets
 from models.towers.dual_towers import DualTowers, ModelSettings, TowerVectors
-from models.towers.features import FeatureSettings, Histories, features
+from models.towers.features import features
+from models.towers.histories import FeatureSettings, Histories
 
 ITEMS = 200
 VOCABULARY = Vocabulary([str(n) for n in range(ITEMS)], [2 + n % 4 for n in range(ITEMS)], list("abcd"))

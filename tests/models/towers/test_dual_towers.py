@@ -7,7 +7,8 @@ from torch import Tensor
 
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from models.towers.dual_towers import DualTowers, ModelSettings, TowerVectors
-from models.towers.features import FeatureSettings, Histories, event_features, features, pad
+from models.towers.features import features, pad
+from models.towers.histories import FeatureSettings, Histories, event_features
 from models.towers.layers import Dropout
 
 ITEMS = 200

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.ids.texts import texts_of
+from models.windows.decode import BLOCK_USERS
 from models.windows.fold import EventColumns, Folded, fold_events
-from models.windows.fold_kernels import BLOCK_USERS
 from models.windows.reference import IncomingEvent, Outcome, fold
 from models.windows.window import (
     MAX_EDGE_HASHES,

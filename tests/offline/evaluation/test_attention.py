@@ -8,7 +8,8 @@ import torch
 
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.features import FeatureSettings, Histories, features
+from models.towers.features import features
+from models.towers.histories import FeatureSettings, Histories
 from models.towers.layers import Layer
 from offline.evaluation.attention import attention, tower_attention
 

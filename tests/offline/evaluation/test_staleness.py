@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.ids.vocabulary import FIRST_KNOWN
-from models.towers.features import Histories
+from models.towers.histories import Histories
 from models.windows.window import WindowSettings
 from offline.evaluation.staleness import histories_before
 

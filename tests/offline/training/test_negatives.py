@@ -6,7 +6,7 @@ import torch
 
 from models.ids.vocabulary import FIRST_KNOWN, PADDING, Vocabulary
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.features import FeatureSettings
+from models.towers.histories import FeatureSettings
 from offline.training import losses
 from offline.training.negatives import HardNegatives, Negatives, negative_sampler
 from offline.training.objective import Objective

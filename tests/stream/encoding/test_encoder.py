@@ -17,7 +17,7 @@ from models.ids.vocabulary import Vocabulary
 from models.inference.cpu_towers import CpuTowers
 from models.inference.inference import Inference
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.features import (
+from models.towers.histories import (
     EventFeatures,
     Histories,
     Part,
