@@ -23,7 +23,7 @@ AGES_MS: Mapping[str, int | None] = {
     "1 day": 86_400_000,
     "frozen": None,
 }
-#: Targets that are ranked at most, and the seed they are drawn by.
+#: The most targets that are ranked, and the seed of their draw.
 MAX_TARGETS, TARGETS_SEED = 5_000, 0
 
 
@@ -44,7 +44,7 @@ def freshness_curve(artifact: Artifact, log: BehaviourLog, cutoff_ms: int) -> Fr
     """
     _, past = histories_of_log(log, artifact.vocabulary, EVERYTHING)
     is_asked = (past.time_ms >= cutoff_ms) & (past.item >= FIRST_KNOWN)
-    is_asked[past.starts[:-1]] = False  # nobody knows anything of these
+    is_asked[past.starts[:-1]] = False  # a user's first event has no history
     asked = np.flatnonzero(is_asked)
     if not len(asked):
         raise DataError(

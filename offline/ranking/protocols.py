@@ -20,7 +20,7 @@ class Cases:
 
     target (B,) place of the next item in the vocabulary's item_ids, -1 where it is not there; known: the log
     of all rows that a model may have seen, past: all its users' whole histories, asked (B,) the place of
-    ours there; cold_start_users: how many had no history and are left out.
+    each user there; cold_start_users: how many had no history and are left out.
     """
 
     user_ids: list[str]

@@ -35,11 +35,11 @@ GEOHASH_ALPHABET = np.array(list("0123456789bcdefghjkmnpqrstuvwxyz"))
 
 MEAN_SESSION_EVENTS = 10
 TASTES = 12
-#: How often a session is about the user's first, second, ... interest; the last slot is mere curiosity.
+#: How often a session is about the user's first, second, ... interest; the last one is any category.
 SLOT_SHARES = (0.34, 0.22, 0.15, 0.11, 0.10, 0.08)
 #: Events of a session that stray to another slot.
 STRAY = 0.06
-#: The month is cut into this many periods; at each a slot turns to another category with this probability.
+#: The month is cut into this many periods; at each a slot changes to another category with this probability.
 PERIODS, DRIFT = 10, 0.15
 
 

@@ -17,13 +17,13 @@ from offline.training.settings import TrainSettings
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
-#: Targets per stretch at most; a stretch also carries the events that these targets' histories begin with.
+#: Targets per stretch at most; a stretch also carries the events before them that the long tower reads.
 STRETCH_TARGETS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Slices:
-    """Which rows of a log train, validate and test; cutoff_ms is where test begins, None by leave-one-out."""
+    """Which rows of a log train, validate and test; test begins at cutoff_ms (None: leave-one-out)."""
 
     train: Mask
     validation: Mask
@@ -144,7 +144,7 @@ def end_at_pauses(histories: Histories, horizon_ms: int) -> Histories:
 def return_share(stretches: Stretches, item_count: int) -> float:
     """Return r / (r + c): how often targets are items that their users had before, and would be by chance.
 
-    From 0, never, over 0.5, as often as if the next were any of the `item_count` known items, to nearly 1.
+    0: never; 0.5: as often as if it were any of the `item_count` known items; nearly 1: far more often.
     """
     histories = stretches.histories
     counts = np.diff(histories.starts)
