@@ -21,11 +21,12 @@ from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
 from models.inference.inference import Floats
 from stream.serving.reader import Reader
-from stream.serving.recommender import AnnIndex, ExactIndex, Index, recall
+from stream.serving.recommender import AnnIndex, ExactIndex, Index, search_recall
 from stream.store.clients import redis_client
 from stream.store.connection import RedisConnection
 from stream.store.keys import COLD_START_USER, VECTOR_FORMATS
-from stream.store.vector_store import Store, UserRow
+from stream.store.user_row import UserRow
+from stream.store.vector_store import Store, StoreSettings
 from stream.store.vectors import vector_from_bytes, vector_to_bytes
 
 DIMENSION = 128
@@ -124,7 +125,7 @@ def _rows(users: int, seq: int) -> list[UserRow]:
 
 
 def _measure_writes(client: "redis.Redis", prefix: str, scale: Scale) -> dict[str, Result]:
-    store = Store(client, key_prefix=f"{prefix}user:")
+    store = Store(client, StoreSettings(key_prefix=f"{prefix}user:"))
     store.registry.serve(MODEL, 1)
     seconds: dict[str, list[float]] = {"upsert": [], "hset": []}
     for repeat in range(REPEATS + 1):  # the first is not counted: it makes the keys
@@ -166,7 +167,7 @@ def _hset(client: "redis.Redis", prefix: str, rows: Sequence[UserRow]) -> None:
 
 
 def _measure_reads(client: "redis.Redis", prefix: str, scale: Scale) -> dict[str, Result]:
-    store = Store(client, key_prefix=f"{prefix}user:")
+    store = Store(client, StoreSettings(key_prefix=f"{prefix}user:"))
     rows = _rows(scale.users, REPEATS + 1)
     cold_start = UserRow(COLD_START_USER, *(rows[0].vec,) * 3, MODEL, 0, 0, 0, 0)
     store.upsert([cold_start])
@@ -206,7 +207,7 @@ def _measure_search(scale: Scale) -> dict[str, Result]:
         found = [_best_items(index, user) for user in users]
         exact = exact or found
         times = seconds_of(partial(_best_items, index), users)
-        results[name] = percentiles(times) | {"recall": recall(found, exact), "build_s": build_s}
+        results[name] = percentiles(times) | {"recall": search_recall(found, exact), "build_s": build_s}
     for vector_format in VECTOR_FORMATS:
         stored = np.stack(
             [vector_from_bytes(vector_to_bytes(user, vector_format), vector_format) for user in users]
@@ -216,7 +217,7 @@ def _measure_search(scale: Scale) -> dict[str, Result]:
         results[vector_format] = {
             "bytes_per_vector": float(len(vector_to_bytes(users[0], vector_format))),
             "mean_cosine": float(((stored * users).sum(axis=1) / norms).mean()),
-            "same_of_best": recall(found, exact),
+            "same_of_best": search_recall(found, exact),
         }
     return results
 

@@ -18,8 +18,8 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from models.command import Command
 from models.errors import TwintideError, UnreachableError
 from stream.events.incoming import FORGET_HEADER
-from stream.kafka.assigned_consumer import assigned_consumer, check, fetch
-from stream.kafka.topic_reader import read_from
+from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
+from stream.kafka.topic_reader import read_between
 from stream.kafka.topics import changelog_topic, end_offsets, partition_counts
 from stream.settings import Settings
 from stream.store.clients import redis_client
@@ -82,7 +82,8 @@ def forget(settings: Settings, user_id: str, timeout_s: float) -> Erasure:
     finally:
         consumer.close()
         client.close()
-    later = read_from(settings.kafka, changelog, {partition: tombstone_offset + 1})
+    ends = end_offsets(settings.kafka, changelog)
+    later = read_between(settings.kafka, changelog, {partition: tombstone_offset + 1}, ends)
     values = [each.value() for each in later if each.key() == user_id.encode()]
     is_back = bool(values) and values[-1] is not None
     return Erasure(user_id, partition, control_offset, tombstone_offset, is_back)
@@ -130,7 +131,7 @@ def _find_tombstone(consumer: Consumer, changelog: str, key: bytes, deadline: fl
         for message in fetch(consumer, 1, timeout_s=0.2):
             error = message.error()
             if error is not None:
-                check(error, changelog)
+                raise_unless_retried(error, changelog)
             elif message.key() == key and message.value() is None:
                 return int(message.offset() or 0)
     raise NotForgottenError(

@@ -1,6 +1,7 @@
 """Every metric of the worker; no user or item id is ever a label."""
 
 from collections.abc import Iterable, Mapping
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +11,15 @@ from prometheus_client.registry import REGISTRY, Collector
 
 events_total = Counter("twintide_events_total", "Events read, by what became of them.", ["result"])
 event_time_lag_seconds = Gauge(
-    "twintide_event_time_lag_seconds", "Wall-clock minus event time of the newest event of the last batch."
+    "twintide_event_time_lag_seconds",
+    "Wall-clock time minus the event time of the newest event in the last batch.",
 )
 consumer_lag_events = Gauge(
-    "twintide_consumer_lag_events", "Events of a partition that are not yet read.", ["partition"]
+    "twintide_consumer_lag_events", "Events of a partition that are not read yet.", ["partition"]
 )
-dirty_users = Gauge("twintide_dirty_users", "Changed users whose vector is not yet written.")
+dirty_users = Gauge("twintide_dirty_users", "Changed users whose vector is not written yet.")
 batch_users = Histogram(
-    "twintide_batch_users", "Users encoded together.", buckets=[2**power for power in range(11)]
+    "twintide_batch_users", "Users in one encoded batch.", buckets=[2**power for power in range(11)]
 )
 stage_seconds = Histogram(
     "twintide_stage_seconds",
@@ -27,32 +29,38 @@ stage_seconds = Histogram(
 )
 encoded_users_total = Counter("twintide_encoded_users_total", "Users encoded.", ["tower"])
 device_failures_total = Counter(
-    "twintide_device_failures_total", "Times that a GPU failed and the CPU took over for good."
+    "twintide_device_failures_total", "GPU failures, after which the CPU encodes until the worker restarts."
 )
 encodes_saved_total = Counter(
     "twintide_encodes_saved_total",
-    "Events that needed no encode of their own: their user's next one had them.",
+    "Events that needed no encode of their own, because one encode covered several events of a user.",
 )
-upserts_total = Counter("twintide_upserts_total", "Vectors offered to Redis, by result.", ["result"])
+upserts_total = Counter(
+    "twintide_upserts_total",
+    "Vectors sent to Redis: written, or stale where a newer one was there; batches that were retried.",
+    ["result"],
+)
 commit_age_seconds = Gauge("twintide_commit_age_seconds", "Seconds since source offsets were last committed.")
 recovery_records_total = Counter("twintide_recovery_records_total", "Changelog records restored.")
 recovery_remaining = Gauge("twintide_recovery_remaining", "Changelog records still to restore.")
-rebalances_total = Counter("twintide_rebalances_total", "Times that partitions were taken or given.")
+rebalances_total = Counter(
+    "twintide_rebalances_total", "Rebalances of the consumer group that this worker took part in."
+)
 dlq_total = Counter("twintide_dlq_total", "Events sent to the dead-letter topic, by reason.", ["reason"])
-model_info = Gauge("twintide_model_info", "1 for the model that readers get.", ["version"])
+model_info = Gauge("twintide_model_info", "1 for the version that readers get.", ["version"])
 model_coverage = Gauge(
     "twintide_model_coverage",
-    "Share of a partition's users that surely have the vectors of all live models.",
+    "Share of a partition's users who are known to have vectors of all live models.",
     ["partition"],
 )
 model_changes_total = Counter(
     "twintide_model_changes_total",
-    "Steps of changes of models: stage, served, roll_back, retire, and refused for one that cannot be used.",
+    "Steps of model changes: stage, served, roll_back, retire, and refused for one that cannot be used.",
     ["step"],
 )
 rewritten_users_total = Counter(
     "twintide_rewritten_users_total",
-    "Users written again from state: for a new model, or a Redis that lost their vectors.",
+    "Users backfilled: written again from state for a new model, or because Redis lost their vectors.",
 )
 
 
@@ -60,24 +68,29 @@ class BatchHistogram(Collector):
     """A histogram that observes a whole batch at once: per-event observing costs more than the fold."""
 
     def __init__(self, name: str, documentation: str, buckets: Iterable[float]) -> None:
+        """Register it; `buckets` are the upper bounds."""
         self.name = name
         self.documentation = documentation
         self.bounds = np.array(sorted(buckets))
         self._counts = np.zeros(len(self.bounds) + 1, dtype=np.int64)
         self._sum = 0.0
+        self._lock = Lock()  # observed in the event loop, collected in the thread of /metrics
         REGISTRY.register(self)
 
     def observe(self, values: npt.NDArray[np.float64]) -> None:
         """Add the values (E,)."""
         places = np.searchsorted(self.bounds, values, side="left")
-        self._counts += np.bincount(places, minlength=len(self._counts))
-        self._sum += float(values.sum())
+        with self._lock:
+            self._counts += np.bincount(places, minlength=len(self._counts))
+            self._sum += float(values.sum())
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
-        cumulative = np.cumsum(self._counts)
+        """Return the buckets, for /metrics."""
+        with self._lock:
+            cumulative, sum_value = np.cumsum(self._counts), self._sum
         bounds = [*(str(bound) for bound in self.bounds), "+Inf"]
         buckets = [(bound, float(count)) for bound, count in zip(bounds, cumulative, strict=True)]
-        yield HistogramMetricFamily(self.name, self.documentation, buckets=buckets, sum_value=self._sum)
+        yield HistogramMetricFamily(self.name, self.documentation, buckets=buckets, sum_value=sum_value)
 
 
 event_to_vector_seconds = BatchHistogram(
@@ -88,9 +101,11 @@ event_to_vector_seconds = BatchHistogram(
 
 
 def show_models(serving: str, is_whole: Mapping[int, bool]) -> None:
-    """Say which model readers get, and which partitions have all vectors of all live models."""
-    model_info.clear()
+    """Show which model readers get, and which partitions have all vectors of all live models."""
+    shown = {sample.labels["version"] for metric in model_info.collect() for sample in metric.samples}
     model_info.labels(serving).set(1)
+    for version in shown - {serving}:  # afterwards: a scrape meanwhile finds two models rather than none
+        model_info.remove(version)
     for partition, whole in is_whole.items():
         if whole:
             model_coverage.labels(str(partition)).set(1)

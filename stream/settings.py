@@ -2,20 +2,31 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
 
 from models.errors import SettingsError
 from stream.kafka.connection import KafkaConnection
 from stream.store.connection import RedisConnection
-from stream.store.keys import VECTOR_FORMATS
+from stream.store.keys import VectorFormat
 
-DEVICES = ("auto", "cpu", "cuda")
+Device = Literal["auto", "cpu", "cuda"]
+
+
+#: What a number is called in messages.
+_NUMBERS: dict[type, str] = {int: "a whole number", float: "a number"}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the worker does and where; field `x` is the environment variable TWINTIDE_X."""
+    """What the worker does and where; field `x` is the environment variable TWINTIDE_X.
+
+    Raises SettingsError for a value out of the bounds that stand in its field's type.
+    """
 
     kafka: KafkaConnection = field(default_factory=KafkaConnection)
     redis: RedisConnection = field(default_factory=RedisConnection)
@@ -26,101 +37,79 @@ class Settings:
     #: Topic that gets what cannot be read.
     dead_letter_topic: str = "user-behavior-dlq"
     #: Partitions of the topic where it has to be made; an existing topic keeps its own.
-    partitions: int = 4
+    partitions: Annotated[int, Meta(ge=1)] = 4
     #: Copies of the topics the worker makes (its changelog among them).
-    replication_factor: int = 1
+    replication_factor: Annotated[int, Meta(ge=1)] = 1
     #: A name that no other worker of the group has (static membership), empty: none.
     instance_id: str = ""
     #: Workers that keep a warm copy of each partition's windows, to take over at once (0: none).
-    standby_replicas: int = 0
+    standby_replicas: Annotated[int, Meta(ge=0)] = 0
     #: An artifact, or a store of artifacts whose `current` is taken.
     artifact: Path = Path("artifacts/current")
-    #: Share of the users who must have a new model's vectors before readers get it (0..1).
-    model_coverage: float = 1.0
-    #: How long a replaced model is kept, and kept fresh, so that going back to it takes no time (s).
-    keep_previous_s: float = 600.0
-    #: Users a second that are written again from state at most, for a new model or after Redis lost them; and
-    #: categories a second, for cold-start users.
-    rewrite_users_per_s: float = 1000.0
+    #: Share of the users who must have a new model's vectors before readers get it.
+    model_coverage: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    #: How long a replaced model's vectors are kept fresh, so that a rollback takes no time (s).
+    keep_previous_s: Annotated[float, Meta(ge=0)] = 600.0
+    #: Users backfilled per second at most, for a new model or after Redis lost them; as many categories, for
+    #: cold-start users.
+    rewrite_users_per_s: Annotated[float, Meta(gt=0)] = 1000.0
     #: Where RocksDB lives; every worker of a host needs its own.
     data_dir: Path = Path(".local/worker")
     #: `field=name` pairs, separated by commas, for JSON with other field names (user_id=uid,time=ts).
     event_fields: str = ""
     #: `module:function` that turns a record's value (bytes) into a models.events.Event, instead of JSON.
     event_decoder: str = ""
-    #: false keeps windows alone, without model and Redis: to fill state ahead of a first model.
+    #: false: no model and no Redis, only windows are kept; to fill the state ahead of a first model.
     encode: bool = True
     #: Seconds between two checkpoints (changelog, RocksDB, source offsets).
-    checkpoint_s: float = 1.0
+    checkpoint_s: Annotated[float, Meta(gt=0)] = 1.0
     #: Seconds between two sweeps of users whose newest event is older than the model's horizon (0: never).
-    sweep_every_s: float = 3600.0
-    #: A batch that is not full waits for more users at most half of this (ms).
-    freshness_ms: int = 100
-    #: The least time between two encodes of one user; longer while the worker is behind (ms).
-    encode_interval_ms: int = 50
-    #: Users encoded together at most.
-    batch_users: int = 256
+    sweep_every_s: Annotated[float, Meta(ge=0)] = 3600.0
+    #: The deadline of a batch: one that is not full waits for more users at most half of this (ms).
+    freshness_ms: Annotated[int, Meta(ge=0)] = 100
+    #: The least time between two encodes of one user (ms); longer while the worker is behind.
+    encode_interval_ms: Annotated[int, Meta(ge=0)] = 50
+    #: Users in one batch at most.
+    batch_users: Annotated[int, Meta(ge=1)] = 256
     #: Changed users that may wait for their vector before reading pauses.
-    waiting_users: int = 20_000
+    waiting_users: Annotated[int, Meta(ge=1)] = 20_000
     #: Windows kept in memory, per partition, beside the changed ones.
-    cached_windows: int = 3_000
+    cached_windows: Annotated[int, Meta(ge=0)] = 3_000
     #: Memory of RocksDB, block cache and write buffers of all partitions together (MB).
-    rocksdb_mb: int = 128
+    rocksdb_mb: Annotated[int, Meta(ge=16)] = 128
     #: Records read from Kafka at once.
-    batch_records: int = 20_000
-    #: Long vectors kept, so that they need not be made again while what they were made from stays the same.
-    kept_vectors: int = 50_000
+    batch_records: Annotated[int, Meta(ge=1)] = 20_000
+    #: Size of the long-vector cache (vectors): a long vector is encoded again only when its events change.
+    kept_vectors: Annotated[int, Meta(ge=1)] = 50_000
     #: Threads of one encode; 0 takes PyTorch's choice.
-    torch_threads: int = 1
+    torch_threads: Annotated[int, Meta(ge=0)] = 1
     #: Where users are encoded: cpu, cuda, or auto, which takes a GPU where there is one.
-    device: str = "cpu"
+    device: Device = "cpu"
     #: On a GPU, compute in bfloat16: vectors differ from offline's in the third digit.
     bfloat16: bool = False
     #: How a vector is stored: float32, float16 or int8.
-    vector_format: str = "float32"
+    vector_format: VectorFormat = "float32"
     #: Redis key of a user is this and the raw user id.
     key_prefix: str = "user:"
     #: Seconds until a user's key expires after its last write; 0 keeps it.
-    ttl_s: int = 0
+    ttl_s: Annotated[int, Meta(ge=0)] = 0
     #: Seconds until the short vector alone expires, and readers get the long one; 0 keeps it.
-    short_ttl_s: int = 0
+    short_ttl_s: Annotated[int, Meta(ge=0)] = 0
     #: Items of the newest events that are stored with the vectors, for rankers and filters; 0: none.
-    store_history: int = 0
+    store_history: Annotated[int, Meta(ge=0)] = 0
     #: Address and port of /metrics and /health; where the port is taken, the next free one is.
     metrics_host: str = "127.0.0.1"
-    metrics_port: int = 9108
+    metrics_port: Annotated[int, Meta(ge=1)] = 9108
     #: Seconds that a rebalance or a stop may spend on finishing what is in flight.
-    drain_s: float = 5.0
+    drain_s: Annotated[float, Meta(gt=0)] = 5.0
 
     def __post_init__(self) -> None:
-        at_least = {
-            "partitions": 1,
-            "replication_factor": 1,
-            "standby_replicas": 0,
-            "freshness_ms": 0,
-            "batch_users": 1,
-        }
-        at_least |= {"waiting_users": 1, "cached_windows": 0, "batch_records": 1, "torch_threads": 0}
-        at_least |= {"kept_vectors": 1, "encode_interval_ms": 0, "short_ttl_s": 0, "store_history": 0}
-        at_least |= {"ttl_s": 0, "metrics_port": 1, "sweep_every_s": 0, "rocksdb_mb": 16}
-        at_least |= {"keep_previous_s": 0}
-        for name, least in at_least.items():
-            if getattr(self, name) < least:
-                raise SettingsError(f"{variable(name)} is {getattr(self, name)}; it must be at least {least}")
-        for name in ("checkpoint_s", "drain_s", "rewrite_users_per_s"):
-            if getattr(self, name) <= 0:
-                raise SettingsError(f"{variable(name)} is {getattr(self, name)}; it must be above 0")
-        if self.device not in DEVICES:
-            raise SettingsError(f"{variable('device')} is {self.device!r}; use one of {', '.join(DEVICES)}")
-        if not 0 < self.model_coverage <= 1:
-            raise SettingsError(
-                f"{variable('model_coverage')} is {self.model_coverage}; it must be above 0 and at most 1"
-            )
-        if self.vector_format not in VECTOR_FORMATS:
-            raise SettingsError(
-                f"{variable('vector_format')} is {self.vector_format!r}; "
-                f"use one of {', '.join(VECTOR_FORMATS)}"
-            )
+        for name, kind in _bounded_fields().items():
+            value = getattr(self, name)
+            try:
+                msgspec.convert(value, kind)
+            except msgspec.ValidationError as error:
+                raise SettingsError(f"{variable(name)} is {value!r}; {_demand(kind)}") from error
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -146,6 +135,24 @@ def variable(field_name: str) -> str:
     return f"TWINTIDE_{field_name.upper()}"
 
 
+@cache
+def _bounded_fields() -> dict[str, Any]:
+    """Return the fields that may not have every value of their type, with what says which."""
+    types = get_type_hints(Settings, include_extras=True)
+    return {name: kind for name, kind in types.items() if get_args(kind)}
+
+
+def _demand(kind: Any) -> str:
+    """Return what a value must be, in words."""
+    of_kind, *metas = get_args(kind)
+    if not metas or not isinstance(metas[0], Meta):
+        return f"use one of {', '.join(get_args(kind))}"
+    meta = metas[0]
+    words = {"at least": meta.ge, "above": meta.gt, "at most": meta.le}
+    bounds = [f"{word} {bound}" for word, bound in words.items() if bound is not None]
+    return f"it must be {_NUMBERS[of_kind]} {' and '.join(bounds)}"
+
+
 def _parsed(name: str, text: str, default: object) -> object:
     """Return the text as a value of the default's type."""
     if isinstance(default, bool):
@@ -155,8 +162,4 @@ def _parsed(name: str, text: str, default: object) -> object:
     try:
         return type(default)(text)  # type: ignore[call-arg]
     except ValueError as error:
-        raise SettingsError(f"{name} is {text!r}; it must be {_kind(default)}") from error
-
-
-def _kind(default: object) -> str:
-    return "a whole number" if isinstance(default, int) else "a number"
+        raise SettingsError(f"{name} is {text!r}; it must be {_NUMBERS[type(default)]}") from error

@@ -3,7 +3,8 @@
 from models.artifact.artifact import Artifact
 from offline.exporting.users import EncodedUsers
 from stream.encoding.encoder import Encoder
-from stream.store.vector_store import Store, UserRow
+from stream.store.user_row import UserRow
+from stream.store.vector_store import Store
 
 
 def export_to_redis(artifact: Artifact, users: EncodedUsers, store: Store, as_json: bool) -> int:

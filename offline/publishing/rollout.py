@@ -7,7 +7,8 @@ from tqdm import tqdm
 
 from models.artifact.publications import publish
 from models.errors import TwintideError
-from stream.store.model_registry import ModelRegistry, Models
+from stream.store.model_registry import ModelRegistry
+from stream.store.registry_state import Models
 
 #: How often the workers' progress is read (s).
 PROGRESS_POLL_S = 0.2

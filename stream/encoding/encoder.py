@@ -16,7 +16,7 @@ from models.windows.window import read_offset, window_from_bytes
 from stream import metrics
 from stream.settings import Settings
 from stream.store.keys import COLD_START_USER
-from stream.store.vector_store import UserRow
+from stream.store.user_row import UserRow
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from models.windows.window import WindowSettings
 from stream.encoding.encoder import Encoder, open_encoder
 from stream.settings import Settings
 from stream.store.clients import redis_client
-from stream.store.vector_store import Store, UserRow
+from stream.store.user_row import UserRow
+from stream.store.vector_store import Store, StoreSettings
 
 #: Makes what encodes with a model.
 MakeEncoder = Callable[[Artifact], Encoder]
@@ -53,11 +54,13 @@ def open_live_models(
     """
     store = Store(
         redis_client(settings.redis),
-        key_prefix=settings.key_prefix,
-        vector_format=settings.vector_format,
-        ttl_s=settings.ttl_s,
-        short_ttl_s=settings.short_ttl_s,
-        history_items=settings.store_history,
+        StoreSettings(
+            key_prefix=settings.key_prefix,
+            vector_format=settings.vector_format,
+            ttl_s=settings.ttl_s,
+            short_ttl_s=settings.short_ttl_s,
+            history_items=settings.store_history,
+        ),
     )
     store.check_server()
     live = LiveModels(

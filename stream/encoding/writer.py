@@ -12,7 +12,7 @@ import tenacity
 from stream import metrics
 from stream.encoding.due import TakenUsers
 from stream.encoding.live_models import LiveModels
-from stream.store.vector_store import UserRow
+from stream.store.user_row import UserRow
 from stream.windows.assignment import Assignment
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from models.ids.texts import Texts, texts_of
 
 Ints = npt.NDArray[np.int64]
 
-#: What Arrow takes for a number, and JSON does not.
+#: What Arrow accepts as a number and JSON does not.
 NO_NUMBER = re.compile(rb"[:,\[]\s*-?(NaN|Inf)")
 
 #: Fields of an event that are ids: text, or numbers that mean the same as their text.
@@ -28,8 +28,8 @@ IDS = ("user_id", "item_id", "item_category", "event_id")
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """E events, not yet looked at for sense.
+class DecodedEvents:
+    """E events as they were sent: whether they make sense is not checked yet (incoming.py does).
 
     user (E,) the event's place in `user_ids`, which stand in the order of their first events; users, item,
     category: E texts each; behaviour, time_ms (E,) int64; event_ids: None where there is none.
@@ -46,9 +46,9 @@ class Columns:
 
 
 class Decoder(Protocol):
-    """Overlap the values of records into events."""
+    """Turns the values of records into events."""
 
-    def columns(self, values: Sequence[bytes | None]) -> Columns | None:
+    def columns(self, values: Sequence[bytes | None]) -> DecodedEvents | None:
         """Return all of them as columns, None where that cannot be: then `events` says what each is."""
 
     def events(self, values: Sequence[bytes | None]) -> list[Event | None]:
@@ -70,7 +70,7 @@ class OneByOne:
     def __init__(self, decode: Callable[[bytes], Event]) -> None:
         self._decode = decode
 
-    def columns(self, values: Sequence[bytes | None]) -> Columns | None:
+    def columns(self, values: Sequence[bytes | None]) -> DecodedEvents | None:
         """Return None: a function knows one value at a time."""
         return None
 
@@ -95,7 +95,7 @@ class JsonDecoder(OneByOne):
         self._names = {each: names.get(each, each) for each in (*IDS, "behavior_type", "time")}
         self._options: dict[tuple[bool, ...], pyarrow.json.ParseOptions] = {}
 
-    def columns(self, values: Sequence[bytes | None]) -> Columns | None:
+    def columns(self, values: Sequence[bytes | None]) -> DecodedEvents | None:
         """Return all of them as columns, None where any is not as the first is.
 
         The values become lines of one text. Each must begin and end with a brace, so that none can swallow
@@ -105,7 +105,7 @@ class JsonDecoder(OneByOne):
         if first is None:
             return None
         lines = b"\n".join(cast(Sequence[bytes], values))
-        # One byte is looked for at ten times the speed of three.
+        # Searching for one byte is ten times as fast as searching for three.
         if (b"N" in lines or b"I" in lines) and NO_NUMBER.search(lines):
             return None
         text = np.frombuffer(lines, np.uint8)
@@ -139,7 +139,7 @@ class JsonDecoder(OneByOne):
             )
         return self._options[are_numbers]
 
-    def _columns(self, table: "pa.Table") -> Columns | None:
+    def _columns(self, table: "pa.Table") -> DecodedEvents | None:
         columns = {each: table.column(name).combine_chunks() for each, name in self._names.items()}
         if any(columns[each].null_count for each in ("user_id", "item_id", "behavior_type", "time")):
             return None
@@ -147,7 +147,7 @@ class JsonDecoder(OneByOne):
         if ids["item_category"].null_count:  # another import of pandas, which most need not wait for
             ids["item_category"] = pc.fill_null(ids["item_category"], "")
         users = ids["user_id"].dictionary_encode()
-        return Columns(
+        return DecodedEvents(
             user_ids=users.dictionary.to_pylist(),
             user=_numbers(users.indices, np.int32).astype(np.int64),
             users=_texts(ids["user_id"]),
@@ -160,12 +160,12 @@ class JsonDecoder(OneByOne):
         )
 
 
-def columns_of_events(events: Sequence[Event]) -> Columns:
+def columns_of_events(events: Sequence[Event]) -> DecodedEvents:
     """Return the columns of events that make sense."""
     user_ids = [str(event.user_id) for event in events]
     numbers = dict(zip(dict.fromkeys(user_ids), count(), strict=False))
     event_ids = [event.event_id for event in events]
-    return Columns(
+    return DecodedEvents(
         user_ids=list(numbers),
         user=np.array([numbers[user_id] for user_id in user_ids], np.int64),
         users=texts_of(user_ids),

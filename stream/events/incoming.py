@@ -13,7 +13,7 @@ from models.events import BEHAVIOURS, MAX_AHEAD_MS, Event
 from models.ids.texts import Texts
 from models.windows.fold import EventColumns
 from models.windows.window import MAX_ID_BYTES
-from stream.events.decoder import Columns, Decoder, columns_of_events
+from stream.events.decoder import DecodedEvents, Decoder, columns_of_events
 
 #: Header with the producer's wall-clock time, epoch ms in ASCII digits.
 SENT_AT_HEADER = "sent_at"
@@ -93,7 +93,7 @@ def read_records(records: Sequence[Record], decoder: Decoder, source: str) -> In
     return Incoming(position, timestamp_ms, columns.user_ids, found, sent_at_ms, rejected, forgets)
 
 
-def _are_readable(columns: Columns, keys: Sequence[bytes | None], latest_ms: int) -> bool:
+def _are_readable(columns: DecodedEvents, keys: Sequence[bytes | None], latest_ms: int) -> bool:
     """Return whether `complaint` would have nothing to say of any of the events."""
     if None in keys:
         return False

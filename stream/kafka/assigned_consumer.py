@@ -38,7 +38,7 @@ def assigned_consumer(
 def fetch(consumer: Consumer, at_most: int, timeout_s: float) -> list[Message]:
     """Return what is at hand, at most so many messages; wait for the first if there is none.
 
-    What is wrong with a message's partition, its `error` says: see `check`.
+    What is wrong with a message's partition, its `error` says: see `raise_unless_retried`.
     """
     first = consumer.poll(timeout_s)
     if first is None:
@@ -48,7 +48,7 @@ def fetch(consumer: Consumer, at_most: int, timeout_s: float) -> list[Message]:
     return [first, *consumer.consume(at_most - 1, timeout=0)] if at_most > 1 else [first]
 
 
-def check(error: KafkaError, topic: str) -> None:
+def raise_unless_retried(error: KafkaError, topic: str) -> None:
     """Raise SourceError for what is wrong with a message, unless librdkafka tries again by itself."""
     if not error.retriable():
         raise SourceError(f"topic {topic} cannot be read: {error.str()}") from KafkaException(error)

@@ -1,4 +1,4 @@
-"""The worker's consumer group, seen from outside: who is in it, and from where it goes on reading."""
+"""The worker's consumer group, seen from outside: who is in it, and from where it resumes reading."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -19,7 +19,7 @@ def has_members(kafka: KafkaConnection, group: str) -> bool:
 
 
 def committed_offsets(kafka: KafkaConnection, group: str, topic: str) -> dict[int, int]:
-    """Return from where the group goes on reading each partition of the topic for which it has said so."""
+    """Return the offset at which the group resumes each partition of the topic that it has committed."""
     request = [ConsumerGroupTopicPartitions(group)]
     found = _ask(kafka, group, lambda client: client.list_consumer_group_offsets(request))
     places = found.topic_partitions or []
@@ -27,7 +27,7 @@ def committed_offsets(kafka: KafkaConnection, group: str, topic: str) -> dict[in
 
 
 def set_offsets(kafka: KafkaConnection, group: str, topic: str, offsets: Mapping[int, int]) -> None:
-    """Have the group, which must have no members, go on reading from these offsets."""
+    """Have the group, which must have no members, resume reading at these offsets."""
     places = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
     request = [ConsumerGroupTopicPartitions(group, places)]
     done = _ask(kafka, group, lambda client: client.alter_consumer_group_offsets(request))

@@ -1,4 +1,4 @@
-"""Producing what must not be lost, the changelog and the dead letters, and knowing that it arrived."""
+"""Producing records that must not be lost (changelog, dead letters), and knowing that they arrived."""
 
 import asyncio
 import time
@@ -11,11 +11,11 @@ from stream.kafka.connection import KafkaConnection
 
 
 class PublishError(TwintideError):
-    """Records that Kafka did not take; the worker must not go on as if it had them."""
+    """Kafka did not accept records; the worker must not continue as if it had."""
 
 
 class AbandonedError(TwintideError):
-    """What was waited for has been thrown away: it may have arrived or not."""
+    """The records waited for were thrown away: some may have arrived."""
 
 
 #: What librdkafka reports of records that `AcknowledgedProducer.abandon` threw away.

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaException, Message, TopicPartition
 
-from stream.kafka.assigned_consumer import assigned_consumer, check, fetch
+from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
 from stream.kafka.connection import KafkaConnection
 
 #: What `read` makes of a partition's records.
@@ -87,7 +87,7 @@ class RecordSource(Generic[T]):
     def _assign(self, places: list[TopicPartition]) -> None:
         if places:
             # librdkafka takes up to a second until it asks who leads a topic's partitions.
-            with suppress(KafkaException):  # without an answer it goes on asking by itself
+            with suppress(KafkaException):  # without an answer it keeps asking by itself
                 self._consumer.list_topics(self._topic, timeout=LEADERS_TIMEOUT_S)
         self._consumer.assign(places)
         self._ends = {place.partition: 0 for place in places}
@@ -110,5 +110,5 @@ class RecordSource(Generic[T]):
             if error is None:
                 by_partition[message.partition()].append(message)
             else:
-                check(error, self._topic)
+                raise_unless_retried(error, self._topic)
         return {partition: self._read(partition, records) for partition, records in by_partition.items()}

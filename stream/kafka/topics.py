@@ -92,6 +92,11 @@ def topic_id(kafka: KafkaConnection, name: str) -> str:
         raise UnreachableError(f"topic {name} cannot be described: {error.args[0].str()}") from error
 
 
+def begin_offsets(kafka: KafkaConnection, name: str) -> dict[int, int]:
+    """Return, per partition of an existing topic, the offset of its oldest record."""
+    return _offsets(kafka, name, OffsetSpec.earliest())
+
+
 def end_offsets(kafka: KafkaConnection, name: str) -> dict[int, int]:
     """Return, per partition of an existing topic, the offset that its next record will have."""
     return _offsets(kafka, name, OffsetSpec.latest())

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from models.windows.window import is_empty
 from stream import metrics
 from stream.encoding.refresher import Refresher, Work
-from stream.store.model_registry import LiveModel
+from stream.store.registry_state import LiveModel
 from stream.windows.assignment import Assignment
 from stream.windows.partition import Partition
 from stream.windows.table import WindowTable

@@ -11,7 +11,7 @@ from stream import metrics
 from stream.rollout.backfill import Backfill, Backfiller
 from stream.rollout.categories import CategoryWriter
 from stream.rollout.state import FIRST, POLL_EVERY_S, RolloutState
-from stream.store.model_registry import LiveModel
+from stream.store.registry_state import LiveModel
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import time
 
 from stream.encoding.live_models import LiveModels
 from stream.rollout.backfill import Backfiller
-from stream.store.model_registry import LiveModel
+from stream.store.registry_state import LiveModel
 
 logger = logging.getLogger(__name__)
 

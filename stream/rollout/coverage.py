@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from stream.store.model_registry import LiveModel, Models
+from stream.store.registry_state import LiveModel, Models
 
 
 class Coverage:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from models.artifact.publications import Publication
-from stream.store.model_registry import LiveModel, Models
+from stream.store.registry_state import LiveModel, Models
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from stream.rollout.cleanup import clean_up
 from stream.rollout.decision import Decision, Situation, Step, decide
 from stream.rollout.loading import ModelLoader
 from stream.rollout.state import POLL_EVERY_S, RolloutState
-from stream.store.model_registry import Models
+from stream.store.registry_state import Models
 
 logger = logging.getLogger(__name__)
 

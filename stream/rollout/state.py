@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from stream.encoding.live_models import LiveModels
 from stream.rollout.coverage import Coverage
-from stream.store.model_registry import ChangeProgress, LiveModel
+from stream.store.registry_state import ChangeProgress, LiveModel
 from stream.windows.assignment import Assignments
 
 #: Seconds between two polls of what is published and which models are live.

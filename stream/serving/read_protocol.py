@@ -8,21 +8,21 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Literal, TypeVar, cast
+from typing import Generic, Literal, TypeVar, cast
 
 import msgspec
 from cachetools import TTLCache
 
 from models.errors import TwintideError
 from stream.store.keys import COLD_START_USER, OTHER, category_key, models_key
-from stream.store.model_registry import MODELS_FIELDS, parse_models
+from stream.store.registry_state import MODELS_FIELDS, parse_models
 from stream.store.vectors import Vector, vector_from_bytes
 
 #: Why a user got another vector than their own: `long`, the short tower's has expired, so the long tower's
-#: stands for both; `category`, there is none of the model that serves, so that of a cold-start user who looks
-#: at the given category stands in. Without one that the model knows, that of a cold-start user does, which
-#: ranks by what is popular: `cold_start`, the user has no vectors; `other_model`, some, of another model
-#: alone.
+#: stands for both; `category`, there is none of the model that serves, so that of a cold-start user at
+#: the given category stands in. Without one that the model knows, that of a cold-start user anywhere does,
+#: which ranks by what is popular: `cold_start`, the user has no vectors; `other_model`, some, but of another
+#: model alone.
 Reason = Literal["", "long", "category", "cold_start", "other_model"]
 
 _SLOT = ("model", "vec", "long", "short", "ts", "n", "written_at", "seq", "format", "history")
@@ -38,6 +38,28 @@ Ask = tuple[str, Sequence[str]]
 T = TypeVar("T")
 #: Yields what to ask for in one round trip, is sent the answers, returns a T.
 Steps = Generator[list[Ask], list[Fields], T]
+
+
+class Exchange(Generic[T]):
+    """Drives Steps: answer `asks` until there are none; then there is the `result`."""
+
+    result: T
+
+    def __init__(self, steps: Steps[T]) -> None:
+        self._steps = steps
+        #: What to ask Redis for in the next round trip.
+        self.asks: list[Ask] = []
+        self._advance(lambda: next(steps))
+
+    def answer(self, answers: list[Fields]) -> None:
+        """Take the answers to `asks`, in order."""
+        self._advance(lambda: self._steps.send(answers))
+
+    def _advance(self, step: Callable[[], list[Ask]]) -> None:
+        try:
+            self.asks = step()
+        except StopIteration as finished:
+            self.asks, self.result = [], finished.value
 
 
 class NoVectorsError(TwintideError):
@@ -118,7 +140,7 @@ class ReadProtocol:
         self.settings = settings
         self._clock = clock
         self._cache = _Cache(settings.cached_users, settings.cached_s, timer)
-        #: Two models were live when last looked: then both slots are asked for at once.
+        #: Whether two models were live at the last read: then both slots are asked for at once.
         self._are_two_live = False
 
     def read(self, user_ids: Sequence[str], category: str = "") -> Steps[list[UserVectors]]:
@@ -126,7 +148,7 @@ class ReadProtocol:
         prefix = self.settings.key_prefix
         keys = [prefix + user_id for user_id in user_ids]
         cold_start, at_category = prefix + COLD_START_USER, category_key(prefix, category)
-        slots, strangers = yield from self._read([cold_start, *keys], at_category if category else "")
+        slots, mismatched = yield from self._read([cold_start, *keys], at_category if category else "")
         stand_in = slots.get(at_category)
         found = []
         for user_id, key in zip(user_ids, keys, strict=True):
@@ -135,7 +157,7 @@ class ReadProtocol:
             if slot is None or slot[_LONG] is None:
                 slot, reason = stand_in, "category"
                 if slot is None:
-                    slot, reason = slots[cold_start], "other_model" if key in strangers else "cold_start"
+                    slot, reason = slots[cold_start], "other_model" if key in mismatched else "cold_start"
             elif slot[_VEC] is None or slot[_SHORT] is None:
                 reason = "long"
             found.append(self._user_vectors(user_id, slot, reason))
@@ -149,7 +171,7 @@ class ReadProtocol:
         """
         wanted = dict.fromkeys(keys)
         kept_version, slots = self._cache.get([*wanted, at_category])
-        strangers: set[str] = set()
+        mismatched: set[str] = set()
         version = self.settings.model
         for _ in range(ATTEMPTS):
             missing = [key for key in wanted if key not in slots]
@@ -157,12 +179,12 @@ class ReadProtocol:
                 break  # what is kept of users is their own: no other has to stand in
             if at_category and at_category not in slots:
                 missing.append(at_category)
-            version, fetched, strangers = yield from self._fetch(missing)
+            version, fetched, mismatched = yield from self._fetch(missing)
             self._cache.put(version, fetched)
             if slots and kept_version != version:
                 slots = {}  # the serving model has changed since these were kept
                 continue
-            if strangers and (yield from self._serving()) != version:
+            if mismatched and (yield from self._serving()) != version:
                 continue  # it changed just now
             slots |= fetched
             break
@@ -171,19 +193,19 @@ class ReadProtocol:
                 f"no vectors of model {version} for cold-start users at {keys[0]}: start a worker with that "
                 "artifact"
             )
-        return slots, strangers
+        return slots, mismatched
 
     def _fetch(self, keys: Sequence[str]) -> Steps[tuple[str, dict[str, Fields], set[str]]]:
         """Return the version to read, the keys' slots of it, and which have slots, but none of it."""
         fields = _BOTH_SLOTS if self._are_two_live else _SLOT
         models_fields, *rows = yield [self._ask_models, *((key, fields) for key in keys)]
         version = self._version(models_fields)
-        slots, strangers = _slots(keys, rows, version)
-        if strangers:
-            rows = yield [(key, _BOTH_SLOTS) for key in strangers]
-            others, strangers = _slots(strangers, rows, version)
+        slots, mismatched = _slots(keys, rows, version)
+        if mismatched:
+            rows = yield [(key, _BOTH_SLOTS) for key in mismatched]
+            others, mismatched = _slots(mismatched, rows, version)
             slots |= others
-        return version, slots, set(strangers)
+        return version, slots, set(mismatched)
 
     def _serving(self) -> Steps[str]:
         """Return the version to read."""
@@ -225,7 +247,7 @@ class ReadProtocol:
 def _slots(keys: Sequence[str], rows: Sequence[Fields], version: str) -> tuple[dict[str, Fields], list[str]]:
     """Return the slots that hold this version, and which keys have slots, but none that does."""
     slots: dict[str, Fields] = {}
-    strangers = []
+    mismatched = []
     wanted = version.encode()
     for key, row in zip(keys, rows, strict=True):
         for start in range(0, len(row), len(_SLOT)):
@@ -234,8 +256,8 @@ def _slots(keys: Sequence[str], rows: Sequence[Fields], version: str) -> tuple[d
                 break
         else:
             if row[0] is not None:
-                strangers.append(key)
-    return slots, strangers
+                mismatched.append(key)
+    return slots, mismatched
 
 
 _VEC, _LONG, _SHORT = (_SLOT.index(name) for name in ("vec", "long", "short"))

@@ -4,13 +4,14 @@ Needs neither torch nor Faust.
 """
 
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import redis
 import redis.asyncio
 
 from stream.serving.read_protocol import (
     Ask,
+    Exchange,
     NoVectorsError,
     ReaderSettings,
     ReadProtocol,
@@ -23,7 +24,7 @@ __all__ = ["AsyncReader", "NoVectorsError", "Reader", "Reason", "UserVectors"]
 Client = TypeVar("Client", "redis.Redis", "redis.asyncio.Redis")
 
 
-class _Reader(Generic[Client]):
+class _RedisReader(Generic[Client]):
     """What the reader that blocks and the one for asyncio share: all but who waits for Redis."""
 
     def __init__(
@@ -41,7 +42,10 @@ class _Reader(Generic[Client]):
         most; 0 keeps none.
         """
         self._client: Client = client
-        self._reading = ReadProtocol(ReaderSettings(key_prefix, model, cached_users, cached_s))
+        self._protocol = ReadProtocol(ReaderSettings(key_prefix, model, cached_users, cached_s))
+
+    def _begin(self, user_ids: Sequence[str], category: str) -> Exchange[list[UserVectors]]:
+        return Exchange(self._protocol.read(user_ids, category))
 
     def _pipeline(self, asks: Sequence[Ask]) -> Any:
         """Return what asks Redis for all of this in one round trip, once it is executed."""
@@ -51,14 +55,14 @@ class _Reader(Generic[Client]):
         return pipeline
 
 
-class Reader(_Reader["redis.Redis"]):
+class Reader(_RedisReader["redis.Redis"]):
     """Reads user vectors of one model version; may be used from several threads.
 
     All vectors of an answer are of one version, also while the serving model changes: which model serves is
     read before the users, in the same round trip, and each user's vector comes from whichever slot holds that
     model. Where a switch falls between the two, the vectors are of the model that served a moment ago: its
     slots are still there, as a model is live for long before and after it serves. A user who has vectors, but
-    none of that model, is looked at once more, and the serving model after them: where it is the same, the
+    none of that model, is asked for once more, and the serving model after them: where it is the same, the
     user really has none; where it changed, everything is read again. What the cache holds is of one version
     too, and dropped when another is seen.
     """
@@ -66,32 +70,26 @@ class Reader(_Reader["redis.Redis"]):
     def read(self, user_ids: Sequence[str], category: str = "") -> list[UserVectors]:
         """Return the vectors of these users, in order, from one round trip.
 
-        `category` is what the page or the query is about, empty where there is none. Whoever was never seen,
-        or has no vectors of the wanted model version, gets that of a cold-start user who looks at something
-        of this category; where the model does not know the category, that of a cold-start user. `reason` says
-        so: versions are never mixed. A user whose short vector has expired gets the long one.
+        `category` is what the page or the query is about, empty where there is none. A user who has no
+        vectors of the wanted model version gets those of a cold-start user at this category; where the model
+        does not know the category, those of a cold-start user anywhere. `reason` says so: versions are never
+        mixed. A user whose short vector has expired gets the long one.
 
         Raises NoVectorsError where there is none of the wanted version, redis.RedisError where Redis does not
         answer.
         """
-        steps = self._reading.read(user_ids, category)
-        try:
-            asks = next(steps)
-            while True:
-                asks = steps.send(self._pipeline(asks).execute())
-        except StopIteration as finished:
-            return cast(list[UserVectors], finished.value)
+        exchange = self._begin(user_ids, category)
+        while exchange.asks:
+            exchange.answer(self._pipeline(exchange.asks).execute())
+        return exchange.result
 
 
-class AsyncReader(_Reader["redis.asyncio.Redis"]):
+class AsyncReader(_RedisReader["redis.asyncio.Redis"]):
     """Reads as Reader does, with a client of redis.asyncio; to be used from one event loop."""
 
     async def read(self, user_ids: Sequence[str], category: str = "") -> list[UserVectors]:
         """Return what Reader.read does."""
-        steps = self._reading.read(user_ids, category)
-        try:
-            asks = next(steps)
-            while True:
-                asks = steps.send(await self._pipeline(asks).execute())
-        except StopIteration as finished:
-            return cast(list[UserVectors], finished.value)
+        exchange = self._begin(user_ids, category)
+        while exchange.asks:
+            exchange.answer(await self._pipeline(exchange.asks).execute())
+        return exchange.result

@@ -1,7 +1,7 @@
 """The best items for a user: user and item vectors of one version, seen items left out.
 
 Needs neither torch nor Faust. Exact search is one product with all item vectors; `AnnIndex` (the `ann` extra)
-looks at the nearest lists alone, for millions of items.
+searches the nearest lists alone, for millions of items.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -42,7 +42,7 @@ class Index(Protocol):
 
 
 class ExactIndex:
-    """Looks at every item."""
+    """Scores every item."""
 
     def __init__(self, vectors: Floats) -> None:
         self._vectors = vectors
@@ -53,7 +53,7 @@ class ExactIndex:
 
 
 class AnnIndex:
-    """Looks at the items of the lists whose centres score highest (faiss IVF, inner product).
+    """Scores the items of the lists whose centres score highest (faiss IVF, inner product).
 
     It is built in seconds where a graph (HNSW) takes minutes, and a new model needs a new one.
     """
@@ -154,7 +154,7 @@ def best(scores: Floats, k: int) -> tuple[Rows, Floats]:
     return places, scores[places]
 
 
-def recall(found: Sequence[Rows], exact: Sequence[Rows]) -> float:
+def search_recall(found: Sequence[Rows], exact: Sequence[Rows]) -> float:
     """Return the share of the exact rows that were found, over all users."""
     shared = sum(len(np.intersect1d(some, true)) for some, true in zip(found, exact, strict=True))
     return shared / sum(map(len, exact))

@@ -15,7 +15,7 @@ SENTINEL_PORT, REDIS_PORT = 26379, 6379
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HostsUrl:
     """A URL of several hosts, taken apart."""
 
     hosts: list[tuple[str, int]]
@@ -52,7 +52,7 @@ def _client(connection: RedisConnection) -> "redis.Redis":
         options["ssl_ca_certs"] = connection.ssl_ca_file
     if "+" not in scheme:
         return redis.Redis.from_url(connection.url, **options)
-    place = parse(connection.url, SENTINEL_PORT if scheme.endswith("sentinel") else REDIS_PORT)
+    place = parse_hosts_url(connection.url, SENTINEL_PORT if scheme.endswith("sentinel") else REDIS_PORT)
     options |= {"username": place.username, "password": place.password}
     if scheme.startswith("rediss"):
         options["ssl"] = True
@@ -63,7 +63,7 @@ def _client(connection: RedisConnection) -> "redis.Redis":
     return _master(connection, place, options)
 
 
-def _master(connection: RedisConnection, place: Place, options: dict[str, Any]) -> "redis.Redis":
+def _master(connection: RedisConnection, place: HostsUrl, options: dict[str, Any]) -> "redis.Redis":
     """Return a client that asks the Sentinels for the master with every new connection."""
     if not place.path or not place.path[0]:
         raise SettingsError(f"REDIS_URL {connection.place} names no master: end it with /master/database")
@@ -82,7 +82,7 @@ def _master(connection: RedisConnection, place: Place, options: dict[str, Any]) 
     return cast("redis.Redis", sentinel.master_for(place.path[0], db=database))
 
 
-def parse(url: str, default_port: int) -> Place:
+def parse_hosts_url(url: str, default_port: int) -> HostsUrl:
     """Take apart scheme://user:password@host:port,host:port/path/path. Raises SettingsError."""
     _, _, rest = url.partition("://")
     credentials, _, places = rest.rpartition("@")
@@ -94,7 +94,7 @@ def parse(url: str, default_port: int) -> Place:
         raise SettingsError(
             f"REDIS_URL has hosts {hosts!r}; they must be host:port, with commas between them"
         ) from error
-    return Place(pairs, unquote(username) or None, unquote(password) or None, path)
+    return HostsUrl(pairs, unquote(username) or None, unquote(password) or None, path)
 
 
 def _host(text: str, default_port: int) -> tuple[str, int]:

@@ -25,8 +25,13 @@ has the rule of writing).
     twintide:topic-epochs              HASH of topic id -> epoch
 """
 
-#: Name of a stored vector format -> bytes per dimension.
-VECTOR_FORMATS = {"float32": 4, "float16": 2, "int8": 1}
+from typing import Literal
+
+#: How a vector may be stored.
+VectorFormat = Literal["float32", "float16", "int8"]
+
+#: Stored vector format -> bytes per dimension.
+VECTOR_FORMATS: dict[VectorFormat, int] = {"float32": 4, "float16": 2, "int8": 1}
 
 #: The id whose HASH holds the vector of a cold-start user.
 COLD_START_USER = ""

@@ -96,4 +96,4 @@ class Shop:
         """Wait until the worker has committed everything, and compare servers and reference."""
         self._producer.flush()
         wait_until_committed(self.settings, timeout_s=90)
-        return prove(self.settings, self.artifact, self.client, self.published)
+        return prove(self.settings, published=self.published)

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import redis
 from confluent_kafka import Producer
 
 from local.kafka import KafkaServer
@@ -89,8 +88,7 @@ def verdict(found: Chaos, artifact: Artifact, published: int) -> Proof:
     """Return what the servers say, once nobody writes any more."""
     for worker in found.workers:
         worker.stop()
-    with redis.Redis.from_url(found.settings.redis.url) as client:
-        proof = prove(found.settings, artifact, client, published)
+    proof = prove(found.settings, published=published)
     print(f"{proof} {proof.complaint}; faults {dict(found.done)}, gave up {found.gave_up}", flush=True)
     return proof
 

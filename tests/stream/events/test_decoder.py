@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.errors import SettingsError
 from models.events import Event
-from stream.events.decoder import Columns, Decoder, columns_of_events, make_decoder
+from stream.events.decoder import DecodedEvents, Decoder, columns_of_events, make_decoder
 
 GOOD = b'{"user_id": "u", "item_id": "5", "behavior_type": 1, "time": 7}'
 NUMBERS = b'{"user_id": 3, "item_id": 5, "behavior_type": 4, "time": 7, "item_category": "c", "event_id": 9}'
@@ -17,14 +17,14 @@ OTHER = '{"user_id": "ü", "item_id": "商", "behavior_type": 2, "time": 8, "eve
 FEW = (GOOD, NUMBERS, OTHER)
 
 
-def read(decoder: Decoder, values: list[bytes | None]) -> Columns:
+def read(decoder: Decoder, values: list[bytes | None]) -> DecodedEvents:
     """Return the columns of values that are all readable, whichever way they are read."""
     events = decoder.events(values)
     assert None not in events
     return columns_of_events([event for event in events if event])
 
 
-def same(one: Columns, other: Columns) -> bool:
+def same(one: DecodedEvents, other: DecodedEvents) -> bool:
     return all(
         np.array_equal(getattr(one, name), getattr(other, name))
         for name in ("user_ids", "user", "behaviour", "time_ms", "event_ids")

@@ -62,7 +62,7 @@ def source(client: Client, monkeypatch: pytest.MonkeyPatch) -> RecordSource[int]
         KafkaConnection("127.0.0.1:1"),
         "topic",
         10,
-        lambda partition, records: records[0].number,  # type: ignore[attr-defined]
+        lambda partition, records: records[0].number,
     )
     monkeypatch.setattr(made, "_consumer", client)
     return made

@@ -9,13 +9,14 @@ import pytest
 from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from stream.kafka.assigned_consumer import SourceError, assigned_consumer, check, fetch
+from stream.kafka.assigned_consumer import SourceError, assigned_consumer, fetch, raise_unless_retried
 from stream.kafka.connection import KafkaConnection
-from stream.kafka.topic_reader import read_all
+from stream.kafka.topic_reader import read_all, read_between
 from stream.kafka.topics import (
     TIMEOUT_S,
     WINDOWS_TABLE,
     admin_client,
+    begin_offsets,
     changelog_topic,
     end_offsets,
     ensure_topic,
@@ -82,6 +83,28 @@ def test_topic_whose_old_records_are_deleted_has_an_end(
 
 
 @pytest.mark.integration
+def test_stretch_is_read_to_its_end_and_no_further(kafka: KafkaConnection) -> None:
+    topic = f"test-{uuid.uuid4().hex[:8]}"
+    ensure_topic(kafka, topic, 3)
+    producer = Producer({**kafka.librdkafka(), "transactional.id": topic})
+    producer.init_transactions(20)
+    producer.begin_transaction()  # its end leaves a gap in the offsets
+    for number in range(60):
+        producer.produce(topic, str(number).encode(), partition=number % 2)
+    producer.commit_transaction(20)
+    ends = end_offsets(kafka, topic)
+    assert (begin_offsets(kafka, topic), ends) == ({0: 0, 1: 0, 2: 0}, {0: 31, 1: 31, 2: 0})
+    producer.begin_transaction()
+    producer.produce(topic, b"later", partition=0)
+    producer.commit_transaction(20)
+    found = list(read_between(kafka, topic, {0: 10, 1: 31, 2: 0}, ends))
+    assert [int(each.value()) for each in found] == list(range(20, 60, 2))
+    assert len(list(read_all(kafka, topic))) == 61
+    assert list(read_between(kafka, topic, ends, ends)) == []
+    delete(kafka, topic)
+
+
+@pytest.mark.integration
 def test_one_record_does_not_wait_for_a_full_batch(kafka: KafkaConnection, topic: str) -> None:
     consumer = assigned_consumer(kafka)
     try:
@@ -98,5 +121,5 @@ def test_one_record_does_not_wait_for_a_full_batch(kafka: KafkaConnection, topic
 def test_error_that_librdkafka_does_not_heal_is_raised() -> None:
     refused = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "not for you")
     with pytest.raises(SourceError, match="topic events cannot be read: not for you"):
-        check(refused, "events")
-    check(KafkaError(KafkaError.LEADER_NOT_AVAILABLE, "soon", retriable=True), "events")
+        raise_unless_retried(refused, "events")
+    raise_unless_retried(KafkaError(KafkaError.LEADER_NOT_AVAILABLE, "soon", retriable=True), "events")

@@ -11,7 +11,7 @@ import redis
 from models.windows.window import Window, WindowSettings, read_header, window_to_bytes
 from stream.encoding.refresher import Work
 from stream.rollout.backfill import PORTION_S, PORTION_USERS, Backfill, Backfiller
-from stream.store.model_registry import LiveModel
+from stream.store.registry_state import LiveModel
 from stream.windows.assignment import Assignment
 from stream.windows.partition import Partition
 

@@ -8,7 +8,7 @@ from models.windows.window import WindowSettings
 from stream.rollout.backfill import Backfill
 from stream.rollout.backfill_plan import BackfillPlan
 from stream.rollout.state import RolloutState
-from stream.store.model_registry import ChangeProgress, LiveModel, Models
+from stream.store.registry_state import ChangeProgress, LiveModel, Models
 from stream.windows.assignment import Assignment, Assignments
 from stream.windows.partition import Partition
 

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from stream.rollout.categories import CategoryWriter
-from stream.store.model_registry import LiveModel, Models
+from stream.store.registry_state import LiveModel, Models
 
 
 def models(*live: LiveModel) -> Models:

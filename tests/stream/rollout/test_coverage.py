@@ -1,7 +1,7 @@
 """A partition counts as written with a model only where somebody surely did it."""
 
 from stream.rollout.coverage import Coverage
-from stream.store.model_registry import LiveModel, Models
+from stream.store.registry_state import LiveModel, Models
 
 OLD, NEW = LiveModel("old", 1), LiveModel("new", 2)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.artifact.publications import Publication
 from stream.rollout.decision import Decision, Situation, Step, decide
-from stream.store.model_registry import LiveModel, Models
+from stream.store.registry_state import LiveModel, Models
 
 OLD, MIDDLE, NEW = LiveModel("old", 10), LiveModel("mid", 15), LiveModel("new", 20)
 

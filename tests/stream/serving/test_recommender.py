@@ -15,7 +15,7 @@ from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.towers.dual_towers import DualTowers, ModelSettings
 from stream.serving.read_protocol import UserVectors
-from stream.serving.recommender import KEPT_VERSIONS, AnnIndex, ExactIndex, Recommender, best, recall
+from stream.serving.recommender import KEPT_VERSIONS, AnnIndex, ExactIndex, Recommender, best, search_recall
 
 ITEMS = 60
 
@@ -142,7 +142,10 @@ def test_approximate_search_finds_most(artifact: Artifact) -> None:
     vectors = (centres[random.integers(0, 50, 5_000)] + 0.3 * random.normal(size=(5_000, 16))).astype("f4")
     queries = (centres + 0.3 * random.normal(size=(50, 16))).astype("f4")
     exact, approximate = ExactIndex(vectors), AnnIndex(vectors)
-    found = recall([approximate.search(q, 20)[0] for q in queries], [exact.search(q, 20)[0] for q in queries])
+    found = search_recall(
+        [approximate.search(query, 20)[0] for query in queries],
+        [exact.search(query, 20)[0] for query in queries],
+    )
     assert 0.8 < found <= 1.0
 
 

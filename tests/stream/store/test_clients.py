@@ -4,7 +4,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,10 +18,11 @@ from local.processes import spawn
 from local.redis import RedisServer, find_server
 from models.errors import SettingsError, UnreachableError
 from stream.serving.reader import Reader
-from stream.store.clients import Place, parse, redis_client
+from stream.store.clients import HostsUrl, parse_hosts_url, redis_client
 from stream.store.connection import RedisConnection
 from stream.store.keys import COLD_START_USER
-from stream.store.vector_store import Store, UserRow
+from stream.store.user_row import UserRow
+from stream.store.vector_store import Store
 
 SLOTS = 16_384
 
@@ -41,6 +44,10 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 30) -> None:
         time.sleep(0.1)
 
 
+def is_formed(client: Any) -> bool:
+    return bool(client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
     """Give three nodes with a third of the hash slots each."""
@@ -52,14 +59,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServ
     try:
         for node in nodes:
             node.start()
-        clients = [redis.Redis(port=node.port) for node in nodes]
+        clients: list[Any] = [redis.Redis(port=node.port) for node in nodes]
         for number, client in enumerate(clients):
             first, last = number * SLOTS // 3, (number + 1) * SLOTS // 3 - 1
             client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
             if number:
                 client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, buses[0])
         for client in clients:
-            wait_for(lambda client=client: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+            wait_for(partial(is_formed, client))
             client.close()
         yield nodes
     finally:
@@ -192,9 +199,9 @@ def test_user_of_an_acl_gets_in_with_the_password_alone(redis_connection: RedisC
 
 
 def test_url_of_several_hosts_is_taken_apart() -> None:
-    found = parse("redis+sentinel://me:p%40ss@one:1,two,[::1]:3/shop/2", 26379)
-    assert found == Place([("one", 1), ("two", 26379), ("::1", 3)], "me", "p@ss", ["shop", "2"])
-    assert parse("redis+cluster://one", 6379) == Place([("one", 6379)], None, None, [])
+    found = parse_hosts_url("redis+sentinel://me:p%40ss@one:1,two,[::1]:3/shop/2", 26379)
+    assert found == HostsUrl([("one", 1), ("two", 26379), ("::1", 3)], "me", "p@ss", ["shop", "2"])
+    assert parse_hosts_url("redis+cluster://one", 6379) == HostsUrl([("one", 6379)], None, None, [])
 
 
 def test_sentinel_gets_its_own_password_and_the_master_the_urls() -> None:
@@ -207,7 +214,8 @@ def test_sentinel_gets_its_own_password_and_the_master_the_urls() -> None:
     options = client.connection_pool.connection_kwargs
     assert (options["username"], options["password"], options["db"]) == ("me", "secret", 3)
     assert (options["ssl_ca_certs"], options["socket_timeout"]) == ("/ca.pem", 0.5)
-    (watcher,) = client.connection_pool.sentinel_manager.sentinels
+    pool: Any = client.connection_pool
+    (watcher,) = pool.sentinel_manager.sentinels
     asking = watcher.connection_pool.connection_kwargs
     assert (asking["username"], asking["password"]) == ("watcher", "hidden")
     assert watcher.connection_pool.connection_class is redis.SSLConnection

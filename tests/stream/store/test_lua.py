@@ -6,7 +6,7 @@ from importlib.resources import files
 import pytest
 
 from stream.store.keys import FIELDS, OTHER
-from stream.store.model_registry import MODELS_FIELDS
+from stream.store.registry_state import MODELS_FIELDS
 from stream.store.scripts import digest, script
 
 NAMES = sorted(each.name.removesuffix(".lua") for each in files("stream.store").joinpath("lua").iterdir())

@@ -1,9 +1,12 @@
 """Which models are live, on a real Redis: every change is whole, safe to repeat, and takes a new number."""
 
+from typing import Any
+
 import pytest
 import redis
 
-from stream.store.model_registry import LiveModel, ModelChangeError, ModelRegistry
+from stream.store.model_registry import ModelChangeError, ModelRegistry
+from stream.store.registry_state import LiveModel
 
 pytestmark = pytest.mark.integration
 
@@ -125,7 +128,7 @@ def test_staged_model_may_serve_before_it_is_covered(registry: ModelRegistry) ->
 def test_what_redis_lost_is_put_back(registry: ModelRegistry, redis_client: redis.Redis) -> None:
     registry.serve(A, 1)
     registry.stage(B, 2, partitions=1)
-    before_the_switch = redis_client.hgetall(registry.key)
+    before_the_switch: dict[Any, Any] = redis_client.hgetall(registry.key)
     known = registry.report_coverage(B, 0, 1, 1)
     redis_client.delete(registry.key)
     assert registry.restore(known) == known

@@ -1,12 +1,13 @@
 """Two models in one HASH, under writers that lag: what is read is right at every moment.
 
-A seeded backfill over everything that may happen: users change, models are staged, covered, rolled back and
-retired, writers with an old view of the registry write, zombies write old offsets, slots are cleaned up. A
-reference in plain Python knows what each model's newest vector of each user is.
+A seeded random sequence of everything that may happen: users change, models are staged, covered, rolled back
+and retired, writers with an old view of the registry write, zombies write old offsets, slots are cleaned up.
+A reference in plain Python knows what each model's newest vector of each user is.
 """
 
 import random
 from dataclasses import dataclass, field
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -15,8 +16,9 @@ import redis
 
 from stream.serving.reader import Reader
 from stream.store.keys import COLD_START_USER, FIELDS, OTHER, category_key
-from stream.store.model_registry import Models
-from stream.store.vector_store import Store, UserRow
+from stream.store.registry_state import Models
+from stream.store.user_row import UserRow
+from stream.store.vector_store import Store, StoreSettings
 
 pytestmark = pytest.mark.integration
 
@@ -41,7 +43,7 @@ def cold_start_rows(model: str) -> list[UserRow]:
 def store(redis_client: redis.Redis) -> Store:
     for key in redis_client.scan_iter(f"*{PREFIX}*"):
         redis_client.delete(key)
-    found = Store(redis_client, key_prefix=PREFIX)
+    found = Store(redis_client, StoreSettings(key_prefix=PREFIX))
     found.registry.serve("m1", 1)
     found.upsert(cold_start_rows("m1"))
     return found
@@ -50,7 +52,8 @@ def store(redis_client: redis.Redis) -> Store:
 def slots(client: redis.Redis, user_id: str) -> dict[str, int]:
     """Return model -> seq of a user's slots, the plain one first."""
     names = [prefix + name for prefix in ("", OTHER) for name in ("model", "seq")]
-    plain, seq, other, other_seq = client.hmget(PREFIX + user_id, names)
+    found = cast(list[bytes], client.hmget(PREFIX + user_id, names))
+    plain, seq, other, other_seq = found
     return {plain.decode(): int(seq)} | ({other.decode(): int(other_seq)} if other else {})
 
 
@@ -145,7 +148,7 @@ def test_slot_keeps_the_greatest_number_that_its_model_was_known_under(
     assert redis_client.hmget(PREFIX + "u", "model", "publication") == [b"m1", b"3"]
 
 
-def test_settling_deletes_what_is_not_live_and_tidies_the_rest(
+def test_clean_up_deletes_what_is_not_live_and_tidies_the_rest(
     store: Store, redis_client: redis.Redis
 ) -> None:
     store.upsert([row("only m1", "m1", 5), row("both", "m1", 5)])
@@ -211,7 +214,7 @@ class World:
                 of_model[user_id] = max(of_model.get(user_id, -1), seq)
 
     def event(self) -> None:
-        """Change a user; the writer may not have looked for a while."""
+        """Change a user; the writer may not have polled for a while."""
         user_id = self.choose.choice(USERS)
         self.newest[user_id] = self.newest.get(user_id, -1) + 1
         self.write(self.choose.choice([self.now(), *self.views[-3:]]), user_id, self.newest[user_id])

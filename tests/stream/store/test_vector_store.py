@@ -1,6 +1,10 @@
 """Writes and reads on a real Redis: newer never gives way to older, versions never mix."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,20 +18,41 @@ from stream.store.clients import redis_client as connect
 from stream.store.connection import RedisConnection
 from stream.store.keys import COLD_START_USER
 from stream.store.model_registry import ModelChangeError
-from stream.store.vector_store import USERS_PER_CALL, USERS_PER_TRIP, Store, UserRow
+from stream.store.round_trips import RoundTrips
+from stream.store.user_keys import USERS_PER_CALL
+from stream.store.user_row import UserRow
+from stream.store.vector_store import USERS_PER_TRIP, Store, StoreSettings
 
 pytestmark = pytest.mark.integration
 
 
-def row(user_id: str = "u", value: float = 1.0, **changes: object) -> UserRow:
+def row(user_id: str = "u", value: float = 1.0, **changes: Any) -> UserRow:
     vector = np.full(4, value, np.float32)
     base = UserRow(user_id, vector, vector + 1, vector + 2, "model-a", 10, 100, ts=5, n=3)
-    return msgspec.structs.replace(base, **changes)  # type: ignore[arg-type]
+    return msgspec.structs.replace(base, **changes)
+
+
+class HeldBack:
+    """A client whose first pipeline, once `holds` is set, is not sent before `go_on`."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self.holds = False
+        self.is_held, self.go_on = Event(), Event()
+
+    def pipeline(self, transaction: bool) -> redis.client.Pipeline:
+        if self.holds and not self.is_held.is_set():
+            self.is_held.set()
+            assert self.go_on.wait(10)
+        return self._client.pipeline(transaction=transaction)
+
+    def script_load(self, text: str) -> None:
+        self._client.script_load(text)
 
 
 @pytest.fixture
 def store(redis_client: redis.Redis) -> Store:
-    found = Store(redis_client, key_prefix="test-store:")
+    found = Store(redis_client, StoreSettings(key_prefix="test-store:"))
     found.registry.serve("model-a", 1)
     return found
 
@@ -45,7 +70,11 @@ def clean(redis_client: redis.Redis) -> None:
 
 @pytest.mark.parametrize("vector_format", ["float32", "float16"])
 def test_what_is_written_is_read(redis_client: redis.Redis, reader: Reader, vector_format: str) -> None:
-    store = Store(redis_client, key_prefix="test-store:", vector_format=vector_format, clock=lambda: 1000.0)
+    store = Store(
+        redis_client,
+        StoreSettings(key_prefix="test-store:", vector_format=vector_format),
+        clock=lambda: 1000.0,
+    )
     store.registry.serve("model-a", 1)
     assert store.upsert([row(COLD_START_USER), row('12#3 "ü"')]) == 2
     (found,) = reader.read(['12#3 "ü"'])
@@ -56,14 +85,14 @@ def test_what_is_written_is_read(redis_client: redis.Redis, reader: Reader, vect
 
 
 @pytest.mark.parametrize("older", [{"epoch": 9}, {"seq": 99}, {"epoch": 9, "seq": 999}])
-def test_older_write_never_replaces_a_newer(store: Store, reader: Reader, older: dict[str, int]) -> None:
+def test_older_write_never_replaces_a_newer(store: Store, reader: Reader, older: dict[str, Any]) -> None:
     store.upsert([row(COLD_START_USER), row()])
     assert store.upsert([row(value=7.0, **older)]) == 0
     assert reader.read(["u"])[0].vec[0] == 1
 
 
 @pytest.mark.parametrize("newer", [{}, {"seq": 101}, {"epoch": 11, "seq": 0}])
-def test_newer_or_equal_write_replaces(store: Store, reader: Reader, newer: dict[str, int]) -> None:
+def test_newer_or_equal_write_replaces(store: Store, reader: Reader, newer: dict[str, Any]) -> None:
     store.upsert([row(COLD_START_USER), row()])
     assert store.upsert([row(value=7.0, **newer)]) == 1
     assert reader.read(["u"])[0].vec[0] == 7
@@ -82,7 +111,7 @@ def test_many_users_of_one_call_are_judged_apart(store: Store) -> None:
 
 
 def test_ttl_is_set_with_the_write(store: Store, redis_client: redis.Redis) -> None:
-    Store(redis_client, key_prefix="test-store:", ttl_s=60).upsert([row()])
+    Store(redis_client, StoreSettings(key_prefix="test-store:", ttl_s=60)).upsert([row()])
     assert 0 < redis_client.ttl("test-store:u") <= 60
 
 
@@ -121,7 +150,7 @@ def test_versions_are_never_mixed(store: Store, reader: Reader) -> None:
 def test_reader_of_a_version_that_nobody_wrote_says_so(redis_client: redis.Redis) -> None:
     with pytest.raises(NoVectorsError, match="no model serves at twintide:models:test-store:"):
         Reader(redis_client, key_prefix="test-store:").read(["u"])
-    store = Store(redis_client, key_prefix="test-store:")
+    store = Store(redis_client, StoreSettings(key_prefix="test-store:"))
     with pytest.raises(ModelChangeError, match="no model serves"):
         store.upsert([row(COLD_START_USER)])
     store.registry.serve("model-a", 1)
@@ -143,7 +172,7 @@ def test_unreachable_redis_is_one_line_without_the_password() -> None:
 
 def test_forgetting_deletes_what_is_not_newer(store: Store, redis_client: redis.Redis) -> None:
     store.upsert([row("old", seq=100), row("newer", seq=101), row("next topic", epoch=11, seq=1)])
-    assert store.forget([("old", 100), ("newer", 100), ("next topic", 100), ("never seen", 100)], 10) == 1
+    assert store.forget([("old", 100), ("newer", 100), ("next topic", 100), ("cold start", 100)], 10) == 1
     assert sorted(redis_client.keys("test-store:*")) == [b"test-store:newer", b"test-store:next topic"]
     assert store.forget([("newer", 0)], epoch=11) == 1  # of a topic that is gone: any offset
 
@@ -171,7 +200,7 @@ def test_redis_that_came_back_empty_is_noticed_and_gets_back_what_all_depends_on
 def test_categories_are_apart_from_users(store: Store, redis_client: redis.Redis) -> None:
     at_category = row(COLD_START_USER, category="u")
     assert store.upsert([row(), at_category, row(COLD_START_USER)]) == 3
-    other = Store(redis_client, key_prefix="test-store:longer:")
+    other = Store(redis_client, StoreSettings(key_prefix="test-store:longer:"))
     other.registry.serve("model-a", 1)
     other.upsert([at_category])
     keys = ["test-store:", "test-store:u", "twintide:category:test-store:u"]
@@ -190,6 +219,7 @@ def test_redis_that_is_as_it_was_before_is_noticed(store: Store, redis_client: r
     store.upsert([row()])
     redis_client.flushall()
     for key, value in keys.items():
+        assert value is not None
         redis_client.restore(key, 0, value)
     store.poll()
     assert store.losses == 1
@@ -219,11 +249,45 @@ def test_coverage_of_what_redis_lost_is_not_reported(store: Store, redis_client:
 
 
 def test_stores_of_two_workers_do_not_alarm_each_other(store: Store, redis_client: redis.Redis) -> None:
-    other = Store(redis_client, key_prefix="test-store:")
+    other = Store(redis_client, StoreSettings(key_prefix="test-store:"))
     for _ in range(3):
         store.upsert([row()])
         other.poll()
     assert (store.losses, other.losses) == (0, 0)
+
+
+def test_loss_is_noticed_by_threads_that_write_side_by_side(redis_client: redis.Redis) -> None:
+    """One call is lost, and another was on its way meanwhile: its answer must not hide the loss."""
+    client = HeldBack(redis_client)
+    trips = RoundTrips(client, "test-store:")  # type: ignore[arg-type]
+    trips.run("upsert_slots", ())
+    counter = redis_client.keys("twintide:writer:test-store:*")[0]
+    client.holds = True
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(trips.run, "upsert_slots", ())
+        assert client.is_held.wait(10)
+        second = pool.submit(trips.run, "upsert_slots", ())
+        time.sleep(0.1)
+        redis_client.decr(counter, 1)  # a master fails, and its replica has not heard of the last call
+        client.go_on.set()
+        first.result()
+        second.result()
+    assert trips.losses == 1
+    trips.run("upsert_slots", ())
+    assert trips.losses == 1
+
+
+def test_threads_that_write_side_by_side_raise_no_alarm(store: Store, redis_client: redis.Redis) -> None:
+    users = [f"u{number}" for number in range(200)]
+
+    def write(thread: int) -> int:
+        return sum(store.upsert([row(user_id, seq=100 + thread)]) + bool(store.poll()) for user_id in users)
+
+    with ThreadPoolExecutor(4) as pool:
+        written = list(pool.map(write, range(4)))
+    assert sum(written) >= 5 * len(users)
+    assert store.losses == 0
+    assert {redis_client.hget(f"test-store:{user_id}", "seq") for user_id in users} == {b"103"}
 
 
 def test_every_user_is_written_in_however_many_round_trips(store: Store, redis_client: redis.Redis) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stream.store.keys import VECTOR_FORMATS
+from stream.store.keys import VECTOR_FORMATS, VectorFormat
 from stream.store.vectors import vector_from_bytes, vector_to_bytes
 
 
@@ -16,7 +16,7 @@ def test_vector_round_trips_within_its_formats_loss(vector_format: str, loss: fl
 
 
 @pytest.mark.parametrize("vector_format", VECTOR_FORMATS)
-def test_stored_size_is_what_the_format_says(vector_format: str) -> None:
+def test_stored_size_is_what_the_format_says(vector_format: VectorFormat) -> None:
     scale_bytes = 4 if vector_format == "int8" else 0
     stored = vector_to_bytes(np.ones(128, np.float32), vector_format)
     assert len(stored) == 128 * VECTOR_FORMATS[vector_format] + scale_bytes

@@ -1,0 +1,61 @@
+"""The keys of users' HASHes on one server or a Cluster: whose each is, which there are, which go together."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar, cast
+
+import redis
+
+from stream.store.keys import category_key
+from stream.store.user_row import UserRow
+
+T = TypeVar("T")
+
+#: Keys of one script call: no other client waits long, and Redis runs one call while it reads the next.
+USERS_PER_CALL = 32
+
+
+class UserKeys:
+    """Keys of the users of one prefix, and of what cold-start users get at categories."""
+
+    def __init__(self, client: "redis.Redis", key_prefix: str) -> None:
+        self._client = client
+        self._prefix = key_prefix
+        self._category_prefix = category_key(key_prefix, "")
+
+    def of_user(self, user_id: str) -> str:
+        """Return the key of a user's HASH."""
+        return self._prefix + user_id
+
+    def of_row(self, row: UserRow) -> str:
+        """Return the key under which a row is written."""
+        return self._category_prefix + row.category if row.category else self.of_user(row.user_id)
+
+    def is_cold_start(self, key: str) -> bool:
+        """Return whether a key holds what cold-start users get, which never expires."""
+        return key == self._prefix or key.startswith(self._category_prefix)
+
+    def stored(self) -> Iterator[str]:
+        """Yield the keys of all HASHes that Redis has, some of them twice."""
+        pattern = "*" + re.sub(r"([*?\[\]\\])", r"\\\1", self._prefix) + "*"
+        for each in self._client.scan_iter(pattern, count=1_000, _type="HASH"):
+            key = cast(bytes, each).decode()
+            if key.startswith((self._prefix, self._category_prefix)):
+                yield key
+
+    def calls(self, items: Iterable[tuple[str, T]]) -> Iterator[tuple[list[str], list[T]]]:
+        """Yield the keys of one script call each, and what belongs to them.
+
+        In a Cluster, a script may touch keys of one hash slot alone. Keys of cold-start users are in calls of
+        their own.
+        """
+        client: Any = self._client
+        keyslot = client.keyslot if isinstance(client, redis.RedisCluster) else lambda key: 0
+        groups: dict[tuple[int, bool], list[tuple[str, T]]] = {}
+        for key, item in items:
+            place = keyslot(key), self.is_cold_start(key)
+            groups.setdefault(place, []).append((key, item))
+        for group in groups.values():
+            for start in range(0, len(group), USERS_PER_CALL):
+                keys, some = zip(*group[start : start + USERS_PER_CALL], strict=True)
+                yield list(keys), list(some)

@@ -1,0 +1,43 @@
+"""What is written of one user."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from stream.store.vectors import Vector, vector_to_bytes
+
+
+class UserRow(msgspec.Struct, frozen=True, gc=False):
+    """One user's vectors and what they were made from."""
+
+    user_id: str
+    #: vec, long and short, (D,) each.
+    vec: Vector
+    long: Vector
+    short: Vector
+    #: Version of the artifact.
+    model: str
+    #: Epoch of the source topic, and the source offset applied last.
+    epoch: int
+    seq: int
+    #: Event time of the newest event (ms), and how many events the window holds.
+    ts: int
+    n: int
+    #: The items of the newest events, oldest first; the store writes as many as it was told to.
+    history: Sequence[str] = ()
+    #: The category at which a cold-start user gets this; empty: where none is known.
+    category: str = ""
+
+
+def slot_values(
+    row: UserRow, publication: int, written_at_ms: int, vector_format: str, history_items: int
+) -> list[bytes | str | int]:
+    """Return the values of `keys.FIELDS` for a row, the publication number of its model being this."""
+    vectors = [vector_to_bytes(vector, vector_format) for vector in (row.vec, row.long, row.short)]
+    newest = row.history[-history_items:] if history_items else []
+    return [
+        *(row.model, publication, row.epoch, row.seq),
+        *(row.ts, row.n, written_at_ms, vector_format),
+        *vectors,
+        msgspec.json.encode(newest) if newest else b"",
+    ]
