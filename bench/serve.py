@@ -17,9 +17,9 @@ import redis
 from bench.harness.clusters import clustered_vectors
 from bench.harness.report import Report, Result, print_table
 from bench.harness.timing import percentiles, seconds_of
+from models.arrays import Floats
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
-from models.inference.inference import Floats
 from stream.serving.reader import Reader
 from stream.serving.recommender import AnnIndex, ExactIndex, Index, search_recall
 from stream.store.clients import redis_client

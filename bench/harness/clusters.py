@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from models.inference.inference import Floats
+from models.arrays import Floats
 
 
 def clustered_vectors(random: np.random.Generator, centres: Floats, dimension: int, count: int) -> Floats:

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Doubles, Ints
 from models.artifact.artifact import Artifact
 from models.errors import DataError
 from models.log.behaviour_log import BehaviourLog
@@ -17,7 +17,6 @@ from models.towers.dual_towers import DualTowers, last_place
 from models.towers.features import (
     FeatureSettings,
     Histories,
-    Ints,
     Part,
     Tokens,
     forget_before,
@@ -26,8 +25,6 @@ from models.towers.features import (
     tower_spans,
 )
 from models.towers.layers import AttentionBias, Embedded, Layer, Tower, at_places
-
-Doubles = npt.NDArray[np.float64]
 
 #: The most users whose attention is averaged.
 MAX_USERS = 1_000

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Doubles, Ints
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from offline.baselines.counting import popularity
 from offline.ranking.metrics import MISSING, Ranks, gains_in_ten, ranks
-from offline.ranking.protocols import Cases, Ints
+from offline.ranking.protocols import Cases
 from offline.ranking.scorers import Scorer, scores_by
 
 #: Items, drawn at random, that the AUC over all users compares targets with; resamplings of the bootstrap;
@@ -18,8 +19,6 @@ AUC_ITEMS, RESAMPLINGS, DETAILS_SEED = 200, 1_000, 0
 TOP = 10
 #: Users, and targets, are divided into this many groups of the same size, as far as ties allow.
 GROUPS = 3
-
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.arrays import Floats
 from models.artifact.artifact import Artifact
 from models.ids.vocabulary import FIRST_KNOWN
-from models.inference.inference import Floats
 from models.towers.features import histories_of_cold_start
 from offline.baselines.counting import baselines
 from offline.evaluation.details import Details, details

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.arrays import Floats, Ints
 from models.artifact.artifact import Artifact
 from models.errors import DataError
 from models.ids.vocabulary import FIRST_KNOWN
-from models.inference.inference import Floats
-from offline.ranking.protocols import Ints
 
 #: The most items that are compared (the most frequent ones), and the seed of the map.
 MAX_ITEMS, MAP_SEED = 2_000, 0

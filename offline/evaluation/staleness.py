@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.arrays import Ints
 from models.artifact.artifact import Artifact
 from models.errors import DataError
 from models.ids.vocabulary import FIRST_KNOWN
@@ -12,7 +13,6 @@ from models.log.behaviour_log import BehaviourLog
 from models.towers.features import EVERYTHING, Histories, histories_of_log
 from models.windows.window import WindowSettings
 from offline.ranking.metrics import Ranking, Ranks, ranks, summarise
-from offline.ranking.protocols import Ints
 from offline.ranking.scorers import SCORES_AT_ONCE
 
 #: How long before the target a history ends (ms); None: where the test slice begins.

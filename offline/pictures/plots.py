@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Floats, Ints
 from models.errors import SettingsError
-from models.inference.inference import Floats
 from offline.evaluation.similarity import place_on_map
 from offline.evaluation.staleness import FreshnessCurve
-from offline.ranking.protocols import Ints
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Ints
 from models.errors import DataError
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from models.log.behaviour_log import BehaviourLog
 from models.towers.features import EVERYTHING, Histories, histories_of_log
 from models.windows.window import WindowSettings
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Doubles, Ints
 from models.errors import SettingsError
-from offline.synthetic.walk import Catalogue, Doubles, Ints, Visits, walk, zipf
+from offline.synthetic.walk import Catalogue, Visits, walk, zipf
 
 FIRST_SECOND = 1_416_268_800  # 2014-11-18 00:00 UTC
 DAYS = 31

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Doubles = NDArray[np.float64]
+from models.arrays import Doubles, Ints
 
 #: How often a slot's walk jumps to a popular item, and how many of the jumps return to where one of the last
 #: walks of the slot began.

@@ -4,18 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Flags, Ints
 from models.errors import DataError
 from models.ids.vocabulary import FIRST_KNOWN, UNKNOWN
 from models.log.behaviour_log import BehaviourLog
 from models.towers.features import EventFeatures, Histories, Tokens, pad
 from offline.training.settings import TrainSettings
-
-Mask = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 
 #: Targets per stretch at most; a stretch also carries the events before them that the long tower reads.
 STRETCH_TARGETS = 100
@@ -25,9 +22,9 @@ STRETCH_TARGETS = 100
 class Slices:
     """Which rows of a log train, validate and test; test begins at cutoff_ms (None: leave-one-out)."""
 
-    train: Mask
-    validation: Mask
-    test: Mask
+    train: Flags
+    validation: Flags
+    test: Flags
     cutoff_ms: int | None
 
 
@@ -85,7 +82,7 @@ class Stretches:
     first: Ints
     begin: Ints
     last: Ints
-    wanted: Mask
+    wanted: Flags
 
     def __len__(self) -> int:
         return len(self.first)
@@ -112,7 +109,7 @@ class Stretch:
         return Stretch(*(getattr(self, each.name).to(device) for each in fields(self)))
 
 
-def cut_stretches(histories: Histories, derived: EventFeatures, wanted: Mask, long_events: int) -> Stretches:
+def cut_stretches(histories: Histories, derived: EventFeatures, wanted: Flags, long_events: int) -> Stretches:
     """Cut histories into pieces of at most STRETCH_TARGETS targets and the events these look back on.
 
     wanted (E,) marks the events that are targets; of each piece, no event from its last target on is read.
