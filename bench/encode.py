@@ -53,7 +53,7 @@ Encode = Callable[[Sequence[bytes]], Vectors]
 
 @dataclass(frozen=True, slots=True)
 class TimedEncoder:
-    """Who encodes, so many users at once, and what is allowed to differ."""
+    """What encodes, how many users at once, and by how much its vectors may differ from the eager ones."""
 
     encode: Encode
     batch_users: int

@@ -66,7 +66,7 @@ def main(rates: str, seconds: int, users: int, json_path: Path | None, smoke: bo
 
 
 def run(rates: list[int], seconds: int, users: int) -> Report:
-    """Hold each rate for so many seconds, and return what the probe found."""
+    """Hold each rate for this many seconds, and return what the probe found."""
     if min(*rates, seconds, users) < 1:
         raise SettingsError("--rates, --seconds and --users must be at least 1")
     log = distinct(make_log(WARM_UP_EVENTS + 2 * sum(rates) * seconds, users))
@@ -93,7 +93,7 @@ def run(rates: list[int], seconds: int, users: int) -> Report:
 
 
 def _hold(here: Stage, worker: WatchedWorker, log: BehaviourLog, rate: int) -> Result:
-    """Send these events at a steady rate, and return how they fared; TwintideError where one was lost."""
+    """Send events at a steady rate and return how fresh vectors were; TwintideError where one was lost."""
     topic, prefix = f"{here.prefix}-events", f"{here.prefix}-twintide:"
     with probing(topic, prefix, sample_every=max(rate // TIMED_PER_SECOND, 1)) as probe:
         worker.watch.sample(worker.process.pid)

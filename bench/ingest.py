@@ -57,7 +57,7 @@ class IngestOptions:
     partitions: int
     #: Who takes part, in this order.
     contestants: tuple[str, ...]
-    #: Events of the contestants that get the beginning of the log alone.
+    #: How many events of the beginning of the log a contestant gets, where that is not all.
     peer_events: dict[str, int]
 
     def __post_init__(self) -> None:

@@ -58,7 +58,7 @@ def main(
     """Train on all but each user's last events, and rank every item for each user's last one.
 
     Leave-one-out, full ranking. Twintide has its default settings: it holds out the last two, chooses its
-    epoch by the one before the last, and ranks by the dot product of its vectors alone. The baselines and
+    epoch by the one before the last, and ranks only by the dot product of its vectors. The baselines and
     SASRec (RecTools, in an environment of its own) learn from all but the last. "new": what a user had before
     is not ranked, and who returns to it is left out; there is no such column where all do.
 

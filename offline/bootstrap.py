@@ -22,7 +22,7 @@ from stream.settings import Settings
 @click.option("--until", type=EVENT_TIME, metavar="TIME", help="Only rows before this time (UTC).")
 @click.option(
     "--from", "live_from", type=EVENT_TIME, metavar="TIME",
-    help="The live topic goes on at its first event of this time (UTC) or later; by default at its end.",
+    help="The live topic continues at its first event of this time (UTC) or later; by default at its end.",
 )  # fmt: skip
 @click.option(
     "--replace", is_flag=True, help="Throw away the windows and offsets that the group already has."
@@ -33,9 +33,9 @@ def main(
     """Fill windows and Redis with the behaviour log CSV, so that a new deployment starts warm.
 
     Windows become records of the workers' changelog, vectors go to Redis where there is an artifact, and the
-    group's offsets say where the live topic goes on: at its end, or with --from. An event of the topic that
-    is a row of the file too is a duplicate, if `python -m replay` sent it; where other producers did, give
-    --until and --from the same time. TIME is YYYY-MM-DD, or with HH, HH:MM or HH:MM:SS.
+    group's offsets say where the worker continues on the live topic: at its end, or with --from. An event of
+    the topic that is also a row of the file is a duplicate, if `python -m replay` sent it; where other
+    producers did, give --until and --from the same time. TIME is YYYY-MM-DD, or with HH, HH:MM or HH:MM:SS.
 
     Reads the worker's settings (KAFKA_*, REDIS_*, TWINTIDE_*). Exit 1 where a worker of the group is running,
     or where it has windows already. What interrupts it costs nothing: start it again.

@@ -56,11 +56,11 @@ def main(
     history are left out; a target that the model does not know is a miss; items that score the same as the
     target rank before it. By default all items are ranked, the user's own past ones too. NDCG@10 is the mean
     of 1/log2(1 + rank) up to rank 10, MRR that of 1/rank; recall is the hit rate too, as there is one target
-    each; +- is half the 95 % confidence interval. The figures can be had from the vectors of
-    `offline.export --until CUTOFF --to parquet` alone.
+    each; +- is half the 95 % confidence interval. You can compute the same figures yourself from the vectors
+    of `offline.export --until CUTOFF --to parquet`.
 
-    "category alone" and "cold start" are what users get who have no vectors of their own: at the category of
-    the last event before, and at none.
+    "category alone" and "cold start" rank by the vectors that users without one of their own get: "category
+    alone" by the category of their last event, "cold start" without any.
 
     \b
     Example:

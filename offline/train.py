@@ -52,7 +52,7 @@ def main(data_path: Path, log_format: str, save_dir: Path, config: Path | None, 
 
     After every epoch it prints how well all items are ranked for the next event of the validation slice; the
     best epoch is kept, tested once, written under its version and made `current`. The same command after a
-    crash goes on after the last finished epoch, to the same result. Under torchrun, every process takes a
+    crash resumes after the last finished epoch, to the same result. Under torchrun, every process takes a
     part of each step.
 
     \b

@@ -16,7 +16,7 @@ COMPRESSIONS = ("none", "lz4", "snappy", "zstd", "gzip")
 RUN_MESSAGES = 100
 #: Wait for room in librdkafka's queue, per attempt (s).
 ROOM_WAIT_S = 0.02
-#: Longest wait without looking whether the user has lost patience (s).
+#: Longest wait before a stop is noticed (s).
 FLUSH_WAIT_S = 0.5
 
 

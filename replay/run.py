@@ -14,7 +14,7 @@ from replay.source import MessageSource
 
 
 class Stop:
-    """Notices the first SIGINT or SIGTERM, so that a replay ends in good order; a second ends it at once."""
+    """Notices the first SIGINT or SIGTERM, so that a replay waits for what it has sent; a second kills it."""
 
     def __init__(self) -> None:
         self.signal_number = 0

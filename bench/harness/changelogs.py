@@ -16,7 +16,7 @@ from models.windows.window import Window, window_from_bytes
 from stream.kafka.topic_reader import read_all
 from stream.kafka.topics import changelog_topic
 
-#: What a window says of its user's past, whoever keeps it.
+#: The columns of a window that every contestant must have, in its own format.
 WINDOW_COLUMNS = ("times_ms", "behaviours", "item_ids", "categories", "event_hashes")
 #: How the peers' windows are read; Twintide's own are read as its worker does.
 READERS: Mapping[str, Callable[[bytes], Window]] = {

@@ -26,7 +26,7 @@ class Contestant(Protocol):
         """Return when (monotonic s) its work began, once it has been started."""
 
     def start(self) -> None:
-        """Start the process and return when it is at work (ingest) or has its state back (recovery)."""
+        """Start the process and return when it reads events (ingest) or has its state back (recovery)."""
 
     def stop(self) -> None:
         """Ask it to finish and leave."""
@@ -36,7 +36,7 @@ class Contestant(Protocol):
 
 
 class PeerProcess:
-    """A peer that marks what it reaches; `start` returns at the mark it is awaited at."""
+    """A peer that leaves a mark at each step; `start` returns once the awaited mark is there."""
 
     def __init__(self, name: str, command: Sequence[str], job: Job, awaited: str) -> None:
         self.watch = Watch()
@@ -77,7 +77,7 @@ class PeerProcess:
 
 
 class WatchedWorker(WorkerProcess):
-    """Twintide's worker. What it reaches is told by /health, so times are early or late by one poll (50 ms).
+    """Twintide's worker. /health says how far it is, so its times are exact to one poll (50 ms).
 
     Both are taken to Twintide's disadvantage: a start is the last poll before, an end the first poll after.
     """

@@ -63,7 +63,7 @@ def probing(topic: str, key_prefix: str, sample_every: int) -> Iterator[ProbePro
 @click.command(cls=Command)
 @click.option("--topic", required=True, help="Topic of the events.")
 @click.option("--key-prefix", required=True, help="What users' keys in Redis begin with.")
-@click.option("--sample-every", default=1, help="Of so many events one is timed.")
+@click.option("--sample-every", default=1, help="Time one of this many events.")
 def main(topic: str, key_prefix: str, sample_every: int) -> None:
     """Measure how long events wait until their users' vectors are readable.
 

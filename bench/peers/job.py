@@ -64,7 +64,7 @@ def fold_event(value: bytes | None, event: Mapping[str, Any]) -> bytes:
     """Return the user's window with this event folded in; None is a user's first event."""
     window = Window() if value is None else window_from_msgpack(value)
     incoming = IncomingEvent(
-        window.offset + 1,  # peers trust their state store alone; the arrival order is all that is needed
+        window.offset + 1,  # peers only trust their state store; all they need is the order of arrival
         event["time"],
         event["behavior_type"],
         event["item_id"],

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from models.arrays import Ints
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from models.log.behaviour_log import BehaviourLog
 from offline.baselines.factorisation import factorisations
 from offline.baselines.neighbours import item_knn, session_knn
-from offline.ranking.protocols import Cases, Ints
+from offline.ranking.protocols import Cases
 from offline.ranking.scorers import Scorer, Scores
 
 #: Share of the known rows, the last by time, that counts as recent.

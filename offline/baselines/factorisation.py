@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from models.arrays import Ints
 from models.ids.vocabulary import FIRST_KNOWN
-from offline.ranking.protocols import Cases, Ints
+from offline.ranking.protocols import Cases
 from offline.ranking.scorers import Scorer
 
 logger = logging.getLogger(__name__)

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from models.arrays import Ints
 from models.ids.vocabulary import FIRST_KNOWN
 from models.sessions import starts_session
 from models.towers.histories import Histories
-from offline.ranking.protocols import Cases, Ints
+from offline.ranking.protocols import Cases
 from offline.ranking.scorers import Scorer, Scores
 
 #: Neighbours that count: items per item, and sessions per session.

@@ -6,11 +6,10 @@ from dataclasses import replace
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.arrays import Ints
+from models.arrays import Doubles, Ints
 from models.artifact.artifact import Artifact
 from models.errors import DataError
 from models.log.behaviour_log import BehaviourLog
@@ -20,18 +19,16 @@ from models.towers.histories import FeatureSettings, Histories, Part, tower_span
 from models.towers.layers import AttentionBias, Embedded, Layer, Tower, at_places
 from models.towers.log_histories import histories_of_log
 
-Doubles = npt.NDArray[np.float64]
-
-#: Users whose attention is averaged at most.
+#: The most users whose attention is averaged.
 MAX_USERS = 1_000
 
 
 @torch.inference_mode()
 def attention(towers: DualTowers, settings: FeatureSettings, histories: Histories) -> dict[str, Doubles]:
-    """Return the mean weight (A,) over users of the event so many before their newest, by who weighs it.
+    """Return the mean weights (A,) over users of the newest event, the one before it and so on, by reader.
 
-    A is the longest history. A head's weights of one user sum to 1, those of the direct path need not. nan
-    stands where nobody reads an event so far back.
+    The readers are the direct path and each head of the towers. A is the longest history. A head's weights of
+    one user sum to 1, those of the direct path need not. nan where no user's events are read that far back.
     """
     reading = tower_spans(histories, settings)
     length = int(np.diff(histories.starts).max(initial=0))
@@ -58,7 +55,7 @@ def some_histories(artifact: Artifact, log: BehaviourLog, user_id: str | None) -
 
 
 def describe(weights: Doubles) -> str:
-    """Return where most of weights (A,) is; the newest event's is the first."""
+    """Describe in words where most of the weights (A,) are, the newest event's first."""
     size = np.abs(np.nan_to_num(weights))
     share = np.cumsum(size) / max(size.sum(), 1e-12)
     half = int(np.searchsorted(share, 0.5)) + 1

@@ -1,4 +1,4 @@
-"""What else a ranking is asked beside its mean: how sure, for whom, of what, and how varied."""
+"""More than the mean of a ranking: confidence, kinds of users and of items, AUC and variety."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Doubles, Ints
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from offline.baselines.counting import popularity
 from offline.ranking.metrics import MISSING, Ranks, gains_in_ten, ranks
-from offline.ranking.protocols import Cases, Ints
+from offline.ranking.protocols import Cases
 from offline.ranking.scorers import Scorer, scores_by
 
-#: Items, a seeded draw, whose scores the AUC over all users compares with; resamplings; the seed of both.
+#: Items, drawn at random, that the AUC over all users compares targets with; resamplings of the bootstrap;
+#: the seed of both.
 AUC_ITEMS, RESAMPLINGS, DETAILS_SEED = 200, 1_000, 0
 TOP = 10
-#: Users, and targets, are told apart in this many groups of the same size, as far as ties allow.
+#: Users, and targets, are divided into this many groups of the same size, as far as ties allow.
 GROUPS = 3
-
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +91,14 @@ def by_group(gains: Doubles, amount: npt.NDArray[Any]) -> tuple[float, ...]:
 
 
 def _user_auc(rank: Ranks, ranked: Ints) -> Doubles:
-    """Return the share of the other ranked items (B,) that each target stands before, 0 for MISSING."""
+    """Return, for each target (B,), the share of the other ranked items that rank below it, 0 for MISSING."""
     before = (ranked - np.minimum(rank, ranked)) / np.maximum(ranked - 1, 1)
     share: Doubles = np.where(rank == MISSING, 0.0, before)
     return share
 
 
 def _pooled_auc(own: Doubles, others: Doubles) -> float:
-    """Return how likely a target's score is over another item's, whoever's; equal ones count half."""
+    """Return how likely a target's score is above another item's for any user; equal scores count half."""
     others = np.sort(others[others > -np.inf])
     if not len(others):
         return float("nan")
@@ -107,7 +107,7 @@ def _pooled_auc(own: Doubles, others: Doubles) -> float:
 
 
 def _different(categories: Ints) -> Ints:
-    """Return how many different values each row (B, K) has; unknown ones are alike."""
+    """Return how many different values each row (B, K) has; unknown categories count as one."""
     ordered = np.sort(np.maximum(categories, FIRST_KNOWN - 1), axis=1)
     changes: Ints = (np.diff(ordered, axis=1) > 0).sum(axis=1)
     return changes + 1

@@ -19,10 +19,11 @@ from offline.ranking.scorers import Scorer, ranks_by
 class Evaluation:
     """How the model ("twintide") and the baselines rank, over `users` users.
 
-    "category alone" and "cold start" are the model, too, for users without vectors: at the category of what
-    they had last, and at none.
+    "category alone" and "cold start" are the model's rankings for users without a vector of their own: the
+    first knows the category of a user's last item, the second knows nothing.
 
-    repeats: how many users were left out because their next item was one they had before.
+    cold_start_users: how many had no history, and repeats: how many had their next item before; both are left
+    out. missing_share: the share of targets that the model does not know.
     """
 
     users: int
@@ -39,7 +40,8 @@ def evaluate(
 ) -> Evaluation:
     """Rank all known items for every case, by the model's dot products and by each baseline.
 
-    exclude_seen: nobody's own past items are ranked, and who returns to one of them is left out.
+    exclude_seen: items that a user had before are not ranked for that user, and users whose next item is one
+    of them are left out.
     """
     chosen = without_repeats(cases) if exclude_seen else cases
     users = artifact.encode(chosen.histories).user
@@ -67,7 +69,7 @@ def evaluate(
 
 
 def _without_own(artifact: Artifact, cases: Cases) -> tuple[Floats, Floats]:
-    """Return what readers give users without vectors: at each one's last category (B, D), at none (1, D)."""
+    """Return the vectors of users without their own: by their last category (B, D), and without it (1, D)."""
     vocabulary, histories = artifact.vocabulary, cases.histories
     cold_start = histories_of_cold_start(["", *vocabulary.category_ids], vocabulary)
     vectors = artifact.encode(cold_start).user  # (1 + C, D)

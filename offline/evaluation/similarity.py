@@ -1,16 +1,15 @@
-"""How near items' vectors lie to each other: within a category, between two, and on a map."""
+"""How similar items' vectors are within a category and between categories, and a map of them."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Floats
+from models.arrays import Floats, Ints
 from models.artifact.artifact import Artifact
 from models.errors import DataError
 from models.ids.vocabulary import FIRST_KNOWN
-from offline.ranking.protocols import Ints
 
-#: Items that are compared at most, the most frequent ones; the seed of the map.
+#: The most items that are compared (the most frequent ones), and the seed of the map.
 MAX_ITEMS, MAP_SEED = 2_000, 0
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.arrays import Ints
 from models.artifact.artifact import Artifact
 from models.errors import DataError
 from models.ids.vocabulary import FIRST_KNOWN
@@ -13,7 +14,6 @@ from models.towers.histories import Histories
 from models.towers.log_histories import EVERYTHING, histories_of_log
 from models.windows.window import WindowSettings
 from offline.ranking.metrics import Ranking, Ranks, ranks, summarise
-from offline.ranking.protocols import Ints
 from offline.ranking.scorers import SCORES_AT_ONCE
 
 #: How long before the target a history ends (ms); None: where the test slice begins.
@@ -24,7 +24,7 @@ AGES_MS: Mapping[str, int | None] = {
     "1 day": 86_400_000,
     "frozen": None,
 }
-#: Targets that are ranked at most, and the seed they are drawn by.
+#: The most targets that are ranked, and the seed of their draw.
 MAX_TARGETS, TARGETS_SEED = 5_000, 0
 
 
@@ -45,7 +45,7 @@ def freshness_curve(artifact: Artifact, log: BehaviourLog, cutoff_ms: int) -> Fr
     """
     _, past = histories_of_log(log, artifact.vocabulary, EVERYTHING)
     is_asked = (past.time_ms >= cutoff_ms) & (past.item >= FIRST_KNOWN)
-    is_asked[past.starts[:-1]] = False  # nobody knows anything of these
+    is_asked[past.starts[:-1]] = False  # a user's first event has no history
     asked = np.flatnonzero(is_asked)
     if not len(asked):
         raise DataError(

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Floats
+from models.arrays import Floats, Ints
 from models.errors import SettingsError
 from offline.evaluation.similarity import place_on_map
 from offline.evaluation.staleness import FreshnessCurve
-from offline.ranking.protocols import Ints
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +40,7 @@ def attention_plot(found: Mapping[str, npt.NDArray[np.float64]]) -> "Figure":
     """Return weights (A,) by name as a picture: a row each, the newest event on the right."""
     weights = np.array(list(found.values()))[:, ::-1]  # (R, A)
     shares = weights / np.maximum(np.nanmax(np.abs(weights), axis=1, keepdims=True), 1e-12)
-    lowest = min(0.0, float(np.nanmin(shares)))  # the direct path may take an item away
+    lowest = min(0.0, float(np.nanmin(shares)))  # the direct path may have negative weights
     figure = new_figure(10, 1.5 + 0.4 * len(found))
     axes = figure.subplots()
     extent = (-weights.shape[1] + 0.5, 0.5, len(found) - 0.5, -0.5)

@@ -19,7 +19,10 @@ class NotServedError(TwintideError):
 
 
 def roll_back(registry: ModelRegistry, store: Path) -> Models:
-    """Publish the previous model again and have readers get it at once. Raises ModelChangeError."""
+    """Publish the previous model again and have readers get it at once.
+
+    Raises NotServedError where no previous model is kept, ModelChangeError where that is not possible now.
+    """
     models = registry.read()
     if models is None or models.previous is None:
         raise NotServedError(

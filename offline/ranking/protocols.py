@@ -5,14 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Ints
 from models.errors import DataError
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from models.log.behaviour_log import BehaviourLog
 from models.towers.histories import Histories
 from models.towers.log_histories import EVERYTHING, histories_of_log
 from models.windows.window import WindowSettings
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,7 @@ class Cases:
 
     target (B,) place of the next item in the vocabulary's item_ids, -1 where it is not there; known: the log
     of all rows that a model may have seen, past: all its users' whole histories, asked (B,) the place of
-    ours there; cold_start_users: how many had no history and are left out.
+    each user there; cold_start_users: how many had no history and are left out.
     """
 
     user_ids: list[str]

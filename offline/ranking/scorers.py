@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Ints
 from offline.ranking.metrics import Ranks, ranks
-from offline.ranking.protocols import Cases, Ints
+from offline.ranking.protocols import Cases
 
 #: Scores that are held at a time.
 SCORES_AT_ONCE = 2_000_000

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Doubles, Ints
 from models.errors import SettingsError
-from offline.synthetic.walk import Catalogue, Doubles, Ints, Visits, walk, zipf
+from offline.synthetic.walk import Catalogue, Visits, walk, zipf
 
 FIRST_SECOND = 1_416_268_800  # 2014-11-18 00:00 UTC
 DAYS = 31
@@ -35,11 +36,11 @@ GEOHASH_ALPHABET = np.array(list("0123456789bcdefghjkmnpqrstuvwxyz"))
 
 MEAN_SESSION_EVENTS = 10
 TASTES = 12
-#: How often a session is about the user's first, second, ... interest; the last slot is mere curiosity.
+#: How often a session is about the user's first, second, ... interest; the last one is any category.
 SLOT_SHARES = (0.34, 0.22, 0.15, 0.11, 0.10, 0.08)
 #: Events of a session that stray to another slot.
 STRAY = 0.06
-#: The month is cut into this many periods; at each a slot turns to another category with this probability.
+#: The month is cut into this many periods; at each a slot changes to another category with this probability.
 PERIODS, DRIFT = 10, 0.15
 
 

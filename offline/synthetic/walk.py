@@ -2,7 +2,7 @@
 
 * An **item** has a place in its category's latent sequence. On a slot of interest a user looks again at the
   same item, walks on to the next places, or jumps to a popular item or to one seen before: the last item says
-  most about the next one, an item of yesterday less. A slot's walk goes on in the next session.
+  most about the next one, and yesterday's items less. A slot's walk continues in the next session.
 * **Popularity** is Zipf's, differs between tastes, and new items arrive every day and are popular at once.
 """
 
@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Doubles = NDArray[np.float64]
+from models.arrays import Doubles, Ints
 
 #: How often a slot's walk jumps to a popular item, and how many of the jumps return to where one of the last
 #: walks of the slot began.
 JUMPS, RETURNS = 0.3, 0.4
-#: How often a walk that does not jump goes on by 0 places (the same item again), by 1, by 2, ...
+#: How often a walk that does not jump moves by 0 places (the same item again), by 1, by 2, ...
 STEP_SHARES = (0.36, 0.30, 0.14, 0.09, 0.06, 0.05)
 #: Items that arrive during the month, and how many jumps go to those.
 ARRIVING_ITEMS, ARRIVING_JUMPS = 0.3, 0.35

@@ -28,9 +28,9 @@ PARTS: Mapping[str, Callable[[DualTowers], Neutral]] = {
     ],
     # How much of an item's input is in its output.
     "share": lambda towers: [(towers.items.share, 1.0)],
-    # The weighted sum of the last items; the short Transformer stands alone then.
+    # The weighted sum of the last items; without it the short tower is its Transformer only.
     "direct": lambda towers: [(towers.direct.place, 0.0), (towers.short_scale, 1.0)],
-    # Both Transformers: the direct path alone is left.
+    # Both Transformers; without them only the direct path is left.
     "transformers": lambda towers: [(towers.short_scale, 0.0), (towers.long_scale, 0.0)],
     # The long tower; a user's vector is the short one.
     "long": lambda towers: [(towers.long_scale, 0.0), (towers.unseen_long, 0.0)],
@@ -40,7 +40,7 @@ PARTS: Mapping[str, Callable[[DualTowers], Neutral]] = {
 
 
 def check_parts(names: Iterable[str]) -> None:
-    """Raise SettingsError for the name of a part that there is not."""
+    """Raise SettingsError where a name is not one of PARTS."""
     for name in names:
         if name not in PARTS:
             raise SettingsError(f"without is {name!r}; it must be of {', '.join(PARTS)}")

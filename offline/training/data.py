@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Flags, Ints
 from models.errors import DataError
 from models.ids.vocabulary import FIRST_KNOWN, UNKNOWN
 from models.log.behaviour_log import BehaviourLog
@@ -15,20 +15,17 @@ from models.towers.features import Tokens, pad
 from models.towers.histories import EventFeatures, Histories
 from offline.training.settings import TrainSettings
 
-Mask = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
-
-#: Targets per stretch at most; a stretch also carries the events that these targets' histories begin with.
+#: Targets per stretch at most; a stretch also carries the events before them that the long tower reads.
 STRETCH_TARGETS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Slices:
-    """Which rows of a log train, validate and test; cutoff_ms is where test begins, None by leave-one-out."""
+    """Which rows of a log train, validate and test; test begins at cutoff_ms (None: leave-one-out)."""
 
-    train: Mask
-    validation: Mask
-    test: Mask
+    train: Flags
+    validation: Flags
+    test: Flags
     cutoff_ms: int | None
 
 
@@ -86,7 +83,7 @@ class Stretches:
     first: Ints
     begin: Ints
     last: Ints
-    wanted: Mask
+    wanted: Flags
 
     def __len__(self) -> int:
         return len(self.first)
@@ -113,7 +110,7 @@ class Stretch:
         return Stretch(*(getattr(self, each.name).to(device) for each in fields(self)))
 
 
-def cut_stretches(histories: Histories, derived: EventFeatures, wanted: Mask, long_events: int) -> Stretches:
+def cut_stretches(histories: Histories, derived: EventFeatures, wanted: Flags, long_events: int) -> Stretches:
     """Cut histories into pieces of at most STRETCH_TARGETS targets and the events these look back on.
 
     wanted (E,) marks the events that are targets; of each piece, no event from its last target on is read.
@@ -145,7 +142,7 @@ def end_at_pauses(histories: Histories, horizon_ms: int) -> Histories:
 def return_share(stretches: Stretches, item_count: int) -> float:
     """Return r / (r + c): how often targets are items that their users had before, and would be by chance.
 
-    From 0, never, over 0.5, as often as if the next were any of the `item_count` known items, to nearly 1.
+    0: never; 0.5: as often as if it were any of the `item_count` known items; nearly 1: far more often.
     """
     histories = stretches.histories
     counts = np.diff(histories.starts)

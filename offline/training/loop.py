@@ -20,19 +20,19 @@ from offline.training.progress import Epoch, TrainingProgress
 from offline.training.schedules import lr_share
 from offline.training.settings import TrainSettings
 
-#: Targets ranked at a time; about this many are ranked per validation and test.
+#: Targets ranked at a time, and about how many are ranked per validation and test.
 RANKED_AT_ONCE = 1_024
 MAX_RANKED_TARGETS = 5_000
-#: Where the number of epochs is not given: what it is chosen by.
+#: Where the number of epochs is not set: it is what gives about so many steps, within these bounds.
 DEFAULT_STEPS, MIN_EPOCHS, MAX_EPOCHS = 1_200, 4, 30
-#: Share of the epochs, the first ones, in which the direct path learns alone.
+#: Share of the epochs, from the first, in which only the direct path learns.
 DIRECT_SHARE = 0.5
 
 
 #: Gradients of all but sparse tables are scaled down to this norm.
 MAX_GRADIENT_NORM = 5.0
 
-#: The one process, on the CPU, that there is without torchrun.
+#: What `fit` has without torchrun: one process, on the CPU.
 ONE_PROCESS = one_process("cpu")
 
 
@@ -45,11 +45,12 @@ def fit(
     checkpoint: Path | None = None,
     processes: Processes = ONE_PROCESS,
 ) -> list[Epoch]:
-    """Train in place, leave the weights of the epoch with the best validation NDCG, return all epochs.
+    """Train the towers in place and return all epochs; the towers end with the best epoch's weights.
 
-    What is validated and left is the running average of the weights. In the first DIRECT_SHARE of the epochs
-    the direct path learns alone. After each, all is written to `checkpoint`; where that is there at first,
-    training goes on from it, to the same result. All processes train alike; the first alone writes.
+    The best epoch is that of the highest validation NDCG; the running average of the weights is what is
+    validated and kept. In the first DIRECT_SHARE of the epochs only the direct path learns. After each epoch
+    the whole state is written to `checkpoint`; if that file exists at the start, training resumes from it, to
+    the same result. All processes train alike, and only the first one writes.
     """
     towers.to(processes.device)
     steps = -(-len(train) // stretches_per_step(settings, processes))
@@ -113,8 +114,8 @@ def _one_epoch(
 ) -> float:
     """Return the mean loss of one pass.
 
-    What is random in it follows from the seed and its number: what all processes draw alike, and what each
-    draws for itself.
+    All random draws follow from the seed and the epoch's number; some are the same in all processes, others
+    are each process's own.
     """
     settings = objective.settings
     random = np.random.default_rng((settings.seed, number, 0))
@@ -142,7 +143,7 @@ def _one_epoch(
 
 
 def _step(progress: TrainingProgress, processes: Processes) -> None:
-    """Move the weights by the gradients that all processes have gathered, and forget these."""
+    """Update the weights by the gradients of all processes, and clear the gradients."""
     optimisers, scaler = progress.optimisers, progress.scaler
     parameters = [optimiser.param_groups[0]["params"] for optimiser in optimisers]
     processes.add_gradients(*parameters)
@@ -162,9 +163,8 @@ def target_ranks(
 ) -> Ranks:
     """Return the rank of the targets of these stretches among all items, each from all events before it.
 
-    Targets that the vocabulary does not know are not asked for. Where there are more than
-    MAX_RANKED_TARGETS, about that many, those of evenly spread pieces. The processes rank a part each; all
-    return all ranks.
+    Targets that the vocabulary does not know are skipped. Of more than MAX_RANKED_TARGETS, about that many
+    are ranked, from evenly spread pieces. Each process ranks a part; all return all ranks.
     """
     towers.eval()
     targets = int((stretches.wanted & (stretches.histories.item >= FIRST_KNOWN)).sum())

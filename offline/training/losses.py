@@ -1,4 +1,4 @@
-"""What the towers learn from: small losses over scores, each (M,), one per target.
+"""The losses that the towers learn by: small functions of scores that return (M,), a loss per target.
 
 Shapes: M targets, N negatives of each, V items, D dimension. A negative that is the target itself is given
 the score minus infinity beforehand and then costs nothing.
@@ -51,7 +51,7 @@ def gbce(positive: Tensor, negative: Tensor, sampling_rate: float, calibration: 
 def tower_contrast(long: Tensor, short: Tensor) -> Tensor:
     """BPR between the towers: a user's long vector (M, D) is nearer to their own short one than to others'.
 
-    The others are the next rows of the batch; one row alone costs nothing. Both are normed, so that only
+    The others are the next rows of the batch; a single row costs nothing. Both are normed, so that only
     their directions count.
     """
     if len(long) < 2:

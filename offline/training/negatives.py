@@ -11,13 +11,13 @@ from torch.nn import functional
 from models.ids.vocabulary import FIRST_KNOWN, PADDING
 from models.towers.dual_towers import DualTowers
 
-#: Items among which hard negatives are looked for at most, and users for whom it is done at a time.
+#: The most items that hard negatives are searched among, and users searched for at a time.
 MINED_ITEMS, MINED_AT_ONCE = 20_000, 1_024
 
 
 @dataclass(frozen=True, slots=True)
 class Negatives:
-    """What M targets are compared with: shared (N,) by all of them, hard (M, K) by each alone.
+    """What M targets are compared with: the same shared (N,) for all, and hard (M, K) of each target's own.
 
     Each row of `hard` is in ascending order; PADDING in it is no item.
     """
@@ -98,8 +98,8 @@ def negative_sampler(
 class HardNegatives:
     """Finds the items that score highest for a user, as the towers were at the last `refresh`.
 
-    They are looked for among MINED_ITEMS at random, drawn at each refresh, where the towers know more. What
-    is found depends on the user alone, never on the target, so that every item's chance to be among it is 0
+    Where the towers know more than MINED_ITEMS items, so many are drawn at each refresh and searched. What
+    is found depends only on the user, never on the target, so that every item's chance to be among it is 0
     or 1: that is what the correction of a sampled softmax needs to know.
     """
 
@@ -122,8 +122,8 @@ class HardNegatives:
     def find(self, user: Tensor, left_out: Tensor) -> Tensor:
         """Return the items (M, K) that score highest for users (M, D), each row in ascending order.
 
-        None of left_out (M, L), item indices or PADDING, is among a row's; PADDING stands where there are no
-        more.
+        Items of left_out (M, L; item indices or PADDING) are not among those of their row. Rows with fewer
+        than K items are filled with PADDING.
         """
         place = self._pool.new_full((self._known + FIRST_KNOWN,), len(self._pool))
         place[self._pool] = torch.arange(len(self._pool), device=place.device)

@@ -1,4 +1,4 @@
-"""What a step of training makes smaller: the losses of a batch's targets beside their negatives."""
+"""What a training step minimises: the losses of a batch's targets against their negatives."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Objective:
     def loss(self, stretch: Stretch, forward: Forward, negatives: Tensor) -> Tensor:
         """Return the sum of the losses of all targets, each by its weight; negatives (N,).
 
-        That of a target is its next-item loss, and at wanted places the towers' contrast.
+        A target's loss is its next-item loss, plus the towers' contrast at wanted places.
         """
         towers, settings = self.towers, self.settings
         wanted = stretch.target > 0  # (B, T)
@@ -87,7 +87,7 @@ class Objective:
                 return losses.gbce(positive, negative, rate)
 
     def _log_q(self, target: Tensor, negatives: Negatives) -> tuple[Tensor, Tensor]:
-        """Return log q of targets (M,) and of their negatives (M, N + K): 0 for what is hard, so certain."""
+        """Return log q of targets (M,) and their negatives (M, N + K); hard ones are certain: 0."""
         of_batch = len(target) if self.settings.in_batch_negatives else 0
         log_q = self.sampler.log_expected(target, of_batch)  # (M,)
         log_q = log_q.masked_fill(negatives.are_hard(target[:, None])[:, 0], 0.0)
@@ -127,5 +127,5 @@ def loss_name(towers: DualTowers, settings: TrainSettings) -> LossName:
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """Return what lets the towers compute in a precision, by its name in torch."""
+    """Return the context in which the towers compute in a precision, by its name in torch."""
     return torch.autocast(device, getattr(torch, precision), enabled=precision != "float32")

@@ -23,9 +23,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """This process, number `rank` of `count`, and the device it trains on; the first alone writes and speaks.
+    """This process, number `rank` of `count`, and the device it trains on; only the first writes and prints.
 
-    Every process must call every method that speaks of all processes, in the same order.
+    Every process must call the methods that involve all processes, in the same order.
     """
 
     device: torch.device
@@ -34,7 +34,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
 
     def own(self, parts: Sequence[T]) -> Sequence[T]:
@@ -42,7 +42,7 @@ class Processes:
         return parts[self.rank :: self.count]
 
     def wait(self) -> None:
-        """Return when all processes are here."""
+        """Return when all processes have called it."""
         if self.count > 1:
             dist.barrier()
 
@@ -64,7 +64,7 @@ class Processes:
     def add_gradients(self, dense: Sequence[Tensor], sparse: Sequence[Tensor] = ()) -> None:
         """Give each of these parameters the sum of its gradients over all processes.
 
-        One that has a gradient nowhere keeps none.
+        A parameter without a gradient in any process keeps none.
         """
         if self.count == 1:
             return
@@ -125,7 +125,7 @@ def joined(device: str) -> Iterator[Processes]:
 
 
 def one_process(device: str) -> Processes:
-    """Return the one process that there is."""
+    """Return the only process of a training without torchrun."""
     return Processes(device_of(device, 0))
 
 

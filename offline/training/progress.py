@@ -1,4 +1,4 @@
-"""Where a training stands after an epoch: all that the next ones depend on, saved and taken up again."""
+"""The state of a training after an epoch: all that the next epochs depend on, saved and restored."""
 
 import copy
 import json
@@ -26,7 +26,7 @@ class Epoch:
 
 
 class TrainingProgress:
-    """The weights, what moves them, and the best epoch so far; all that is random begins anew in an epoch."""
+    """The weights, the optimisers and the best epoch so far; random generators are seeded anew each epoch."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class TrainingProgress:
         return self.epochs[self.best_number - 1].validation.ndcg if self.best_number else -1.0
 
     def add(self, epoch: Epoch) -> None:
-        """Note a finished epoch; where it is the best so far, keep the averaged weights as they are now."""
+        """Add a finished epoch; if it is the best so far, keep a copy of the averaged weights."""
         is_best = epoch.validation.ndcg > self.best_ndcg
         self.epochs.append(epoch)
         if is_best:
@@ -60,7 +60,7 @@ class TrainingProgress:
             self.best_weights = copy.deepcopy(self.averaged_towers.state_dict())
 
     def save(self, path: Path) -> None:
-        """Write it to a file, whole or not at all."""
+        """Write the state to a file, whole or not at all."""
         state = {
             "towers": self.towers.state_dict(),
             "best_weights": self.best_weights,
@@ -76,7 +76,7 @@ class TrainingProgress:
         part.replace(path)
 
     def restore(self, path: Path) -> None:
-        """Take up what `save` wrote. Nothing but tensors and plain values is unpickled."""
+        """Restore what `save` wrote, without unpickling code; ArtifactError where it is damaged."""
         try:
             state: dict[str, Any] = torch.load(
                 path, weights_only=True, map_location=self.towers.everyone.device

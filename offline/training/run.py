@@ -46,8 +46,8 @@ def train(
     """Train on a log, test the best epoch once, write the artifact into `store` and publish it there.
 
     The same log, settings, machine and number of processes give the same artifact, also when training was
-    interrupted and is started again: it goes on after the last finished epoch. DataError where the log is too
-    small. `processes` is `joined`'s, where there may be several; the first alone writes.
+    interrupted and is started again: it resumes after the last finished epoch. DataError where the log is too
+    small. `processes` is what `joined` gives, where there may be several; only the first one writes.
     """
     processes = processes or one_process(config.train.device)
     settings = _settings(log, config)
@@ -85,7 +85,7 @@ def train(
 def _run_hash(
     log: BehaviourLog, settings: ArtifactSettings, train_settings: TrainSettings, processes: int
 ) -> str:
-    """Return a short hash of all that the result depends on: who trains the same again goes on."""
+    """Return a short hash of all that the result depends on; the same training resumes by it."""
     parts = [log.fingerprint, len(log), dataclasses.asdict(settings), to_plain(train_settings), processes]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 

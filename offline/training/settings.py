@@ -44,12 +44,12 @@ class TrainSettings:
     warmup_share: ShareButNotAll = 0.0
     #: Epochs without a better validation NDCG after which training stops.
     patience: Count = 3
-    #: Where it trains: on a GPU, under torchrun on one per process; "auto" on one where there is one.
+    #: Where it trains: "cuda" is a GPU (under torchrun, one per process), "auto" a GPU where there is one.
     device: Literal["cpu", "cuda", "auto"] = "cpu"
-    #: Of what the towers compute in training; weights, scores and losses stay float32. float16, whose range
-    #: is small, has its losses scaled up for it.
+    #: Precision of what the towers compute in training; weights, scores and losses stay float32.
+    #: float16, whose range is small, has its losses scaled up for it.
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    #: Of everything random.
+    #: Seed of everything random.
     seed: Annotated[int, Meta(ge=0)] = 0
     #: How rows are held out: "time" by global time, "leave-one-out" the last two of each user.
     protocol: Literal["time", "leave-one-out"] = "time"
@@ -63,7 +63,7 @@ class TrainSettings:
     loss: LossName = "auto"
     full_softmax_items: int = 5_000
     #: Negatives drawn per step, shared by its targets; this share of them uniformly, the rest by popularity
-    #: to this power; and whether a step's targets are negatives of each other as well.
+    #: to this power; and whether a step's targets are also negatives of each other.
     negatives: Count = 1_024
     uniform_share: Share = 0.5
     popularity_power: NotNegative = 1.0
@@ -71,7 +71,7 @@ class TrainSettings:
     #: Share of each target's negatives that are hard: not drawn, but what scores highest for the user by the
     #: item vectors of up to `hard_refresh_steps` steps ago; and whether items that the user had before may be
     #: among them. Sampled softmax knows that they are there for certain (log q is 0); BPR, BCE and gBCE
-    #: have no such correction and lean towards telling apart what is nearly as good. Nothing to full softmax.
+    #: have no such correction, so hard negatives shift what they learn. Full softmax ignores these settings.
     hard_share: ShareButNotAll = 0.0
     hard_refresh_steps: Count = 100
     hard_from_history: bool = True
@@ -110,7 +110,7 @@ def read_config(file: Path | None, flags: Mapping[str, Any]) -> TrainingConfig:
     """Return the settings of a TOML file, if there is one, overruled by the flags that are not None.
 
     The keys are the names of the settings' fields, without tables. SettingsError for an unknown key, a value
-    of the wrong kind, or one that makes no sense.
+    of the wrong type, or one outside its bounds.
     """
     values = _read_toml(file) if file else {}
     values |= {name: value for name, value in flags.items() if value is not None}

@@ -16,7 +16,7 @@ WHOLE = "everything"
 #: What each variant sets.
 VARIANTS: Mapping[str, Mapping[str, object]] = {
     WHOLE: {},
-    # No pause ends a session: events are told apart by their place alone.
+    # No pause ends a session: events differ only by their place.
     "sessions": {"gap_ms": 2**62},
     "contrast": {"contrast_weight": 0.0},
     **{name: {"without": [name]} for name in PARTS},

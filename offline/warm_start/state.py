@@ -44,7 +44,7 @@ class BootstrapRefusedError(TwintideError):
 
 @dataclass(frozen=True, slots=True)
 class Bootstrapped:
-    """What a bootstrap wrote, and from where the worker goes on."""
+    """What a bootstrap wrote, and where the worker continues."""
 
     users: int
     events: int
@@ -64,7 +64,7 @@ class Deployment:
     """Where a bootstrap writes: the changelog of a deployment without workers, its Redis and its offsets."""
 
     def __init__(self, settings: Settings, live_from_ms: int | None) -> None:
-        """Make the topics that are missing; the live topic goes on at its end, or from an event time on."""
+        """Make missing topics; the worker continues at the live topic's end, or at an event time."""
         kafka = settings.kafka
         partitions = ensure_topic(kafka, settings.topic, settings.partitions)
         self.changelog = changelog_topic(settings.app_id)
@@ -86,7 +86,7 @@ class Deployment:
         self._publisher = AcknowledgedProducer(kafka, f"{settings.app_id}-bootstrap-{uuid.uuid4().hex[:8]}")
 
     def refuse_state(self) -> None:
-        """Raise BootstrapRefusedError where a worker has been at work, or another program's records stand."""
+        """Raise BootstrapRefusedError where a worker has run, or others have written to the changelog."""
         committed = committed_offsets(self.settings.kafka, self.settings.app_id, self.settings.topic)
         if committed:
             raise BootstrapRefusedError(
@@ -121,7 +121,7 @@ class Deployment:
         return [key.decode() for key in users]
 
     def write_windows(self, users: Sequence[tuple[str, Window]]) -> list[tuple[str, bytes]]:
-        """Append windows to the changelog, as folded up to the offset at which the live topic goes on.
+        """Append windows to the changelog, as folded up to the offset at which the worker continues.
 
         Returns their values.
         """
@@ -137,7 +137,7 @@ class Deployment:
         return values
 
     def finish(self) -> None:
-        """Record where the live topic goes on; without this nothing has happened that cannot be repeated."""
+        """Commit the offsets at which the worker continues; until this is done, all of it can be repeated."""
         set_offsets(self.settings.kafka, self.settings.app_id, self.settings.topic, self.offsets)
 
     def partition_of(self, key: bytes) -> int:
@@ -159,10 +159,10 @@ def _is_bootstrap(record: Message) -> bool:
 def bootstrap(
     settings: Settings, log: BehaviourLog, live_from_ms: int | None = None, *, replace: bool = False
 ) -> Bootstrapped:
-    """Fill windows and Redis with a log, and have the worker go on at the live topic's end or from a time.
+    """Fill windows and Redis with a log, and have the worker continue at the live topic's end or at a time.
 
-    The offsets come last, so that whatever interrupts it, doing it again is right. Without an artifact only
-    windows are written. Raises BootstrapRefusedError where there is state already, unless `replace`.
+    The offsets come last, so that after an interruption it is right to do it all again. Without an artifact
+    only windows are written. Raises BootstrapRefusedError where there is state already, unless `replace`.
     """
     deployment = Deployment(settings, live_from_ms)
     deployment.refuse_workers()

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Ints
 from models.events import event_hash
 from models.log.behaviour_log import BehaviourLog
 from models.towers.log_histories import last_events
@@ -14,8 +14,6 @@ from models.windows.window import MAX_EDGE_HASHES, Window, WindowSettings
 
 #: Users whose windows exist at once.
 USERS_PER_PORTION = 1_000
-
-Ints = npt.NDArray[np.int64]
 
 
 def windows_of_log(

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from models.arrays import Flags
 from models.artifact.artifact import ArtifactSettings
 from models.errors import DataError
 from models.ids.log_vocabulary import vocabulary_of_log
@@ -16,15 +17,7 @@ from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from models.towers.histories import FeatureSettings, Histories, event_features
 from models.towers.log_histories import EVERYTHING, histories_of_log
 from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
-from offline.training.data import (
-    Mask,
-    Stretches,
-    collate,
-    cut_stretches,
-    end_at_pauses,
-    return_share,
-    slice_log,
-)
+from offline.training.data import Stretches, collate, cut_stretches, end_at_pauses, return_share, slice_log
 from offline.training.run import stretches_of
 from offline.training.settings import TrainSettings
 
@@ -117,7 +110,7 @@ def test_pause_longer_than_the_horizon_ends_a_history() -> None:
     assert sorted(collate(stretches, np.arange(len(stretches))).opening.tolist()) == [2, 4]
 
 
-def held_out_rows_read(stretches: Stretches, is_later: Mask) -> int:
+def held_out_rows_read(stretches: Stretches, is_later: Flags) -> int:
     """Return how many events of later slices (E,) are read, or asked for, by pieces of an earlier one."""
     read = np.concatenate([np.arange(*piece) for piece in zip(stretches.first, stretches.last, strict=True)])
     return int(is_later[read].sum() + (is_later & stretches.wanted).sum())
