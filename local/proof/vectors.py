@@ -120,13 +120,14 @@ class VectorCheck:
         model: LiveModel,
     ) -> bytes | None:
         """Return which window stored vectors should be of; None where they differ, or there is no telling."""
-        if isinstance(checked.found, Apart):
-            window = self._unproved_window(user, checked, stored)
+        is_wrong = checked.found != "" and not isinstance(checked.found, Apart)
+        if is_wrong:
+            return None  # one difference of a user is enough
+        if isinstance(checked.found, Apart) or not checked.is_exact:
+            window = self._window_in_changelog(user, checked, stored)
             if window is None:
                 self.findings.set_apart(Apart.WITHOUT_WINDOW)
             return window
-        if checked.found:
-            return None  # one difference of a user is enough
         state = user.state_after(stored.seq)
         if stored.seq < state.applied_offset or (self._live.epoch or 0) > stored.epoch:
             if self._is_being_written(user, model):
@@ -143,10 +144,10 @@ class VectorCheck:
             return None
         return state.value
 
-    def _unproved_window(
+    def _window_in_changelog(
         self, user: ExpectedUser, checked: CheckedWindow, stored: StoredVectors
     ) -> bytes | None:
-        """Return the window in the changelog, right or not, if the vectors are surely of it, else None."""
+        """Return the window in the changelog, proved or not, if the vectors are surely of it, else None."""
         if checked.value is None or checked.found is Apart.SPLIT:
             return None
         offset, committed = read_offset(checked.value), self._committed[user.partition]

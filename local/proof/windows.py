@@ -27,6 +27,8 @@ class CheckedWindow:
     found: str | Apart
     #: The window in the changelog; None where there is none.
     value: bytes | None
+    #: The worker has made of every event what the topic alone says; else it knew, or has dropped, others too.
+    is_exact: bool
     #: A worker may rightly have dropped the user by now: forgotten, or not seen for long.
     may_be_gone: bool
 
@@ -63,7 +65,7 @@ class WindowCheck:
             self.findings.differ(f"user {key.decode()!r}: {found}")
         self.agreeing += found == ""
         self._count(user, state, value if is_wrong else state.value)
-        return CheckedWindow(found, value, may_be_gone)
+        return CheckedWindow(found, value, value in (None, state.value), may_be_gone)
 
     def check_strangers(self) -> None:
         """Note windows of users who have no event on the topic."""

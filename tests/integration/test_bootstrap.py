@@ -11,7 +11,8 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from local.proof import VECTOR_TOLERANCE, wait_until_committed
+from local.proof import VECTOR_TOLERANCE, prove, wait_until_committed
+from local.proof.findings import Apart
 from local.worker import WorkerProcess, worker_environment
 from models.log.behaviour_log import read_behaviour_log
 from models.windows.window import Window, window_from_bytes
@@ -118,6 +119,10 @@ def test_bootstrap_then_live_equals_live_from_the_beginning(
                 user: without_source(each) for user, each in expected.items()
             }
             assert np.abs(vectors(deployment, redis_client) - expected_vectors).max() < VECTOR_TOLERANCE
+        for deployment in (live, warm, both):
+            proof = prove(deployment)
+            assert (proof.complaint, proof.vectors) == ("", USERS)
+            assert proof.apart.keys() <= {Apart.BEGAN_BEFORE}
         applied = workers[1].metrics()["twintide_events_total{applied}"]
         assert 0 < applied < sum(window.applied for window in expected.values())
     finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from local.proof.findings import Apart
 from local.servers import ROOT
 from local.worker import WorkerProcess, worker_environment
 from stream.kafka.topic_reader import read_all
@@ -125,8 +126,10 @@ def test_users_not_seen_for_a_horizon_are_swept(
         until(lambda: not has_key(shop.client, settings, "user 25#ü"))
         shop.prove()
         until(lambda: sum(value is not None for value in last_values(settings).values()) == 20)
+        found = shop.prove()
     finally:
         worker.kill()
+    assert (found.complaint, found.vectors, found.apart) == ("", 20, {Apart.DROPPED: 20})
     values = last_values(settings)
     assert len(values) == 40
     kept = {key.decode() for key, value in values.items() if value is not None}

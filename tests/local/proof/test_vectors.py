@@ -207,6 +207,19 @@ def test_window_that_cannot_be_proved_is_still_what_its_vector_is_of(artifact: A
         assert set_apart == apart
 
 
+def test_events_that_a_worker_knew_from_elsewhere_make_no_vector_late(artifact: Artifact) -> None:
+    records = [
+        event(0, event_id="once"),
+        event(1, event_id="once"),
+    ]  # the first is cut off, the second a duplicate
+    world = World(records, first=1)
+    window = world.worker(2)[b"u"]
+    world.store({b"u": window})
+    users = {b"u": {artifact.version: stored(artifact, window, seq=0)}}
+    complaint, _, found = check(world, models(artifact.version), users, artifact)
+    assert (complaint, found.users) == ("", 1)
+
+
 def cold_start(artifact: Artifact, category: str) -> StoredVectors:
     made = artifact.encode(histories_of_cold_start([category], artifact.vocabulary))
     vec, long, short = (vector[0].tobytes() for vector in (made.user, made.long, made.short))
