@@ -4,22 +4,22 @@ import math
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import numpy as np
-import numpy.typing as npt
 import redis
 import torch
 
 from bench.harness.behaviour import distinct, make_log
 from bench.harness.report import Report, Result, print_table
 from bench.harness.stage import Stage, stage
+from bench.harness.timeline import Moment, TimedEvents, draw, freshness_by_moment
+from bench.harness.traffic import WARM_UP_EVENTS, SteadyTraffic
 from local.freshness import FreshnessProbe
 from local.redis import RedisServer
 from local.worker import WorkerProcess, worker_environment
@@ -31,45 +31,24 @@ from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
 from models.towers.dual_towers import DualTowers
 from offline.publishing.publication import publish_artifact
-from replay.publisher import PublisherSettings, ReplayProducer
-from replay.source import MessageSource
 from stream.kafka.topics import ensure_topic
 from stream.settings import Settings
 from stream.store.connection import RedisConnection
 from stream.store.model_registry import ModelRegistry
 
-#: When each timed event was sent (epoch s), and how long it waited (s): (E, 2).
-Timed = npt.NDArray[np.float64]
-
 PARTITIONS = 4
-#: The producer sends what is due this often (s), each time with one send time.
-TICK_S = 0.01
-#: Events sent ahead, so that caches and windows are filled.
-WARM_UP_EVENTS = 20_000
-#: Vectors count as fresh again when no event waits longer (s).
-FRESH_S = 0.5
-#: How long Redis is away (s).
+#: How long Redis is down (s).
 OUTAGE_S = 3.0
 #: How long a worker stays dead (s): longer than the group needs to notice.
 DEAD_S = 20.0
 
-FORMATS = {
+REPORT_COLUMNS = {
     "p50 ms": ",.0f",
     "p99 ms": ",.0f",
     "worst s": ",.1f",
     "fresh after s": ",.1f",
     "command s": ",.2f",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Something that happened, and when (wall-clock, s)."""
-
-    name: str
-    at_s: float
-    #: How long it took, where a command did it (s).
-    took_s: float = math.nan
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 110})
@@ -93,7 +72,7 @@ def main(rate: int, users: int, rest_s: float, png: Path | None, json_path: Path
     if min(rate, users) < 1 or rest_s < 1:
         raise SettingsError("--rate, --users and --rest-s must be at least 1")
     moments, samples = run(rate, users, rest_s)
-    results = summarise(moments, samples)
+    results = freshness_by_moment(moments, samples)
     _print(results)
     if json_path:
         Report({"rate": rate, "users": users, "rest_s": rest_s}, results).write(json_path)
@@ -101,31 +80,7 @@ def main(rate: int, users: int, rest_s: float, png: Path | None, json_path: Path
         draw(moments, samples, png)
 
 
-class Producer(threading.Thread):
-    """Sends events at a steady rate until `finish`."""
-
-    def __init__(self, here: Stage, topic: str, log: BehaviourLog, rate: int) -> None:
-        super().__init__(daemon=True)
-        self._publisher = ReplayProducer(here.kafka, PublisherSettings(topic=topic, linger_ms=1))
-        self._source = MessageSource(log)
-        self._rate = rate
-        self._is_over = threading.Event()
-
-    def run(self) -> None:
-        sent, started = 0, time.monotonic()
-        while not self._is_over.wait(TICK_S):
-            due = min(int((time.monotonic() - started) * self._rate), len(self._source.log))
-            self._publisher.send(self._source.messages(slice(sent, due)))
-            sent = due
-        self._publisher.finish()
-
-    def finish(self) -> None:
-        """Stop, and return when Kafka has taken everything."""
-        self._is_over.set()
-        self.join()
-
-
-def run(rate: int, users: int, rest_s: float) -> tuple[list[Moment], Timed]:
+def run(rate: int, users: int, rest_s: float) -> tuple[list[Moment], TimedEvents]:
     """Return what happened, and of each timed event when it was sent and how long it waited (s) (E, 2)."""
     seconds = int(4 * rest_s + 2 * DEAD_S + OUTAGE_S + 60)
     log = distinct(make_log(WARM_UP_EVENTS + 2 * rate * seconds, users))
@@ -171,14 +126,16 @@ def _two_models(directory: Path, vocabulary: Vocabulary) -> tuple[Path, Path]:
 
 @contextmanager
 def _traffic(here: Stage, settings: Settings, log: BehaviourLog, rate: int) -> Iterator[FreshnessProbe]:
-    warm_up = Producer(here, settings.topic, log.select(np.arange(WARM_UP_EVENTS)), WARM_UP_EVENTS // 4)
+    first = log.select(np.arange(WARM_UP_EVENTS))
+    rest = log.select(np.arange(WARM_UP_EVENTS, len(log)))
+    warm_up = SteadyTraffic(here.kafka, settings.topic, first, WARM_UP_EVENTS // 4)
     warm_up.start()
     time.sleep(6)
     warm_up.finish()
     with redis.Redis.from_url(settings.redis.url, socket_timeout=1) as client:
         probe = FreshnessProbe(settings, client, sample_every=max(rate // 100, 1))
         probe.start()
-        producer = Producer(here, settings.topic, log.select(np.arange(WARM_UP_EVENTS, len(log))), rate)
+        producer = SteadyTraffic(here.kafka, settings.topic, rest, rate)
         producer.start()
         try:
             yield probe
@@ -231,32 +188,11 @@ def _now(name: str) -> Moment:
 
 def _wait(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
-    time.sleep(2)  # workers look once a second
+    time.sleep(2)  # workers poll once a second
     while not condition():
         if time.monotonic() > deadline:
             raise TwintideError(f"what was waited for did not come in {timeout_s:g} s: see the workers' logs")
         time.sleep(0.1)
-
-
-def summarise(moments: list[Moment], samples: Timed) -> dict[str, Result]:
-    """Return, from each moment to the next, how fresh the events sent then were, and when all were again."""
-    results: dict[str, Result] = {}
-    ends = [*(moment.at_s for moment in moments[1:]), np.inf]
-    for moment, end_s in zip(moments, ends, strict=True):
-        sent_s, waited_s = samples[(samples[:, 0] >= moment.at_s) & (samples[:, 0] < end_s)].T
-        if not len(sent_s):
-            continue
-        stale = waited_s > FRESH_S
-        readable_s = (sent_s + waited_s)[stale]
-        results[moment.name] = {
-            "p50_ms": float(np.percentile(waited_s, 50) * 1000),
-            "p99_ms": float(np.percentile(waited_s, 99) * 1000),
-            "worst_s": float(waited_s.max()),
-            "fresh_after_s": float(readable_s.max() - moment.at_s) if stale.any() else 0.0,
-        }
-        if not math.isnan(moment.took_s):
-            results[moment.name]["took_s"] = moment.took_s
-    return results
 
 
 def _print(results: dict[str, Result]) -> None:
@@ -270,31 +206,7 @@ def _print(results: dict[str, Result]) -> None:
         }
         for name, result in results.items()
     }
-    print_table("freshness of the events sent from each moment to the next", rows, FORMATS)
-
-
-def draw(moments: list[Moment], samples: Timed, png: Path) -> None:
-    """Write the curve as a picture: median and worst of each half second's events, by the time of sending."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SettingsError("--png needs matplotlib: pip install matplotlib") from error
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    axes = figure.subplots()
-    started_s = moments[0].at_s
-    bins = ((samples[:, 0] - started_s) // 0.5).astype(int)
-    for name, of_bin in (("median", np.median), ("worst", np.max)):
-        places = np.unique(bins)
-        values = [of_bin(samples[bins == place, 1]) for place in places]
-        axes.plot(places * 0.5, values, label=name, linewidth=1)
-    for moment in moments[1:]:
-        axes.axvline(moment.at_s - started_s, color="grey", linewidth=0.8)
-        axes.text(moment.at_s - started_s, 30, f" {moment.name}", rotation=90, va="top", fontsize=8)
-    axes.set(xlabel="event sent (s)", ylabel="until its user's vector is readable (s)")
-    axes.set(yscale="log", ylim=(0.005, 40))
-    axes.legend(loc="upper left")
-    axes.grid(alpha=0.3)
-    figure.savefig(png, dpi=120)
+    print_table("freshness of the events sent from each moment to the next", rows, REPORT_COLUMNS)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from torch.utils.benchmark import Timer
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench.harness.artifact import publish_untrained
 from bench.harness.behaviour import expected_windows, make_log
+from bench.harness.operations import operations_per_user, peak_operations
 from bench.harness.report import Report, Result, print_table
+from bench.peers.eager import EagerTowers
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.command import Command, log_to_stderr
@@ -25,38 +25,39 @@ from models.errors import SettingsError, TwintideError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.inference.cuda_graphs import GraphedTowers
 from models.inference.inference import PASS_USERS, Inference, Vectors
-from models.towers.dual_towers import DualTowers
-from models.towers.features import Tokens, TowerInputs, features, histories_of_windows
-from models.towers.layers import at_places
+from models.towers.features import histories_of_windows
 from models.windows.window import WindowSettings, window_to_bytes
 
 #: Vectors that differ by more are not the same, in float32 and in bfloat16.
-TOLERANCE, BFLOAT16_TOLERANCE = 1e-4, 0.1
+FLOAT32_TOLERANCE, BFLOAT16_TOLERANCE = 1e-4, 0.1
 EVENTS_PER_USER = 60
 #: Users encoded at once: by Twintide as its worker does, by the naive loop whatever suits it best.
 BATCH_USERS, EAGER_BATCHES = 256, (16, 64, 256)
 #: The same where a GPU encodes.
 GPU_BATCH_USERS, GPU_EAGER_BATCHES = PASS_USERS, (256, 1_024, 4_096)
-#: Width of the square matrices whose product is a device's peak.
-PEAK_WIDTH = 8_192
 SMOKE_USERS = 300
 ROUNDS = 3
 #: Users whose floating-point operations are counted.
 OPERATIONS_USERS = 200
 
-FORMATS = {"users/s": ",.0f", "us per user": ",.1f", "largest difference": ".1e", "of the GPU's peak": ".2%"}
+REPORT_COLUMNS = {
+    "users/s": ",.0f",
+    "us per user": ",.1f",
+    "largest difference": ".1e",
+    "of the GPU's peak": ".2%",
+}
 
 #: What makes vectors of some windows' binary values.
 Encode = Callable[[Sequence[bytes]], Vectors]
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
+class TimedEncoder:
     """Who encodes, so many users at once, and what is allowed to differ."""
 
     encode: Encode
     batch_users: int
-    tolerance: float = TOLERANCE
+    tolerance: float = FLOAT32_TOLERANCE
     #: Users a second if its GPU computed their towers as fast as it multiplies matrices; 0 without a GPU.
     peak: float = 0.0
 
@@ -103,8 +104,8 @@ def run(users: int, threads: int) -> Report:
         publish_untrained(Path(store), vocabulary_of_log(log))
         artifact = artifacts.load(Path(store))
         contestants = {
-            "eager": Contestant(*_best(Naive(artifact, artifact.towers), EAGER_BATCHES, values)),
-            "twintide": Contestant(Ours(artifact, artifact.inference), BATCH_USERS),
+            "eager": TimedEncoder(*_best(EagerTowers(artifact, artifact.towers), EAGER_BATCHES, values)),
+            "twintide": TimedEncoder(Ours(artifact, artifact.inference), BATCH_USERS),
         }
         if torch.cuda.is_available():
             contestants |= _on_gpu(artifact, values)
@@ -136,77 +137,30 @@ class Ours:
         return self.inference.encode_pass(histories_of_windows(values, self.artifact.vocabulary))
 
 
-@dataclass(frozen=True, slots=True)
-class Naive:
-    """The same towers, padded to the longest of the batch, at every place."""
-
-    artifact: Artifact
-    towers: DualTowers
-
-    @torch.inference_mode()
-    def __call__(self, values: Sequence[bytes]) -> Vectors:
-        towers, device = self.towers, self.towers.everyone.device
-        histories = histories_of_windows(values, self.artifact.vocabulary)
-        batch = features(histories, self.artifact.settings.features)
-        batch = TowerInputs(batch.long.to(device), batch.short.to(device))
-        long = towers.long_vectors(towers.embed(batch.long), None)  # (B, T, D)
-        beginning = torch.zeros_like(batch.short.item)
-        short = towers.short_vectors(towers.embed(batch.short), None, beginning)  # (B, K, D)
-        mixed = towers.mix(
-            _newest(batch.long, long, towers.unseen_long),
-            _newest(batch.short, short, towers.unseen_short),
-        )
-        return Vectors(*(each.cpu().numpy() for each in (mixed.user, mixed.long, mixed.short)))
-
-
-def _newest(tokens: Tokens, vectors: torch.Tensor, cold_start: torch.Tensor) -> torch.Tensor:
-    """Return the vectors (B, D) of the newest events, of vectors (B, T, D) at every place."""
-    if not tokens.item.shape[1]:
-        return cold_start.expand(len(tokens.count), -1)
-    newest = at_places(vectors, (tokens.count - 1).clamp(min=0)[:, None])[:, 0]
-    return torch.where(tokens.count[:, None] > 0, newest, cold_start)
-
-
 def _best(encode: Encode, batch_sizes: Sequence[int], values: Sequence[bytes]) -> tuple[Encode, int]:
     """Return what encodes, and the batch size with which it is the fastest."""
     some = values[: 2 * max(batch_sizes)]
-    return encode, min(batch_sizes, key=lambda size: _seconds(Contestant(encode, size), some))
+    return encode, min(batch_sizes, key=lambda size: _seconds(TimedEncoder(encode, size), some))
 
 
-def _on_gpu(artifact: Artifact, values: Sequence[bytes]) -> dict[str, Contestant]:
+def _on_gpu(artifact: Artifact, values: Sequence[bytes]) -> dict[str, TimedEncoder]:
     """Return the contestants whose towers are on the GPU."""
-    operations = _operations(artifact, values[:OPERATIONS_USERS])
-    peak, rough_peak = (_peak(dtype) / operations for dtype in (torch.float32, torch.bfloat16))
-    naive = Naive(artifact, copy.deepcopy(artifact.towers).cuda())
+    operations = operations_per_user(artifact, values[:OPERATIONS_USERS])
+    peak, rough_peak = (peak_operations(dtype) / operations for dtype in (torch.float32, torch.bfloat16))
+    naive = EagerTowers(artifact, copy.deepcopy(artifact.towers).cuda())
     naive(values[:GPU_BATCH_USERS])  # libraries prepare themselves
     ours, rough = (
         Ours(artifact, Inference(artifact.towers, artifact.settings.features, path))
         for path in (GraphedTowers(artifact.towers), GraphedTowers(artifact.towers, bfloat16=True))
     )
     return {
-        "eager-cuda": Contestant(*_best(naive, GPU_EAGER_BATCHES, values), peak=peak),
-        "cuda": Contestant(ours, GPU_BATCH_USERS, peak=peak),
-        "cuda-bfloat16": Contestant(rough, GPU_BATCH_USERS, BFLOAT16_TOLERANCE, rough_peak),
+        "eager-cuda": TimedEncoder(*_best(naive, GPU_EAGER_BATCHES, values), peak=peak),
+        "cuda": TimedEncoder(ours, GPU_BATCH_USERS, peak=peak),
+        "cuda-bfloat16": TimedEncoder(rough, GPU_BATCH_USERS, BFLOAT16_TOLERANCE, rough_peak),
     }
 
 
-def _peak(dtype: torch.dtype) -> float:
-    """Return the floating-point operations a second of the GPU's product of two large matrices."""
-    left, right = torch.randn(2, PEAK_WIDTH, PEAK_WIDTH, device="cuda", dtype=dtype)
-    timer = Timer("left @ right", globals={"left": left, "right": right})
-    return float(2 * PEAK_WIDTH**3 / timer.blocked_autorange().median)
-
-
-def _operations(artifact: Artifact, values: Sequence[bytes]) -> float:
-    """Return the floating-point operations per user of the towers asked at the newest event, unpadded."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        for value in values:
-            histories = histories_of_windows([value], artifact.vocabulary)
-            artifact.towers(features(histories, artifact.settings.features))
-    return float(counter.get_total_flops() / len(values))
-
-
-def _race(contestants: dict[str, Contestant], values: Sequence[bytes]) -> dict[str, Result]:
+def _race(contestants: dict[str, TimedEncoder], values: Sequence[bytes]) -> dict[str, Result]:
     """Let the contestants encode all users in turn, and compare what they made with the first one's."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     expected = _all_vectors(contestants["eager"], values)
@@ -234,12 +188,12 @@ def _race(contestants: dict[str, Contestant], values: Sequence[bytes]) -> dict[s
     return results
 
 
-def _all_vectors(contestant: Contestant, values: Sequence[bytes]) -> "np.typing.NDArray[np.float32]":
+def _all_vectors(contestant: TimedEncoder, values: Sequence[bytes]) -> "np.typing.NDArray[np.float32]":
     parts = [contestant.encode(batch) for batch in _batches(values, contestant.batch_users)]
     return np.concatenate([np.hstack([each.user, each.long, each.short]) for each in parts])  # (B, 3 D)
 
 
-def _seconds(contestant: Contestant, values: Sequence[bytes]) -> float:
+def _seconds(contestant: TimedEncoder, values: Sequence[bytes]) -> float:
     started = time.perf_counter()
     for batch in _batches(values, contestant.batch_users):
         contestant.encode(batch)
@@ -260,7 +214,7 @@ def _print(report: Report) -> None:
         }
         for name, result in report.results.items()
     }
-    print_table("encode: binary windows to vectors", rows, FORMATS)
+    print_table("encode: binary windows to vectors", rows, REPORT_COLUMNS)
     for name, ratio in report.ratios.items():
         click.echo(f"{name} {ratio:.1f}x")
 

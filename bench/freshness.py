@@ -12,11 +12,11 @@ from bench.harness.contestants import WatchedWorker
 from bench.harness.probe import probing
 from bench.harness.report import Report, Result, print_table
 from bench.harness.stage import Stage, stage
+from bench.harness.traffic import WARM_UP_EVENTS, send_steadily
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.log.behaviour_log import BehaviourLog
-from replay.publisher import PublisherSettings, ReplayProducer
 from replay.source import MessageSource
 from stream.kafka.topics import ensure_topic
 
@@ -24,14 +24,10 @@ from stream.kafka.topics import ensure_topic
 RATES = "500,2000,5000,10000,60000"
 SMOKE_RATES, SMOKE_SECONDS = "200", 3
 PARTITIONS = 4
-#: The producer sends what is due this often (s), each time with one send time.
-TICK_S = 0.01
 #: Events timed per second, about.
 TIMED_PER_SECOND = 100
-#: Sent ahead, and not measured: the worker's first batches find nothing in any cache.
-WARM_UP_EVENTS = 20_000
 
-FORMATS = {
+REPORT_COLUMNS = {
     "p50 ms": ",.0f",
     "p99 ms": ",.0f",
     "sent": ",.0f",
@@ -100,11 +96,12 @@ def _hold(here: Stage, worker: WatchedWorker, log: BehaviourLog, rate: int) -> R
     """Send these events at a steady rate, and return how they fared; TwintideError where one was lost."""
     topic, prefix = f"{here.prefix}-events", f"{here.prefix}-twintide:"
     with probing(topic, prefix, sample_every=max(rate // TIMED_PER_SECOND, 1)) as probe:
-        worker.watch.look(worker.process.pid)
+        worker.watch.sample(worker.process.pid)
         started = time.monotonic()
-        _send(here, topic, log, rate)
+        messages = MessageSource(log).messages(slice(0, len(log)))
+        send_steadily(here.kafka, topic, messages.__getitem__, len(messages), rate)
         ended = time.monotonic()
-        worker.watch.look(worker.process.pid)
+        worker.watch.sample(worker.process.pid)
         result: Result = probe.result(len(log))
     if result["readable"] != result["sent"]:
         raise TwintideError(
@@ -113,18 +110,6 @@ def _hold(here: Stage, worker: WatchedWorker, log: BehaviourLog, rate: int) -> R
         )
     cores_used = worker.watch.cpu_seconds(started, time.monotonic()) / (ended - started)
     return {**result, "sent_per_second": len(log) / (ended - started), "worker_cores": cores_used}
-
-
-def _send(here: Stage, topic: str, log: BehaviourLog, rate: int) -> None:
-    publisher = ReplayProducer(here.kafka, PublisherSettings(topic=topic, linger_ms=1))
-    messages = MessageSource(log).messages(slice(0, len(log)))
-    sent, started = 0, time.monotonic()
-    while sent < len(log):
-        due = min(int((time.monotonic() - started) * rate), len(log))
-        publisher.send(messages[sent:due])
-        sent = due
-        time.sleep(TICK_S)
-    publisher.finish()
 
 
 def _numbers(text: str) -> list[int]:
@@ -146,7 +131,7 @@ def _print(report: Report) -> None:
         }
         for rate, result in report.results.items()
     }
-    print_table("freshness: event sent to vector readable", rows, FORMATS)
+    print_table("freshness: event sent to vector readable", rows, REPORT_COLUMNS)
 
 
 if __name__ == "__main__":

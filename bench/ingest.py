@@ -1,7 +1,6 @@
 """`./run bench ingest`: events per second until committed, the same job on every engine."""
 
 import math
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -9,25 +8,21 @@ from pathlib import Path
 
 import click
 import numpy as np
-from confluent_kafka import Message
 
 from bench.harness import topics
 from bench.harness.artifact import publish_untrained
-from bench.harness.behaviour import USER_EXPONENT, expected_windows, make_log
-from bench.harness.contestants import Contestant, look
+from bench.harness.behaviour import USER_EXPONENT, make_log
+from bench.harness.changelogs import check_windows
+from bench.harness.contestants import Contestant, sample
 from bench.harness.report import Report, Result, print_table
 from bench.harness.stage import Stage, stage
-from bench.peers.job import COMMIT_INTERVAL_S, LIMITS
-from bench.peers.kafka_streams import STREAMS_VERSION, window_from_streams
+from bench.peers.job import COMMIT_INTERVAL_S
+from bench.peers.kafka_streams import STREAMS_VERSION
 from bench.peers.quix_environment import QUIX_VERSION
 from models.command import Command, log_to_stderr
-from models.errors import SettingsError, TwintideError
+from models.errors import SettingsError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.log.behaviour_log import BehaviourLog
-from models.windows.reference import window_from_msgpack
-from models.windows.window import Window, window_from_bytes
-from stream.kafka.topic_reader import read_all
-from stream.kafka.topics import changelog_topic
 
 PEERS = ("faust", "quix", "kafka-streams", "kafka-streams-warm")
 #: How many workers there are in the group of each contestant that is Twintide, and whether they encode.
@@ -42,10 +37,8 @@ CONTESTANTS = (*PEERS, *OURS)
 SMOKE_EVENTS, SMOKE_USERS, SMOKE_PEER_EVENTS = 20_000, 1_000, "faust=4000"
 #: Workers of a group that begin further apart (s) have not shared the topic from its first event on.
 APART_S = 0.5
-#: What a window says of its user's past, whoever keeps it.
-COLUMNS = ("times_ms", "behaviours", "item_ids", "categories", "event_hashes")
 
-FORMATS = {
+REPORT_COLUMNS = {
     "events": ",.0f",
     "seconds": ",.1f",
     "events/s": ",.0f",
@@ -56,7 +49,7 @@ FORMATS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class IngestOptions:
     """What is to be run."""
 
     events: int
@@ -105,9 +98,9 @@ def main(
 
     A topic is filled once. Each contestant then reads it from the beginning with a group of its own, and
     keeps every user's last 110 events within 30 days, each event id once, with a durable changelog. The
-    clock runs from the first event that a peer's own code gets, for Twintide from the last look at /health
+    clock runs from the first event that a peer's own code gets, for Twintide from the last poll of /health
     (20 a second) that found it not ready, until the committed offsets of the group are seen at the end of
-    every partition (20 looks a second); process start and imports are outside. CPU seconds (user and system)
+    every partition (20 polls a second); process start and imports are outside. CPU seconds (user and system)
     are those of its processes within that time, peak MB the most resident memory it ever had. At the end its
     changelog must hold exactly the windows that follow from the events, else the benchmark fails.
 
@@ -129,13 +122,13 @@ def main(
     if smoke:
         events, users, peer_events = SMOKE_EVENTS, SMOKE_USERS, SMOKE_PEER_EVENTS
     contestants = tuple(name for name in peers.split(",") if name)
-    report = run(Options(events, users, partitions, contestants, _counts(peer_events)))
+    report = run(IngestOptions(events, users, partitions, contestants, _counts(peer_events)))
     _print(report)
     if json_path:
         report.write(json_path)
 
 
-def run(options: Options) -> Report:
+def run(options: IngestOptions) -> Report:
     """Run every contestant, one after the other, and return what was measured."""
     log = make_log(options.events, options.users)
     results: dict[str, Result] = {}
@@ -144,7 +137,7 @@ def run(options: Options) -> Report:
         for name in options.contestants:
             part = log.select(np.arange(options.events_of(name)))
             results[name] = _measure(here, name, _topic(here, part), len(part))
-            _check_windows(here, name, part)
+            check_windows(here, name, part)
     settings = {
         "events": options.events,
         "users": options.users,
@@ -178,8 +171,8 @@ def _measure(here: Stage, name: str, topic: str, events: int) -> Result:
     try:
         with ThreadPoolExecutor(len(processes)) as pool:
             list(pool.map(lambda process: process.start(), processes))
-        end = topics.wait_until_committed(
-            here.kafka, here.group(name), topic, lambda: list(map(look, processes))
+        end = topics.wait_for_commits(
+            here.kafka, here.group(name), topic, lambda: list(map(sample, processes))
         )
     except BaseException:
         for process in processes:
@@ -211,47 +204,6 @@ def _processes(here: Stage, name: str, topic: str) -> list[Contestant]:
     return [here.worker(name, topic, encode, number) for number in range(1, workers + 1)]
 
 
-def _check_windows(here: Stage, name: str, log: BehaviourLog) -> None:
-    """Compare the contestant's changelog with what follows from the log; TwintideError where they differ."""
-    stored = {key.decode(): value for key, value in _changelog(here, name)}
-    read = _reader(name)
-    for user_id, window in expected_windows(log, LIMITS).items():
-        value = stored.pop(user_id, None)
-        found = read(value) if value else Window()
-        for column in COLUMNS:
-            if getattr(found, column) != getattr(window, column):
-                raise TwintideError(
-                    f"{name}: the window of user {user_id} is wrong: {len(found)} events stored, "
-                    f"{len(window)} expected; {column} differs"
-                )
-    if stored:
-        raise TwintideError(f"{name}: {len(stored)} windows of nobody, {next(iter(stored))!r} first")
-
-
-def _reader(name: str) -> Callable[[bytes], Window]:
-    """Return how the contestant's windows are read."""
-    if name in OURS:
-        return window_from_bytes
-    return window_from_streams if name.startswith("kafka-streams") else window_from_msgpack
-
-
-def _changelog(here: Stage, name: str) -> Iterator[tuple[bytes, bytes | None]]:
-    """Yield user id and window of every changelog record, in order."""
-    is_quix = name == "quix"
-    group = here.group(name)
-    for topic in topics.names(here.kafka):
-        if topic.startswith(f"changelog__{group}--" if is_quix else changelog_topic(group)):
-            for message in read_all(here.kafka, topic):
-                key = _user_of_quix_key(message) if is_quix else message.key()
-                yield key, message.value()
-
-
-def _user_of_quix_key(message: Message) -> bytes:
-    """Return the message key that a state belongs to; Quix Streams appends the name of the state to it."""
-    key: bytes = message.key()
-    return key.removesuffix(b'|"window"')
-
-
 def _counts(text: str) -> dict[str, int]:
     """Return the counts of `name=count,name=count`."""
     try:
@@ -273,7 +225,7 @@ def _print(report: Report) -> None:
         }
         for name, result in report.results.items()
     }
-    print_table("ingest: events until committed", rows, FORMATS)
+    print_table("ingest: events until committed", rows, REPORT_COLUMNS)
     for name, ratio in report.ratios.items():
         click.echo(f"{name} {ratio:.3g}x")
 

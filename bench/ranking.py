@@ -37,7 +37,7 @@ SASREC = {"n_factors": 128, "session_max_len": 100, "loss": "softmax"}
 #: What the columns are called, and whether what a user had before is left out of the ranking.
 QUESTIONS = {"": False, " new": True}
 #: The last column: how long training took (s).
-TIME = "train s"
+TRAIN_SECONDS = "train s"
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 110})
@@ -74,7 +74,7 @@ def main(
     report = Report({**settings, "fingerprint": log.fingerprint}, results)
     others = tuple(name for name in results if name != "twintide")
     report.compare("twintide", others, "ndcg@10")
-    columns = {name: ".4f" for name in results["twintide"] if name != TIME} | {TIME: ",.0f"}
+    columns = {name: ".4f" for name in results["twintide"] if name != TRAIN_SECONDS} | {TRAIN_SECONDS: ",.0f"}
     print_table(f"{data_path}, leave-one-out, {len(log):,} rows", results, columns)
     if json_path:
         report.write(json_path)
@@ -92,7 +92,7 @@ def run(log: BehaviourLog, seeds: int, epochs: int | None, sasrec_epochs: int) -
             cases = cases_leave_one_out(log, artifact.vocabulary, artifact.settings.window)
             questions = _questions(cases)
             found = _figures(artifact, cases, questions)
-            ours.append({**found.pop("twintide"), TIME: seconds[0]})
+            ours.append({**found.pop("twintide"), TRAIN_SECONDS: seconds[0]})
             results |= found
             if sasrec_epochs:
                 theirs.append(_sasrec(cases, questions, artifact.item_ids, Path(folder), seed, sasrec_epochs))
@@ -119,7 +119,7 @@ def _figures(artifact: Artifact, cases: Cases, questions: Mapping[str, bool]) ->
     figures: dict[str, Result] = {}
     for question, exclude_seen in questions.items():
         for name, ranking in evaluate(artifact, cases, exclude_seen=exclude_seen).rankings.items():
-            figures.setdefault(name, {TIME: float("nan")}).update(_named(ranking, question))
+            figures.setdefault(name, {TRAIN_SECONDS: float("nan")}).update(_named(ranking, question))
     return figures
 
 
@@ -149,7 +149,7 @@ def _sasrec(
     with (folder / "out.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             ranks[row["exclude_seen"], row["user"], row["item"]] = int(row["rank"])
-    result: Result = {TIME: seconds[0]}
+    result: Result = {TRAIN_SECONDS: seconds[0]}
     for question, exclude_seen in questions.items():
         asked = without_repeats(cases) if exclude_seen else cases
         result |= _named(summarise(_ranks_of(asked, item_ids, ranks, str(exclude_seen))), question)

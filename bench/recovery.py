@@ -31,7 +31,13 @@ MODELS = 1_000
 #: Faust keeps the changelog offset under this key, among the windows.
 OFFSET_KEY = b"__faust\0offset__"
 
-FORMATS = {"records": ",.0f", "seconds": ",.2f", "records/s": ",.0f", "CPU s": ",.1f", "peak MB": ",.0f"}
+REPORT_COLUMNS = {
+    "records": ",.0f",
+    "seconds": ",.2f",
+    "records/s": ",.0f",
+    "CPU s": ",.1f",
+    "peak MB": ",.0f",
+}
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 110})
@@ -43,7 +49,7 @@ def main(users: int, json_path: Path | None, smoke: bool) -> None:
 
     Each gets a compacted changelog with one window per user, and starts with an empty data directory. The
     clock runs from the assignment of the partitions until recovery is over: for Faust from its signal
-    on_partitions_assigned to its callback on_recover; for Twintide from the last look at /health (20 a
+    on_partitions_assigned to its callback on_recover; for Twintide from the last poll of /health (20 a
     second) without partitions to the first that says ready. When the process has ended, its RocksDB must
     hold every user's value.
 
@@ -158,7 +164,7 @@ def _print(report: Report) -> None:
         }
         for name, result in report.results.items()
     }
-    print_table("recovery: windows restored from the changelog", rows, FORMATS)
+    print_table("recovery: windows restored from the changelog", rows, REPORT_COLUMNS)
     for ratio_name, ratio in report.ratios.items():
         click.echo(f"{ratio_name} {ratio:.1f}x")
 

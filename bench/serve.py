@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import redis
 
+from bench.harness.clusters import clustered_vectors
 from bench.harness.report import Report, Result, print_table
+from bench.harness.timing import percentiles, seconds_of
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
+from models.inference.inference import Floats
 from stream.serving.reader import Reader
 from stream.serving.recommender import AnnIndex, ExactIndex, Index, search_recall
 from stream.store.clients import redis_client
@@ -24,8 +28,6 @@ from stream.store.keys import COLD_START_USER, VECTOR_FORMATS
 from stream.store.user_row import UserRow
 from stream.store.vector_store import Store, StoreSettings
 from stream.store.vectors import vector_from_bytes, vector_to_bytes
-
-Floats = npt.NDArray[np.float32]
 
 DIMENSION = 128
 #: Users of one write, as the worker's default batch, and the sizes of a read.
@@ -177,8 +179,8 @@ def _measure_reads(client: "redis.Redis", prefix: str, scale: Scale) -> dict[str
             [rows[number].user_id for number in random.choice(scale.users, count, replace=False)]
             for _ in range(scale.reads)
         ]
-        times = _times(lambda user_ids: _check(reader, user_ids), asked)
-        results[f"read-{count}"] = _percentiles(times)
+        times = seconds_of(partial(_check, reader), asked)
+        results[f"read-{count}"] = percentiles(times)
     return results
 
 
@@ -187,35 +189,30 @@ def _check(reader: Reader, user_ids: Sequence[str]) -> None:
         raise TwintideError("a user who was written is not read")
 
 
-def _clustered(random: np.random.Generator, centres: Floats, count: int) -> Floats:
-    """Return vectors (count, D) around centres: of few directions and different lengths, as towers' are."""
-    basis = np.linalg.qr(np.random.default_rng(3).normal(size=(DIMENSION, DIMENSION)))[0][: centres.shape[1]]
-    places = centres[random.integers(0, len(centres), count)] + 0.5 * random.normal(
-        size=(count, centres.shape[1])
-    )
-    lengths = np.exp(0.3 * random.normal(size=(count, 1)))
-    return np.asarray(places @ basis * lengths, dtype=np.float32)
+def _best_items(index: Index, user: Floats) -> npt.NDArray[np.int64]:
+    return index.search(user, BEST)[0]
 
 
 def _measure_search(scale: Scale) -> dict[str, Result]:
     random = np.random.default_rng(2)
     centres = random.normal(size=(min(500, scale.items // 100), 24)).astype(np.float32)
-    items, users = _clustered(random, centres, scale.items), _clustered(random, centres, scale.queries)
+    items = clustered_vectors(random, centres, DIMENSION, scale.items)
+    users = clustered_vectors(random, centres, DIMENSION, scale.queries)
     results: dict[str, Result] = {}
     exact: list[npt.NDArray[np.int64]] = []
     for name, make in (("exact", ExactIndex), ("ann", AnnIndex)):
         started = time.perf_counter()
         index: Index = make(items)
         build_s = time.perf_counter() - started
-        found = [index.search(user, BEST)[0] for user in users]
+        found = [_best_items(index, user) for user in users]
         exact = exact or found
-        times = _times(lambda user, index=index: index.search(user, BEST), users)
-        results[name] = _percentiles(times) | {"recall": search_recall(found, exact), "build_s": build_s}
+        times = seconds_of(partial(_best_items, index), users)
+        results[name] = percentiles(times) | {"recall": search_recall(found, exact), "build_s": build_s}
     for vector_format in VECTOR_FORMATS:
         stored = np.stack(
             [vector_from_bytes(vector_to_bytes(user, vector_format), vector_format) for user in users]
         )
-        found = [ExactIndex(items).search(user, BEST)[0] for user in stored]
+        found = [_best_items(ExactIndex(items), user) for user in stored]
         norms = np.linalg.norm(stored, axis=1) * np.linalg.norm(users, axis=1)
         results[vector_format] = {
             "bytes_per_vector": float(len(vector_to_bytes(users[0], vector_format))),
@@ -223,20 +220,6 @@ def _measure_search(scale: Scale) -> dict[str, Result]:
             "same_of_best": search_recall(found, exact),
         }
     return results
-
-
-def _times(act: Callable[..., object], arguments: Sequence[object] | Floats) -> list[float]:
-    times = []
-    for argument in arguments:
-        started = time.perf_counter()
-        act(argument)
-        times.append(time.perf_counter() - started)
-    return times
-
-
-def _percentiles(times: Sequence[float]) -> Result:
-    p50, p99 = np.percentile(np.array(times) * 1e3, (50, 99))
-    return {"p50_ms": float(p50), "p99_ms": float(p99)}
 
 
 def _print(report: Report) -> None:

@@ -125,7 +125,7 @@ def _last_days(log: BehaviourLog, days: float) -> BehaviourLog:
 
 @dataclass(frozen=True, slots=True)
 class RunningDemo:
-    """What stands ready once the servers run."""
+    """What the demo works with once the servers run."""
 
     options: DemoOptions
     settings: Settings
@@ -144,12 +144,12 @@ def _stream(
     shutil.rmtree(directory / "worker", ignore_errors=True)
     client = redis_client(settings.redis)
     demo = RunningDemo(
-        options,
-        settings,
-        replayed,
-        WorkerProcess(directory / "worker", worker_environment(settings)),
-        FreshnessProbe(settings, client),
-        Reader(client, key_prefix=settings.key_prefix, model=artifact.version),
+        options=options,
+        settings=settings,
+        replayed=replayed,
+        worker=WorkerProcess(directory / "worker", worker_environment(settings)),
+        probe=FreshnessProbe(settings, client),
+        reader=Reader(client, key_prefix=settings.key_prefix, model=artifact.version),
         user_id=_busiest_user(replayed),
     )
     try:
@@ -190,14 +190,19 @@ def _replay_and_watch(demo: RunningDemo, report: Path) -> tuple[int, UserVectors
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
                 child.wait(timeout=30)
-    text = report.read_text(errors="replace")
-    if child.returncode or "published=" not in text:
-        raise TwintideError(f"replay ended with exit status {child.returncode}: {text.strip()[-300:]}")
+    published = _published(child.returncode, report.read_text(errors="replace"))
     if is_kill_due:
         raise TwintideError(
             "the replay was over before the worker could be killed: replay more days, or slower"
         )
-    return int(text.split("published=")[1].split()[0]), before
+    return published, before
+
+
+def _published(status: int, text: str) -> int:
+    """Return how many events a replay says it published; TwintideError where it failed."""
+    if status or "published=" not in text:
+        raise TwintideError(f"replay ended with exit status {status}: {text.strip()[-300:]}")
+    return int(text.split("published=")[1].split()[0])
 
 
 def _replay_command(demo: RunningDemo) -> list[str]:

@@ -20,10 +20,10 @@ from stream.kafka.assigned_consumer import assigned_consumer
 from stream.kafka.topics import end_offsets
 from stream.settings import Settings
 
-#: Pause between two looks at Redis (s); it bounds how exact a measurement can be.
-POLL_S = 0.005
-#: Events looked for at once, the oldest first: a probe that asks for thousands would take part in the load.
-LOOKED_FOR = 500
+#: Pause between two polls of Redis (s): no measurement can be more exact.
+PROBE_EVERY_S = 0.005
+#: Events whose vectors one poll asks for, the oldest first: more would add to the load that is measured.
+ASKED_FOR = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class FreshnessProbe:
         self._ready.set()
         waiting: list[Waiting] = []
         while not self._stopping.is_set():
-            for message in consumer.consume(1000, timeout=POLL_S):
+            for message in consumer.consume(1000, timeout=PROBE_EVERY_S):
                 waiting += self._sampled(message)
             waiting = self._still_waiting(waiting)
         consumer.close()
@@ -119,13 +119,13 @@ class FreshnessProbe:
     def _still_waiting(self, waiting: list[Waiting]) -> list[Waiting]:
         if not waiting:
             return waiting
-        oldest = waiting[:LOOKED_FOR]
+        oldest = waiting[:ASKED_FOR]
         pipeline = self._client.pipeline(transaction=False)
         for each in oldest:
             pipeline.hget(each.key, "seq")
         try:
             known = [int(seq if seq is not None else -1) for seq in pipeline.execute()]
-        except redis.RedisError:  # away: what waits goes on waiting
+        except redis.RedisError:  # it is down: ask again with the next poll
             return waiting
         now = time.time()
         still = []
@@ -135,4 +135,4 @@ class FreshnessProbe:
                 self._sent_at_s.append(each.sent_at_ms / 1000)
             else:
                 still.append(each)
-        return still + waiting[LOOKED_FOR:]
+        return still + waiting[ASKED_FOR:]

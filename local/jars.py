@@ -25,7 +25,7 @@ from models.errors import UnreachableError
 #: The jars of Kafka's broker.
 KAFKA_LOCK = Path(__file__).with_name("kafka.lock")
 #: Tries per jar, and seconds without a byte after which a try has failed.
-TRIES, FETCH_TIMEOUT_S = 3, 60
+TRIES, DOWNLOAD_TIMEOUT_S = 3, 60
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _download(jar: Jar, repository: Path) -> Path:
 def _context(repository: Path) -> MavenContext:
     """Return jgo's settings with the repositories of the user's jgo configuration, where there are any."""
     mirrors = GlobalSettings.load().repositories or None
-    return MavenContext(repo_cache=repository, remote_repos=mirrors, timeout=FETCH_TIMEOUT_S)
+    return MavenContext(repo_cache=repository, remote_repos=mirrors, timeout=DOWNLOAD_TIMEOUT_S)
 
 
 def sha256_of(path: Path) -> str:

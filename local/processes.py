@@ -29,7 +29,7 @@ _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
 
 
 def leash() -> list[str]:
-    """Return what goes before a command so that it ends with the thread that starts it, anyhow."""
+    """Return what goes before a command so that it ends with the thread that starts it, even by kill -9."""
     return [sys.executable, "-I", str(Path(__file__).with_name("leash.py")), str(os.getpid())]
 
 
@@ -41,7 +41,8 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a command in a session of its own, so that Ctrl-C reaches us alone, and return its process.
 
-    Standard output and error go to `output`. A leashed command is killed when this process ends, anyhow.
+    Standard output and error go to `output`. A leashed command is killed when this process ends, in
+    whatever way.
     """
     return _starter.submit(
         subprocess.Popen,
@@ -110,7 +111,7 @@ class ServerProcess:
     def wait(self, timeout_s: float) -> int:
         """Return the exit status once the process we started has ended by itself.
 
-        Raises UnreachableError where it goes on, or never ran.
+        Raises UnreachableError where it keeps running, or never ran.
         """
         if self._child is None:
             raise UnreachableError(f"{self.name} was not started here")

@@ -40,8 +40,8 @@ class LiveView:
         self._worker = worker
         self._probe = probe
         self._rate = 0.0
-        self._looked_at = time.monotonic()
-        self._printed_at = self._looked_at
+        self._polled_at = time.monotonic()
+        self._printed_at = self._polled_at
         self._live = Live(console=console, transient=True, auto_refresh=False)
 
     def __enter__(self) -> "LiveView":
@@ -55,12 +55,12 @@ class LiveView:
         self._live.stop()
 
     def update(self) -> None:
-        """Look at the worker and show what it does; where there is no terminal, a line every ten seconds."""
+        """Ask the worker for its figures and show them; without a terminal, a line every ten seconds."""
         metrics = self._worker.metrics()
         now, events = time.monotonic(), metrics.get("twintide_events_total{applied}", 0.0)
-        rate = max(events - self.events, 0.0) / max(now - self._looked_at, 1e-9)
+        rate = max(events - self.events, 0.0) / max(now - self._polled_at, 1e-9)
         self._rate += 0.3 * (rate - self._rate)
-        self.events, self._looked_at = events, now
+        self.events, self._polled_at = events, now
         p50, p99 = self._probe.percentiles_ms(last=1000)
         figures = {
             "events/s": f"{self._rate:,.0f}",

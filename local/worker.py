@@ -59,7 +59,7 @@ class WorkerProcess:
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused worker go on (SIGCONT)."""
+        """Let a paused worker resume (SIGCONT)."""
         self._signal(signal.SIGCONT)
 
     def wait(self, timeout_s: float) -> int:

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from models.events import event_hash
 from models.log.behaviour_log import BehaviourLog, Column
 from models.windows.window import DAY_MS, Window, WindowSettings
+from offline.synthetic.behaviour import EMPTY_GEOHASHES
 from offline.synthetic.walk import zipf
 
 FIRST_MS = 1_416_268_800_000  # 2014-11-18 00:00 UTC
-DAYS = 45
+SPAN_DAYS = 45
 ITEMS, CATEGORIES = 20_000, 200
 #: The busiest of 10,000 users has 3 % of the events, the busiest tenth 56 %.
 USER_EXPONENT = 0.8
 ITEM_EXPONENT = 0.9
 #: Shares of rows that are late by up to an hour, and that repeat one of the thousand rows before.
 LATE, REPEATED = 0.02, 0.01
-EMPTY_GEOHASHES = 0.68
 
 
 def make_log(events: int, users: int, seed: int = 7) -> BehaviourLog:
@@ -39,7 +39,7 @@ def make_log(events: int, users: int, seed: int = 7) -> BehaviourLog:
         category=_ids(14_080, CATEGORIES, random.integers(0, CATEGORIES, ITEMS)[item]),
         geohash=_geohashes(random, events),
         behaviour=random.choice([1, 2, 3, 4], events, p=[0.9, 0.04, 0.04, 0.02]).astype(np.uint8),
-        time_ms=FIRST_MS + 3_600_000 + np.arange(events) * (DAYS * DAY_MS) // events - late_ms,
+        time_ms=FIRST_MS + 3_600_000 + np.arange(events) * (SPAN_DAYS * DAY_MS) // events - late_ms,
         line=np.arange(2, events + 2),
     )
     is_repeated = random.random(events) < REPEATED

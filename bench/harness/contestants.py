@@ -72,7 +72,7 @@ class PeerProcess:
         return at
 
     def _is_there(self) -> bool:
-        self.watch.look(self.process.pid)
+        self.watch.sample(self.process.pid)
         return self.job.marked_at(self._awaited) is not None
 
 
@@ -96,7 +96,7 @@ class WatchedWorker(WorkerProcess):
     def is_ready(self) -> bool:
         """Return whether /health says ready, and note when it did not yet."""
         asked_at = time.monotonic()
-        self.watch.look(self.process.pid)
+        self.watch.sample(self.process.pid)
         health = self.health()
         if not health.get("partitions"):
             self.unassigned_at = asked_at
@@ -107,8 +107,8 @@ class WatchedWorker(WorkerProcess):
         return True
 
 
-def look(contestant: Contestant) -> None:
+def sample(contestant: Contestant) -> None:
     """Take a sample of the contestant's CPU time and memory; TwintideError where it has ended."""
     if contestant.process.pid is None:
         raise TwintideError(f"{contestant.process.name} has ended; its log is {contestant.process.log}")
-    contestant.watch.look(contestant.process.pid)
+    contestant.watch.sample(contestant.process.pid)

@@ -22,8 +22,8 @@ from models.errors import TwintideError
 from stream.settings import Settings
 from stream.store.clients import redis_client
 
-#: Pause between two looks whether all is readable (s), and without progress the probe gives up.
-POLL_EVERY_S, READABLE_TIMEOUT_S = 0.5, 60.0
+#: How often the probe asks whether all is readable (s), and after how long without progress it gives up (s).
+READABLE_POLL_S, READABLE_TIMEOUT_S = 0.5, 60.0
 
 
 class ProbeProcess:
@@ -78,7 +78,7 @@ def main(topic: str, key_prefix: str, sample_every: int) -> None:
         sys.stdout.flush()
         sent = int(sys.stdin.readline())
         readable = _wait_until_readable(probe, sent)
-        probe.stop(drain_s=POLL_EVERY_S)
+        probe.stop(drain_s=READABLE_POLL_S)
     p50_ms, p99_ms = probe.percentiles_ms((50, 99))
     found = {"p50_ms": p50_ms, "p99_ms": p99_ms, "sent": sent, "readable": readable, "timed": probe.samples}
     click.echo(json.dumps(found))
@@ -87,7 +87,7 @@ def main(topic: str, key_prefix: str, sample_every: int) -> None:
 def _wait_until_readable(probe: FreshnessProbe, sent: int) -> int:
     readable, moved_at = -1, time.monotonic()
     while readable < sent and time.monotonic() - moved_at < READABLE_TIMEOUT_S:
-        time.sleep(POLL_EVERY_S)
+        time.sleep(READABLE_POLL_S)
         if (now := probe.readable()) != readable:
             readable, moved_at = now, time.monotonic()
     return readable

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Mapping
 
 import redis
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import ConsumerGroupTopicPartitions
+from confluent_kafka.admin import AdminClient
 from tqdm import tqdm
 
 from models.errors import TwintideError
@@ -13,10 +13,10 @@ from models.log.behaviour_log import BehaviourLog
 from replay.publisher import PublisherSettings, ReplayProducer
 from replay.source import MessageSource
 from stream.kafka.connection import KafkaConnection
-from stream.kafka.topics import TIMEOUT_S, admin_client, ensure_topic, partition_counts
+from stream.kafka.topics import TIMEOUT_S, admin_client, end_offsets, ensure_topic, partition_counts
 
-#: How often committed offsets are looked at (s).
-POLL_S = 0.05
+#: How often committed offsets are polled (s).
+COMMIT_POLL_S = 0.05
 #: A contestant that commits nothing for this long has failed (s).
 COMMIT_TIMEOUT_S = 60.0
 #: Rows made into messages at once.
@@ -37,24 +37,16 @@ def names(kafka: KafkaConnection) -> list[str]:
     return list(partition_counts(kafka))
 
 
-def end_offsets(client: AdminClient, topic: str) -> dict[int, int]:
-    """Return the offset after the last record of each partition."""
-    partitions = client.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions
-    request = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions}
-    answers = client.list_offsets(request, request_timeout=TIMEOUT_S)
-    return {place.partition: answer.result(timeout=TIMEOUT_S).offset for place, answer in answers.items()}
-
-
-def wait_until_committed(kafka: KafkaConnection, group: str, topic: str, look: Callable[[], object]) -> float:
+def wait_for_commits(kafka: KafkaConnection, group: str, topic: str, on_poll: Callable[[], object]) -> float:
     """Return the time (monotonic s) at which the group had committed the end of every partition.
 
-    `look` is called at every poll. Raises TwintideError where the group gets no further.
+    `on_poll` is called at every poll. Raises TwintideError where the group gets no further.
     """
     client = admin_client(kafka)
-    ends = end_offsets(client, topic)
+    ends = end_offsets(kafka, topic)
     left, moved_at = -1, time.monotonic()
     while True:
-        look()
+        on_poll()
         committed = _committed(client, group, topic)
         now = time.monotonic()
         behind = sum(end - max(committed.get(partition, 0), 0) for partition, end in ends.items())
@@ -66,7 +58,7 @@ def wait_until_committed(kafka: KafkaConnection, group: str, topic: str, look: C
             raise TwintideError(
                 f"{group} has {behind} events left and committed none for {COMMIT_TIMEOUT_S:g} s"
             )
-        time.sleep(POLL_S)
+        time.sleep(COMMIT_POLL_S)
 
 
 def _committed(client: AdminClient, group: str, topic: str) -> Mapping[int, int]:

@@ -1,4 +1,4 @@
-"""CPU time and memory of a process and its children, looked at now and then from outside."""
+"""CPU time and memory of a process and its children, sampled now and then from outside."""
 
 import time
 from bisect import bisect_right
@@ -10,7 +10,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look: when (monotonic s), CPU seconds used so far (user and system), resident bytes."""
+    """One sample: when (monotonic s), CPU seconds used so far (user and system), resident bytes."""
 
     at: float
     cpu_s: float
@@ -23,7 +23,7 @@ class Watch:
     def __init__(self) -> None:
         self._samples: list[Sample] = []
 
-    def look(self, pid: int | None) -> None:
+    def sample(self, pid: int | None) -> None:
         """Take a sample; a process that has ended gives none."""
         if pid is None:
             return
@@ -37,7 +37,7 @@ class Watch:
             self._samples.append(Sample(time.monotonic(), cpu_s, resident))
 
     def cpu_seconds(self, start: float, end: float) -> float:
-        """Return the CPU seconds used between two times, each taken at the last look before it."""
+        """Return the CPU seconds used between two times, each taken at the last sample before it."""
         before, after = (self._samples[self._last_before(at)] for at in (start, end))
         return after.cpu_s - before.cpu_s
 

@@ -1,4 +1,4 @@
-"""Does what the servers hold follow from what stands on the topic? `python -m local.proof`."""
+"""Does what the servers hold follow from the events of the topic? `python -m local.proof`."""
 
 from local.proof.dead_letters import dead_letters
 from local.proof.extent import wait_until_committed

@@ -27,8 +27,8 @@ def main(sample: int | None) -> None:
     """Prove that windows and vectors of a deployment are what its topic's events make them.
 
     Reads the behaviour topic up to the offsets that the worker's group has committed, the windows' changelog,
-    the dead letters and Redis, and writes nothing; workers and producers may go on meanwhile. Makes every
-    user's window once more from the topic alone, event by event, encodes it, and compares. Reads the worker's
+    the dead letters and Redis, and writes nothing; workers and producers may keep running. Makes every user's
+    window once more from the topic alone, event by event, encodes it, and compares. Reads the worker's
     settings (KAFKA_*, REDIS_*, TWINTIDE_*); the artifact must be readable here.
 
     The last line is the proof, on stdout; what it is about to read, how long that takes, and what could not

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from confluent_kafka import Message
 
-from local.proof.extent import Stretch
+from local.proof.extent import OffsetRange
 from local.proof.findings import Apart, Findings
 from stream.kafka.topic_reader import read_all, read_between
 from stream.settings import Settings
@@ -47,10 +47,10 @@ class DeadLetters:
                 )
 
 
-def read_dead_letters(settings: Settings, stretch: Stretch) -> DeadLetters:
+def read_dead_letters(settings: Settings, offsets: OffsetRange) -> DeadLetters:
     """Return where the topic's dead letters come from."""
-    found = DeadLetters(has_lost=any(stretch.first.values()))
-    messages = read_between(settings.kafka, settings.dead_letter_topic, stretch.first, stretch.ends)
+    found = DeadLetters(has_lost=any(offsets.first.values()))
+    messages = read_between(settings.kafka, settings.dead_letter_topic, offsets.first, offsets.ends)
     for message in _of_topic(settings, messages):
         headers = _headers(message)
         partition, offset = int(headers["partition"]), int(headers["offset"])

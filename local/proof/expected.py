@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from local.proof.dead_letters import Place
-from local.proof.sample import Sample
+from local.proof.sample import UserSample
 from models.events import MAX_AHEAD_MS, Event, event_hash
 from models.windows.reference import IncomingEvent, fold
 from models.windows.window import Window, WindowSettings, window_from_bytes, window_to_bytes
@@ -121,7 +121,7 @@ class ExpectedUsers:
         topic_id: str,
         decoder: Decoder,
         limits: WindowSettings,
-        sample: Sample,
+        sample: UserSample,
         *,
         are_swept: bool = True,
         too_early: Collection[Place] = (),

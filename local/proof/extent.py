@@ -11,7 +11,7 @@ from stream.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class OffsetRange:
     """Part of a topic: of each partition the first offset, and the one behind the last."""
 
     first: Mapping[int, int]
@@ -31,11 +31,11 @@ class Extent:
 
     topic_id: str
     #: The committed part of the behaviour topic.
-    events: Stretch
+    events: OffsetRange
     #: Events after it.
     uncommitted: int
-    changelog: Stretch
-    dead_letters: Stretch
+    changelog: OffsetRange
+    dead_letters: OffsetRange
 
 
 def measure(settings: Settings) -> Extent:
@@ -54,25 +54,25 @@ def measure(settings: Settings) -> Extent:
         partition: min(max(committed.get(partition, 0), begin[partition]), end[partition])
         for partition in end
     }
-    events = Stretch(begin, judged)
+    events = OffsetRange(begin, judged)
     if not len(events):
         raise TwintideError(
-            f"group {settings.app_id} has committed none of the {len(Stretch(begin, end)):,} events of topic "
-            f"{topic}, so there is nothing to prove: start a worker, or set TWINTIDE_APP_ID to its own"
+            f"group {settings.app_id} has committed none of the {len(OffsetRange(begin, end)):,} events of "
+            f"topic {topic}, so nothing can be proved: start a worker, or set TWINTIDE_APP_ID to its own"
         )
     has_dead_letters = settings.dead_letter_topic in topics
     return Extent(
         topic_id=topic_id(kafka, topic),
         events=events,
-        uncommitted=len(Stretch(judged, end)),
+        uncommitted=len(OffsetRange(judged, end)),
         changelog=whole(settings, changelog),
-        dead_letters=whole(settings, settings.dead_letter_topic) if has_dead_letters else Stretch({}, {}),
+        dead_letters=whole(settings, settings.dead_letter_topic) if has_dead_letters else OffsetRange({}, {}),
     )
 
 
-def whole(settings: Settings, topic: str) -> Stretch:
+def whole(settings: Settings, topic: str) -> OffsetRange:
     """Return an existing topic as it is now."""
-    return Stretch(begin_offsets(settings.kafka, topic), end_offsets(settings.kafka, topic))
+    return OffsetRange(begin_offsets(settings.kafka, topic), end_offsets(settings.kafka, topic))
 
 
 def wait_until_committed(settings: Settings, timeout_s: float) -> None:

@@ -16,10 +16,10 @@ from stream.store.registry_state import ChangeProgress, Models
 from stream.store.vectors import Vector, vector_from_bytes
 
 #: Users of one round trip.
-USERS_PER_TRIP = 500
+USERS_PER_READ = 500
 
 #: How often it is tried to read everything while no model begins or ends to serve.
-ATTEMPTS = 5
+READ_ATTEMPTS = 5
 
 
 class StoredVectors(msgspec.Struct, frozen=True, gc=False):
@@ -79,7 +79,7 @@ def read_live_vectors(
     """Return what Redis holds of these users. Raises TwintideError where no model serves."""
     keys, registry = list(user_keys), ModelRegistry(client, settings.key_prefix)
     prefix = settings.key_prefix.encode()
-    for _ in range(ATTEMPTS):
+    for _ in range(READ_ATTEMPTS):
         models = live_models(client, settings)
         epoch = cast(bytes | None, client.hget(TOPIC_EPOCHS_KEY, topic_id))
         slots = read_slots(client, [prefix + key for key in keys])
@@ -103,7 +103,7 @@ def read_slots(client: "redis.Redis", keys: Sequence[bytes]) -> list[Slots]:
     wanted = [*FIELDS, *(OTHER + name for name in FIELDS)]
     found: list[Slots] = []
     left = iter(keys)
-    while portion := list(islice(left, USERS_PER_TRIP)):
+    while portion := list(islice(left, USERS_PER_READ)):
         pipeline = client.pipeline(transaction=False)
         for key in portion:
             pipeline.hmget(key.decode(), wanted)

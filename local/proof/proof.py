@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import redis
-from confluent_kafka import Message
+from confluent_kafka import KafkaException, Message
 from tqdm import tqdm
 
 from local.proof.dead_letters import DeadLetters, read_dead_letters
 from local.proof.expected import ExpectedUsers
-from local.proof.extent import Extent, Stretch, measure, whole
+from local.proof.extent import Extent, OffsetRange, measure, whole
 from local.proof.findings import Apart, Findings
 from local.proof.live_vectors import LiveVectors, live_models, read_cold_start, read_live_vectors
-from local.proof.sample import Sample
+from local.proof.sample import UserSample
 from local.proof.stored import StoredWindows
 from local.proof.vectors import VectorCheck
 from local.proof.windows import WindowCheck
@@ -81,15 +81,18 @@ def prove(
     proved.
     """
     try:
-        return _Proving(settings, Sample(sample), say).run(published)
+        return _Proving(settings, UserSample(sample), say).run(published)
     except redis.RedisError as error:
         raise UnreachableError(f"Redis at {settings.redis.place} stopped answering: {error}") from error
+    except KafkaException as error:
+        place = settings.kafka.bootstrap_servers
+        raise UnreachableError(f"Kafka at {place} stopped answering: {error.args[0].str()}") from error
 
 
 class _Proving:
     """One proof, step by step."""
 
-    def __init__(self, settings: Settings, sample: Sample, say: Say) -> None:
+    def __init__(self, settings: Settings, sample: UserSample, say: Say) -> None:
         self._settings = settings
         self._sample = sample
         self._say = say
@@ -172,11 +175,11 @@ class _Proving:
         if self._client is None:
             return None
         live = read_live_vectors(self._client, self._settings, extent.topic_id, expected.users)
+        known, self._artifacts = self._artifacts, {}
         for model in live.models.live:
-            if model.version in self._artifacts:
-                continue
             try:
-                self._artifacts[model.version] = self._source.load(model.version)
+                loaded = known.get(model.version) or self._source.load(model.version)
+                self._artifacts[model.version] = loaded
             except ArtifactError as error:
                 if model == live.models.serving:
                     raise
@@ -206,7 +209,7 @@ class _Proving:
         expected.want(wanted, committed)
         available = end_offsets(self._settings.kafka, self._settings.topic)
         until = {partition: min(ends.get(partition, 0), available[partition]) for partition in committed}
-        for message in self._messages(self._settings.topic, Stretch(committed, until)):
+        for message in self._messages(self._settings.topic, OffsetRange(committed, until)):
             expected.read_on(message, int(time.time() * 1000))
         expected.finish()
 
@@ -233,10 +236,10 @@ class _Proving:
             apart=self._findings.apart,
         )
 
-    def _messages(self, topic: str, stretch: Stretch) -> Iterator[Message]:
-        """Yield the messages of a stretch, with a progress bar on a terminal."""
-        messages = read_between(self._settings.kafka, topic, stretch.first, stretch.ends)
-        yield from tqdm(messages, desc=topic, total=len(stretch), unit="record", disable=None)
+    def _messages(self, topic: str, offsets: OffsetRange) -> Iterator[Message]:
+        """Yield the messages of a offsets, with a progress bar on a terminal."""
+        messages = read_between(self._settings.kafka, topic, offsets.first, offsets.ends)
+        yield from tqdm(messages, desc=topic, total=len(offsets), unit="record", disable=None)
 
 
 def _with_published(found: Proof, published: int) -> Proof:

@@ -5,7 +5,7 @@ import heapq
 import xxhash
 
 
-class Sample:
+class UserSample:
     """Chooses users while the topic is read for the first time, in memory for no more than `size` of them.
 
     A user belongs to the sample if their hash is among the `size` smallest of all users'. The largest hash in

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from local.proof.sample import Sample
+from local.proof.sample import UserSample
 from models.windows.window import is_newer, read_header
 from offline.warm_start.state import BOOTSTRAP_HEADER
 
@@ -28,7 +28,7 @@ class StoredWindows:
 
     topic_id: str
     checked: Collection[bytes]
-    sample: Sample
+    sample: UserSample
     values: dict[bytes, bytes] = field(default_factory=dict)
     #: Whose window there is, but no event on the topic: partition and offset of the last one it knows.
     strangers: dict[bytes, tuple[int, int]] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from local.proof.stored import StoredWindows
 from models.windows.window import Window, is_empty, read_header, read_offset, window_from_bytes
 
 #: What of a window is compared, and what it is called.
-COLUMNS = {
+COMPARED_COLUMNS = {
     "times_ms": "times of events",
     "behaviours": "behaviours",
     "item_ids": "items",
@@ -110,7 +110,9 @@ class WindowCheck:
     def _difference(self, user: ExpectedUser, state: State, found: Window) -> str | Apart:
         expected = state.window
         wrong = [
-            name for column, name in COLUMNS.items() if getattr(found, column) != getattr(expected, column)
+            name
+            for column, name in COMPARED_COLUMNS.items()
+            if getattr(found, column) != getattr(expected, column)
         ]
         surplus = _events(found) - _events(expected)
         has_same_counts = _counts(found) == _counts(expected)

@@ -8,16 +8,9 @@ that what was published can be accounted for after any crash.
 A worker keeps windows, in memory as on disk, as their binary values: fold.py folds events into them and
 models/towers/features.py reads them, whole batches at once. `Window` is for whoever looks at one.
 
-The value, little-endian, padded with zeros to a multiple of 8 bytes, n events and m edge hashes in it:
-
-    header          HEADER: format, length of the topic id, m, n, partition, bytes of all item ids, bytes of
-                    all categories, offset, applied, duplicate, late
-    times_ms        n int64           event_hashes    n uint64          edge_hashes     m uint64
-    item lengths    n uint16          category lengths n uint16         behaviours      n uint8
-    item ids, categories, topic id    UTF-8, one behind the other
+models/windows/layout.py says where what stands in the value.
 """
 
-import struct
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +18,18 @@ from dataclasses import dataclass
 import msgspec
 
 from models.errors import SettingsError, TwintideError
-
-#: First byte of every value; raise it when the layout changes.
-WINDOW_FORMAT = 2
-
-HEADER = struct.Struct("<BBHIiIIxxxxqqqq")
-_OFFSET, _OFFSET_AT = struct.Struct("<q"), 24
+from models.windows.layout import (
+    EVENTS,
+    EVENTS_AT,
+    HEADER,
+    HEADER_BYTES,
+    OFFSET,
+    OFFSET_AT,
+    TIME,
+    WINDOW_FORMAT,
+    Header,
+    places_of,
+)
 
 DAY_MS = 86_400_000
 
@@ -110,9 +109,19 @@ def window_to_bytes(window: Window) -> bytes:
     items, item_lengths = _join(window.item_ids)
     categories, category_lengths = _join(window.categories)
     topic_id = window.topic_id.encode()
-    header = HEADER.pack(
-        *(WINDOW_FORMAT, len(topic_id), len(window.edge_hashes), len(window), window.partition),
-        *(len(items), len(categories), window.offset, window.applied, window.duplicate, window.late),
+    header = Header(
+        format=WINDOW_FORMAT,
+        topic_bytes=len(topic_id),
+        edge_hashes=len(window.edge_hashes),
+        events=len(window),
+        partition=window.partition,
+        item_bytes=len(items),
+        category_bytes=len(categories),
+        unused=0,
+        offset=window.offset,
+        applied=window.applied,
+        duplicate=window.duplicate,
+        late=window.late,
     )
     columns = (
         array("q", window.times_ms),
@@ -122,58 +131,55 @@ def window_to_bytes(window: Window) -> bytes:
         array("H", category_lengths),
         array("B", window.behaviours),
     )
-    value = b"".join((header, *(column.tobytes() for column in columns), items, categories, topic_id))
+    parts = (HEADER.pack(*header), *(column.tobytes() for column in columns), items, categories, topic_id)
+    value = b"".join(parts)
     return value + bytes(-len(value) % 8)
 
 
 def window_from_bytes(value: bytes) -> Window:
     """Return the window of a stored value; WindowError where it is not one of this format."""
-    header = _header(value)
-    _, topic_bytes, edges, events, partition, item_bytes, category_bytes = header[:7]
-    offset, applied, duplicate, late = header[7:]
-    reader = _Reader(value)
-    times_ms, event_hashes = reader.numbers("q", events), reader.numbers("Q", events)
-    edge_hashes = reader.numbers("Q", edges)
-    item_lengths, category_lengths = reader.numbers("H", events), reader.numbers("H", events)
-    behaviours = reader.numbers("B", events)
-    if sum(item_lengths) != item_bytes or sum(category_lengths) != category_bytes:
+    header = _checked(value)
+    count, edges = header.events, header.edge_hashes
+    places = places_of(0, count, edges, header.item_bytes, header.category_bytes, header.topic_bytes)
+    item_lengths = _numbers(value, "H", places.item_lengths, count)
+    category_lengths = _numbers(value, "H", places.category_lengths, count)
+    if sum(item_lengths) != header.item_bytes or sum(category_lengths) != header.category_bytes:
         raise WindowError(f"a stored window of {len(value)} bytes is damaged: its ids do not add up")
-    item_ids, categories = reader.texts(item_lengths), reader.texts(category_lengths)
-    (topic_id,) = reader.texts([topic_bytes])
     return Window(
-        topic_id=topic_id,
-        partition=partition,
-        offset=offset,
-        applied=applied,
-        duplicate=duplicate,
-        late=late,
-        times_ms=times_ms,
-        behaviours=behaviours,
-        item_ids=item_ids,
-        categories=categories,
-        event_hashes=event_hashes,
-        edge_hashes=edge_hashes,
+        topic_id=_texts(value, places.topic, [header.topic_bytes])[0],
+        partition=header.partition,
+        offset=header.offset,
+        applied=header.applied,
+        duplicate=header.duplicate,
+        late=header.late,
+        times_ms=_numbers(value, "q", places.times, count),
+        behaviours=_numbers(value, "B", places.behaviours, count),
+        item_ids=_texts(value, places.items, item_lengths),
+        categories=_texts(value, places.categories, category_lengths),
+        event_hashes=_numbers(value, "Q", places.event_hashes, count),
+        edge_hashes=_numbers(value, "Q", places.edge_hashes, edges),
     )
 
 
 def read_header(value: bytes) -> WindowHeader:
     """Return what a stored value says of itself; WindowError where it is not a window of this format."""
-    _, topic_bytes, edges, events, partition, item_bytes, category_bytes, offset = _header(value)[:8]
-    newest_ms = struct.unpack_from("<q", value, HEADER.size + 8 * (events - 1))[0] if events else 0
-    topic = HEADER.size + events * 21 + edges * 8 + item_bytes + category_bytes
-    topic_id = value[topic : topic + topic_bytes].decode()
-    return WindowHeader(topic_id, partition, offset, events, newest_ms)
+    header = _checked(value)
+    count, topic = header.events, header.topic_place()
+    newest_ms = TIME.unpack_from(value, HEADER_BYTES + TIME.size * (count - 1))[0] if count else 0
+    topic_id = value[topic : topic + header.topic_bytes].decode()
+    return WindowHeader(topic_id, header.partition, header.offset, count, newest_ms)
 
 
 def read_offset(value: bytes) -> int:
-    """Return the source offset that a stored value has folded last."""
-    offset: int = _OFFSET.unpack_from(value, _OFFSET_AT)[0]
+    """Return the source offset that a stored value, which is not checked, has folded last."""
+    offset: int = OFFSET.unpack_from(value, OFFSET_AT)[0]
     return offset
 
 
 def is_empty(value: bytes) -> bool:
-    """Return whether a stored window holds no event."""
-    return not any(value[4:8])
+    """Return whether a stored window, which is not checked, holds no event."""
+    events: int = EVENTS.unpack_from(value, EVENTS_AT)[0]
+    return events == 0
 
 
 def is_newer(value: bytes, known: bytes) -> bool:
@@ -186,23 +192,19 @@ def is_newer(value: bytes, known: bytes) -> bool:
     return not is_same_source or new.offset >= old.offset
 
 
-def _header(value: bytes) -> tuple[int, ...]:
+def _checked(value: bytes) -> Header:
     if not value or value[0] != WINDOW_FORMAT:
         raise WindowError(
             f"a stored window has format {value[:1].hex() or 'empty'}, this version reads "
             f"{WINDOW_FORMAT:02x}: it was written by another version; remove the table's data and "
             "changelog, or run that version"
         )
-    header = HEADER.unpack_from(value) if len(value) >= HEADER.size else None
-    if header is None or len(value) != value_bytes(*header[1:4], *header[5:7]):
-        raise WindowError(f"a stored window of {len(value)} bytes is damaged: it is cut off or too long")
-    return header
-
-
-def value_bytes(topic_bytes: int, edges: int, events: int, item_bytes: int, category_bytes: int) -> int:
-    """Return the length of a value with these parts, its padding included."""
-    length = HEADER.size + events * 21 + edges * 8 + item_bytes + category_bytes + topic_bytes
-    return length + -length % 8
+    if len(value) >= HEADER_BYTES:
+        header = Header._make(HEADER.unpack_from(value))
+        end = header.topic_place() + header.topic_bytes
+        if len(value) == end + -end % 8 and min(header.events, header.item_bytes, header.category_bytes) >= 0:
+            return header
+    raise WindowError(f"a stored window of {len(value)} bytes is damaged: it is cut off or too long")
 
 
 def _join(ids: Sequence[str]) -> tuple[bytes, list[int]]:
@@ -210,25 +212,15 @@ def _join(ids: Sequence[str]) -> tuple[bytes, list[int]]:
     return b"".join(encoded), [len(each) for each in encoded]
 
 
-class _Reader:
-    """Reads the parts of a value, one behind the other."""
+def _numbers(value: bytes, typecode: str, place: int, count: int) -> list[int]:
+    numbers = array(typecode)
+    numbers.frombytes(value[place : place + count * numbers.itemsize])
+    return numbers.tolist()
 
-    def __init__(self, value: bytes) -> None:
-        self._value = value
-        self._place = HEADER.size
 
-    def numbers(self, typecode: str, count: int) -> list[int]:
-        """Return the next `count` numbers."""
-        numbers = array(typecode)
-        end = self._place + count * numbers.itemsize
-        numbers.frombytes(self._value[self._place : end])
-        self._place = end
-        return numbers.tolist()
-
-    def texts(self, lengths: Sequence[int]) -> list[str]:
-        """Return the next texts of these lengths (bytes)."""
-        texts = []
-        for length in lengths:
-            texts.append(self._value[self._place : self._place + length].decode())
-            self._place += length
-        return texts
+def _texts(value: bytes, place: int, lengths: Sequence[int]) -> list[str]:
+    texts = []
+    for length in lengths:
+        texts.append(value[place : place + length].decode())
+        place += length
+    return texts

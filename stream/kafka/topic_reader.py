@@ -14,7 +14,7 @@ from stream.kafka.topics import end_offsets, partition_counts
 FETCH_RECORDS = 10_000
 
 #: How long one fetch waits for a record (s).
-RECORD_WAIT_S = 0.2
+END_POLL_S = 0.2
 
 #: A broker that brings nothing for this long, although there is more, is down (s).
 SILENCE_S = 60.0
@@ -50,7 +50,7 @@ def read_between(
     try:
         consumer.assign([TopicPartition(topic, partition, first[partition]) for partition in left])
         while left:
-            messages = fetch(consumer, FETCH_RECORDS, RECORD_WAIT_S)
+            messages = fetch(consumer, FETCH_RECORDS, END_POLL_S)
             for message in messages:
                 error, partition, position = message.error(), message.partition(), message.offset()
                 if error is None:

@@ -2,6 +2,7 @@
 
 import itertools
 import uuid
+from collections import deque
 from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import cast
@@ -19,24 +20,26 @@ Call = tuple[list[str], Arguments]
 #: The counter of a writer that has not written for this long is removed (s).
 WRITER_TTL_S = 86_400
 
+#: So many trips may overtake one of another thread.
+COUNTS_KEPT = 1_000
+
 
 class RoundTrips:
     """Runs scripts, and sees with every round trip which models are live and whether Redis has lost writes.
 
-    Redis counts the round trips of this writer. A counter that does not grow was set back: Redis came back
-    empty, or as it was before, and what was written since may be gone.
+    Redis counts the round trips of this writer. A count that is not greater than all that were known before
+    the trip, or that another trip was given too, tells that the counter was set back: Redis came back empty,
+    or as it was before, and what was written since may be gone.
 
-    May be used from several threads. Their round trips take turns: of two answers that overtake each other,
-    nobody could say whether the counter grew. `models` and `losses` never wait.
+    May be used from several threads, whose trips overlap and overtake each other.
     """
 
     def __init__(self, client: "redis.Redis", key_prefix: str) -> None:
         self._client = client
         self._registry_key = models_key(key_prefix)
-        #: Counter (one on every node of a Cluster) -> its last answer.
-        self._counted = dict.fromkeys(_counters(client, key_prefix), 0)
-        self._turn = Lock()
-        self._models_lock = Lock()
+        #: Counter (one on every node of a Cluster) -> its last counts, in the order in which they came back.
+        self._counts = {counter: deque([0], maxlen=COUNTS_KEPT) for counter in _counters(client, key_prefix)}
+        self._lock = Lock()
         self._models: Models | None = None
         self._losses = 0
 
@@ -52,19 +55,18 @@ class RoundTrips:
 
     def notice(self, models: Models | None) -> None:
         """Remember which models are live; what a Redis says that lost writes is older, and wrong."""
-        with self._models_lock:
+        with self._lock:
             if models and (self._models is None or models.generation >= self._models.generation):
                 self._models = models
 
     def run(self, name: str, calls: Sequence[Call]) -> list[int]:
         """Return what each of these calls of a script answers. Raises redis.RedisError."""
-        with self._turn:
+        answers = self._send(name, calls)
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        if errors and all(isinstance(error, redis.exceptions.NoScriptError) for error in errors):
+            self._client.script_load(script(name))
             answers = self._send(name, calls)
             errors = [answer for answer in answers if isinstance(answer, Exception)]
-            if errors and all(isinstance(error, redis.exceptions.NoScriptError) for error in errors):
-                self._client.script_load(script(name))
-                answers = self._send(name, calls)
-                errors = [answer for answer in answers if isinstance(answer, Exception)]
         if any(isinstance(error, redis.ReadOnlyError) for error in errors):
             # What was the master is a replica now: connect again, to whatever the address leads to then.
             self._client.connection_pool.disconnect()
@@ -76,8 +78,10 @@ class RoundTrips:
 
     def _send(self, name: str, calls: Sequence[Call]) -> list[object]:
         """Return the answers to the calls and then the fields of the live models, errors among them."""
+        with self._lock:
+            known = {counter: max(counts) for counter, counts in self._counts.items()}
         pipeline = self._client.pipeline(transaction=False)
-        for counter in self._counted:
+        for counter in known:
             pipeline.incr(counter)
             pipeline.expire(counter, WRITER_TTL_S)
         for keys, arguments in calls:
@@ -86,15 +90,23 @@ class RoundTrips:
         # Last, so that nothing was written before a change of models without our hearing of it.
         pipeline.hmget(self._registry_key, MODELS_FIELDS)
         answers = pipeline.execute(raise_on_error=False)
-        counts, answers = answers[: 2 * len(self._counted)], answers[2 * len(self._counted) :]
-        self._judge(dict(zip(self._counted, counts[::2], strict=True)))
+        counts, answers = answers[: 2 * len(known)], answers[2 * len(known) :]
+        self._judge(known, dict(zip(known, counts[::2], strict=True)))
         return [*(count for count in counts if isinstance(count, Exception)), *answers]
 
-    def _judge(self, counts: Mapping[str, object]) -> None:
-        """Notice from the counters' answers whether Redis lost writes."""
-        known = {counter: count for counter, count in counts.items() if isinstance(count, int)}
-        self._losses += any(count <= self._counted[counter] for counter, count in known.items())
-        self._counted |= known
+    def _judge(self, known: Mapping[str, int], found: Mapping[str, object]) -> None:
+        """Notice from the counters' answers, and from what was known before, whether Redis lost writes."""
+        is_lost = False
+        with self._lock:
+            for counter, count in found.items():
+                if not isinstance(count, int):
+                    continue
+                counts = self._counts[counter]
+                if count <= known[counter] or count in counts:
+                    is_lost = True
+                    counts.clear()
+                counts.append(count)
+            self._losses += is_lost
 
 
 def _counters(client: "redis.Redis", key_prefix: str) -> list[str]:

@@ -46,8 +46,7 @@ class Store:
     (`losses`), at the price of two small commands in the same round trip.
 
     May be used from several threads: changed users, a sweep, the follower's polls and a clean-up write side
-    by side. Their round trips take turns (round_trips.py); `models` and `losses`, which /health reads, never
-    wait.
+    by side (round_trips.py). `models` and `losses`, which /health reads, never wait.
     """
 
     def __init__(

@@ -44,9 +44,10 @@ def room_of(file: str) -> str:
     return file if has_rooms else f"{folder}/"
 
 
-def file_arrows(paths: Iterable[str]) -> Arrows:
-    """Return which of these files import which others of them, also inside functions."""
-    modules = {_module(path): path for path in paths}
+@cache
+def file_arrows() -> Arrows:
+    """Return which files import which others, also inside functions."""
+    modules = {_module(path): path for path in files()}
     return frozenset(
         (path, imported)
         for path in modules.values()
@@ -55,13 +56,14 @@ def file_arrows(paths: Iterable[str]) -> Arrows:
     )
 
 
+@cache
 def room_arrows() -> Arrows:
     """Return which rooms import which others."""
-    pairs = ((room_of(importing), room_of(imported)) for importing, imported in file_arrows(files()))
+    pairs = ((room_of(importing), room_of(imported)) for importing, imported in file_arrows())
     return frozenset(pair for pair in pairs if pair[0] != pair[1])
 
 
-def on_a_circle(arrows: Arrows) -> set[str]:
+def on_a_cycle(arrows: Arrows) -> set[str]:
     """Return what cannot be put into an order: whatever leads back to itself."""
     reached = _reached(arrows)
     return {each for each, others in reached.items() if each in others}

@@ -20,6 +20,13 @@ from stream.store.connection import RedisConnection
 
 README = (ROOT / "README.md").read_text()
 
+#: What other pages say to do with such a deployment, in this order.
+FURTHER = (
+    "python -m local.proof",
+    "python -m stream.forget 98047837",
+    "python -m offline.report",
+)
+
 
 def block(language: str) -> str:
     """Return all code blocks of a language as one."""
@@ -40,16 +47,20 @@ def test_step_by_step(
         "REDIS_URL": redis_connection.url,
         "TWINTIDE_METRICS_PORT": str(free_port()),
     }
-    script = f"set -e; cd {tmp_path}; trap 'kill %1' EXIT\n{block('sh')}\nsleep 25"
+    further = "\n".join(FURTHER)
+    script = f"set -e; cd {tmp_path}; trap 'kill %1' EXIT\n{block('sh')}\nsleep 25\n{further}"
     with (tmp_path / "log").open("wb") as log:
         child = spawn(["bash", "-c", script], log, environment)
         try:
-            child.wait(timeout=300)
+            child.wait(timeout=600)
         finally:
             if child.poll() is None:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-    assert child.returncode == 0, (tmp_path / "log").read_text()[-2000:]
+    said = (tmp_path / "log").read_text()
+    assert child.returncode == 0, said[-2000:]
+    assert "\nproof: published=50000 applied=50000 " in said
+    assert "\nforgotten: user '98047837'" in said
     exported = pyarrow.parquet.read_table(tmp_path / "vectors" / "users.parquet").to_pydict()
     user_ids = [user_id for user_id in exported["user_id"] if user_id]
     version = artifacts.load(tmp_path / "artifacts").version
@@ -57,6 +68,11 @@ def test_step_by_step(
     assert not [each.user_id for each in streamed if each.reason]
     of_user = dict(zip(exported["user_id"], exported["vec"], strict=True))
     assert max(abs(each.vec - of_user[each.user_id]).max() for each in streamed) < 1e-4
+
+
+def test_what_is_done_further_stands_on_a_page() -> None:
+    text = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    assert [command for command in FURTHER if command not in text] == []
 
 
 @pytest.mark.integration

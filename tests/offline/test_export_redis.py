@@ -17,8 +17,15 @@ from stream.store.connection import RedisConnection
 from stream.store.vectors import vector_from_bytes
 
 
+def stored_vector(client: redis.Redis, user_id: str) -> np.ndarray:
+    """Return the vector of a user's HASH."""
+    value = client.hget(f"user:{user_id}", "vec")
+    assert isinstance(value, bytes)
+    return vector_from_bytes(value, "float32")
+
+
 @pytest.mark.parametrize("to", ["redis", "json"])
-def test_every_user_and_the_the_cold_start_user_are_written(
+def test_every_user_and_the_cold_start_user_are_written(
     to: str,
     walk_csv: Path,
     tmp_path: Path,
@@ -43,11 +50,11 @@ def test_every_user_and_the_the_cold_start_user_are_written(
         if to == "json":
             stored = np.array(json.loads(redis_client.get(user_id) or "[]"))
         else:
-            stored = vector_from_bytes(redis_client.hget(f"user:{user_id}", "vec"), "float32")
+            stored = stored_vector(redis_client, user_id)
         np.testing.assert_allclose(stored, users.vectors.user[row], atol=1e-6)
     if to == "redis":
         assert redis_client.hget("user:", "model") == artifact.version.encode()
-        cold_start = vector_from_bytes(redis_client.hget("user:", "vec"), "float32")
+        cold_start = stored_vector(redis_client, "")
         np.testing.assert_allclose(cold_start, cold_start_user(artifact).user[0], atol=1e-6)
         reader = Reader(redis_client)
         read = [reader.read(["nobody"], category)[0] for category in artifact.vocabulary.category_ids]

@@ -90,7 +90,7 @@ def test_more_popular_items_take_most_of_the_events_and_new_items_arrive(log: Be
 
 
 def test_a_buy_mostly_follows_a_view_of_the_same_item(log: BehaviourLog) -> None:
-    previous_item = {}
+    previous_item: dict[int, int] = {}
     repeats = []
     ordered = log.in_time_order()
     for user, item, kind in zip(ordered.user.codes, ordered.item.codes, ordered.behaviour, strict=True):

@@ -1,5 +1,6 @@
 import os
 import signal
+from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner, Result
@@ -11,9 +12,12 @@ from replay.run import Published, Stop
 
 NOBODY = "127.0.0.1:1"
 
+#: Runs `python -m replay` with these arguments.
+Command = Callable[..., Result]
+
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch):
+def run(monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", NOBODY)
     monkeypatch.setattr("stream.kafka.topics.TIMEOUT_S", 0.5)
 
@@ -23,7 +27,7 @@ def run(monkeypatch: pytest.MonkeyPatch):
     return invoke
 
 
-def test_kafka_that_does_not_answer_is_one_line(run) -> None:
+def test_kafka_that_does_not_answer_is_one_line(run: Command) -> None:
     result = run("--data-path", "any.csv")
     assert result.exit_code == 1
     assert result.stderr.startswith(f"Error: no Kafka at {NOBODY}")
@@ -41,7 +45,7 @@ BAD_OPTIONS = [
 
 
 @pytest.mark.parametrize("arguments", BAD_OPTIONS)
-def test_options_that_make_no_sense_are_named(run, arguments: tuple[str, str]) -> None:
+def test_options_that_make_no_sense_are_named(run: Command, arguments: tuple[str, str]) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert arguments[0] in result.stderr

@@ -2,14 +2,14 @@
 
 import random
 
-from local.proof.sample import Sample
+from local.proof.sample import UserSample
 
 KEYS = [f"user {number}".encode() for number in range(1_000)]
 
 
-def sampled(keys: list[bytes], size: int) -> tuple[set[bytes], Sample]:
+def sampled(keys: list[bytes], size: int) -> tuple[set[bytes], UserSample]:
     """Return who is left of these keys, some of which come again and again."""
-    sample, users = Sample(size), set[bytes]()
+    sample, users = UserSample(size), set[bytes]()
     for key in keys:
         if sample.covers(key) and key not in users:
             users.add(key)
@@ -34,6 +34,6 @@ def test_user_who_is_left_was_covered_from_their_first_event_on() -> None:
 
 def test_small_topic_is_checked_whole_and_no_size_is_everyone() -> None:
     assert sampled(KEYS[:10], 20)[0] == set(KEYS[:10])
-    everyone = Sample()
+    everyone = UserSample()
     assert everyone.is_everyone
     assert all(everyone.covers(key) and everyone.add(key) is None for key in KEYS)

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from local.proof.expected import ExpectedUsers
-from local.proof.extent import Extent, Stretch
+from local.proof.extent import Extent, OffsetRange
 from local.proof.findings import Findings
-from local.proof.sample import Sample
+from local.proof.sample import UserSample
 from local.proof.stored import StoredWindows
 from local.proof.windows import WindowCheck
 from models.windows.window import WindowSettings, read_offset
@@ -72,10 +72,10 @@ class World:
         self.records = records
         self.committed = [each for each in records[first:] if each.offset() < end]
         self.later = [each for each in records if each.offset() >= end]
-        ends = Stretch({0: first, 1: 0}, {0: end, 1: 0})
-        nothing = Stretch({}, {})
+        ends = OffsetRange({0: first, 1: 0}, {0: end, 1: 0})
+        nothing = OffsetRange({}, {})
         self.extent = Extent(TOPIC_ID, ends, len(self.later), nothing, nothing)
-        self.sample = Sample(sample)
+        self.sample = UserSample(sample)
         decoder = make_decoder("", "")
         self.expected = ExpectedUsers(TOPIC_ID, decoder, LIMITS, self.sample)
         for record in self.committed:

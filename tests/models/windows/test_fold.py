@@ -1,6 +1,7 @@
 """The compiled fold against the plain one, against a window's definition, and its invariants."""
 
 from collections.abc import Sequence
+from random import Random
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from models.ids.texts import texts_of
 from models.windows.fold import EventColumns, Folded, fold_events
+from models.windows.fold_kernels import BLOCK_USERS
 from models.windows.reference import IncomingEvent, Outcome, fold
 from models.windows.window import (
     MAX_EDGE_HASHES,
@@ -140,6 +142,28 @@ def test_window_is_bounded_and_in_time_order(events: list[IncomingEvent]) -> Non
     assert len(window) <= SETTINGS.max_events
     assert window.times_ms == sorted(window.times_ms)
     assert window.times_ms[-1] - window.times_ms[0] <= SETTINGS.horizon_ms
+
+
+def test_more_users_than_a_block_are_each_folded_by_themselves() -> None:
+    """The compiled fold takes users in blocks; some of these are new and some stay without events."""
+    users = 2 * BLOCK_USERS + 3
+    values: list[bytes | None] = [None] * users
+    windows = [Window() for _ in range(users)]
+    random = Random(0)
+    for first in (0, 2_000):
+        rows = [
+            (user, incoming(first + place, 100 + place // 40, first + place if place % 5 else 7))
+            for place, user in enumerate(random.choices(range(1, users), k=1_500))
+            if user % 10
+        ]
+        result = fold_events(values, events_of(rows), "topic", 0, SETTINGS)
+        for user, event in rows:
+            fold(windows[user], event, "topic", 0, SETTINGS)
+        values = [new or old for new, old in zip(result.values, values, strict=True)]
+        changed = {user for user, _ in rows}
+        assert [user for user in range(users) if result.values[user] is not None] == sorted(changed)
+        for user in changed:
+            assert values[user] == window_to_bytes(windows[user]), user
 
 
 def test_late_event_keeps_time_order() -> None:

@@ -9,6 +9,7 @@ import torch
 from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
 from models.towers.dual_towers import DualTowers, ModelSettings
 from models.towers.features import FeatureSettings, Histories, features
+from models.towers.layers import Layer
 from offline.evaluation.attention import attention, tower_attention
 
 ITEMS = 20
@@ -45,6 +46,7 @@ def test_weights_give_what_the_tower_gives(towers: DualTowers) -> None:
     seen = tower_attention(tower, events, query)  # (B, H, T)
     torch.testing.assert_close(seen.sum(-1), torch.ones(2, 2))
     last = tower.layers[-1]
+    assert isinstance(last, Layer)
     hidden = events.events
     for bias, layer in zip(tower.biases[:-1], tower.layers[:-1], strict=True):
         every = torch.arange(hidden.shape[1])[None]

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow.parquet
@@ -15,8 +16,8 @@ from offline import evaluate, export, train
 FAST = "dimension = 16\ndropout = 0.1\nshort_events = 4\nlr = 0.01\nbatch_size = 4\n"
 
 
-def run(command: object, *arguments: object) -> Result:
-    return CliRunner().invoke(command.main, [str(argument) for argument in arguments])  # type: ignore[attr-defined]
+def run(command: ModuleType, *arguments: object) -> Result:
+    return CliRunner().invoke(command.main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

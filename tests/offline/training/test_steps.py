@@ -46,7 +46,7 @@ def arguments(log: Path, store: Path, settings: str) -> list[str]:
 
 def run(launcher: tuple[str, ...], command: list[str]) -> str:
     """Return what a training of its own process prints."""
-    finished = subprocess.run(**child(launcher, command), timeout=TIMEOUT_S)
+    finished: subprocess.CompletedProcess[str] = subprocess.run(**child(launcher, command), timeout=TIMEOUT_S)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
 
