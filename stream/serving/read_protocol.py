@@ -1,65 +1,37 @@
-"""How an answer is put together from what Redis holds; whoever does the talking (reader.py) drives it.
+"""The rules of reading: what to ask Redis for, and which vector each user gets.
 
-Reading is a generator: it yields what to ask Redis for in one round trip, is sent the answers, and returns
-the users' vectors. So the reader that blocks and the one for asyncio share every rule.
+A read is a generator that yields what to ask Redis for in one round trip, is sent the answers, and returns
+the users' vectors. It does no input or output, so the reader that blocks and the one for asyncio share every
+rule.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Lock
-from typing import Generic, Literal, TypeVar, cast
+from typing import Literal, cast
 
 import msgspec
-from cachetools import TTLCache
 
 from models.errors import TwintideError
+from stream.serving.exchange import Ask, Fields, Steps
+from stream.serving.slot_cache import SlotCache
 from stream.store.keys import COLD_START_USER, OTHER, category_key, models_key
 from stream.store.registry_state import MODELS_FIELDS, parse_models
 from stream.store.vectors import Vector, vector_from_bytes
 
-#: Why a user got another vector than their own: `long`, the short tower's has expired, so the long tower's
-#: stands for both; `category`, there is none of the model that serves, so that of a cold-start user at
-#: the given category stands in. Without one that the model knows, that of a cold-start user anywhere does,
-#: which ranks by what is popular: `cold_start`, the user has no vectors; `other_model`, some, but of another
-#: model alone.
+#: Why a user got another vector than their own:
+#:   long         the short vector has expired: the long one stands for both
+#:   category     the user has no vectors of this model: those of a cold-start user at the given category
+#:   cold_start   the same, and no category is given or the model does not know it: those of a cold-start user
+#:                anywhere, who gets what is popular
+#:   other_model  as cold_start, but the user has vectors of another model
 Reason = Literal["", "long", "category", "cold_start", "other_model"]
 
 _SLOT = ("model", "vec", "long", "short", "ts", "n", "written_at", "seq", "format", "history")
 _BOTH_SLOTS = (*_SLOT, *(OTHER + name for name in _SLOT))
 
 #: How often a read is tried again because the serving model changed under it.
-ATTEMPTS = 5
-
-Fields = Sequence[bytes | None]
-#: Key and fields of one HMGET.
-Ask = tuple[str, Sequence[str]]
-
-T = TypeVar("T")
-#: Yields what to ask for in one round trip, is sent the answers, returns a T.
-Steps = Generator[list[Ask], list[Fields], T]
-
-
-class Exchange(Generic[T]):
-    """Drives Steps: answer `asks` until there are none; then there is the `result`."""
-
-    result: T
-
-    def __init__(self, steps: Steps[T]) -> None:
-        self._steps = steps
-        #: What to ask Redis for in the next round trip.
-        self.asks: list[Ask] = []
-        self._advance(lambda: next(steps))
-
-    def answer(self, answers: list[Fields]) -> None:
-        """Take the answers to `asks`, in order."""
-        self._advance(lambda: self._steps.send(answers))
-
-    def _advance(self, step: Callable[[], list[Ask]]) -> None:
-        try:
-            self.asks = step()
-        except StopIteration as finished:
-            self.asks, self.result = [], finished.value
+READ_ATTEMPTS = 5
 
 
 class NoVectorsError(TwintideError):
@@ -102,32 +74,6 @@ class ReaderSettings:
     cached_s: float = 1.0
 
 
-class _Cache:
-    """Slots of one version, by key; may be used from several threads."""
-
-    def __init__(self, users: int, seconds: float, timer: Callable[[], float]) -> None:
-        self._slots: TTLCache[str, Fields] = TTLCache(users, seconds, timer)
-        self._version = ""
-        self._lock = Lock()
-
-    def get(self, keys: Iterable[str]) -> tuple[str, dict[str, Fields]]:
-        """Return what is kept of these keys, and its version."""
-        if not self._slots.maxsize:
-            return "", {}
-        with self._lock:
-            found = {key: self._slots.get(key) for key in keys}
-            return self._version, {key: slot for key, slot in found.items() if slot is not None}
-
-    def put(self, version: str, slots: Mapping[str, Fields]) -> None:
-        """Keep these; what is kept of another version is dropped."""
-        with self._lock:
-            if self._version != version:
-                self._slots.clear()
-                self._version = version
-            if self._slots.maxsize:
-                self._slots.update(slots)
-
-
 class ReadProtocol:
     """The rules of reading, with what is remembered between reads."""
 
@@ -139,7 +85,7 @@ class ReadProtocol:
     ) -> None:
         self.settings = settings
         self._clock = clock
-        self._cache = _Cache(settings.cached_users, settings.cached_s, timer)
+        self._cache = SlotCache(settings.cached_users, settings.cached_s, timer)
         #: Whether two models were live at the last read: then both slots are asked for at once.
         self._are_two_live = False
 
@@ -173,7 +119,7 @@ class ReadProtocol:
         kept_version, slots = self._cache.get([*wanted, at_category])
         mismatched: set[str] = set()
         version = self.settings.model
-        for _ in range(ATTEMPTS):
+        for _ in range(READ_ATTEMPTS):
             missing = [key for key in wanted if key not in slots]
             if not missing:
                 break  # what is kept of users is their own: no other has to stand in

@@ -9,15 +9,8 @@ from typing import Any, Generic, TypeVar
 import redis
 import redis.asyncio
 
-from stream.serving.read_protocol import (
-    Ask,
-    Exchange,
-    NoVectorsError,
-    ReaderSettings,
-    ReadProtocol,
-    Reason,
-    UserVectors,
-)
+from stream.serving.exchange import Ask, Exchange
+from stream.serving.read_protocol import NoVectorsError, ReaderSettings, ReadProtocol, Reason, UserVectors
 
 __all__ = ["AsyncReader", "NoVectorsError", "Reader", "Reason", "UserVectors"]
 

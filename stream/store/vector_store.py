@@ -17,8 +17,8 @@ from stream.store.topic_epochs import TopicEpochs
 from stream.store.user_keys import UserKeys
 from stream.store.user_row import UserRow, slot_values
 
-#: Users of one round trip.
-USERS_PER_TRIP = 1_000
+#: Rows of one round trip.
+ROWS_PER_TRIP = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +134,8 @@ class Store:
         if self.models is None:
             raise ModelChangeError(f"no model serves at {self.registry.key}: serve one before writing users")
         written = 0
-        for start in range(0, len(rows), USERS_PER_TRIP):
-            written += self._write(self.models, rows[start : start + USERS_PER_TRIP], force)
+        for start in range(0, len(rows), ROWS_PER_TRIP):
+            written += self._write(self.models, rows[start : start + ROWS_PER_TRIP], force)
         self._cold_start_rows |= {
             row.model: row for row in rows if row.user_id == COLD_START_USER and not row.category
         }

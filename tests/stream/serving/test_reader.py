@@ -13,14 +13,8 @@ from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
 from local.servers import ROOT
-from stream.serving.read_protocol import (
-    Exchange,
-    Fields,
-    NoVectorsError,
-    ReaderSettings,
-    ReadProtocol,
-    UserVectors,
-)
+from stream.serving.exchange import Exchange, Fields
+from stream.serving.read_protocol import NoVectorsError, ReaderSettings, ReadProtocol, UserVectors
 from stream.serving.reader import AsyncReader, Reader
 from stream.store.connection import RedisConnection
 from stream.store.keys import COLD_START_USER, category_key

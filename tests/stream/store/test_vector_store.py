@@ -21,7 +21,7 @@ from stream.store.model_registry import ModelChangeError
 from stream.store.round_trips import RoundTrips
 from stream.store.user_keys import USERS_PER_CALL
 from stream.store.user_row import UserRow
-from stream.store.vector_store import USERS_PER_TRIP, Store, StoreSettings
+from stream.store.vector_store import ROWS_PER_TRIP, Store, StoreSettings
 
 pytestmark = pytest.mark.integration
 
@@ -291,7 +291,7 @@ def test_threads_that_write_side_by_side_raise_no_alarm(store: Store, redis_clie
 
 
 def test_every_user_is_written_in_however_many_round_trips(store: Store, redis_client: redis.Redis) -> None:
-    count = USERS_PER_TRIP + USERS_PER_CALL + 1
+    count = ROWS_PER_TRIP + USERS_PER_CALL + 1
     assert store.upsert([row(f"u{n}") for n in range(count)]) == count
     assert len(list(store.stored_keys())) == count
 
