@@ -4,7 +4,8 @@ import numpy as np
 
 from models.arrays import Floats
 from models.errors import ArtifactError
-from models.ids.vocabulary import FIRST_KNOWN, UNKNOWN, Vocabulary
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
 from models.towers.histories import Histories
 
 #: Events of each golden user: none, one, both sides of what the towers read, and more than a window holds.

@@ -19,7 +19,7 @@ from models.artifact.files import (
     read_json,
     version_of,
 )
-from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN, read_vocabulary_file
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def load_item_vectors(path: Path) -> ItemVectors:
     for name in (VOCABULARY, ITEM_VECTORS):
         check(directory / name, checksums)
     vocabulary = parse(
-        directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
+        directory / VOCABULARY, lambda: read_vocabulary_file((directory / VOCABULARY).read_bytes())
     )
     vectors = parse(
         directory / ITEM_VECTORS,

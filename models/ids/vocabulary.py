@@ -2,25 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-import msgspec
 import numpy as np
 
 from models.arrays import Ints, Words
 from models.ids.id_table import make_id_table
 from models.ids.texts import texts_of
-
-#: Index of the padding of a tensor, of items and categories alike.
-PADDING = 0
-#: Index of an id outside the vocabulary. An unknown item still has its category.
-UNKNOWN = 1
-#: Index of the first known id.
-FIRST_KNOWN = 2
-
-
-class _Stored(msgspec.Struct):
-    item_ids: list[str]
-    item_categories: list[int]
-    category_ids: list[str]
+from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN, VocabularyFile, read_vocabulary_file
 
 
 class Vocabulary:
@@ -83,16 +70,12 @@ class Vocabulary:
 
     def to_bytes(self) -> bytes:
         """Return the vocabulary as MessagePack."""
-        stored = _Stored(self.item_ids, self.item_categories.tolist(), self.category_ids)
-        return msgspec.msgpack.encode(stored)
+        return VocabularyFile(self.item_ids, self.item_categories.tolist(), self.category_ids).to_bytes()
 
     @classmethod
     def from_bytes(cls, value: bytes) -> "Vocabulary":
         """Return the vocabulary of `to_bytes`; ValueError where the bytes are not one."""
-        try:
-            stored = msgspec.msgpack.decode(value, type=_Stored)
-        except msgspec.MsgspecError as error:
-            raise ValueError(f"not a vocabulary: {error}") from error
+        stored = read_vocabulary_file(value)
         return cls(stored.item_ids, stored.item_categories, stored.category_ids)
 
 

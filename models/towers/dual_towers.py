@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.errors import SettingsError
-from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.features import Tokens, TowerInputs
 from models.towers.histories import GAP_BUCKETS, FeatureSettings
 from models.towers.layers import BEHAVIOUR_ROWS, DirectPath, Dropout, Embedded, Tower, at_places

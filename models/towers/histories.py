@@ -9,7 +9,8 @@ import numpy as np
 from models.arrays import Bytes, Ints
 from models.errors import SettingsError
 from models.events import Behaviour
-from models.ids.vocabulary import UNKNOWN, Vocabulary
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import UNKNOWN
 from models.sessions import DEFAULT_GAP_MS, starts_session
 from models.windows.columns import read_windows
 

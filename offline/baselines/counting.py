@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from models.arrays import Ints
-from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.behaviour_log import BehaviourLog
 from offline.baselines.factorisation import factorisations
 from offline.baselines.neighbours import item_knn, session_knn

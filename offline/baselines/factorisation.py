@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 
 from models.arrays import Ints
-from models.ids.vocabulary import FIRST_KNOWN
+from models.ids.vocabulary_file import FIRST_KNOWN
 from offline.ranking.protocols import Cases
 from offline.ranking.scorers import Scorer
 

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse
 
 from models.arrays import Ints
-from models.ids.vocabulary import FIRST_KNOWN
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.sessions import starts_session
 from models.towers.histories import Histories
 from offline.ranking.protocols import Cases

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Doubles, Ints
-from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN
 from offline.baselines.counting import popularity
 from offline.ranking.metrics import MISSING, Ranks, gains_in_ten, ranks
 from offline.ranking.protocols import Cases

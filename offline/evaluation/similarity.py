@@ -7,7 +7,7 @@ import numpy as np
 from models.arrays import Floats, Ints
 from models.artifact.artifact import Artifact
 from models.errors import DataError
-from models.ids.vocabulary import FIRST_KNOWN
+from models.ids.vocabulary_file import FIRST_KNOWN
 
 #: The most items that are compared (the most frequent ones), and the seed of the map.
 MAX_ITEMS, MAP_SEED = 2_000, 0

@@ -8,7 +8,7 @@ import numpy as np
 from models.arrays import Ints
 from models.artifact.artifact import Artifact
 from models.errors import DataError
-from models.ids.vocabulary import FIRST_KNOWN
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.behaviour_log import BehaviourLog
 from models.towers.histories import Histories
 from models.towers.log_histories import EVERYTHING, histories_of_log

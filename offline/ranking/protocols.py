@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from models.arrays import Ints
 from models.errors import DataError
-from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.behaviour_log import BehaviourLog
 from models.towers.histories import Histories
 from models.towers.log_histories import EVERYTHING, histories_of_log

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.arrays import Flags, Ints
 from models.errors import DataError
-from models.ids.vocabulary import FIRST_KNOWN, UNKNOWN
+from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
 from models.log.behaviour_log import BehaviourLog
 from models.towers.features import Tokens, pad
 from models.towers.histories import EventFeatures, Histories

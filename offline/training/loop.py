@@ -10,7 +10,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from models.ids.vocabulary import FIRST_KNOWN
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.dual_towers import DualTowers
 from offline.ranking.metrics import Ranks, ranks, summarise
 from offline.training.data import Stretches, collate, shuffled

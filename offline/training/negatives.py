@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.ids.vocabulary import FIRST_KNOWN, PADDING
+from models.ids.vocabulary_file import FIRST_KNOWN, PADDING
 from models.towers.dual_towers import DualTowers
 
 #: The most items that hard negatives are searched among, and users searched for at a time.

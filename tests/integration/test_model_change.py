@@ -19,7 +19,8 @@ from local.proof import VECTOR_TOLERANCE, prove, wait_until_committed
 from local.worker import WorkerProcess, worker_environment
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
-from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.dual_towers import DualTowers, ModelSettings
 from models.towers.histories import histories_of_windows
 from models.windows.window import Window, WindowSettings, window_to_bytes

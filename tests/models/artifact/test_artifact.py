@@ -12,7 +12,8 @@ import torch
 from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save
 from models.artifact.files import FILES
 from models.errors import ArtifactError
-from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.dual_towers import DualTowers, ModelSettings
 from models.towers.histories import FeatureSettings, Histories
 

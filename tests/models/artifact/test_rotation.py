@@ -11,7 +11,8 @@ import torch
 from models.artifact.artifact import Artifact, ArtifactSettings, load, save
 from models.artifact.rotation import common_items, mean_cosine, rotate_onto
 from models.errors import ArtifactError
-from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.inference.inference import Inference
 from models.inference.padded_towers import PaddedTowers
 from models.towers.dual_towers import DualTowers, ModelSettings

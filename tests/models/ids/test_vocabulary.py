@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from models.ids.vocabulary import FIRST_KNOWN, UNKNOWN, Vocabulary
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
 
 WORDS = Vocabulary(["12#3", "ünï", "007"], [3, 2, 3], ["shoes", "a b"])
 

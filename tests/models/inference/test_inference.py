@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.inference.cpu_towers import CpuTowers
 from models.inference.cuda_graphs import GraphedTowers, rounded_up
 from models.inference.inference import PASS_USERS, Inference, TowerPath, Vectors

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.dual_towers import DualTowers, ModelSettings, TowerVectors
 from models.towers.features import features, pad
 from models.towers.histories import FeatureSettings, Histories, event_features

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import SettingsError
-from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.inference.inference import Inference
 from models.log.behaviour_log import BehaviourLog, Column
 from models.towers.dual_towers import DualTowers, ModelSettings

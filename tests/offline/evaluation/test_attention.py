@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.ids.vocabulary import FIRST_KNOWN, Vocabulary
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.dual_towers import DualTowers, ModelSettings
 from models.towers.features import features
 from models.towers.histories import FeatureSettings, Histories

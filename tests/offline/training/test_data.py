@@ -12,7 +12,7 @@ from models.arrays import Flags
 from models.artifact.artifact import ArtifactSettings
 from models.errors import DataError
 from models.ids.log_vocabulary import vocabulary_of_log
-from models.ids.vocabulary import FIRST_KNOWN
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from models.towers.histories import FeatureSettings, Histories, event_features
 from models.towers.log_histories import EVERYTHING, histories_of_log

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.ids.vocabulary import FIRST_KNOWN, PADDING, Vocabulary
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN, PADDING
 from models.towers.dual_towers import DualTowers, ModelSettings
 from models.towers.histories import FeatureSettings
 from offline.training import losses

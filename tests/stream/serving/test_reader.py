@@ -299,8 +299,8 @@ def test_nothing_to_read_says_what_is_missing() -> None:
         Driver(ReadProtocol(ReaderSettings(model="m3")), keys("m1")).read("plain")
 
 
-def test_reading_and_ranking_need_neither_torch_nor_faust() -> None:
-    blocked = ("torch", "faust", "mode", "aiokafka", "confluent_kafka", "rocksdict")
+def test_reading_and_ranking_need_neither_torch_nor_faust_nor_numba() -> None:
+    blocked = ("torch", "faust", "mode", "aiokafka", "confluent_kafka", "rocksdict", "numba", "scipy")
     code = (
         f"import sys\nsys.modules.update(dict.fromkeys({blocked}))\n"
         "from stream.serving import AsyncReader, Reader, Recommender\n"
