@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+import redis
 
 from local.ports import free_port
 from local.processes import spawn
 from local.servers import ROOT
 from models.artifact import artifact as artifacts
+from models.artifact.artifact import Artifact
+from stream.encoding.encoder import Encoder
 from stream.kafka.connection import KafkaConnection
 from stream.serving.reader import Reader
 from stream.store.connection import RedisConnection
+from stream.store.vector_store import Store
 
 README = (ROOT / "README.md").read_text()
 
@@ -37,7 +41,7 @@ def block(language: str) -> str:
 
 @pytest.mark.integration
 def test_step_by_step(
-    kafka: KafkaConnection, redis_connection: RedisConnection, redis_client, tmp_path: Path
+    kafka: KafkaConnection, redis_connection: RedisConnection, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("TWINTIDE_")},
@@ -76,10 +80,9 @@ def test_what_is_done_further_stands_on_a_page() -> None:
 
 
 @pytest.mark.integration
-def test_reading_from_a_ranker(redis_connection: RedisConnection, redis_client, artifact) -> None:
-    from stream.encoding.encoder import Encoder
-    from stream.store.vector_store import Store
-
+def test_reading_from_a_ranker(
+    redis_connection: RedisConnection, redis_client: redis.Redis, artifact: Artifact
+) -> None:
     store = Store(redis_client)
     store.registry.serve(artifact.version, artifact.publication)
     store.upsert(Encoder(artifact).cold_start_rows(["", "c1"]), force=True)
