@@ -98,6 +98,9 @@ def test_right_deployment_is_proved_whole_or_by_a_sample_and_what_is_missing_is_
     assert " vectors=10 " in sampled.stdout
     assert sampled.stdout == again.stdout
     assert prove(deployment, sample=10_000).vectors == USERS + 1
+    without_vectors = prove(replace(deployment, encode=False))
+    assert (without_vectors.is_ok, without_vectors.vectors) == (True, 0)
+    assert without_vectors.published == shop.published - 500
 
     for variables, said in (
         ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, "no Kafka at 127.0.0.1:1"),
