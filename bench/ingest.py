@@ -17,14 +17,13 @@ from bench.harness.behaviour import USER_EXPONENT, expected_windows, make_log
 from bench.harness.contestants import Contestant, look
 from bench.harness.report import Report, Result, print_table
 from bench.harness.stage import Stage, stage
-from bench.peers.job import COMMIT_INTERVAL_S, LIMITS
+from bench.peers.job import COMMIT_INTERVAL_S, LIMITS, window_from_msgpack
 from bench.peers.kafka_streams import STREAMS_VERSION, window_from_streams
 from bench.peers.quix_environment import QUIX_VERSION
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.log.behaviour_log import BehaviourLog
-from models.windows.reference import window_from_msgpack
 from models.windows.window import Window, window_from_bytes
 from stream.kafka.topic_reader import read_all
 

@@ -30,11 +30,10 @@ def _keep_code_by_its_sources() -> None:
     """Have Numba keep the code of different sources apart.
 
     By itself it compiles a function again when the function's own file changes, but not when that of a
-    function or number used in it does.
+    function or number used in it does: after an update a window could be read by an old layout.
     """
     folder = Path(__file__).parent
-    sources = (path.read_bytes() for path in sorted(folder.rglob("*.py")))
-    state = hashlib.sha256(b"\0".join(source for source in sources if b"models.compiled" in source))
+    state = hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(folder.rglob("*.py"))))
     kept = Path(numba.config.CACHE_DIR or folder / "__pycache__")
     numba.config.CACHE_DIR = str(kept / f"compiled-{state.hexdigest()[:12]}")
 

@@ -9,7 +9,7 @@ from models.arrays import Bytes, Ints
 from models.compiled import compiled
 from models.ids.id_table import READ_AHEAD
 from models.ids.vocabulary import Vocabulary
-from models.windows.layout import buffer_of, find_places
+from models.windows.buffer import buffer_of, find_places
 from models.windows.window import WindowError, read_header
 
 

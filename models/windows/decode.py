@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from models.arrays import Bytes, Ints
 from models.compiled import compiled
-from models.windows.layout import EDGE_HASH_BYTES, EVENT_BYTES, Buffer, find_places
+from models.windows.buffer import Buffer, find_places
+from models.windows.layout import EDGE_HASH_BYTES, EVENT_BYTES
 
 
 class Batch(NamedTuple):

@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 from models.arrays import Bytes, Ints
 from models.compiled import compiled
+from models.windows.buffer import Buffer, compiled_places_of, find_places
 from models.windows.decode import Batch, Records, Room, Rules
-from models.windows.layout import WINDOW_FORMAT, Buffer, compiled_places_of, find_places
+from models.windows.layout import WINDOW_FORMAT
 
 
 @compiled

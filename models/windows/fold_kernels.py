@@ -6,9 +6,9 @@ models/windows/reference.py; a test holds the two together.
 
 from models.arrays import Ints
 from models.compiled import compiled
+from models.windows.buffer import buffer_of
 from models.windows.decode import BLOCK_USERS, Batch, Records, Room, Rules, decode, room_for
 from models.windows.encode import encode
-from models.windows.layout import buffer_of
 from models.windows.window import MAX_EDGE_HASHES
 
 

@@ -1,5 +1,7 @@
 """Where each part of a window's binary value stands; no other file knows.
 
+Needs neither NumPy nor Numba, for whoever reads single windows; compiled functions read them by buffer.py.
+
 The value is little-endian and padded with zeros to a multiple of 8 bytes. With n events and m edge hashes:
 
     header          the fields of `Header`
@@ -10,13 +12,6 @@ The value is little-endian and padded with zeros to a multiple of 8 bytes. With 
 
 import struct
 from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
-from numpy.lib.stride_tricks import as_strided
-
-from models.arrays import Bytes, Ints
-from models.compiled import compiled
 
 #: First byte of every value; raise it when the layout changes.
 WINDOW_FORMAT = 2
@@ -48,18 +43,15 @@ class Header(NamedTuple):
 
 
 #: The types of these fields, as `struct` and NumPy both name them.
-_TYPES = "BBHiiiiiqqqq"
-HEADER = struct.Struct("<" + _TYPES)
+HEADER_TYPES = "BBHiiiiiqqqq"
+HEADER = struct.Struct("<" + HEADER_TYPES)
 HEADER_BYTES = HEADER.size
-HEADER_INT64S = HEADER_BYTES // 8
-
-HEADER_DTYPE = np.dtype([(name, "<" + type_) for name, type_ in zip(Header._fields, _TYPES, strict=True)])
 
 
 def _field(name: str) -> tuple[struct.Struct, int]:
     """Return what reads one field of the header, and at which byte it is."""
     place = Header._fields.index(name)
-    return struct.Struct("<" + _TYPES[place]), struct.calcsize("<" + _TYPES[:place])
+    return struct.Struct("<" + HEADER_TYPES[place]), struct.calcsize("<" + HEADER_TYPES[:place])
 
 
 #: Readers of these alone, and where they are.
@@ -105,47 +97,3 @@ def places_of(
     return Places(
         times, event_hashes, edges, item_lengths, category_lengths, behaviours, items, categories, topic, end
     )
-
-
-class Buffer(NamedTuple):
-    """Values one behind the other, as arrays of their numbers: that of w bytes at byte b is number b // w.
-
-    headers: one for every byte b that is a multiple of 8, header b // 8.
-    """
-
-    headers: npt.NDArray[np.void]
-    int64s: Ints
-    uint16s: npt.NDArray[np.uint16]
-    uint8s: Bytes
-
-
-@compiled
-def buffer_of(int64s: Ints) -> Buffer:
-    """Return a buffer on this memory."""
-    whole = int64s[: len(int64s) // HEADER_INT64S * HEADER_INT64S].view(HEADER_DTYPE)
-    headers = as_strided(whole, (max(len(int64s) - HEADER_INT64S + 1, 0),), (8,))
-    return Buffer(headers, int64s, int64s.view(np.uint16), int64s.view(np.uint8))
-
-
-#: `places_of` for compiled functions.
-compiled_places_of = compiled(places_of)
-
-
-@compiled
-def find_places(headers: npt.NDArray[np.void], start: int, size: int) -> Places:
-    """Return where the parts are of the value of `size` bytes at byte `start`; all -1 where it is damaged."""
-    damaged = Places(-1, -1, -1, -1, -1, -1, -1, -1, -1, -1)
-    if size < HEADER_BYTES:
-        return damaged
-    header = headers[start // 8]
-    if header.format != WINDOW_FORMAT or min(header.events, header.item_bytes, header.category_bytes) < 0:
-        return damaged
-    places = compiled_places_of(
-        start,
-        header.events,
-        header.edge_hashes,
-        header.item_bytes,
-        header.category_bytes,
-        header.topic_bytes,
-    )
-    return places if places.end == start + size else damaged

@@ -1,5 +1,6 @@
 """Every path of encoding equals the towers themselves, for any user in any company."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -17,8 +18,11 @@ from models.towers.dual_towers import DualTowers, ModelSettings, TowerVectors
 from models.towers.features import features
 from models.towers.histories import FeatureSettings, Histories
 
+Split = Literal["session", "ratio"]
 ITEMS = 200
 VOCABULARY = Vocabulary([str(n) for n in range(ITEMS)], [2 + n % 4 for n in range(ITEMS)], list("abcd"))
+SPLITS: tuple[Split, ...] = ("session", "ratio")
+MakePath = Callable[[DualTowers], TowerPath]
 NAMES = ("user", "long", "short")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 on_gpu = pytest.param(GraphedTowers, marks=needs_gpu)
@@ -50,7 +54,8 @@ def histories(counts: list[int], seed: int = 0) -> Histories:
 
 def reference(towers: DualTowers, users: Histories, chosen: FeatureSettings) -> TowerVectors:
     with torch.inference_mode():
-        return towers(features(users, chosen))
+        vectors: TowerVectors = towers(features(users, chosen))
+    return vectors
 
 
 def assert_same(found: Vectors, expected: TowerVectors | Vectors) -> None:
@@ -60,14 +65,14 @@ def assert_same(found: Vectors, expected: TowerVectors | Vectors) -> None:
 
 @pytest.mark.parametrize("split", ["session", "ratio"])
 @every_path
-def test_users_of_every_length_get_what_the_towers_give(split: str, path: type[TowerPath]) -> None:
-    chosen = FeatureSettings(split=split)  # type: ignore[arg-type]
+def test_users_of_every_length_get_what_the_towers_give(split: Split, path: MakePath) -> None:
+    chosen = FeatureSettings(split=split)
     towers, users = towers_of(chosen), histories([*range(111), 0, 1, 110])
     assert_same(Inference(towers, chosen, path(towers)).encode(users), reference(towers, users, chosen))
 
 
 @every_path
-def test_score_by_cosine_is_the_dot_product_of_what_is_exported(path: type[TowerPath]) -> None:
+def test_score_by_cosine_is_the_dot_product_of_what_is_exported(path: MakePath) -> None:
     chosen = FeatureSettings()
     towers, users = towers_of(chosen, score="cosine"), histories([*range(20), 110])
     found = Inference(towers, chosen, path(towers)).encode(users)
@@ -83,10 +88,10 @@ def test_score_by_cosine_is_the_dot_product_of_what_is_exported(path: type[Tower
 @given(
     st.lists(st.integers(0, 40), min_size=1, max_size=12),
     st.integers(0, 9),
-    st.sampled_from(["session", "ratio"]),
+    st.sampled_from(SPLITS),
 )
-def test_a_vector_does_not_depend_on_who_else_is_encoded(counts: list[int], seed: int, split: str) -> None:
-    chosen = FeatureSettings(short_events=4, long_events=20, split=split)  # type: ignore[arg-type]
+def test_a_vector_does_not_depend_on_who_else_is_encoded(counts: list[int], seed: int, split: Split) -> None:
+    chosen = FeatureSettings(short_events=4, long_events=20, split=split)
     users, inference = histories(counts, seed), Inference(towers_of(chosen), chosen)
     together = inference.encode(users)
     for user in range(len(counts)):
@@ -97,11 +102,11 @@ def test_a_vector_does_not_depend_on_who_else_is_encoded(counts: list[int], seed
 
 @pytest.mark.parametrize(("long_layers", "heads"), [(2, 2), (1, 1), (1, 4)])
 @pytest.mark.parametrize("path", [None, on_gpu])
-def test_towers_of_any_form_are_encoded(path: type[TowerPath] | None, long_layers: int, heads: int) -> None:
+def test_towers_of_any_form_are_encoded(path: MakePath | None, long_layers: int, heads: int) -> None:
     chosen = FeatureSettings()
     towers, users = towers_of(chosen, long_layers, heads), histories([0, 3, 110, 60])
     assert CpuTowers.can_run(towers) == (long_layers == 1)
-    inference = Inference(towers, chosen, path and path(towers))
+    inference = Inference(towers, chosen, path(towers) if path else None)
     assert_same(inference.encode(users), reference(towers, users, chosen))
 
 
@@ -128,7 +133,7 @@ def test_more_users_than_one_pass_takes_keep_their_order() -> None:
 
 
 @every_path
-def test_nobody_has_no_vectors(path: type[TowerPath]) -> None:
+def test_nobody_has_no_vectors(path: MakePath) -> None:
     towers = towers_of(FeatureSettings())
     inference = Inference(towers, FeatureSettings(), path(towers))
     assert inference.encode(histories([])).user.shape == (0, 16)
