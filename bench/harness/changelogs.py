@@ -7,11 +7,10 @@ from confluent_kafka import Message
 from bench.harness import topics
 from bench.harness.behaviour import expected_windows
 from bench.harness.stage import Stage
-from bench.peers.job import LIMITS
+from bench.peers.job import LIMITS, window_from_msgpack
 from bench.peers.kafka_streams import window_from_streams
 from models.errors import TwintideError
 from models.log.behaviour_log import BehaviourLog
-from models.windows.reference import window_from_msgpack
 from models.windows.window import Window, window_from_bytes
 from stream.kafka.topic_reader import read_all
 from stream.kafka.topics import changelog_topic

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from models.events import event_hash
-from models.windows.reference import IncomingEvent, fold, window_from_msgpack, window_to_msgpack
+from models.windows.reference import IncomingEvent, fold
 from models.windows.window import Window, WindowSettings
 
 #: What a window keeps: 110 events within 30 days.
@@ -73,3 +75,17 @@ def fold_event(value: bytes | None, event: Mapping[str, Any]) -> bytes:
     )
     fold(window, incoming, "", 0, LIMITS)
     return window_to_msgpack(window)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Window)
+
+
+def window_to_msgpack(window: Window) -> bytes:
+    """Return the window as MessagePack, the value that a peer keeps."""
+    return _encoder.encode(window)
+
+
+def window_from_msgpack(value: bytes) -> Window:
+    """Return the window of `window_to_msgpack`."""
+    return _decoder.decode(value)

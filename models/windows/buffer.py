@@ -1,4 +1,4 @@
-"""Windows' binary values one behind the other in memory, as compiled functions read and write them."""
+"""Windows' values in one buffer, as compiled functions see them; what stands where is said by layout.py."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,10 @@ from models.arrays import Bytes, Ints
 from models.compiled import compiled
 from models.windows.layout import HEADER_BYTES, HEADER_TYPES, WINDOW_FORMAT, Header, Places, places_of
 
-HEADER_INT64S = HEADER_BYTES // 8
-
-HEADER_DTYPE = np.dtype(
+_HEADER_DTYPE = np.dtype(
     [(name, "<" + type_) for name, type_ in zip(Header._fields, HEADER_TYPES, strict=True)]
 )
+_HEADER_INT64S = HEADER_BYTES // 8
 
 
 class Buffer(NamedTuple):
@@ -32,8 +31,8 @@ class Buffer(NamedTuple):
 @compiled
 def buffer_of(int64s: Ints) -> Buffer:
     """Return a buffer on this memory."""
-    whole = int64s[: len(int64s) // HEADER_INT64S * HEADER_INT64S].view(HEADER_DTYPE)
-    headers = as_strided(whole, (max(len(int64s) - HEADER_INT64S + 1, 0),), (8,))
+    whole = int64s[: len(int64s) // _HEADER_INT64S * _HEADER_INT64S].view(_HEADER_DTYPE)
+    headers = as_strided(whole, (max(len(int64s) - _HEADER_INT64S + 1, 0),), (8,))
     return Buffer(headers, int64s, int64s.view(np.uint16), int64s.view(np.uint8))
 
 

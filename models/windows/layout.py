@@ -1,5 +1,7 @@
 """Where each part of a window's binary value stands; no other file knows.
 
+Needs neither NumPy nor Numba, for whoever reads single windows; compiled functions read them by buffer.py.
+
 The value is little-endian and padded with zeros to a multiple of 8 bytes. With n events and m edge hashes:
 
     header          the fields of `Header`

@@ -73,17 +73,3 @@ def _drop_oldest(window: Window, settings: WindowSettings) -> None:
         del window.edge_hashes[:-MAX_EDGE_HASHES]
     for column in (times_ms, window.behaviours, window.item_ids, window.categories, window.event_hashes):
         del column[:surplus]
-
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Window)
-
-
-def window_to_msgpack(window: Window) -> bytes:
-    """Return the window as MessagePack."""
-    return _encoder.encode(window)
-
-
-def window_from_msgpack(value: bytes) -> Window:
-    """Return the window of `window_to_msgpack`."""
-    return _decoder.decode(value)

@@ -15,13 +15,12 @@ from bench.harness.behaviour import distinct, expected_windows, make_log
 from bench.harness.stage import Stage
 from bench.harness.watch import Sample, Watch
 from bench.peers import eager
-from bench.peers.job import LIMITS, fold_event
+from bench.peers.job import LIMITS, fold_event, window_from_msgpack, window_to_msgpack
 from bench.peers.kafka_streams import kafka_streams_command
 from bench.peers.quix_environment import quix_python
 from models.errors import SettingsError, TwintideError, UnreachableError
 from models.inference.inference import Vectors
 from models.log.behaviour_log import BehaviourLog
-from models.windows.reference import window_from_msgpack, window_to_msgpack
 from models.windows.window import Window
 from replay.source import MessageSource
 from stream.kafka.connection import KafkaConnection

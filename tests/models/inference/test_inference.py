@@ -19,11 +19,11 @@ from models.towers.dual_towers import DualTowers, ModelSettings, TowerVectors
 from models.towers.features import features
 from models.towers.histories import FeatureSettings, Histories
 
+Split = Literal["session", "ratio"]
 ITEMS = 200
 VOCABULARY = Vocabulary([str(n) for n in range(ITEMS)], [2 + n % 4 for n in range(ITEMS)], list("abcd"))
-#: Makes a way to the vectors of towers.
+SPLITS: tuple[Split, ...] = ("session", "ratio")
 MakePath = Callable[[DualTowers], TowerPath]
-
 NAMES = ("user", "long", "short")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 on_gpu = pytest.param(GraphedTowers, marks=needs_gpu)
@@ -55,8 +55,8 @@ def histories(counts: list[int], seed: int = 0) -> Histories:
 
 def reference(towers: DualTowers, users: Histories, chosen: FeatureSettings) -> TowerVectors:
     with torch.inference_mode():
-        found: TowerVectors = towers(features(users, chosen))
-    return found
+        vectors: TowerVectors = towers(features(users, chosen))
+    return vectors
 
 
 def assert_same(found: Vectors, expected: TowerVectors | Vectors) -> None:
@@ -66,8 +66,8 @@ def assert_same(found: Vectors, expected: TowerVectors | Vectors) -> None:
 
 @pytest.mark.parametrize("split", ["session", "ratio"])
 @every_path
-def test_users_of_every_length_get_what_the_towers_give(split: str, path: MakePath) -> None:
-    chosen = FeatureSettings(split=split)  # type: ignore[arg-type]
+def test_users_of_every_length_get_what_the_towers_give(split: Split, path: MakePath) -> None:
+    chosen = FeatureSettings(split=split)
     towers, users = towers_of(chosen), histories([*range(111), 0, 1, 110])
     assert_same(Inference(towers, chosen, path(towers)).encode(users), reference(towers, users, chosen))
 
@@ -89,10 +89,10 @@ def test_score_by_cosine_is_the_dot_product_of_what_is_exported(path: MakePath) 
 @given(
     st.lists(st.integers(0, 40), min_size=1, max_size=12),
     st.integers(0, 9),
-    st.sampled_from(["session", "ratio"]),
+    st.sampled_from(SPLITS),
 )
-def test_a_vector_does_not_depend_on_who_else_is_encoded(counts: list[int], seed: int, split: str) -> None:
-    chosen = FeatureSettings(short_events=4, long_events=20, split=split)  # type: ignore[arg-type]
+def test_a_vector_does_not_depend_on_who_else_is_encoded(counts: list[int], seed: int, split: Split) -> None:
+    chosen = FeatureSettings(short_events=4, long_events=20, split=split)
     users, inference = histories(counts, seed), Inference(towers_of(chosen), chosen)
     together = inference.encode(users)
     for user in range(len(counts)):

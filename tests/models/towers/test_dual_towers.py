@@ -1,5 +1,7 @@
 """Towers: training sees at each place exactly what encoding will see, and never what comes after."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from models.towers.features import features, pad
 from models.towers.histories import FeatureSettings, Histories, event_features
 from models.towers.layers import Dropout
 
+Split = Literal["session", "ratio"]
 ITEMS = 200
 VOCABULARY = Vocabulary([str(n) for n in range(ITEMS)], [2 + n % 4 for n in range(ITEMS)], list("abcd"))
 
@@ -53,8 +56,8 @@ def every_place(towers: DualTowers, whole: Histories, chosen: FeatureSettings) -
 
 @pytest.mark.parametrize("split", ["session", "ratio"])
 @pytest.mark.parametrize("long_layers", [1, 2])
-def test_training_sees_at_each_place_what_encoding_sees(split: str, long_layers: int) -> None:
-    chosen = FeatureSettings(split=split)  # type: ignore[arg-type]
+def test_training_sees_at_each_place_what_encoding_sees(split: Split, long_layers: int) -> None:
+    chosen = FeatureSettings(split=split)
     towers, whole = towers_of(chosen, long_layers), history(90)
     trained = every_place(towers, whole, chosen)
     with torch.inference_mode():
@@ -66,7 +69,7 @@ def test_training_sees_at_each_place_what_encoding_sees(split: str, long_layers:
                 )
 
 
-def places_that_know(vectors: "list[Tensor]") -> list[int]:
+def places_that_know(vectors: list[Tensor]) -> list[int]:
     """Return the places whose vector differs between two histories."""
     before, after = vectors
     return torch.nonzero((before - after).abs().amax(dim=1) > 1e-6).flatten().tolist()

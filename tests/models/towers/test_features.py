@@ -1,6 +1,7 @@
 """Features: the batch path equals folding event by event, and the split between the towers moves rarely."""
 
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -27,7 +28,9 @@ from models.windows.reference import IncomingEvent, fold
 from models.windows.window import Window, WindowSettings, window_to_bytes
 
 VOCABULARY = Vocabulary(["i0", "i1", "i2"], [2, 3, 2], ["c0", "c1"])
+Split = Literal["session", "ratio"]
 HOUR_MS = 3_600_000
+SPLITS: tuple[Split, ...] = ("session", "ratio")
 
 Row = tuple[int, int, int, int, int]
 rows = st.lists(
@@ -138,11 +141,11 @@ def test_long_part_changes_only_with_a_session_or_every_k_events() -> None:
     assert derived.boundary.tolist() == [0] * 10 + [10] * 10 + [20] * 5 + [25]
 
 
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=110), st.sampled_from(["session", "ratio"]))
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=110), st.sampled_from(SPLITS))
 def test_every_event_is_read_by_some_tower_and_the_newest_by_the_short_one(
-    pauses: list[int], split: str
+    pauses: list[int], split: Split
 ) -> None:
-    chosen = FeatureSettings(gap_ms=2 * HOUR_MS, split=split)  # type: ignore[arg-type]
+    chosen = FeatureSettings(gap_ms=2 * HOUR_MS, split=split)
     whole = history(np.cumsum(pauses).tolist())
     batch = features(whole, chosen)
     read = {*batch.long.item.flatten().tolist(), *batch.short.item.flatten().tolist()}
@@ -176,9 +179,9 @@ def test_no_users_and_users_without_events_have_empty_tensors() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"gap_ms": 0}, {"short_events": 0}, {"split": "half"}])
-def test_settings_name_what_is_wrong(wrong: dict[str, object]) -> None:
+def test_settings_name_what_is_wrong(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=next(iter(wrong))):
-        FeatureSettings(**wrong)  # type: ignore[arg-type]
+        FeatureSettings(**wrong)
 
 
 def test_cold_start_user_at_a_category_is_one_view_of_an_item_that_training_never_saw() -> None:
