@@ -12,6 +12,7 @@ from models.windows.decode import Batch, Records, Room, Rules
 from models.windows.layout import WINDOW_FORMAT
 
 
+# Longer than 60 lines: every array that a helper got would be counted as a reference, once per user.
 @compiled
 def encode(
     old: Buffer,

@@ -138,7 +138,7 @@ def window_to_bytes(window: Window) -> bytes:
 
 def window_from_bytes(value: bytes) -> Window:
     """Return the window of a stored value; WindowError where it is not one of this format."""
-    header = _checked(value)
+    header, _ = _checked(value)
     count, edges = header.events, header.edge_hashes
     places = places_of(0, count, edges, header.item_bytes, header.category_bytes, header.topic_bytes)
     item_lengths = _numbers(value, "H", places.item_lengths, count)
@@ -163,8 +163,8 @@ def window_from_bytes(value: bytes) -> Window:
 
 def read_header(value: bytes) -> WindowHeader:
     """Return what a stored value says of itself; WindowError where it is not a window of this format."""
-    header = _checked(value)
-    count, topic = header.events, header.topic_place()
+    header, topic = _checked(value)
+    count = header.events
     newest_ms = TIME.unpack_from(value, HEADER_BYTES + TIME.size * (count - 1))[0] if count else 0
     topic_id = value[topic : topic + header.topic_bytes].decode()
     return WindowHeader(topic_id, header.partition, header.offset, count, newest_ms)
@@ -192,7 +192,8 @@ def is_newer(value: bytes, known: bytes) -> bool:
     return not is_same_source or new.offset >= old.offset
 
 
-def _checked(value: bytes) -> Header:
+def _checked(value: bytes) -> tuple[Header, int]:
+    """Return the header, and the byte at which the topic id begins."""
     if not value or value[0] != WINDOW_FORMAT:
         raise WindowError(
             f"a stored window has format {value[:1].hex() or 'empty'}, this version reads "
@@ -201,9 +202,11 @@ def _checked(value: bytes) -> Header:
         )
     if len(value) >= HEADER_BYTES:
         header = Header._make(HEADER.unpack_from(value))
-        end = header.topic_place() + header.topic_bytes
-        if len(value) == end + -end % 8 and min(header.events, header.item_bytes, header.category_bytes) >= 0:
-            return header
+        topic = header.topic_place()
+        end = topic + header.topic_bytes
+        is_sane = header.events >= 0 and header.item_bytes >= 0 and header.category_bytes >= 0
+        if is_sane and len(value) == end + -end % 8:
+            return header, topic
     raise WindowError(f"a stored window of {len(value)} bytes is damaged: it is cut off or too long")
 
 
