@@ -23,6 +23,11 @@ from stream.worker.twintide_app import TwintideApp
 
 logger = logging.getLogger(__name__)
 
+#: How often the brokers are asked which topics there are (ms). A broker that has just started may know none
+#: yet; a group's leader that asks it then gives nobody any partition until it asks again, by Faust's default
+#: in 3 minutes.
+METADATA_MAX_AGE_MS = 5_000
+
 #: Bytes that one fetch may bring of a partition.
 MAX_FETCH_BYTES = 4 << 20
 
@@ -71,6 +76,7 @@ def make_app(settings: Settings) -> TwintideApp:
         # What the group remembers of a static member must still be true when it is back: its own is by port.
         canonical_url=f"http://127.0.0.1/{quote(settings.instance_id)}" if settings.instance_id else None,
         consumer_max_fetch_size=MAX_FETCH_BYTES,
+        consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         datadir=Path(settings.data_dir),
         store="rocksdb://",
         stream_buffer_maxsize=8,

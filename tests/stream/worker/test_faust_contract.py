@@ -1,10 +1,13 @@
 """What Twintide relies on inside faust-streaming 0.15.3: an upgrade that changes any of it must fail here."""
 
 import inspect
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
 from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust import App
 from faust.serializers import codecs
 from faust.stores.rocksdb import Store
@@ -13,8 +16,10 @@ from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 
+from local.servers import ROOT
 from stream.kafka.topics import CHANGELOG_SETTINGS
 from stream.worker.consumer import FETCH_MAX_WAIT_MS, BatchConsumer, BatchTransport, IdentityCodec
+from stream.worker.start import METADATA_MAX_AGE_MS
 
 
 def source(thing: object) -> str:
@@ -87,10 +92,35 @@ def test_aiokafka_can_be_told_to_leave_partitions_alone() -> None:
     assert "paused" in source(Fetcher._get_actions_per_node)
 
 
-def test_the_fetch_wait_is_where_we_set_it() -> None:
-    assert "fetch_max_wait_ms=1500" in source(driver.AIOKafkaConsumerThread._create_worker_consumer)
+#: Makes the aiokafka consumer of a worker, in a process of its own: Faust leaves event loops open.
+MAKE_CONSUMER = """
+import asyncio
+from stream.settings import Settings
+from stream.worker.start import make_app
+
+async def main():
+    app = make_app(Settings())
+    callbacks = dict.fromkeys(("callback", "on_partitions_revoked", "on_partitions_assigned"), print)
+    thread = app.transport.create_consumer(**callbacks)._thread
+    consumer = thread._create_worker_consumer(app.transport)
+    print(consumer._fetch_max_wait_ms, consumer._client._metadata_max_age_ms)
+
+asyncio.run(main())
+"""
+
+
+def test_worker_asks_the_brokers_as_often_as_it_is_told_to() -> None:
+    made = subprocess.run(
+        [sys.executable, "-c", MAKE_CONSUMER], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert made.stdout.split() == [str(FETCH_MAX_WAIT_MS), str(METADATA_MAX_AGE_MS)], made.stderr
     assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in source(driver.aiokafka.AIOKafkaConsumer)
-    assert FETCH_MAX_WAIT_MS < 100
+
+
+def test_leader_that_learns_of_topics_assigns_anew() -> None:
+    text = source(GroupCoordinator._handle_metadata_update)
+    assert "self._metadata_snapshot != metadata_snapshot" in text
+    assert "_on_metadata_change()" in text
 
 
 def test_transport_makes_our_consumer() -> None:
