@@ -25,11 +25,10 @@ from models.artifact.artifact import Artifact
 from models.command import Command
 from models.errors import TwintideError
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
+from models.windows.window import DAY_MS
 from stream.serving.reader import Reader, UserVectors
 from stream.settings import Settings
 from stream.store.clients import redis_client
-
-DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
+from models.arrays import Ints
 from models.errors import SettingsError
 from models.events import Event
 from models.ids.texts import Texts, texts_of
-
-Ints = npt.NDArray[np.int64]
 
 #: What Arrow accepts as a number and JSON does not.
 NO_NUMBER = re.compile(rb"[:,\[]\s*-?(NaN|Inf)")

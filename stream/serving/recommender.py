@@ -11,15 +11,12 @@ from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Floats, Ints
 from models.artifact.item_vectors import ItemVectors, load_item_vectors
 from models.errors import TwintideError
 from stream.serving.read_protocol import UserVectors
 from stream.serving.reader import Reader
-
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 
 #: Versions of item vectors that are kept in memory: the serving one, and one before or after it.
 KEPT_VERSIONS = 2
@@ -37,7 +34,7 @@ class Recommendation:
 class Index(Protocol):
     """Finds the rows with the greatest scores."""
 
-    def search(self, vector: Floats, k: int) -> tuple[Rows, Floats]:
+    def search(self, vector: Floats, k: int) -> tuple[Ints, Floats]:
         """Return the rows (at most k) and their scores, the greatest first, of a user vector (D,)."""
 
 
@@ -47,7 +44,7 @@ class ExactIndex:
     def __init__(self, vectors: Floats) -> None:
         self._vectors = vectors
 
-    def search(self, vector: Floats, k: int) -> tuple[Rows, Floats]:
+    def search(self, vector: Floats, k: int) -> tuple[Ints, Floats]:
         """Return the rows of the k greatest scores."""
         return best(self._vectors @ vector, k)
 
@@ -73,7 +70,7 @@ class AnnIndex:
         self._index.add(vectors)
         self._index.nprobe = max(1, round(lists * probed_share))
 
-    def search(self, vector: Floats, k: int) -> tuple[Rows, Floats]:
+    def search(self, vector: Floats, k: int) -> tuple[Ints, Floats]:
         """Return the rows of the k greatest scores found, fewer where the lists hold fewer."""
         scores, rows = self._index.search(vector[None], k)
         is_found = rows[0] >= 0
@@ -146,7 +143,7 @@ class Recommender:
             return self._loaded[version]
 
 
-def best(scores: Floats, k: int) -> tuple[Rows, Floats]:
+def best(scores: Floats, k: int) -> tuple[Ints, Floats]:
     """Return the places and values of the k greatest scores, the greatest first."""
     k = min(k, len(scores))
     places = np.argpartition(-scores, k - 1)[:k] if 0 < k < len(scores) else np.arange(len(scores))
@@ -154,7 +151,7 @@ def best(scores: Floats, k: int) -> tuple[Rows, Floats]:
     return places, scores[places]
 
 
-def search_recall(found: Sequence[Rows], exact: Sequence[Rows]) -> float:
+def search_recall(found: Sequence[Ints], exact: Sequence[Ints]) -> float:
     """Return the share of the exact rows that were found, over all users."""
     shared = sum(len(np.intersect1d(some, true)) for some, true in zip(found, exact, strict=True))
     return shared / sum(map(len, exact))
