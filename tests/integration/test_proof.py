@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from confluent_kafka import Producer, TopicPartition
 
 from local.proof import dead_letters
+from local.proof.__main__ import main
 from local.proof.findings import Apart
 from local.proof.proof import Proof, prove
 from local.servers import ROOT
@@ -43,6 +45,13 @@ def run(settings: Settings, *arguments: str, **variables: str) -> subprocess.Com
         timeout=120,
     )
     assert "Traceback" not in finished.stderr, finished.stderr
+    return finished
+
+
+def run_here(settings: Settings, *arguments: str, **variables: str) -> Result:
+    """Run the command in this process: another one spends most of its time on imports."""
+    finished = CliRunner().invoke(main, arguments, env={**worker_environment(settings), **variables})
+    assert finished.exception is None or isinstance(finished.exception, SystemExit), finished.exception
     return finished
 
 
@@ -92,8 +101,8 @@ def test_right_deployment_is_proved_whole_or_by_a_sample_and_what_is_missing_is_
     assert window_from_bytes(value).categories == ["", "", ""]
 
     shop.send(500, first=5_000)  # which no worker has read yet
-    sampled, again = run(deployment, "--sample", "10"), run(deployment, "--sample", "10")
-    assert sampled.returncode == 0, sampled.stderr
+    sampled, again = run_here(deployment, "--sample", "10"), run_here(deployment, "--sample", "10")
+    assert sampled.exit_code == 0, sampled.stderr
     assert "not judged: 500 events that are not committed yet" in sampled.stderr
     assert " vectors=10 " in sampled.stdout
     assert sampled.stdout == again.stdout
@@ -110,9 +119,9 @@ def test_right_deployment_is_proved_whole_or_by_a_sample_and_what_is_missing_is_
         ({"TWINTIDE_APP_ID": "no-such-app"}, "no-such-app-windows-changelog"),
         ({"TWINTIDE_KEY_PREFIX": "nobody:"}, "no model serves users nobody:*"),
     ):
-        finished = run(deployment, **variables)
-        last = finished.stderr.strip().splitlines()[-1]
-        assert (finished.returncode, said in last, finished.stdout) == (2, True, ""), finished.stderr
+        refused = run_here(deployment, **variables)
+        last = refused.stderr.strip().splitlines()[-1]
+        assert (refused.exit_code, said in last, refused.stdout) == (2, True, ""), refused.stderr
 
 
 def test_altered_vector_or_window_fails_and_names_the_user(shop: Shop, deployment: Settings) -> None:
@@ -150,7 +159,7 @@ def test_altered_vector_or_window_fails_and_names_the_user(shop: Shop, deploymen
     assert prove(replace(deployment, ttl_s=60)).apart == {Apart.EXPIRED: 1}
     for number in range(USERS):
         shop.client.hset(deployment.key_prefix + user(number), "n", 1)
-    assert run(deployment, "--sample", "10").returncode == 1  # whichever ten they are
+    assert run_here(deployment, "--sample", "10").exit_code == 1  # whichever ten they are
 
 
 def test_proof_of_a_deployment_at_work_agrees_and_leaves_nobody_out(
