@@ -7,7 +7,13 @@ import numpy as np
 from models.arrays import Ints, Words
 from models.ids.id_table import make_id_table
 from models.ids.texts import texts_of
-from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN, VocabularyFile, read_vocabulary_file
+from models.ids.vocabulary_file import (
+    FIRST_KNOWN,
+    UNKNOWN,
+    VocabularyFile,
+    check_categories,
+    read_vocabulary_file,
+)
 
 
 class Vocabulary:
@@ -23,8 +29,7 @@ class Vocabulary:
         self.item_ids = item_ids
         self.category_ids = category_ids
         self.item_categories: Ints = np.fromiter(item_categories, np.int64)
-        if len(self.item_categories) != len(item_ids):
-            raise ValueError(f"{len(item_ids)} items but {len(self.item_categories)} item categories")
+        check_categories(len(item_ids), len(self.item_categories))
         self.items = make_id_table(item_ids)
         self.categories = make_id_table(category_ids)
 

@@ -21,12 +21,17 @@ class VocabularyFile(msgspec.Struct):
     category_ids: list[str]
 
     def __post_init__(self) -> None:
-        if len(self.item_categories) != len(self.item_ids):
-            raise ValueError(f"{len(self.item_ids)} items but {len(self.item_categories)} item categories")
+        check_categories(len(self.item_ids), len(self.item_categories))
 
     def to_bytes(self) -> bytes:
         """Return it as MessagePack."""
         return msgspec.msgpack.encode(self)
+
+
+def check_categories(items: int, item_categories: int) -> None:
+    """Raise ValueError unless there is a category for each item."""
+    if items != item_categories:
+        raise ValueError(f"{items} items but {item_categories} item categories")
 
 
 def read_vocabulary_file(value: bytes) -> VocabularyFile:
