@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
+from models.errors import UnreachableError
 from stream.kafka.assigned_consumer import SourceError, assigned_consumer, fetch, raise_unless_retried
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topic_reader import read_all, read_between
@@ -123,3 +124,9 @@ def test_error_that_librdkafka_does_not_heal_is_raised() -> None:
     with pytest.raises(SourceError, match="topic events cannot be read: not for you"):
         raise_unless_retried(refused, "events")
     raise_unless_retried(KafkaError(KafkaError.LEADER_NOT_AVAILABLE, "soon", retriable=True), "events")
+
+
+def test_broker_that_brings_nothing_for_long_is_down() -> None:
+    nowhere, minutes = KafkaConnection("127.0.0.1:1"), iter(range(0, 6_000, 60))
+    with pytest.raises(UnreachableError, match="topic events: Kafka has brought nothing for 60 s"):
+        list(read_between(nowhere, "events", {0: 0}, {0: 5}, lambda: next(minutes)))
