@@ -12,13 +12,16 @@ from models.inference.cuda_graphs import GraphedTowers
 from models.inference.inference import Inference, Vectors
 from models.inference.long_vector_cache import LongVectorCache
 from models.towers.histories import histories_of_cold_start, histories_of_windows
-from models.windows.window import read_offset, window_from_bytes
+from models.windows.window import DAY_MS, Window, read_offset, window_from_bytes, window_to_bytes
 from stream import metrics
 from stream.settings import Settings
 from stream.store.keys import COLD_START_USER
 from stream.store.user_row import UserRow
 
 logger = logging.getLogger(__name__)
+
+#: Events of the user that a warm-up makes up.
+WARM_UP_EVENTS = 30
 
 
 class Encoder:
@@ -74,6 +77,17 @@ class Encoder:
             for user_id, vec, long, short, window, newest_ms, events in columns
         ]
 
+    def warm_up(self) -> None:
+        """Encode a made-up user, not counted: no event should wait the seconds that compiling takes."""
+        days = range(WARM_UP_EVENTS)  # far apart, so that both towers have something to read
+        nothing, ones = [""] * len(days), [1] * len(days)
+        window = Window(
+            "", 0, 0, len(days), 0, 0, [day * DAY_MS for day in days], ones, nothing, nothing, ones
+        )
+        histories = histories_of_windows([window_to_bytes(window)], self.artifact.vocabulary)
+        cache = LongVectorCache(1, self.artifact.inference.dimension)
+        self._encode(lambda inference: inference.encode_pass(histories, [""], cache))
+
     def _encode(self, encode: Callable[[Inference], Vectors]) -> Vectors:
         try:
             return encode(self._inference)
@@ -118,4 +132,6 @@ def open_encoder(settings: Settings, artifact: Artifact) -> Encoder:
     if has_gpu and settings.device != "cpu":
         path = GraphedTowers(artifact.towers, settings.bfloat16)
         on_gpu = Inference(artifact.towers, artifact.settings.features, path)
-    return Encoder(artifact, on_gpu, settings.kept_vectors, with_history=settings.store_history > 0)
+    encoder = Encoder(artifact, on_gpu, settings.kept_vectors, with_history=settings.store_history > 0)
+    encoder.warm_up()
+    return encoder

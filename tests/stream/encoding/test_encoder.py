@@ -10,6 +10,7 @@ import torch
 from prometheus_client import REGISTRY
 from torch import Tensor
 
+from local.servers import ROOT
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.errors import SettingsError
@@ -136,6 +137,33 @@ def test_gpu_that_is_not_there_is_refused_only_where_it_is_asked_for(
         open_encoder(Settings(device="cuda"), artifact)
     for device in ("auto", "cpu"):
         assert open_encoder(Settings(device=device), artifact).rows([("u", window(3))], epoch=0)
+
+
+def test_first_event_waits_for_no_compiler(artifact: Artifact) -> None:
+    # In a process of its own: in this one others have compiled before.
+    code = f"""
+import pathlib, sys
+from numba.core.registry import CPUDispatcher
+from models.artifact import artifact
+from stream.encoding.encoder import open_encoder
+from stream.settings import Settings
+
+def compiled():
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("models.")]
+    found = {{id(each): each for module in modules for each in vars(module).values()}}
+    return sum(len(each.signatures) for each in found.values() if isinstance(each, CPUDispatcher))
+
+encoder = open_encoder(Settings(device="cpu"), artifact.load(pathlib.Path({str(artifact.path)!r})))
+before = compiled()
+encoder.rows([(str(n), bytes.fromhex(text)) for n, text in enumerate(sys.argv[1:])], epoch=0)
+print(before, compiled())
+"""
+    windows = [window(events).hex() for events in (1, 15, 60)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *windows], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    before, after = map(int, done.stdout.split())
+    assert 0 < before == after
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
