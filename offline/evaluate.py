@@ -4,14 +4,21 @@ from pathlib import Path
 
 import click
 
-from models.artifact.artifact import Artifact, load
+from models.artifact.artifact import Artifact
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
 from models.log.behaviour_log import BehaviourLog
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
 from offline.evaluation.evaluation import details_table, evaluate, ranking_table
-from offline.options import artifact_option, cutoff_of, cutoff_option, data_path_option, describe_time
+from offline.options import (
+    artifact_option,
+    cutoff_of,
+    cutoff_option,
+    data_path_option,
+    describe_time,
+    load_evaluated,
+)
 from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
 
 
@@ -59,6 +66,9 @@ def main(
     each; +- is half the 95 % confidence interval. You can compute the same figures yourself from the vectors
     of `offline.export --until CUTOFF --to parquet`.
 
+    What is published has learned every row of its log. Asked about these rows, it is the version that its own
+    figures are of that is ranked, which has not; with a --cutoff after all it learned, it is itself.
+
     "category alone" and "cold start" rank by the vectors that users without one of their own get: "category
     alone" by the category of their last event, "cold start" without any.
 
@@ -67,7 +77,7 @@ def main(
       python -m offline.evaluate --artifact artifacts --data-path data/behaviour.csv
     """
     log_to_stderr()
-    artifact = load(artifact_path)
+    artifact = load_evaluated(artifact_path, cutoff)
     log = read_cached(data_path, read_log_format(log_format))
     cases, question = _cases(artifact, log, protocol, cutoff)
     found = evaluate(artifact, cases, exclude_seen=exclude_seen, with_details=with_details)

@@ -4,12 +4,18 @@ from pathlib import Path
 
 import click
 
-from models.artifact.artifact import load
 from models.command import Command, log_to_stderr
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
 from offline.evaluation.staleness import freshness_curve, freshness_table
-from offline.options import artifact_option, cutoff_of, cutoff_option, data_path_option, describe_time
+from offline.options import (
+    artifact_option,
+    cutoff_of,
+    cutoff_option,
+    data_path_option,
+    describe_time,
+    load_evaluated,
+)
 from offline.pictures.plots import freshness_plot
 
 
@@ -34,7 +40,7 @@ def main(artifact_path: Path, data_path: Path, log_format: str, cutoff: str | No
       python -m offline.freshness --artifact artifacts --data-path data/behaviour.csv --png freshness.png
     """
     log_to_stderr()
-    artifact = load(artifact_path)
+    artifact = load_evaluated(artifact_path, cutoff)
     cutoff_ms = cutoff_of(artifact, cutoff)
     found = freshness_curve(artifact, read_cached(data_path, read_log_format(log_format)), cutoff_ms)
     click.echo(f"model {artifact.version}, {found.targets:,} events from {describe_time(cutoff_ms)} on")

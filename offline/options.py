@@ -1,12 +1,15 @@
 """Options that the commands of offline/ share, and the times that they take and show."""
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from models.artifact.artifact import Artifact
-from models.errors import SettingsError
+from models.artifact.artifact import Artifact, load
+from models.errors import ArtifactError, SettingsError
+
+logger = logging.getLogger(__name__)
 
 #: How a time may be written in --until and --cutoff, beside epoch ms.
 TIME_FORMATS = ("%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d")
@@ -50,6 +53,26 @@ def parse_time(option: str, text: str) -> int:
 def describe_time(time_ms: int) -> str:
     """Return an event time as people read it."""
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def load_evaluated(path: Path, cutoff: str | None) -> Artifact:
+    """Return the artifact whose figures on rows from the cutoff on mean something: it has not learned them.
+
+    A published artifact has learned every row of its log. The one beside it that its own figures are of has
+    not; ArtifactError where that is not there.
+    """
+    artifact = load(path)
+    version = artifact.training.get("held_out_version")
+    if not version or (cutoff and parse_time("--cutoff", cutoff) > artifact.training["learned_until_ms"]):
+        return artifact
+    if not (artifact.path.parent / version).is_dir():
+        until = describe_time(artifact.training["learned_until_ms"])
+        raise ArtifactError(
+            f"{artifact.path} has learned all rows until {until}, and {version}, which has not, is not "
+            "beside it: give a log that goes on, and a later --cutoff"
+        )
+    logger.info("%s has learned these rows; the figures are of %s, which has not", artifact.version, version)
+    return load(artifact.path.parent / version)
 
 
 def cutoff_of(artifact: Artifact, cutoff: str | None) -> int:

@@ -1,19 +1,24 @@
 """`python -m offline.train`: a behaviour log -> a published artifact."""
 
+import math
 from pathlib import Path
 
 import click
 
+from models.artifact.artifact import load
 from models.command import Command, log_to_stderr
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
-from offline.options import data_path_option
+from offline.options import data_path_option, describe_time
+from offline.training.continuing import Continued, continue_training
 from offline.training.parallel import joined
 from offline.training.progress import Epoch
 from offline.training.run import Trained, train
 from offline.training.settings import TrainSettings, read_config
 
 DEFAULTS = TrainSettings()
+#: How an epoch's line says what learned in it.
+_LEARNS = {"direct": "direct path", "everything": "all        "}
 
 
 @click.command(cls=Command)
@@ -25,6 +30,11 @@ DEFAULTS = TrainSettings()
     default=Path("artifacts"),
     show_default=True,
     help="Store that gets the artifact and its link `current`.",
+)
+@click.option(
+    "--continue-from",
+    type=click.Path(path_type=Path),
+    help="Artifact, or a store's current one, that goes on with the rows of the log that are newer.",
 )
 @click.option("--epochs", type=int, help="Passes over the data at most.  [default: 4 to 30, by its size]")
 @click.option(
@@ -47,23 +57,39 @@ DEFAULTS = TrainSettings()
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file of settings, one `name = value` per line; flags overrule it.",
 )
-def main(data_path: Path, log_format: str, save_dir: Path, config: Path | None, **flags: object) -> None:
+def main(
+    data_path: Path,
+    log_format: str,
+    save_dir: Path,
+    config: Path | None,
+    continue_from: Path | None,
+    **flags: object,
+) -> None:
     """Train the dual towers on a behaviour log and publish the artifact.
 
     After every epoch it prints how well all items are ranked for the next event of the validation slice; the
-    best epoch is kept, tested once, written under its version and made `current`. The same command after a
-    crash resumes after the last finished epoch, to the same result. Under torchrun, every process takes a
-    part of each step.
+    best epoch is kept and tested once. It then learns from the rows held out too, is written under its
+    version and made `current`. The same command after a crash resumes after the last finished epoch, to the
+    same result. Under torchrun, every process takes a part of each step.
+
+    --continue-from costs in proportion to the new rows: the model learns them, and as many older ones again,
+    gets to know the new items, and keeps its space. It prints how well the model before ranked the new rows.
 
     \b
     Examples:
       python -m offline.train --data-path data/behaviour.csv --save-dir artifacts --epochs 10
+      python -m offline.train --data-path data/behaviour.csv --continue-from artifacts
       torchrun --nproc-per-node 4 -m offline.train --device cuda
     """
     log_to_stderr()
     chosen = read_config(config, flags)
     with joined(chosen.train.device) as processes:
         log = read_cached(data_path, read_log_format(log_format))
+        if continue_from is not None:
+            done = continue_training(load(continue_from), log, save_dir, flags, processes)
+            if processes.is_first:
+                _print_continued(done)
+            return
         if not processes.is_first:
             train(log, chosen, save_dir, processes=processes)
             return
@@ -73,19 +99,43 @@ def main(data_path: Path, log_format: str, save_dir: Path, config: Path | None, 
 
 
 def _print(done: Trained) -> None:
-    test = done.test
-    click.echo(f"best epoch {done.artifact.metrics['best_epoch']} of {len(done.epochs)}")
+    best, test, half_lives = done.selected.best, done.selected.test, done.selected.half_lives
+    left_out = "" if best.learns == "everything" else ", without the Transformers"
+    click.echo(f"best epoch {best.number}{left_out}")
+    click.echo(f"half-life: popularity {_hours(half_lives.popularity_h)}, taste {_hours(half_lives.taste_h)}")
     click.echo(
         f"test: recall@10 {test.recall_at_10:.4f}  ndcg@10 {test.ndcg_at_10:.4f}  mrr@10 {test.mrr_at_10:.4f}"
     )
+    if done.held_out is not done.artifact:
+        until = describe_time(done.artifact.training["learned_until_ms"])
+        click.echo(f"figures of version {done.held_out.version}, which has not learned the rows held out;")
+        click.echo(f"published has been what went on from it and learned all until {until}")
     click.echo(f"artifact {done.artifact.path}")
     click.echo(f"version {done.artifact.version}, publication {done.artifact.publication}")
+
+
+def _print_continued(done: Continued) -> None:
+    click.echo(f"learned {done.rows:,} new rows; {done.new_items:,} items are new")
+    if done.before:
+        click.echo(
+            f"the model before ranked them: recall@10 {done.before.recall_at_10:.4f}  "
+            f"ndcg@10 {done.before.ndcg_at_10:.4f}  mrr@10 {done.before.mrr_at_10:.4f}"
+        )
+    moved = done.moved
+    click.echo(f"mean cosine to the vectors before: items {moved.items:.4f}, users {moved.users:.4f}")
+    click.echo(f"artifact {done.artifact.path}")
+    click.echo(f"version {done.artifact.version}, publication {done.artifact.publication}")
+
+
+def _hours(half_life_h: float) -> str:
+    return "for ever" if math.isinf(half_life_h) else f"{half_life_h:g} h"
 
 
 def _print_epoch(epoch: Epoch) -> None:
     found = epoch.validation
     click.echo(
-        f"epoch {epoch.number:3d}  loss {epoch.loss:.4f}  validation: recall@10 {found.recall_at_10:.4f}  "
+        f"epoch {epoch.number:3d}  {_LEARNS[epoch.learns]}  loss {epoch.loss:.4f}  "
+        f"validation: recall@10 {found.recall_at_10:.4f}  "
         f"ndcg@10 {found.ndcg_at_10:.4f}  mrr@10 {found.mrr_at_10:.4f}"
     )
 

@@ -18,6 +18,8 @@ from models.towers.layers import BEHAVIOUR_ROWS, DirectPath, Dropout, Embedded, 
 
 #: By what the scores are multiplied at first, by how they are made: a cosine alone tells too little apart.
 START_SCALE = {"dot": 4.0, "cosine": 16.0}
+#: The last coordinate of every user vector; an item's last one times this is what its score begins with.
+POPULARITY_UNIT = 2.0
 #: A vector shorter than this is not made as long as 1: its direction is chance, and its gradient would be
 #: without bound.
 SHORTEST = 0.01
@@ -63,9 +65,13 @@ class ItemEmbedding(nn.Module):
 
     Both are the sum of the item's and its category's, so that a rare item leans on its category. The shared
     part scores high what a user just had: right where users return to items, wrong where they never do.
+
+    Scored by dot product, the last coordinate of an output is not learned: it holds `popularity` (I,), what
+    every user's score of the item begins with, that of the present when the training ended; 0 in training.
     """
 
     item_categories: Tensor
+    popularity: Tensor
 
     def __init__(self, vocabulary: Vocabulary, dimension: int, score: str = "dot") -> None:
         super().__init__()
@@ -75,6 +81,8 @@ class ItemEmbedding(nn.Module):
         self.item_difference = nn.Embedding(vocabulary.item_count, dimension)
         self.category_difference = nn.Embedding(vocabulary.category_count, dimension)
         self.share = nn.Parameter(torch.ones(dimension))
+        self.popularity_weight = nn.Parameter(torch.full((), float(score == "dot")), score == "dot")
+        self.register_buffer("popularity", torch.zeros(vocabulary.item_count))
         categories = np.pad(vocabulary.item_categories, (FIRST_KNOWN, 0))
         self.register_buffer("item_categories", torch.from_numpy(categories), persistent=False)
         nn.init.normal_(self.item.weight, std=dimension**-0.5)
@@ -102,7 +110,15 @@ class ItemEmbedding(nn.Module):
         category = self.item_categories[item]  # (...)
         difference: Tensor = self.item_difference(item) + self.category_difference(category)  # (..., D)
         vectors = difference + self.share * self.forward(item, category)  # (..., D)
-        return vectors if self.score == "dot" else of_length_one(vectors)
+        if self.score == "cosine":
+            return of_length_one(vectors)
+        begins_with = self.popularity[item] / POPULARITY_UNIT  # (...)
+        return torch.cat([vectors[..., :-1], begins_with[..., None]], dim=-1)  # (..., D)
+
+    @torch.no_grad()
+    def set_popularity(self, log_share: Tensor) -> None:
+        """Let scores begin with the log of each known item's share of events (I,), by its learned weight."""
+        self.popularity[FIRST_KNOWN:] = self.popularity_weight * (log_share - log_share.mean())
 
 
 class DualTowers(nn.Module):
@@ -160,7 +176,8 @@ class DualTowers(nn.Module):
     def _scaled(self, vectors: Tensor) -> Tensor:
         scale = self.temperature.exp()
         if self.settings.score == "dot":
-            return vectors * scale + self.everyone  # (..., D)
+            vectors = vectors * scale + self.everyone  # (..., D)
+            return functional.pad(vectors[..., :-1], (0, 1), value=POPULARITY_UNIT)
         return of_length_one(vectors + self.everyone) * scale  # (..., D)
 
     def forward(self, batch: TowerInputs) -> TowerVectors:

@@ -28,15 +28,19 @@ def epochs_as_csv(artifact: Artifact) -> str:
     """Return a line per epoch: its number, its loss, and every figure of the validation slice."""
     epochs = _epochs_of(artifact)
     names = list(epochs[0]["validation"])
-    rows = [[epoch["number"], epoch["loss"], *(epoch["validation"][n] for n in names)] for epoch in epochs]
-    return "".join(",".join(map(str, row)) + "\n" for row in [["epoch", "loss", *names], *rows])
+    rows = [
+        [epoch["number"], epoch["learns"], epoch["loss"], *(epoch["validation"][name] for name in names)]
+        for epoch in epochs
+    ]
+    return "".join(",".join(map(str, row)) + "\n" for row in [["epoch", "learns", "loss", *names], *rows])
 
 
 def page(artifact: Artifact) -> str:
     """Return the page. Raises ArtifactError where the artifact does not know its epochs."""
     metrics, training = artifact.metrics, artifact.training
     epochs = _epochs_of(artifact)
-    best = metrics["best_epoch"]
+    ndcg = [epoch["validation"]["ndcg"] for epoch in epochs]
+    best = 1 + ndcg.index(max(ndcg))
     losses = [epoch["loss"] for epoch in epochs]
     curves = {"loss": losses}
     for name in ("ndcg_at_10", "recall_at_10"):

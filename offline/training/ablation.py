@@ -28,6 +28,8 @@ PARTS: Mapping[str, Callable[[DualTowers], Neutral]] = {
     ],
     # How much of an item's input is in its output.
     "share": lambda towers: [(towers.items.share, 1.0)],
+    # What a score begins with: how popular the item is at present.
+    "popularity": lambda towers: [(towers.items.popularity_weight, 0.0)],
     # The weighted sum of the last items; without it the short tower is its Transformer only.
     "direct": lambda towers: [(towers.direct.place, 0.0), (towers.short_scale, 1.0)],
     # Both Transformers; without them only the direct path is left.

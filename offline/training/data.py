@@ -1,13 +1,13 @@
 """A behaviour log -> slices by time or per user, and the stretches of history that training reads."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.arrays import Flags, Ints
+from models.arrays import Flags, Floats, Ints
 from models.errors import DataError
 from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
 from models.log.behaviour_log import BehaviourLog
@@ -75,7 +75,8 @@ class Stretches:
     """S pieces of user histories with the places whose next event is a target.
 
     Piece s reads the events first[s] to last[s] (without it) of `histories`; from begin[s] on, the event
-    behind each is a target. wanted (E,) says which events may be targets at all.
+    behind each is a target. weight (E,) is how much each event counts as a target, 0 for one that is none,
+    and share (S,) the chance with which a pass reads the piece.
     """
 
     histories: Histories
@@ -83,7 +84,8 @@ class Stretches:
     first: Ints
     begin: Ints
     last: Ints
-    wanted: Flags
+    weight: Floats
+    share: Floats
 
     def __len__(self) -> int:
         return len(self.first)
@@ -94,28 +96,35 @@ class Stretch:
     """Tensors of B pieces: what is read, and at each place (B, T) the target behind it (0 for none).
 
     boundary, short_start (B, T): as in EventFeatures, counted from the piece's first event; opening (O,) the
-    items with which histories open, targets of a cold-start user; the behaviours are those of the targets.
+    items with which histories open, targets of a cold-start user; weights and times (epoch ms) are those of
+    the targets.
     """
 
     tokens: Tokens
     boundary: Tensor
     short_start: Tensor
     target: Tensor
-    target_behaviour: Tensor
+    target_weight: Tensor
+    target_ms: Tensor
     opening: Tensor
-    opening_behaviour: Tensor
+    opening_weight: Tensor
+    opening_ms: Tensor
 
     def to(self, device: torch.device) -> "Stretch":
         """Return it on a device."""
         return Stretch(*(getattr(self, each.name).to(device) for each in fields(self)))
 
 
-def cut_stretches(histories: Histories, derived: EventFeatures, wanted: Flags, long_events: int) -> Stretches:
+def cut_stretches(
+    histories: Histories, derived: EventFeatures, weight: Floats, long_events: int
+) -> Stretches:
     """Cut histories into pieces of at most STRETCH_TARGETS targets and the events these look back on.
 
-    wanted (E,) marks the events that are targets; of each piece, no event from its last target on is read.
-    long_events: how many the long tower looks back on.
+    weight (E,) is over 0 for the events that are targets; of each piece, no event from its last target on is
+    read. long_events: how many the long tower looks back on. A piece whose targets all weigh less than 1 is
+    read as rarely as the heaviest weighs.
     """
+    wanted = weight > 0
     counts = np.diff(histories.starts)
     pieces = -(-np.maximum(counts - 1, 0) // STRETCH_TARGETS)
     user = np.repeat(np.arange(len(counts)), pieces)
@@ -129,7 +138,21 @@ def cut_stretches(histories: Histories, derived: EventFeatures, wanted: Flags, l
     begin = places[targets[begin + 1]] - 1
     last = places[targets[last + 1] - 1]
     first = np.maximum(begin - long_events, histories.starts[user])
-    return Stretches(histories, derived, first, begin, last, wanted)
+    spans = np.stack([begin, last + 1], axis=1).ravel()  # of each piece, and between pieces
+    heaviest = np.maximum.reduceat(np.append(weight, 0), spans)[::2] if len(spans) else weight[:0]
+    return Stretches(histories, derived, first, begin, last, weight, np.minimum(heaviest, 1))
+
+
+def together(some: Stretches, others: Stretches) -> Stretches:
+    """Return the pieces of both, of the same histories; no event may be a target in both."""
+    return replace(
+        some,
+        first=np.concatenate([some.first, others.first]),
+        begin=np.concatenate([some.begin, others.begin]),
+        last=np.concatenate([some.last, others.last]),
+        share=np.concatenate([some.share, others.share]),
+        weight=some.weight + others.weight,
+    )
 
 
 def end_at_pauses(histories: Histories, horizon_ms: int) -> Histories:
@@ -153,15 +176,18 @@ def return_share(stretches: Stretches, item_count: int) -> float:
     is_new = ~is_return & (histories.item >= FIRST_KNOWN)
     had = np.concatenate(([0], np.cumsum(is_new)))
     had = had[:-1] - np.repeat(had[histories.starts[:-1]], counts)  # different known items before each event
-    asked = stretches.wanted & (histories.item >= FIRST_KNOWN)
+    asked = (stretches.weight > 0) & (histories.item >= FIRST_KNOWN)
     returns, chance = is_return[asked].mean(), had[asked].mean() / item_count
     return float(returns / (returns + chance)) if returns else 0.0
 
 
 def shuffled(stretches: Stretches, size: int, random: np.random.Generator) -> Iterator[Ints]:
-    """Yield batches of `size` pieces of about the same length, in random order."""
-    length = (stretches.last - stretches.first) + random.uniform(0, 20, len(stretches))
-    order = np.argsort(length, kind="stable")
+    """Yield batches of `size` pieces of about the same length, in random order; each piece by its share."""
+    order = random.permutation(len(stretches))
+    picked = np.floor(np.cumsum(stretches.share[order], dtype=np.float64) + random.random())
+    order = order[np.diff(picked, prepend=0) > 0]
+    length = (stretches.last - stretches.first)[order] + random.uniform(0, 20, len(order))
+    order = order[np.argsort(length, kind="stable")]
     batches = [order[begin : begin + size] for begin in range(0, len(order), size)]
     for place in random.permutation(len(batches)):
         yield batches[place]
@@ -181,17 +207,20 @@ def collate(
     is_asked = (rows >= begin[:, None]) & (rows < last[:, None])  # (B, T)
     rows = np.minimum(rows, last[:, None] - 1)
     next_item = histories.item[rows + 1]  # (B, T)
-    is_target = is_asked & stretches.wanted[rows + 1] & (next_item >= FIRST_KNOWN)
+    weight = stretches.weight[rows + 1] / stretches.share[pieces][:, None]  # (B, T)
+    is_target = is_asked & (weight > 0) & (next_item >= FIRST_KNOWN)
     user_start = histories.starts[np.searchsorted(histories.starts, first, side="right") - 1]
     skipped = (first - user_start)[:, None]
-    opens = first[(first == begin) & stretches.wanted[first]]
-    opens = opens[histories.item[opens] >= FIRST_KNOWN]
+    opening_weight = stretches.weight[first] / stretches.share[pieces]  # (B,)
+    opens = (first == begin) & (opening_weight > 0) & (histories.item[first] >= FIRST_KNOWN)
     return Stretch(
         tokens=tokens,
         boundary=torch.from_numpy(np.maximum(derived.boundary[rows] - skipped, 0)),
         short_start=torch.from_numpy(np.maximum(derived.short_start[rows] - skipped, 0)),
         target=torch.from_numpy(np.where(is_target, next_item, 0)),
-        target_behaviour=torch.from_numpy(histories.behaviour[rows + 1].astype(np.int64)),
-        opening=torch.from_numpy(histories.item[opens]),
-        opening_behaviour=torch.from_numpy(histories.behaviour[opens].astype(np.int64)),
+        target_weight=torch.from_numpy(weight),
+        target_ms=torch.from_numpy(histories.time_ms[rows + 1]),
+        opening=torch.from_numpy(histories.item[first[opens]]),
+        opening_weight=torch.from_numpy(opening_weight[opens]),
+        opening_ms=torch.from_numpy(histories.time_ms[first[opens]]),
     )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.arrays import Floats, Ints
 from models.ids.vocabulary_file import FIRST_KNOWN, PADDING
 from models.towers.dual_towers import DualTowers
 
@@ -77,16 +78,17 @@ class NegativeSampler:
 
 
 def negative_sampler(
-    targets: npt.NDArray[np.int64], item_count: int, count: int, uniform_share: float, power: float = 1.0
+    targets: Ints, weight: Floats, item_count: int, count: int, uniform_share: float, power: float = 1.0
 ) -> NegativeSampler:
     """Return a sampler of `count` items per step over targets (E,), the indices of known items.
 
-    power: 1 draws an item as often as it occurs, 0 all that occur alike; word2vec has 0.75.
+    weight (E,): how often each target counts. power: 1 draws an item as often as it occurs, 0 all that occur
+    alike; word2vec has 0.75.
     """
-    frequency = np.bincount(targets - FIRST_KNOWN, minlength=item_count).astype(np.float64)
-    popularity = frequency / max(frequency.sum(), 1.0)
-    drawn = np.where(frequency > 0, np.maximum(frequency, 1) ** power, 0.0)
-    drawn /= max(drawn.sum(), 1.0)
+    frequency = np.bincount(targets - FIRST_KNOWN, weight, item_count)
+    popularity = frequency / (frequency.sum() or 1.0)
+    drawn = np.where(frequency > 0, popularity**power, 0.0)
+    drawn /= drawn.sum() or 1.0
     uniform = round(count * uniform_share) / count
     probability = uniform / item_count + (1 - uniform) * drawn
     cumulative = np.cumsum(drawn)

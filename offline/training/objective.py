@@ -14,6 +14,7 @@ from models.towers.features import Tokens
 from offline.training import losses
 from offline.training.data import Stretch, Stretches
 from offline.training.negatives import HardNegatives, Negatives, NegativeSampler, negative_sampler
+from offline.training.popularity import Popularity
 from offline.training.settings import LossName, TrainSettings
 
 #: What gives the user vectors at the wanted places: `DualTowers.forward_every` or `forward_direct`.
@@ -32,6 +33,7 @@ class Objective:
     settings: TrainSettings
     sampler: NegativeSampler
     hard: HardNegatives
+    popularity: Popularity
 
     def prepare(self, step: int, random: np.random.Generator) -> None:
         """Get ready for a step of an epoch, 0 for its first."""
@@ -39,9 +41,8 @@ class Objective:
             self.hard.refresh(random)
 
     def weights(self, stretch: Stretch) -> Tensor:
-        """Return the weight (M,) of every target, by its behaviour."""
-        behaviour = torch.cat([stretch.target_behaviour[stretch.target > 0], stretch.opening_behaviour])
-        return torch.tensor(self.settings.behaviour_weights, device=behaviour.device)[behaviour - 1]  # (M,)
+        """Return the weight (M,) of every target."""
+        return torch.cat([stretch.target_weight[stretch.target > 0], stretch.opening_weight])  # (M,)
 
     def loss(self, stretch: Stretch, forward: Forward, negatives: Tensor) -> Tensor:
         """Return the sum of the losses of all targets, each by its weight; negatives (N,).
@@ -57,23 +58,31 @@ class Objective:
         target = torch.cat([stretch.target[wanted], stretch.opening])  # (M,)
         if settings.in_batch_negatives:
             negatives = torch.cat([negatives, target])  # (N + M,)
-        loss = self.next_item(user, target, Negatives(negatives, self._hard(user, stretch)))  # (M,)
+        time_ms = torch.cat([stretch.target_ms[wanted], stretch.opening_ms])  # (M,)
+        period = self.popularity.period_of(time_ms)  # (M,)
+        loss = self.next_item(user, target, period, Negatives(negatives, self._hard(user, stretch)))  # (M,)
         if settings.contrast_weight and forward == towers.forward_every:
             contrast = losses.tower_contrast(seen.long.float(), seen.short.float())  # (W,)
             loss = loss + settings.contrast_weight * functional.pad(contrast, (0, len(loss) - len(contrast)))
         return (loss * self.weights(stretch)).sum()
 
-    def next_item(self, user: Tensor, target: Tensor, negatives: Negatives) -> Tensor:
-        """Return the chosen loss (M,) of targets (M,) for user vectors (M, D)."""
+    def next_item(self, user: Tensor, target: Tensor, period: Tensor, negatives: Negatives) -> Tensor:
+        """Return the chosen loss (M,) of targets (M,) in these periods (M,) for user vectors (M, D)."""
         items, name = self.towers.items, loss_name(self.towers, self.settings)
         if name == "full-softmax":
-            return losses.full_softmax(user @ self.towers.item_vectors().T, target - FIRST_KNOWN)
+            begins_with = items.popularity_weight * self.popularity.of_all(period)  # (M, I)
+            scores = torch.addmm(begins_with, user, self.towers.item_vectors().T)  # (M, I)
+            return losses.full_softmax(scores, target - FIRST_KNOWN)
         positive = (user * items.outputs(target)).sum(dim=-1)  # (M,)
         shared = user @ items.outputs(negatives.shared).T  # (M, N)
         hard = torch.einsum("md,mkd->mk", user, items.outputs(negatives.hard))  # (M, K)
         compared = negatives.items()  # (M, N + K)
+        begins_with = self.popularity.of(period, torch.cat([target[:, None], compared], dim=1))
+        begins_with = items.popularity_weight * begins_with  # (M, 1 + N + K)
+        positive = positive + begins_with[:, 0]  # (M,)
         is_none = (compared == PADDING) | (compared == target[:, None])
-        negative = torch.cat([shared, hard], dim=1).masked_fill(is_none, -torch.inf)
+        negative = torch.cat([shared, hard], dim=1) + begins_with[:, 1:]  # (M, N + K)
+        negative = negative.masked_fill(is_none, -torch.inf)
         match name:
             case "sampled-softmax":
                 log_q, log_q_negative = self._log_q(target, negatives)
@@ -108,14 +117,18 @@ class Objective:
         return self.hard.find(user, functional.pad(history, (0, 0, 0, len(user) - len(history))))
 
 
-def objective_of(towers: DualTowers, train: Stretches, settings: TrainSettings) -> Objective:
+def objective_of(
+    towers: DualTowers, train: Stretches, popularity: Popularity, settings: TrainSettings
+) -> Objective:
     """Return the objective of towers, on the device where they are, over the targets of these stretches."""
-    items = train.histories.item[train.wanted & (train.histories.item >= FIRST_KNOWN)]
+    are_targets = (train.weight > 0) & (train.histories.item >= FIRST_KNOWN)
+    items, weight = train.histories.item[are_targets], train.weight[are_targets]
     count = towers.items.item.num_embeddings - FIRST_KNOWN
     drawn = settings.negatives - settings.hard_negatives
-    sampler = negative_sampler(items, count, drawn, settings.uniform_share, settings.popularity_power)
+    sampler = negative_sampler(items, weight, count, drawn, settings.uniform_share, settings.popularity_power)
     hard = HardNegatives(towers, settings.hard_negatives)
-    return Objective(towers, settings, sampler.to(towers.everyone.device), hard)
+    device = towers.everyone.device
+    return Objective(towers, settings, sampler.to(device), hard, popularity.to(device))
 
 
 def loss_name(towers: DualTowers, settings: TrainSettings) -> LossName:

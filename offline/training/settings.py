@@ -1,5 +1,6 @@
 """Everything that training can be told, from defaults, a TOML file and flags, in this order."""
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -23,6 +24,10 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 ShareButNotAll = Annotated[float, Meta(ge=0, lt=1)]
 #: Share of the rows that are held out.
 HeldOutShare = Annotated[float, Meta(gt=0, lt=0.5)]
+
+#: Half-lives are hours, or one of these.
+FOUND, FOR_EVER = "found", "for ever"
+HalfLife = Literal["found", "for ever"] | Annotated[float, Meta(gt=0)]
 
 LossName = Literal["auto", "full-softmax", "sampled-softmax", "bpr", "bce", "gbce"]
 
@@ -56,6 +61,13 @@ class TrainSettings:
     #: Share of the rows, the last by time, that test takes, and the share before it that validation takes.
     test_share: HeldOutShare = 0.1
     validation_share: HeldOutShare = 0.1
+    #: Whether what is published learns from all rows at last, those held out too; the figures are of the
+    #: model that did not.
+    final_fit: bool = True
+    #: After how many hours an event counts half, as a target and in an item's popularity: "for ever", or
+    #: "found" by the rows held out by time; leave-one-out knows no present, so there nothing ages.
+    half_life_h: HalfLife = "found"
+    popularity_half_life_h: HalfLife = "found"
     #: An item with fewer rows than this in the training slice is unknown; at most `max_items` are known.
     min_item_count: Count = 1
     max_items: Count = 300_000
@@ -152,3 +164,10 @@ def _read_toml(file: Path) -> dict[str, Any]:
 def to_plain(settings: TrainSettings) -> dict[str, Any]:
     """Return the settings as plain values, to be stored in an artifact."""
     return asdict(settings)
+
+
+def hours_of(half_life: str | float) -> float | None:
+    """Return the hours of a half-life as settings and artifacts have it, None where it is to be found."""
+    if isinstance(half_life, str):
+        return math.inf if half_life == FOR_EVER else None
+    return half_life

@@ -15,6 +15,7 @@ from models.towers.dual_towers import DualTowers, ModelSettings
 from models.towers.features import features
 from models.towers.histories import FeatureSettings, Histories
 from models.towers.layers import AttentionBias, Layer, Tower
+from offline.training.popularity import smoothed_share
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -122,6 +123,8 @@ def by_the_book(model: DualTowers, user: Histories) -> tuple[Floats, Floats, Flo
     m = sigmoid(linear(np.concatenate([short, long]), model.gate))
     scale, everyone = np.exp(numbers(model.temperature)), numbers(model.everyone)
     mixed, long, short = (scale * each + everyone for each in (m * short + (1 - m) * long, long, short))
+    for vector in (mixed, long, short):
+        vector[-1] = 2
     return mixed, long, short
 
 
@@ -140,4 +143,10 @@ def test_item_vectors_are_those_of_the_equation(towers: DualTowers) -> None:
     difference = numbers(towers.items.item_difference)[FIRST_KNOWN:]
     difference = difference + numbers(towers.items.category_difference)[of_item]
     expected = numbers(towers.items.share) * x + difference
+    expected[:, -1] = 0
+    np.testing.assert_allclose(towers.item_vectors().detach().numpy(), expected, rtol=0, atol=1e-5)
+    n = np.arange(ITEMS)
+    p = 0.9 * n / n.sum() + 0.1 / ITEMS
+    towers.items.set_popularity(torch.from_numpy(np.log(smoothed_share(n.astype(np.float64)))))
+    expected[:, -1] = numbers(towers.items.popularity_weight) * (np.log(p) - np.log(p).mean()) / 2
     np.testing.assert_allclose(towers.item_vectors().detach().numpy(), expected, rtol=0, atol=1e-5)

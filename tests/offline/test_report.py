@@ -27,11 +27,12 @@ def test_page_shows_curves_figures_and_settings(store: Path, tmp_path: Path) -> 
     found = CliRunner().invoke(report.main, list(map(str, arguments)))
     assert (found.exit_code, found.stdout) == (0, f"{out}\n{table}\n")
     rows = list(csv.DictReader(table.read_text().splitlines()))
-    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "2", "3"]
     assert float(rows[-1]["ndcg_at_10"]) == load(store).metrics["epochs"][-1]["validation"]["ndcg_at_10"]
     artifact, page = load(store), out.read_text()
     assert artifact.version in page
-    assert f"epoch {artifact.metrics['best_epoch']} of 3" in page
+    ndcg = [epoch["validation"]["ndcg"] for epoch in artifact.metrics["epochs"]]
+    assert f"epoch {1 + ndcg.index(max(ndcg))} of 5" in page
     assert page.count("<polyline") == 3
     assert f"<td>ndcg_at_10</td><td>{artifact.metrics['validation']['ndcg_at_10']:.4f}</td>" in page
     assert "<td>model.dimension</td><td>16</td>" in page

@@ -29,6 +29,7 @@ def make(store: Path, seed: int, items: range = range(40), **model: Any) -> Arti
     with torch.no_grad():
         for parameter in towers.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
+    towers.items.set_popularity(torch.randn(len(items)))
     return save(store, towers, vocabulary, settings, {}, {"seed": seed})
 
 

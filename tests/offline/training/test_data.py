@@ -17,8 +17,16 @@ from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from models.towers.histories import FeatureSettings, Histories, event_features
 from models.towers.log_histories import EVERYTHING, histories_of_log
 from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
-from offline.training.data import Stretches, collate, cut_stretches, end_at_pauses, return_share, slice_log
-from offline.training.run import stretches_of
+from offline.training.data import (
+    Stretches,
+    collate,
+    cut_stretches,
+    end_at_pauses,
+    return_share,
+    shuffled,
+    slice_log,
+)
+from offline.training.pieces import stretches_of
 from offline.training.settings import TrainSettings
 
 
@@ -67,7 +75,7 @@ def returns(items: list[list[int]], wanted: list[bool]) -> float:
     """Return the share of returns in histories of these items, of which 10 are known."""
     whole = replace(histories_of([len(each) for each in items]), item=np.concatenate(items) + FIRST_KNOWN)
     derived = event_features(whole, FeatureSettings())
-    return return_share(cut_stretches(whole, derived, np.array(wanted), 100), 10)
+    return return_share(cut_stretches(whole, derived, np.array(wanted, np.float32), 100), 10)
 
 
 def test_returns_are_counted_beside_chance() -> None:
@@ -84,7 +92,8 @@ def test_returns_are_counted_beside_chance() -> None:
 def test_every_wanted_event_is_asked_once_and_read_only_from_before(wanted_share: float) -> None:
     whole = histories_of([1, 2, 100, 101, 0, 350])
     wanted = np.random.default_rng(0).random(554) < wanted_share
-    stretches = cut_stretches(whole, event_features(whole, FeatureSettings()), wanted, 100)
+    weight = np.where(wanted, np.arange(1, 555, dtype=np.float32), np.float32(0))
+    stretches = cut_stretches(whole, event_features(whole, FeatureSettings()), weight, 100)
     stretch = collate(stretches, np.arange(len(stretches)))
     assert stretch.tokens.item.shape[1] <= 200
     asked = stretch.target[stretch.target > 0].tolist()
@@ -95,10 +104,24 @@ def test_every_wanted_event_is_asked_once_and_read_only_from_before(wanted_share
         stretch.tokens.item.numpy()[rows, places] + 1, stretch.target.numpy()[rows, places]
     )
     assert (stretch.boundary.numpy()[rows, places] <= places).all()
-    behaviours = stretch.target_behaviour.numpy()[rows, places]
-    np.testing.assert_array_equal(
-        behaviours, whole.behaviour[stretch.target.numpy()[rows, places] - FIRST_KNOWN]
-    )
+    event = stretch.target.numpy()[rows, places] - FIRST_KNOWN
+    np.testing.assert_array_equal(stretch.target_weight.numpy()[rows, places], weight[event])
+    np.testing.assert_array_equal(stretch.target_ms.numpy()[rows, places], whole.time_ms[event])
+    np.testing.assert_array_equal(stretch.opening_weight, weight[stretch.opening.numpy() - FIRST_KNOWN])
+
+
+def test_piece_is_read_as_rarely_as_its_heaviest_target_weighs_and_counts_the_more() -> None:
+    whole = histories_of([2] * 2_000)
+    heaviest = np.repeat(np.array([0.1, 0.5], np.float32), 1_000)
+    weight = np.stack([np.zeros(2_000, np.float32), heaviest], axis=1).ravel()
+    stretches = cut_stretches(whole, event_features(whole, FeatureSettings()), weight, 100)
+    np.testing.assert_array_equal(stretches.share, heaviest)
+    read = np.concatenate(list(shuffled(stretches, 8, np.random.default_rng(0))))
+    assert len(read) == len(set(read.tolist()))
+    assert len(read) == pytest.approx(600, abs=1)
+    assert (read < 1_000).sum() == pytest.approx(100, rel=0.2)
+    stretch = collate(stretches, read)
+    np.testing.assert_array_equal(stretch.target_weight.numpy()[stretch.target.numpy() > 0], 1)
 
 
 def test_pause_longer_than_the_horizon_ends_a_history() -> None:
@@ -106,14 +129,14 @@ def test_pause_longer_than_the_horizon_ends_a_history() -> None:
     whole.time_ms[2:] += 10_000_000
     whole = end_at_pauses(whole, 9_000_000)
     assert whole.starts.tolist() == [0, 2, 4]
-    stretches = cut_stretches(whole, event_features(whole, FeatureSettings()), np.ones(4, np.bool_), 100)
+    stretches = cut_stretches(whole, event_features(whole, FeatureSettings()), np.ones(4, np.float32), 100)
     assert sorted(collate(stretches, np.arange(len(stretches))).opening.tolist()) == [2, 4]
 
 
 def held_out_rows_read(stretches: Stretches, is_later: Flags) -> int:
     """Return how many events of later slices (E,) are read, or asked for, by pieces of an earlier one."""
     read = np.concatenate([np.arange(*piece) for piece in zip(stretches.first, stretches.last, strict=True)])
-    return int(is_later[read].sum() + (is_later & stretches.wanted).sum())
+    return int(is_later[read].sum() + (is_later & (stretches.weight > 0)).sum())
 
 
 @pytest.mark.parametrize("protocol", ["time", "leave-one-out"])
@@ -121,7 +144,8 @@ def test_training_reads_no_row_that_is_held_out_and_a_planted_one_is_caught(
     walk: BehaviourLog, protocol: Literal["time", "leave-one-out"]
 ) -> None:
     slices = slice_log(walk, TrainSettings(protocol=protocol))
-    pieces = stretches_of(walk, slices, vocabulary_of_log(walk.select(slices.train)), ArtifactSettings())
+    vocabulary, settings = vocabulary_of_log(walk.select(slices.train)), ArtifactSettings()
+    pieces, _ = stretches_of(walk, slices, vocabulary, settings, TrainSettings(protocol=protocol))
     order = walk.by_user()
     later = {"train": slices.validation | slices.test, "validation": slices.test}
     for name, is_later in later.items():

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from models.artifact.artifact import load
 from offline import evaluate, export, train
+from offline.training.progress import Epoch
 
 FAST = "dimension = 16\ndropout = 0.1\nshort_events = 4\nlr = 0.01\nbatch_size = 4\n"
 
@@ -38,7 +39,7 @@ def store(walk_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert found.exit_code == 0, found.output
     artifact = load(directory)
     lines = re.findall(r"^epoch +\d+ .*recall@10 .*ndcg@10 .*mrr@10", found.stdout, re.MULTILINE)
-    assert 1 <= len(lines) == len(artifact.metrics["epochs"]) <= 6
+    assert 4 <= len(lines) == len(artifact.metrics["epochs"]) <= 9  # three of six are done twice
     assert f"version {artifact.version}, publication 1" in found.stdout
     return directory
 
@@ -82,9 +83,9 @@ def test_figures_follow_from_the_exported_vectors_alone(
         history = tmp_path / "history.csv"
         kept = [row for row in rows if row is not last[row[0]]]
         history.write_text("\n".join([walk_csv.read_text().splitlines()[0], *map(",".join, kept)]) + "\n")
-    found = run(
-        export, "--artifact", store, "--data-path", history, "--to", "parquet", "--out", tmp_path, *arguments
-    )
+    held_out = store / load(store).training["held_out_version"]
+    asked = "--artifact", held_out, "--data-path", history
+    found = run(export, *asked, "--to", "parquet", "--out", tmp_path, *arguments)
     assert found.exit_code == 0, found.output
     users = pyarrow.parquet.read_table(tmp_path / "users.parquet").to_pydict()
     items = pyarrow.parquet.read_table(tmp_path / "items.parquet").to_pydict()
@@ -154,18 +155,24 @@ def test_same_seed_gives_the_same_version_and_another_seed_another(walk_csv: Pat
 
 
 @pytest.mark.parametrize("loss", ["full-softmax", "sampled-softmax"])
+@pytest.mark.parametrize("broken_in", [("direct", 3), ("everything", 3)])
 def test_interrupted_training_goes_on_to_the_same_version(
-    walk_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str
+    walk_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str, broken_in: tuple[str, int]
 ) -> None:
     (tmp_path / "fast.toml").write_text(FAST + f'loss = "{loss}"\nnegatives = 20\n')
     arguments = ("--data-path", walk_csv, "--epochs", 4, "--config", tmp_path / "fast.toml")
     whole = run(train, *arguments, "--save-dir", tmp_path / "whole")
     show = train._print_epoch
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_print_epoch", lambda epoch: show(epoch) if epoch.number < 3 else 1 / 0)
+
+        def show_or_break(epoch: Epoch) -> None:
+            show(epoch)
+            assert (epoch.learns, epoch.number) != broken_in
+
+        patch.setattr(train, "_print_epoch", show_or_break)
         broken = run(train, *arguments, "--save-dir", tmp_path / "broken")
-        assert isinstance(broken.exception, ZeroDivisionError)
-    assert len(list((tmp_path / "broken").glob(".training-*"))) == 1
+        assert isinstance(broken.exception, AssertionError)
+    assert list((tmp_path / "broken").glob(".training-*"))
     again = run(train, *arguments, "--save-dir", tmp_path / "broken")
     assert again.exit_code == 0, again.output
     assert load(tmp_path / "broken").version == load(tmp_path / "whole").version
@@ -182,7 +189,7 @@ def test_damaged_checkpoint_is_one_line(
     with monkeypatch.context() as patch:
         patch.setattr(train, "_print_epoch", lambda _: 1 / 0)
         run(train, *arguments, "--save-dir", tmp_path)
-    (checkpoint,) = tmp_path.glob(".training-*")
+    checkpoint = min(tmp_path.glob(".training-*"), key=lambda path: len(path.name))
     checkpoint.write_bytes(b"something else")
     found = run(train, *arguments, "--save-dir", tmp_path)
     assert found.exit_code == 1

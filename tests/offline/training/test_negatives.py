@@ -11,6 +11,7 @@ from models.towers.histories import FeatureSettings
 from offline.training import losses
 from offline.training.negatives import HardNegatives, Negatives, negative_sampler
 from offline.training.objective import Objective
+from offline.training.popularity import Popularity
 from offline.training.settings import TrainSettings
 
 ITEMS = 30
@@ -19,8 +20,11 @@ ITEMS = 30
 @pytest.mark.parametrize("power", [0.0, 0.75, 1.0])
 @pytest.mark.parametrize("uniform_share", [0.0, 0.5, 1.0])
 def test_draws_agree_with_what_is_expected(uniform_share: float, power: float) -> None:
-    targets = np.repeat([2, 3, 5], [70, 20, 10])
-    sampler = negative_sampler(targets, 4, 100, uniform_share, power)
+    targets, weight = (
+        np.repeat([2, 3, 5], [7, 40, 10]),
+        np.repeat(np.array([10, 0.5, 1], np.float32), [7, 40, 10]),
+    )
+    sampler = negative_sampler(targets, weight, 4, 100, uniform_share, power)
     random = np.random.default_rng(0)
     drawn = torch.cat([sampler.draw(random) for _ in range(400)])
     found = np.bincount(drawn.numpy() - FIRST_KNOWN, minlength=4) / 400
@@ -33,7 +37,7 @@ def test_draws_agree_with_what_is_expected(uniform_share: float, power: float) -
 
 
 def test_targets_of_the_step_are_expected_as_often_as_they_occur() -> None:
-    sampler = negative_sampler(np.repeat([2, 3], [9, 1]), 2, 100, 1.0)
+    sampler = negative_sampler(np.repeat([2, 3], [9, 1]), np.ones(10, np.float32), 2, 100, 1.0)
     expected = sampler.log_expected(torch.tensor([2, 3]), targets=20).exp()
     assert expected.tolist() == pytest.approx([50 + 18, 50 + 2])
 
@@ -73,16 +77,17 @@ def test_sampled_softmax_with_every_item_hard_is_full_softmax(towers: DualTowers
     user, target = torch.randn(7, 8), torch.arange(7) + FIRST_KNOWN
     hard = HardNegatives(towers, ITEMS)
     hard.refresh(np.random.default_rng(0))
-    sampler = negative_sampler(target.numpy(), ITEMS, 50, 0.5)
+    sampler = negative_sampler(target.numpy(), np.ones(7, np.float32), ITEMS, 50, 0.5)
     drawn = sampler.draw(np.random.default_rng(0))
     negatives = Negatives(drawn, hard.find(user, torch.zeros(7, 0, dtype=torch.int64)))
-    objective = Objective(towers, TrainSettings(loss="sampled-softmax"), sampler, hard)
-    found = objective.next_item(user, target, negatives)
-    torch.testing.assert_close(
-        found, losses.full_softmax(user @ towers.item_vectors().T, target - FIRST_KNOWN)
-    )
+    popularity = Popularity(torch.tensor([0, 10]), torch.randn(3, ITEMS))
+    objective = Objective(towers, TrainSettings(loss="sampled-softmax"), sampler, hard, popularity)
+    period = torch.tensor([0, 1, 0, 1, 1, 0, 0])
+    found = objective.next_item(user, target, period, negatives)
+    scores = user @ towers.item_vectors().T + popularity.log_share[period]
+    torch.testing.assert_close(found, losses.full_softmax(scores, target - FIRST_KNOWN))
     without = Negatives(drawn, torch.zeros(7, 0, dtype=torch.int64))
-    assert not torch.allclose(found, objective.next_item(user, target, without), rtol=0.01)
+    assert not torch.allclose(found, objective.next_item(user, target, period, without), rtol=0.01)
 
 
 def test_shared_negative_that_is_hard_counts_once() -> None:

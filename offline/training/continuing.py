@@ -1,0 +1,143 @@
+"""A published model goes on: it learns what a log has that is newer, and its space stays where it is."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from models.arrays import Flags
+from models.artifact.artifact import Artifact, load, publish, save
+from models.artifact.rotation import common_items, mean_cosine
+from models.errors import ArtifactError, DataError
+from models.ids.log_vocabulary import vocabulary_of_log
+from models.log.behaviour_log import BehaviourLog
+from models.towers.dual_towers import DualTowers
+from models.towers.log_histories import histories_of_log
+from offline.ranking.metrics import Ranking, summarise
+from offline.training.ablation import leave_out
+from offline.training.going_on import go_on, going_on_stretches
+from offline.training.growing import grown, union
+from offline.training.held_out import target_ranks
+from offline.training.parallel import Processes, one_process
+from offline.training.pieces import has_targets, material_of
+from offline.training.settings import TrainSettings, hours_of
+
+#: The most users whose vectors before and after are compared.
+COMPARED_USERS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The mean cosine between vectors before and after: of known items, and of users with one history."""
+
+    items: float
+    users: float
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """What went on: how many rows and items are new, how the model before ranked these rows, what moved.
+
+    before is None where none of the new rows has an item that the model before knows, behind another row.
+    """
+
+    artifact: Artifact
+    rows: int
+    new_items: int
+    before: Ranking | None
+    moved: Moved
+
+
+def continue_training(
+    artifact: Artifact,
+    log: BehaviourLog,
+    store: Path,
+    flags: Mapping[str, Any] | None = None,
+    processes: Processes | None = None,
+) -> Continued:
+    """Go on from an artifact with the rows of a log that are newer, and publish what comes of it in `store`.
+
+    The log should hold older rows too: they are what users had before, and some are learned again, so that
+    nothing is forgotten. flags overrule the settings that the artifact was trained with. DataError where no
+    row is newer, ArtifactError where the artifact does not say until when it has learned.
+    """
+    settings = settings_of(artifact, flags or {})
+    processes = processes or one_process(settings.device)
+    until_ms = learned_until(artifact)
+    is_new = log.time_ms > until_ms
+    if not is_new.any():
+        raise DataError(
+            f"{log.path}: no row is newer than what {artifact.version} has learned ({until_ms} epoch ms): "
+            "give a log that goes on"
+        )
+    before = _ranking_of_new(artifact, log, is_new, processes)
+    known = vocabulary_of_log(log, settings.min_item_count)
+    vocabulary = union(artifact.vocabulary, known, settings.max_items)
+    towers = grown(artifact.towers, artifact.vocabulary, vocabulary, artifact.settings.features)
+    leave_out(towers, settings.without)
+    material, order = material_of(log, vocabulary, artifact.settings), log.by_user()
+    half_lives = {name: hours_of(hours) for name, hours in artifact.training["half_lives_h"].items()}
+    weight = material.weight(np.ones(len(log), np.bool_), settings, half_lives["taste_h"] or np.inf)
+    stretches = going_on_stretches(material, weight, is_new[order])
+    if has_targets(stretches):
+        learns, popularity_h = artifact.training["learns"], half_lives["popularity_h"] or np.inf
+        towers = go_on(towers, stretches, settings, learns, popularity_h, processes)
+    training = {
+        **artifact.training,
+        "continued_from": artifact.version,
+        "learned_until_ms": int(log.time_ms.max()),
+        "data_fingerprint": log.fingerprint,
+        "data_rows": len(log),
+    }
+    metrics = {**artifact.metrics, "before_going_on": asdict(before) if before else None}
+    if processes.is_first:
+        saved = save(store, towers.cpu(), vocabulary, artifact.settings, metrics, training)
+        publish(store, saved.version)
+    processes.wait()
+    made = load(store)
+    new_items = len(set(vocabulary.item_ids) - set(artifact.item_ids))
+    return Continued(made, int(is_new.sum()), new_items, before, moved(artifact, made, log))
+
+
+def learned_until(artifact: Artifact) -> int:
+    """Return the time (epoch ms) of the newest row that a model has learned. Raises ArtifactError."""
+    until_ms: int | None = artifact.training.get("learned_until_ms")
+    if until_ms is None:
+        raise ArtifactError(f"{artifact.path} does not say until when it has learned: train it anew")
+    return until_ms
+
+
+def settings_of(artifact: Artifact, flags: Mapping[str, Any]) -> TrainSettings:
+    """Return the settings that an artifact was trained with, overruled by flags that are not None."""
+    known = {field.name for field in fields(TrainSettings)}
+    stored = {name: value for name, value in artifact.training.items() if name in known}
+    given = {name: value for name, value in flags.items() if value is not None}
+    return msgspec.convert({**stored, **given}, TrainSettings)
+
+
+def moved(before: Artifact, after: Artifact, log: BehaviourLog) -> Moved:
+    """Return how far vectors have moved: of items that both know, and of users by rows that both learned."""
+    window = before.settings.window
+    ours, theirs = (
+        histories_of_log(log, each.vocabulary, window, learned_until(before))[1] for each in (after, before)
+    )
+    some = np.arange(0, len(ours), max(len(ours) // COMPARED_USERS, 1))
+    items = mean_cosine(*common_items(after, before))
+    if not len(some):
+        return Moved(items, 1.0)
+    users = mean_cosine(after.encode(ours.take(some)).user, before.encode(theirs.take(some)).user)
+    return Moved(items, users)
+
+
+def _ranking_of_new(
+    artifact: Artifact, log: BehaviourLog, is_new: Flags, processes: Processes
+) -> Ranking | None:
+    """Return how the model before ranks the new rows, from fresh histories."""
+    stretches = material_of(log, artifact.vocabulary, artifact.settings).stretches(is_new[log.by_user()])
+    if not has_targets(stretches):
+        return None
+    towers: DualTowers = artifact.towers.to(processes.device)
+    return summarise(target_ranks(towers, stretches, processes=processes))

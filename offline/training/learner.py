@@ -1,0 +1,158 @@
+"""Towers that learn, an epoch at a time: optimisers, learning rate, steps, and the running average."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
+from models.arrays import Ints
+from models.ids.vocabulary_file import FIRST_KNOWN
+from models.towers.dual_towers import DualTowers
+from offline.training.data import Stretches, collate, shuffled
+from offline.training.objective import Objective, loss_name, objective_of
+from offline.training.parallel import Processes
+from offline.training.popularity import popularity_of
+from offline.training.progress import Learns, TrainingProgress
+from offline.training.schedules import lr_share
+from offline.training.settings import TrainSettings
+
+#: Gradients of all but sparse tables are scaled down to this norm.
+MAX_GRADIENT_NORM = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Over how many epochs the learning rate falls, and the half-life of popularity (h)."""
+
+    epochs: int
+    popularity_h: float
+
+
+class Learner:
+    """Some towers that learn from stretches, in place; `progress` has the running average, which is kept."""
+
+    def __init__(
+        self,
+        towers: DualTowers,
+        train: Stretches,
+        settings: TrainSettings,
+        course: Course,
+        processes: Processes,
+    ) -> None:
+        towers.to(processes.device)
+        towers.items.popularity.zero_()
+        self._train, self._processes = train, processes
+        self._objective = _objective(towers, train, settings, course.popularity_h)
+        optimisers = optimisers_of(towers, settings)
+        share = partial(
+            lr_share,
+            steps=steps_of(train, settings, processes) * course.epochs,
+            warmup_share=settings.warmup_share,
+            decay=settings.lr_decay,
+        )
+        schedules = [LambdaLR(each, share) for each in optimisers]
+        scaler = GradScaler(processes.device.type, enabled=settings.precision == "float16")
+        self.progress = TrainingProgress(towers, optimisers, schedules, scaler)
+
+    def averaged(self) -> DualTowers:
+        """Return the towers with averaged weights, whose scores begin with the present's popularity."""
+        towers = self.progress.averaged_towers
+        towers.items.set_popularity(self._objective.popularity.at_end)
+        return towers
+
+    def epoch(self, number: int, learns: Learns) -> float:
+        """Learn from the stretches once and return the mean loss.
+
+        All random draws follow from the seed and the epoch's number; some are the same in all processes,
+        others are each process's own.
+        """
+        settings, processes = self._objective.settings, self._processes
+        random = np.random.default_rng((settings.seed, number, 0))
+        own_random = np.random.default_rng((settings.seed, number, 1 + processes.rank))
+        torch.manual_seed(int(own_random.integers(2**63)))
+        self.progress.towers.train()
+        total = torch.zeros((), device=processes.device)
+        batches = list(shuffled(self._train, stretches_per_step(settings, processes), random))
+        silent = None if processes.is_first else True
+        for step, pieces in enumerate(tqdm(batches, desc="epoch", leave=False, disable=silent)):
+            self._objective.prepare(step, random)
+            negatives = self._objective.sampler.draw(random)
+            total += self._step(pieces, learns, negatives, own_random)
+        self.progress.passes = number
+        return processes.total(total).item() / max(len(batches), 1)
+
+    def _step(self, pieces: Ints, learns: Learns, negatives: Tensor, random: np.random.Generator) -> Tensor:
+        """Learn from pieces, this process from its part of them, and return its part of the mean loss."""
+        objective, processes, scaler = self._objective, self._processes, self.progress.scaler
+        settings, towers = objective.settings, self.progress.towers
+        forward = towers.forward_direct if learns == "direct" else towers.forward_every
+        total = torch.zeros((), device=processes.device)
+        parts = processes.own(np.array_split(pieces, settings.accumulate * processes.count))
+        stretches = [
+            collate(self._train, part, settings.unknown_share, random) for part in parts if len(part)
+        ]
+        stretches = [stretch.to(processes.device) for stretch in stretches]
+        weight = sum((objective.weights(stretch).sum() for stretch in stretches), start=total.clone())
+        weight = processes.total(weight).clamp(min=1e-6)
+        for stretch in stretches:
+            loss = objective.loss(stretch, forward, negatives) / weight
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        _update(self.progress, processes)
+        return total
+
+
+def _objective(
+    towers: DualTowers, train: Stretches, settings: TrainSettings, popularity_h: float
+) -> Objective:
+    histories, is_learned = train.histories, train.weight > 0
+    item, time_ms = histories.item[is_learned], histories.time_ms[is_learned]
+    item_count = towers.items.item.num_embeddings - FIRST_KNOWN
+    return objective_of(towers, train, popularity_of(item, time_ms, item_count, popularity_h), settings)
+
+
+def steps_of(train: Stretches, settings: TrainSettings, processes: Processes) -> int:
+    """Return how many steps a pass over these stretches has, at least 1."""
+    return max(-(-round(float(train.share.sum())) // stretches_per_step(settings, processes)), 1)
+
+
+def stretches_per_step(settings: TrainSettings, processes: Processes) -> int:
+    """Return how many stretches all processes together read per step."""
+    return settings.batch_size * settings.accumulate * processes.count
+
+
+def optimisers_of(towers: DualTowers, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+    """Return Adam, and for the tables of items, where a step touches few of them, one that is sparse.
+
+    Adam moves every row of a table in every step; with 300,000 items that costs more than all the rest.
+    """
+    tables = [towers.items.item, towers.items.item_difference]
+    is_sparse = loss_name(towers, settings) != "full-softmax"
+    for table in tables:
+        table.sparse = is_sparse
+    if not is_sparse:
+        return [torch.optim.Adam(towers.parameters(), lr=settings.lr)]
+    rows = [table.weight for table in tables]
+    others = [each for each in towers.parameters() if all(each is not row for row in rows)]
+    return [torch.optim.Adam(others, lr=settings.lr), torch.optim.SparseAdam(rows, lr=settings.lr)]
+
+
+def _update(progress: TrainingProgress, processes: Processes) -> None:
+    """Update the weights by the gradients of all processes, and clear the gradients."""
+    optimisers, scaler = progress.optimisers, progress.scaler
+    parameters = [optimiser.param_groups[0]["params"] for optimiser in optimisers]
+    processes.add_gradients(*parameters)
+    for optimiser in optimisers:
+        scaler.unscale_(optimiser)
+    torch.nn.utils.clip_grad_norm_(parameters[0], MAX_GRADIENT_NORM)
+    for optimiser, schedule in zip(optimisers, progress.schedules, strict=True):
+        scaler.step(optimiser)
+        schedule.step()
+        optimiser.zero_grad(set_to_none=True)
+    scaler.update()
+    progress.average.step(progress.towers)

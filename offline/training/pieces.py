@@ -1,0 +1,82 @@
+"""What there is to learn of a log: its users' histories, and each event's weight as a target."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.arrays import Flags, Floats
+from models.artifact.artifact import ArtifactSettings
+from models.errors import DataError
+from models.ids.vocabulary import Vocabulary
+from models.log.behaviour_log import BehaviourLog
+from models.towers.histories import EventFeatures, Histories, event_features
+from models.towers.log_histories import EVERYTHING, histories_of_log
+from offline.training.data import Slices, Stretches, cut_stretches, end_at_pauses
+from offline.training.half_lives import HalfLives, half_lives_of
+from offline.training.popularity import age_weights
+from offline.training.settings import TrainSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A log's E events by user as a model's vocabulary has them, and where its histories can be cut."""
+
+    histories: Histories
+    derived: EventFeatures
+    long_events: int
+
+    def stretches(self, weight: Floats | Flags) -> Stretches:
+        """Return the pieces in which events (E,) are targets that weigh more than 0."""
+        return cut_stretches(self.histories, self.derived, weight.astype(np.float32), self.long_events)
+
+    def weight(self, learned: Flags, settings: TrainSettings, taste_h: float) -> Floats:
+        """Return what events (E,) weigh as targets, 0 where they are not learned: by age and behaviour."""
+        by_behaviour = np.array(settings.behaviour_weights, np.float32)[self.histories.behaviour - 1]
+        weight = np.zeros(len(learned), np.float32)
+        weight[learned] = age_weights(self.histories.time_ms[learned], taste_h) * by_behaviour[learned]
+        return weight
+
+
+def material_of(log: BehaviourLog, vocabulary: Vocabulary, settings: ArtifactSettings) -> Material:
+    """Return the log's events in the order of `log.by_user()`, histories ended where a window forgets."""
+    _, histories = histories_of_log(log, vocabulary, EVERYTHING)
+    histories = end_at_pauses(histories, settings.window.horizon_ms)
+    return Material(histories, event_features(histories, settings.features), settings.features.long_events)
+
+
+def stretches_of(
+    log: BehaviourLog,
+    slices: Slices,
+    vocabulary: Vocabulary,
+    settings: ArtifactSettings,
+    train_settings: TrainSettings,
+) -> tuple[dict[str, Stretches], HalfLives]:
+    """Return what each slice asks, its own rows as targets, with all rows before them to read; half-lives.
+
+    A user's rows stand in the order train, validation, test, so none of a later slice is read. The half-lives
+    are found by the validation slice, and weigh the training slice.
+    """
+    order = log.by_user()
+    material = material_of(log, vocabulary, settings)
+    train, validation, test = slices.train[order], slices.validation[order], slices.test[order]
+    pieces = {
+        "train": material.stretches(train),
+        "validation": material.stretches(validation),
+        "test": material.stretches(test),
+    }
+    for name, found in pieces.items():
+        if not has_targets(found):
+            raise DataError(
+                f"{log.path}: no row of the {name} slice has a known item and an earlier row of its user "
+                f"({len(log)} rows in all): give a longer log"
+            )
+    half_lives = half_lives_of(
+        train_settings, material.histories, train, validation, len(vocabulary.item_ids)
+    )
+    weight = material.weight(train, train_settings, half_lives.taste_h)
+    return {**pieces, "train": material.stretches(weight)}, half_lives
+
+
+def has_targets(stretches: Stretches) -> bool:
+    """Return whether there is anything to predict."""
+    return len(stretches) > 0

@@ -1,0 +1,113 @@
+"""How popular items were at any time of a log: what scores begin with, so that the towers learn the rest.
+
+A model that must learn popularity learns that of the past. Here each target is scored beside the popularity
+of its own time, and what is exported begins with that of the end of the log.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.arrays import Doubles, Floats, Ints
+from models.ids.vocabulary_file import FIRST_KNOWN
+
+HOUR_MS = 3_600_000
+#: Periods of a log that have a popularity each, at most, and shares that are held at most.
+MAX_PERIODS, MAX_SHARES = 512, 1 << 24
+#: Share of all events that is thought to be spread over all items alike.
+SPREAD_SHARE = 0.1
+#: Events of one half-life before its end that a period lasts.
+PERIODS_PER_HALF_LIFE = 2
+#: Rows that are beyond the time of nearly all others: a clock that is ahead does not make all else old.
+AHEAD_SHARE = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Popularity:
+    """The log of each item's share of the events, smoothed and decayed, when each of P periods begins.
+
+    begins_ms (P,) ascending; log_share (P + 1, I), the last row that of the end.
+    """
+
+    begins_ms: Tensor
+    log_share: Tensor
+
+    @property
+    def at_end(self) -> Tensor:
+        """The log of each item's share (I,) when the log ends."""
+        return self.log_share[-1]
+
+    def period_of(self, time_ms: Tensor) -> Tensor:
+        """Return the period (M,) of each time (M,), the first for what is before it."""
+        return (torch.searchsorted(self.begins_ms, time_ms, right=True) - 1).clamp(min=0)
+
+    def of(self, period: Tensor, items: Tensor) -> Tensor:
+        """Return the log shares (M, J) of items (M, J), or the same (1, J) for all, in periods (M,)."""
+        return self.log_share[period[:, None], (items - FIRST_KNOWN).clamp(min=0)]
+
+    def of_all(self, period: Tensor) -> Tensor:
+        """Return the log shares (M, I) of all items in periods (M,)."""
+        return self.log_share[period]
+
+    def to(self, device: torch.device) -> "Popularity":
+        """Return it on a device."""
+        return replace(self, begins_ms=self.begins_ms.to(device), log_share=self.log_share.to(device))
+
+
+def present_ms(time_ms: Ints) -> int:
+    """Return the time at which a log of these times (R,) ends, but for a few rows that may be ahead."""
+    return int(np.quantile(time_ms, 1 - AHEAD_SHARE, method="lower"))
+
+
+def age_weights(time_ms: Ints, half_life_h: float) -> Floats:
+    """Return the weight (R,) of events by their age at the end of the log, 1 for the newest."""
+    age_h = np.maximum(present_ms(time_ms) - time_ms, 0) / HOUR_MS
+    return np.exp2(-age_h / half_life_h).astype(np.float32)
+
+
+def popularity_of(item: Ints, time_ms: Ints, item_count: int, half_life_h: float) -> Popularity:
+    """Return the popularity of `item_count` known items, of events (E,) of items (indices) at times.
+
+    An infinite half-life has one period, whose popularity is that of the whole log.
+    """
+    known = item >= FIRST_KNOWN
+    order = np.flatnonzero(known)[np.argsort(time_ms[known], kind="stable")]
+    place, time_ms = item[order] - FIRST_KNOWN, time_ms[order]
+    end_ms = present_ms(time_ms)
+    time_ms = np.minimum(time_ms, end_ms)
+    begins_ms = _periods(int(time_ms[0]), end_ms, item_count, half_life_h)
+    counts = np.zeros(item_count)
+    shares, done, now_ms = [], 0, int(begins_ms[0])
+    for until_ms in (*begins_ms.tolist(), end_ms + 1):
+        some = slice(done, done := int(np.searchsorted(time_ms, until_ms)))
+        counts *= np.exp2((now_ms - until_ms) / HOUR_MS / half_life_h)
+        ages_h = (until_ms - time_ms[some]) / HOUR_MS
+        counts += np.bincount(place[some], np.exp2(-ages_h / half_life_h), item_count)
+        shares.append(_log_share(counts))
+        now_ms = until_ms
+    if np.isinf(half_life_h):
+        shares = shares[-1:] * 2
+    return Popularity(torch.from_numpy(begins_ms), torch.from_numpy(np.stack(shares)))
+
+
+def _periods(begin_ms: int, end_ms: int, item_count: int, half_life_h: float) -> Ints:
+    """Return when periods begin (P,): each lasts a part of the half-life, the last one ends at the end."""
+    if np.isinf(half_life_h):
+        return np.array([begin_ms])
+    most = max(min(MAX_PERIODS, MAX_SHARES // item_count), 1)
+    lasts_ms = max(half_life_h * HOUR_MS / PERIODS_PER_HALF_LIFE, (end_ms + 1 - begin_ms) / most)
+    count = max(int(np.ceil((end_ms + 1 - begin_ms) / lasts_ms)), 1)
+    return (end_ms + 1 - lasts_ms * np.arange(count, 0, -1)).astype(np.int64)
+
+
+def _log_share(counts: Doubles) -> Floats:
+    return np.log(smoothed_share(counts)).astype(np.float32)
+
+
+def smoothed_share(counts: Doubles) -> Doubles:
+    """Return each item's share (I,) of the events; all alike where nothing has happened yet."""
+    share = counts / (counts.sum() or 1.0)
+    smoothed: Doubles = (1 - SPREAD_SHARE) * share + SPREAD_SHARE / len(counts)
+    return smoothed

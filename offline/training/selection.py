@@ -1,0 +1,117 @@
+"""A model chosen by held-out rows, which it has not learned from: how well it ranks, and what it took."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.artifact.artifact import ArtifactSettings
+from models.errors import DataError
+from models.ids.log_vocabulary import vocabulary_of_log
+from models.ids.vocabulary import Vocabulary
+from models.log.behaviour_log import BehaviourLog
+from models.sessions import default_gap_ms
+from models.towers.dual_towers import DualTowers
+from offline.ranking.metrics import Ranking, summarise
+from offline.training.ablation import leave_out
+from offline.training.data import Slices, return_share, slice_log
+from offline.training.half_lives import HalfLives
+from offline.training.held_out import target_ranks
+from offline.training.learner import Course
+from offline.training.loop import default_epochs, fit
+from offline.training.parallel import Processes
+from offline.training.pieces import stretches_of
+from offline.training.progress import Epoch
+from offline.training.settings import FOR_EVER, TrainingConfig, TrainSettings, to_plain
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """Towers with the best epoch's weights, what they know, and how they were chosen."""
+
+    towers: DualTowers
+    vocabulary: Vocabulary
+    settings: ArtifactSettings
+    half_lives: HalfLives
+    slices: Slices
+    planned_epochs: int
+    epochs: list[Epoch]
+    test: Ranking
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch that ranked the validation slice best."""
+        return max(self.epochs, key=lambda epoch: epoch.validation.ndcg)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What training measured, as plain values."""
+        return {
+            "best_epoch": self.best.number,
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "validation": asdict(self.best.validation),
+            "test": asdict(self.test),
+        }
+
+
+def select(
+    log: BehaviourLog,
+    config: TrainingConfig,
+    on_epoch: Callable[[Epoch], None],
+    checkpoint: Path,
+    processes: Processes,
+) -> Selected:
+    """Fit on the training slice of a log, choose by its validation slice, and test once.
+
+    DataError where the log is too small.
+    """
+    settings = artifact_settings(log, config)
+    slices = slice_log(log, config.train)
+    vocabulary = _vocabulary(log, slices, config)
+    pieces, half_lives = stretches_of(log, slices, vocabulary, settings, config.train)
+    torch.manual_seed(config.train.seed)
+    towers = DualTowers(vocabulary, settings.features, settings.model)
+    towers.items.expect_returns(return_share(pieces["train"], len(vocabulary.item_ids)))
+    leave_out(towers, config.train.without)
+    planned = config.train.epochs or default_epochs(pieces["train"], config.train, processes)
+    slices_of_fit = pieces["train"], pieces["validation"]
+    course = Course(planned, half_lives.popularity_h)
+    epochs = fit(towers, *slices_of_fit, config.train, course, on_epoch, checkpoint, processes)
+    test = summarise(target_ranks(towers, pieces["test"], processes=processes))
+    return Selected(towers, vocabulary, settings, half_lives, slices, planned, epochs, test)
+
+
+def artifact_settings(log: BehaviourLog, config: TrainingConfig) -> ArtifactSettings:
+    """Return the settings of a log's artifact: the gap between sessions is learned where it is not given."""
+    features = config.features
+    if not config.is_gap_given:
+        features = replace(features, gap_ms=default_gap_ms(log.precision_ms))
+    return ArtifactSettings(config.window, features, config.model)
+
+
+def run_hash(log: BehaviourLog, config: TrainingConfig, processes: Processes) -> str:
+    """Return a short hash of all that the result depends on; the same training resumes by it."""
+    settings = asdict(artifact_settings(log, config)), to_plain(config.train)
+    parts = [log.fingerprint, len(log), *settings, processes.count]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def plain_half_lives(half_lives: HalfLives) -> Mapping[str, float | str]:
+    """Return the half-lives as plain values, to be stored in an artifact."""
+    return {name: FOR_EVER if np.isinf(hours) else hours for name, hours in asdict(half_lives).items()}
+
+
+def _vocabulary(log: BehaviourLog, slices: Slices, config: TrainingConfig) -> Vocabulary:
+    settings: TrainSettings = config.train
+    vocabulary = vocabulary_of_log(log.select(slices.train), settings.min_item_count, settings.max_items)
+    if len(vocabulary.item_ids) < 2:
+        raise DataError(
+            f"{log.path}: {len(vocabulary.item_ids)} items have {settings.min_item_count} or more of the "
+            f"{int(slices.train.sum())} training rows; two are needed: give a longer log"
+        )
+    return vocabulary
