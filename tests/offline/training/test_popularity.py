@@ -67,7 +67,7 @@ def test_half_lives_that_are_set_are_kept_and_without_a_present_nothing_ages() -
 
 
 def made(lives_h: int) -> tuple[Histories, Flags, Flags]:
-    """Return 200 users' histories of 200 hours; which events are learned, and held out: the last two hours."""
+    """Return 200 users' histories of 200 hours; what is learned, and held out: the last two hours."""
     random = np.random.default_rng(0)
     users, events = 200, 100
     hours = np.sort(random.uniform(0, 200, (users, events)), axis=1)
