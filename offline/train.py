@@ -47,7 +47,9 @@ DEFAULTS = TrainSettings()
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file of settings, one `name = value` per line; flags overrule it.",
 )
-def main(data_path: Path, log_format: str, save_dir: Path, config: Path | None, **flags: object) -> None:
+def main(
+    data_path: tuple[str, ...], log_format: str, save_dir: Path, config: Path | None, **flags: object
+) -> None:
     """Train the dual towers on a behaviour log and publish the artifact.
 
     After every epoch it prints how well all items are ranked for the next event of the validation slice; the
@@ -68,7 +70,7 @@ def main(data_path: Path, log_format: str, save_dir: Path, config: Path | None, 
             train(log, chosen, save_dir, processes=processes)
             return
         left_out = f", {log.bad_rows:,} bad ones left out" if log.bad_rows else ""
-        click.echo(f"{data_path}: {len(log):,} rows{left_out}")
+        click.echo(f"{log.path}: {len(log):,} rows{left_out}")
         _print(train(log, chosen, save_dir, _print_epoch, processes))
 
 
