@@ -169,7 +169,7 @@ def _in_ms(timestamps: Any) -> Any:
     instants = timestamps.cast(pa.timestamp(timestamps.type.unit))
     if instants.type.unit in ("us", "ns"):
         instants = pc.floor_temporal(instants, unit="millisecond")
-    return instants.cast(pa.timestamp("ms")).cast(pa.int64())
+    return instants.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
 
 
 def _mixed_texts(texts: Any) -> Any:
