@@ -155,13 +155,27 @@ def _block_of_texts(texts: Any) -> Any:
     for zone in _NAMED_ZONES:
         if len(texts) and str(texts[0]).endswith(zone) and pc.all(pc.ends_with(texts, zone)).as_py():
             plain = pc.utf8_slice_codeunits(texts, 0, -len(zone))
-    if (pc.min(pc.binary_length(plain)).as_py() or 0) >= _SHORTEST:
-        for kind in _KINDS:
-            try:
-                return _in_ms(plain.cast(kind))
-            except pa.ArrowInvalid:
-                continue
-    return _mixed_texts(texts)
+    kind = _kind_of(plain)
+    try:
+        return _in_ms(plain.cast(kind)) if kind else _mixed_texts(texts)
+    except pa.ArrowInvalid:
+        return _mixed_texts(texts)
+
+
+def _kind_of(texts: Any) -> Any:
+    """Return as what Arrow can parse some of an array of texts; None where there is no such thing."""
+    sample = texts.take(pa.array(np.linspace(0, len(texts) - 1, min(len(texts), 100)).astype(np.int64)))
+    if (pc.min(pc.binary_length(texts)).as_py() or 0) < _SHORTEST:  # a date, or nothing
+        return None
+    return next((kind for kind in _KINDS if _is_castable(sample, kind)), None)
+
+
+def _is_castable(texts: Any, kind: Any) -> bool:
+    try:
+        texts.cast(kind)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _in_ms(timestamps: Any) -> Any:
