@@ -157,3 +157,17 @@ def test_no_row_is_lost_without_a_word_whatever_stands_in_another_column(
     else:
         assert len(log) + log.bad_rows >= len(titles) + 1
         assert set(users(log)) <= {f"u{number}" for number in range(len(titles))}
+
+
+@pytest.mark.parametrize("block_bytes", [70, 90, 130, 1 << 20])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_rows_do_not_depend_on_the_blocks_in_which_a_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int, end: str
+) -> None:
+    monkeypatch.setattr("models.log.csv_lines.BLOCK_BYTES", block_bytes)
+    lines = [WITH_TITLE, row(1, "a"), "", row(2, f'"two{end}lines"'), row(3, '"a,b"'), row(4, '"open')]
+    lines += [row(5, "a"), "short", row(6, 'end"'), row(7, f'"three{end}{end}lines"'), row(8, "a")]
+    log = read(tmp_path, lines, end)
+    assert users(log) == ["u1", "u2", "u3", "u5", "u7", "u8"]
+    assert log.line.tolist() == [2, 4, 6, 8, 11, 14]
+    assert log.bad_rows == 3
