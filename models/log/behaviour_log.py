@@ -103,9 +103,7 @@ def read_behaviour_log(paths: LogPath | Sequence[LogPath], log_format: LogFormat
     files = _without_empty(find_files(paths))
     parts = _read_files(name, files, log_format)
     places = _places_of(files, parts)
-    bad = BadRows(name, places, _lines_of(parts, places))
-    for part, before in zip(parts, places.before, strict=True):
-        bad.add_broken(part.broken.count, {before + line: why for line, why in part.broken.reasons.items()})
+    bad = _bad_rows_of(name, parts, places)
     if not len(bad.line):
         bad.check(log_format.bad_share)
         raise _no_rows(name)
@@ -115,7 +113,7 @@ def read_behaviour_log(paths: LogPath | Sequence[LogPath], log_format: LogFormat
     if not is_kept.any():
         raise _no_rows(name)
     kept = log if is_kept.all() else log.select(is_kept)
-    precision_ms = precision_of(log.time_ms[~bad.is_bad])
+    precision_ms = precision_of(log.time_ms[~bad.is_bad] if bad.is_bad.any() else log.time_ms)
     return replace(kept, precision_ms=precision_ms, bad_rows=len(bad), fingerprint=_fingerprint(kept))
 
 
@@ -155,6 +153,14 @@ def _places_of(files: Sequence[LogFile], parts: Sequence[FileRows]) -> Places:
     return Places(tuple(file.name for file in files), tuple(before), tuple(part.unit for part in parts))
 
 
+def _bad_rows_of(name: str, parts: Sequence[FileRows], places: Places) -> BadRows:
+    """Return what is to hold the bad rows of all files, with the lines that are no rows."""
+    bad = BadRows(name, places, _lines_of(parts, places))
+    for part, before in zip(parts, places.before, strict=True):
+        bad.add_broken(part.broken.count, {before + line: why for line, why in part.broken.reasons.items()})
+    return bad
+
+
 def _lines_of(parts: Sequence[FileRows], places: Places) -> NDArray[np.int64]:
     if len(parts) == 1:
         return parts[0].line
@@ -162,9 +168,13 @@ def _lines_of(parts: Sequence[FileRows], places: Places) -> NDArray[np.int64]:
     return np.concatenate(lines, dtype=np.int64)
 
 
-def _log_of(parts: Sequence[FileRows], log_format: LogFormat, bad: BadRows) -> BehaviourLog:
-    """Return all rows as a log, the bad ones too, which it notes, and SKIPPED ones."""
-    table = pa.concat_tables([part.coded for part in parts]).unify_dictionaries()
+def _log_of(parts: list[FileRows], log_format: LogFormat, bad: BadRows) -> BehaviourLog:
+    """Return all rows as a log, the bad ones too, which it notes, and SKIPPED ones; empties the list."""
+    time_ms = _times_of(parts, log_format, bad)
+    coded = [part.coded for part in parts]
+    parts.clear()  # the texts of the times are as large as all that follows
+    table = pa.concat_tables(coded).unify_dictionaries()
+    coded.clear()
     user, item = (
         id_column_of(table, name, bad, are_whole=log_format.whole_ids)
         for name in (log_format.user, log_format.item)
@@ -182,7 +192,7 @@ def _log_of(parts: Sequence[FileRows], log_format: LogFormat, bad: BadRows) -> B
         category=category,
         geohash=geohash,
         behaviour=behaviours_of(behaviour, log_format, bad),
-        time_ms=_times_of(parts, log_format, bad),
+        time_ms=time_ms,
         line=bad.line,
         places=bad.places,
     )

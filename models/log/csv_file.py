@@ -81,7 +81,7 @@ class _Layout:
                 include_columns=self.wanted,
                 null_values=[],
             ),
-        ).unify_dictionaries()
+        )
 
 
 def _read_blocks(layout: _Layout, progress: Progress) -> FileRows | None:
@@ -99,11 +99,11 @@ def _read_blocks(layout: _Layout, progress: Progress) -> FileRows | None:
 
 
 def _has_line_ends(table: Any) -> bool:
-    coded = [column for column in table.columns if column.type == CODED and column.num_chunks]
-    values = [column.chunk(0).dictionary for column in coded]
+    coded = (column for column in table.columns if column.type == CODED)
     return any(
-        pyarrow.compute.any(pyarrow.compute.match_substring(each, end)).as_py()
-        for each in values
+        pyarrow.compute.any(pyarrow.compute.match_substring(chunk.dictionary, end)).as_py()
+        for column in coded
+        for chunk in column.chunks
         for end in "\r\n"
     )
 

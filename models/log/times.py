@@ -74,9 +74,10 @@ def times_of(times: Any, log_format: LogFormat, file: str, note: Note) -> NDArra
         raise DataError(
             f"{file}: {log_format.time} is of type {kind}; it must be a timestamp, text or number"
         )
-    if found.is_wrong.any():
-        reason = f"{log_format.time} is {{}}; it must be {found.expected}"
-        note(np.flatnonzero(found.is_wrong), lambda row: reason.format(_shown(times[row].as_py())))
+    if not found.is_wrong.any():
+        return found.ms
+    reason = f"{log_format.time} is {{}}; it must be {found.expected}"
+    note(np.flatnonzero(found.is_wrong), lambda row: reason.format(_shown(times[row].as_py())))
     return np.where(found.is_wrong, 0, found.ms)
 
 
@@ -109,7 +110,8 @@ def _decoded(texts: Any) -> Any:
 def _of_texts(texts: Any, unit: str) -> Times:
     if unit == "text" or (unit == "auto" and not _are_numbers(texts)):
         found = pa.chunked_array([_block_of_texts(chunk) for chunk in texts.chunks], pa.int64())
-        return Times(_to_numpy(found.fill_null(0)), _to_numpy(pc.is_null(found)), TEXT_EXPECTED)
+        is_wrong = _to_numpy(pc.is_null(found))
+        return Times(_to_numpy(found.fill_null(0) if found.null_count else found), is_wrong, TEXT_EXPECTED)
     try:
         return _since_1970(texts.cast(pa.int64()), unit)
     except pa.ArrowInvalid:
