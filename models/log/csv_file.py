@@ -74,7 +74,6 @@ class _Layout:
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=self.log_format.delimiter,
                 newlines_in_values=is_checked,
-                invalid_row_handler=None if is_checked else lambda _: "skip",
             ),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=self.types,
@@ -90,7 +89,7 @@ def _read_blocks(layout: _Layout, progress: Progress) -> FileRows | None:
         text = _Text(open_text(layout.file, stream), lambda: progress(stream.tell()))
         try:
             table = layout.parse(text, is_checked=False)
-        except pa.ArrowInvalid:
+        except pa.ArrowInvalid:  # a row of too many fields or too few, among others
             return None
     if len(table) != text.line_count - layout.header_lines or _has_line_ends(table):
         return None

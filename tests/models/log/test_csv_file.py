@@ -97,6 +97,12 @@ def test_columns_that_are_not_needed_need_not_be_utf_8(
     assert users(read(tmp_path, lines, encoding=encoding)) == ["u1", "u2"]
 
 
+def test_broken_line_in_another_encoding_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = read(tmp_path, [WITH_TITLE, row(1, "表"), "表,裙", row(2, "表")], encoding="gbk")
+    assert (users(log), log.bad_rows) == (["u1", "u2"], 1)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_column_that_is_needed_and_in_another_encoding_is_named(tmp_path: Path) -> None:
     lines = [HEADER, row(1), row(2).replace(",c,", ",表,"), row(3)]
     with pytest.raises(DataError, match=r"log\.csv:3: item_category is not UTF-8 text: b'\\xb1\\xed'"):

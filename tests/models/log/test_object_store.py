@@ -1,6 +1,7 @@
 """A log in an object store: a real S3 server, and a store that refuses."""
 
 import json
+import sysconfig
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,7 +51,8 @@ def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         **{"ip": "127.0.0.1", "ip.bind": "127.0.0.1", "dir": folder / "server", "volume.max": 5},
     }
     flags = [f"-{name}={value}" for name, value in options.items()]
-    server.start(["weed", "server", "-filer", "-s3", *flags], lambda: has_bucket(port))
+    weed = str(Path(sysconfig.get_path("scripts")) / "weed")
+    server.start([weed, "server", "-filer", "-s3", *flags], lambda: has_bucket(port))
     try:
         upload(connect(port), folder)
         yield port
