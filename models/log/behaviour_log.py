@@ -171,10 +171,7 @@ def _lines_of(parts: Sequence[FileRows], places: Places) -> NDArray[np.int64]:
 def _log_of(parts: list[FileRows], log_format: LogFormat, bad: BadRows) -> BehaviourLog:
     """Return all rows as a log, the bad ones too, which it notes, and SKIPPED ones; empties the list."""
     time_ms = _times_of(parts, log_format, bad)
-    coded = [part.coded for part in parts]
-    parts.clear()  # the texts of the times are as large as all that follows
-    table = pa.concat_tables(coded).unify_dictionaries()
-    coded.clear()
+    table = _joined(parts)
     user, item = (
         id_column_of(table, name, bad, are_whole=log_format.whole_ids)
         for name in (log_format.user, log_format.item)
@@ -196,6 +193,13 @@ def _log_of(parts: list[FileRows], log_format: LogFormat, bad: BadRows) -> Behav
         line=bad.line,
         places=bad.places,
     )
+
+
+def _joined(parts: list[FileRows]) -> Any:
+    """Return the coded columns of all files as one table; empties the list: no memory for both."""
+    coded = [part.coded for part in parts]
+    parts.clear()
+    return pa.concat_tables(coded).unify_dictionaries()
 
 
 def _times_of(parts: Sequence[FileRows], log_format: LogFormat, bad: BadRows) -> NDArray[np.int64]:
