@@ -29,7 +29,12 @@ from offline.training.variants import VARIANTS, WHOLE, VariantFigures, train_var
     help="TOML file of settings, as offline.train's.",
 )
 def main(
-    data_path: Path, log_format: str, seeds: int, only: tuple[str, ...], config: Path | None, **flags: object
+    data_path: tuple[str, ...],
+    log_format: str,
+    seeds: int,
+    only: tuple[str, ...],
+    config: Path | None,
+    **flags: object,
 ) -> None:
     """Train once with everything and once without each part, and print NDCG@10 of all items.
 

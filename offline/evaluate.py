@@ -49,7 +49,7 @@ from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
 )
 def main(
     artifact_path: Path,
-    data_path: Path,
+    data_path: tuple[str, ...],
     log_format: str,
     protocol: str | None,
     cutoff: str | None,

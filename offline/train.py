@@ -58,7 +58,7 @@ _LEARNS = {"direct": "direct path", "everything": "all        "}
     help="TOML file of settings, one `name = value` per line; flags overrule it.",
 )
 def main(
-    data_path: Path,
+    data_path: tuple[str, ...],
     log_format: str,
     save_dir: Path,
     config: Path | None,
@@ -94,7 +94,7 @@ def main(
             train(log, chosen, save_dir, processes=processes)
             return
         left_out = f", {log.bad_rows:,} bad ones left out" if log.bad_rows else ""
-        click.echo(f"{data_path}: {len(log):,} rows{left_out}")
+        click.echo(f"{log.path}: {len(log):,} rows{left_out}")
         _print(train(log, chosen, save_dir, _print_epoch, processes))
 
 
