@@ -7,9 +7,9 @@ import numpy as np
 
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
-from models.log.cache import read_cached
-from models.log.format import log_format_option, read_log_format
+from models.log.format import log_format_option
 from offline.options import data_path_option
+from offline.source import from_stream_option, read_log
 from offline.training.settings import read_config
 from offline.training.variants import VARIANTS, WHOLE, VariantFigures, train_variant
 
@@ -17,6 +17,7 @@ from offline.training.variants import VARIANTS, WHOLE, VariantFigures, train_var
 @click.command(cls=Command)
 @data_path_option
 @log_format_option
+@from_stream_option
 @click.option("--protocol", type=click.Choice(["time", "leave-one-out"]), help="As offline.train's.")
 @click.option("--epochs", type=int, help="As offline.train's.")
 @click.option("--seeds", default=1, show_default=True, help="Trainings per line; the line is their mean.")
@@ -29,7 +30,13 @@ from offline.training.variants import VARIANTS, WHOLE, VariantFigures, train_var
     help="TOML file of settings, as offline.train's.",
 )
 def main(
-    data_path: Path, log_format: str, seeds: int, only: tuple[str, ...], config: Path | None, **flags: object
+    data_path: Path,
+    log_format: str,
+    from_stream: bool,
+    seeds: int,
+    only: tuple[str, ...],
+    config: Path | None,
+    **flags: object,
 ) -> None:
     """Train once with everything and once without each part, and print NDCG@10 of all items.
 
@@ -43,7 +50,7 @@ def main(
     log_to_stderr()
     if seeds < 1:
         raise SettingsError(f"--seeds is {seeds}; it must be at least 1")
-    log = read_cached(data_path, read_log_format(log_format))
+    log = read_log(data_path, log_format, from_stream)
     click.echo(f"{'without':14}{'validation':>12}{'test':>10}{'+-':>8}{'s':>7}")
     for name in only or VARIANTS:
         configs = [read_config(config, {**flags, **VARIANTS[name], "seed": seed}) for seed in range(seeds)]

@@ -1,13 +1,14 @@
 """`python -m offline.train`: a behaviour log -> a published artifact."""
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from models.command import Command, log_to_stderr
-from models.log.cache import read_cached
-from models.log.format import log_format_option, read_log_format
+from models.log.format import log_format_option
 from offline.options import data_path_option
+from offline.source import from_stream_option, read_log
 from offline.training.parallel import joined
 from offline.training.progress import Epoch
 from offline.training.run import Trained, train
@@ -19,6 +20,7 @@ DEFAULTS = TrainSettings()
 @click.command(cls=Command)
 @data_path_option
 @log_format_option
+@from_stream_option
 @click.option(
     "--save-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -47,8 +49,15 @@ DEFAULTS = TrainSettings()
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file of settings, one `name = value` per line; flags overrule it.",
 )
-def main(data_path: Path, log_format: str, save_dir: Path, config: Path | None, **flags: object) -> None:
-    """Train the dual towers on a behaviour log and publish the artifact.
+def main(
+    data_path: Path,
+    log_format: str,
+    from_stream: bool,
+    save_dir: Path,
+    config: Path | None,
+    **flags: object,
+) -> None:
+    """Train the dual towers on a behaviour log, or on what the stream holds, and publish the artifact.
 
     After every epoch it prints how well all items are ranked for the next event of the validation slice; the
     best epoch is kept, tested once, written under its version and made `current`. The same command after a
@@ -58,17 +67,19 @@ def main(data_path: Path, log_format: str, save_dir: Path, config: Path | None, 
     \b
     Examples:
       python -m offline.train --data-path data/behaviour.csv --save-dir artifacts --epochs 10
+      python -m offline.train --from-stream
       torchrun --nproc-per-node 4 -m offline.train --device cuda
     """
     log_to_stderr()
     chosen = read_config(config, flags)
     with joined(chosen.train.device) as processes:
-        log = read_cached(data_path, read_log_format(log_format))
+        read = partial(read_log, data_path, log_format, from_stream)
+        log = processes.from_first(read) if from_stream else read()
         if not processes.is_first:
             train(log, chosen, save_dir, processes=processes)
             return
         left_out = f", {log.bad_rows:,} bad ones left out" if log.bad_rows else ""
-        click.echo(f"{data_path}: {len(log):,} rows{left_out}")
+        click.echo(f"{log.path}: {len(log):,} rows{left_out}")
         _print(train(log, chosen, save_dir, _print_epoch, processes))
 
 

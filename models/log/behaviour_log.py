@@ -120,7 +120,7 @@ def read_behaviour_log(path: Path, log_format: LogFormat = TIANCHI) -> Behaviour
     log = BehaviourLog(
         path=path,
         fingerprint=fingerprint,
-        precision_ms=_precision_ms(time_ms[~bad.is_bad]),
+        precision_ms=precision_of(time_ms[~bad.is_bad]),
         user=user,
         item=item,
         category=_column(table, log_format.category),
@@ -133,7 +133,8 @@ def read_behaviour_log(path: Path, log_format: LogFormat = TIANCHI) -> Behaviour
     return log if is_kept.all() else log.select(is_kept)
 
 
-def _precision_ms(time_ms: NDArray[np.int64]) -> int:
+def precision_of(time_ms: NDArray[np.int64]) -> int:
+    """Return the finest unit that times (R,) make use of, as in `BehaviourLog.precision_ms`."""
     return next(unit for unit in (HOUR_MS, MINUTE_MS, SECOND_MS, 1) if not (time_ms % unit).any())
 
 
