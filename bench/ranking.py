@@ -41,14 +41,14 @@ TRAIN_SECONDS = "train s"
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 110})
-@click.option("--data-path", type=click.Path(path_type=Path), required=True, help="Behaviour log (CSV).")
+@click.option("--data-path", multiple=True, required=True, help="Behaviour log, as offline.train takes it.")
 @log_format_option
 @click.option("--seeds", default=3, show_default=True, help="Trainings of each that has a seed.")
 @click.option("--epochs", type=int, help="Of Twintide, where not its default.")
 @click.option("--sasrec-epochs", default=60, show_default=True, help="Of SASRec; 0 leaves it out.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file.")
 def main(
-    data_path: Path,
+    data_path: tuple[str, ...],
     log_format: str,
     seeds: int,
     epochs: int | None,
@@ -75,7 +75,7 @@ def main(
     others = tuple(name for name in results if name != "twintide")
     report.compare("twintide", others, "ndcg@10")
     columns = {name: ".4f" for name in results["twintide"] if name != TRAIN_SECONDS} | {TRAIN_SECONDS: ",.0f"}
-    print_table(f"{data_path}, leave-one-out, {len(log):,} rows", results, columns)
+    print_table(f"{log.path}, leave-one-out, {len(log):,} rows", results, columns)
     if json_path:
         report.write(json_path)
 

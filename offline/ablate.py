@@ -30,7 +30,7 @@ from offline.training.variants import VARIANTS, WHOLE, VariantFigures, train_var
     help="TOML file of settings, as offline.train's.",
 )
 def main(
-    data_path: Path,
+    data_path: tuple[str, ...],
     log_format: str,
     from_stream: bool,
     seeds: int,

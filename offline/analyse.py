@@ -27,7 +27,7 @@ def main(
     artifact_path: Path,
     png: Path | None,
     of_attention: bool,
-    data_path: Path,
+    data_path: tuple[str, ...],
     log_format: str,
     user_id: str | None,
 ) -> None:

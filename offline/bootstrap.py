@@ -3,7 +3,6 @@
 import os
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
@@ -17,7 +16,7 @@ from stream.settings import Settings
 
 
 @click.command(cls=Command)
-@click.argument("csv", type=click.Path(path_type=Path))
+@click.argument("data_path", nargs=-1, required=True)
 @log_format_option
 @click.option("--until", type=EVENT_TIME, metavar="TIME", help="Only rows before this time (UTC).")
 @click.option(
@@ -28,13 +27,17 @@ from stream.settings import Settings
     "--replace", is_flag=True, help="Throw away the windows and offsets that the group already has."
 )
 def main(
-    csv: Path, log_format: str, until: datetime | None, live_from: datetime | None, replace: bool
+    data_path: tuple[str, ...],
+    log_format: str,
+    until: datetime | None,
+    live_from: datetime | None,
+    replace: bool,
 ) -> None:
-    """Fill windows and Redis with the behaviour log CSV, so that a new deployment starts warm.
+    """Fill windows and Redis with the behaviour log DATA_PATH, so that a new deployment starts warm.
 
     Windows become records of the workers' changelog, vectors go to Redis where there is an artifact, and the
     group's offsets say where the worker continues on the live topic: at its end, or with --from. An event of
-    the topic that is also a row of the file is a duplicate, if `python -m replay` sent it; where other
+    the topic that is also a row of the log is a duplicate, if `python -m replay` sent it; where other
     producers did, give --until and --from the same time. TIME is YYYY-MM-DD, or with HH, HH:MM or HH:MM:SS.
 
     Reads the worker's settings (KAFKA_*, REDIS_*, TWINTIDE_*). Exit 1 where a worker of the group is running,
@@ -47,7 +50,8 @@ def main(
     log_to_stderr()
     settings = Settings.from_environment(os.environ)
     partition_counts(settings.kafka)  # tells whether Kafka is there, before a large file is read
-    log = sound_rows(read_behaviour_log(csv, read_log_format(log_format)), _epoch_ms(until), time.time())
+    rows = read_behaviour_log(data_path, read_log_format(log_format))
+    log = sound_rows(rows, _epoch_ms(until), time.time())
     click.echo(str(bootstrap(settings, log, _epoch_ms(live_from), replace=replace)))
 
 

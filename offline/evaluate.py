@@ -43,7 +43,7 @@ from offline.source import from_stream_option, read_log
 )
 def main(
     artifact_path: Path,
-    data_path: Path,
+    data_path: tuple[str, ...],
     log_format: str,
     from_stream: bool,
     protocol: str | None,

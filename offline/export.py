@@ -27,7 +27,12 @@ from stream.store.vector_store import Store
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Directory for --to parquet.")
 @click.option("--until", help="Only events before this time, 'YYYY-MM-DD HH[:MM[:SS]]' or epoch ms.")
 def main(
-    artifact_path: Path, data_path: Path, log_format: str, to: str, out: Path | None, until: str | None
+    artifact_path: Path,
+    data_path: tuple[str, ...],
+    log_format: str,
+    to: str,
+    out: Path | None,
+    until: str | None,
 ) -> None:
     """Encode every user of a behaviour log as of their last event, and write the vectors out.
 

@@ -21,7 +21,9 @@ from offline.pictures.plots import freshness_plot
 @click.option(
     "--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw the curve too; needs matplotlib."
 )
-def main(artifact_path: Path, data_path: Path, log_format: str, cutoff: str | None, png: Path | None) -> None:
+def main(
+    artifact_path: Path, data_path: tuple[str, ...], log_format: str, cutoff: str | None, png: Path | None
+) -> None:
     """Rank the events after training from histories of different age, and print how accuracy falls.
 
     The targets are the events from the cutoff on (a seeded draw of 5,000 where there are more), the same in

@@ -22,10 +22,11 @@ artifact_option = click.option(
 
 data_path_option = click.option(
     "--data-path",
-    type=click.Path(path_type=Path),
-    default=Path("data/behaviour.csv"),
+    multiple=True,
+    default=("data/behaviour.csv",),
     show_default=True,
-    help="Behaviour log (CSV).",
+    metavar="PATH",
+    help="Behaviour log: CSV or Parquet, a file, folder, glob or URL; give it again for more.",
 )
 
 cutoff_option = click.option(

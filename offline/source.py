@@ -1,8 +1,7 @@
 """Which behaviour log a command reads: a file, or what the stream holds."""
 
 import os
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -28,7 +27,7 @@ def from_stream_option(command: F) -> F:
     )(command)
 
 
-def read_log(data_path: Path, log_format: str, from_stream: bool) -> BehaviourLog:
+def read_log(data_path: Sequence[str], log_format: str, from_stream: bool) -> BehaviourLog:
     """Return the log that a command's options name; SettingsError where they conflict, and DataError."""
     if not from_stream:
         return read_cached(data_path, read_log_format(log_format))

@@ -50,7 +50,7 @@ DEFAULTS = TrainSettings()
     help="TOML file of settings, one `name = value` per line; flags overrule it.",
 )
 def main(
-    data_path: Path,
+    data_path: tuple[str, ...],
     log_format: str,
     from_stream: bool,
     save_dir: Path,

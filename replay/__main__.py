@@ -4,7 +4,6 @@ import logging
 import math
 import os
 from datetime import datetime
-from pathlib import Path
 
 import click
 
@@ -26,8 +25,8 @@ KEPT_UP = 0.98
 
 @click.command("replay", cls=Command)
 @click.option(
-    "--data-path", type=click.Path(path_type=Path), default=Path("data/behaviour.csv"), show_default=True,
-    help="The behaviour log (CSV) to publish.",
+    "--data-path", multiple=True, default=("data/behaviour.csv",), show_default=True, metavar="PATH",
+    help="The behaviour log to publish: CSV or Parquet, a file, folder, glob or URL; give it again for more.",
 )  # fmt: skip
 @log_format_option
 @click.option("--topic", default="user-behavior", show_default=True, help="Made if it does not exist.")
@@ -47,7 +46,7 @@ KEPT_UP = 0.98
 @click.pass_context
 def main(
     context: click.Context,
-    data_path: Path,
+    data_path: tuple[str, ...],
     log_format: str,
     topic: str,
     partitions: int,

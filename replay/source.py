@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from models.errors import DataError
 from models.log.behaviour_log import BehaviourLog, Column
+from models.log.event_ids import EventIds
 
 #: Key, value and record timestamp (epoch ms).
 ReplayMessage = tuple[bytes, bytes, int]
@@ -41,14 +42,10 @@ def _text(time_ms: np.int64) -> str:
 
 
 class MessageSource:
-    """Makes the message of each row; the JSON of each distinct string is made once.
-
-    The event id is the file's fingerprint and the row's line: unique per source row, and the same in every
-    replay of that file.
-    """
+    """Makes the message of each row; the JSON of each distinct string is made once."""
 
     def __init__(self, log: BehaviourLog) -> None:
-        self.log = log
+        self.log, self._ids = log, EventIds(log)
         self._keys = np.array([text.encode() for text in log.user.values], dtype=object)
         self._users, self._items = _as_json(log.user), _as_json(log.item)
         self._geohashes, self._categories = _as_json(log.geohash), _as_json(log.category)
@@ -58,7 +55,7 @@ class MessageSource:
         log = self.log
         columns = (
             self._keys[log.user.codes[rows]],
-            log.event_ids(rows),
+            self._ids.of(rows),
             self._users[log.user.codes[rows]],
             self._items[log.item.codes[rows]],
             log.behaviour[rows].tolist(),

@@ -4,13 +4,12 @@ Users and items are drawn by Zipf's law; some rows come late (out of time order)
 is longer than a window's horizon: every rule of a window is in use.
 """
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
 from models.events import event_hash
 from models.log.behaviour_log import BehaviourLog, Column
+from models.log.event_ids import EventIds
 from models.windows.window import DAY_MS, Window, WindowSettings
 from offline.synthetic.behaviour import EMPTY_GEOHASHES
 from offline.synthetic.walk import zipf
@@ -31,7 +30,7 @@ def make_log(events: int, users: int, seed: int = 7) -> BehaviourLog:
     item = zipf(random, np.full(events, ITEMS), ITEM_EXPONENT)
     late_ms = np.where(random.random(events) < LATE, random.integers(0, 3_600_000, events), 0)
     log = BehaviourLog(
-        path=Path("made up by bench"),
+        path="made up by bench",
         fingerprint=f"bench{seed}",
         precision_ms=1_000,
         user=_ids(142_455_899, users, zipf(random, np.full(events, users), USER_EXPONENT)),
@@ -58,13 +57,14 @@ def expected_windows(log: BehaviourLog, limits: WindowSettings) -> dict[str, Win
     _, rows = np.unique(log.line, return_index=True)
     rows = rows[np.lexsort((rows, log.time_ms[rows], log.user.codes[rows]))]
     ends = np.flatnonzero(np.diff(log.user.codes[rows], append=-1)) + 1
+    ids = EventIds(log)
     return {
-        str(log.user.values[log.user.codes[of_user[0]]]): _window(log, of_user, limits)
+        str(log.user.values[log.user.codes[of_user[0]]]): _window(log, ids, of_user, limits)
         for of_user in np.split(rows, ends[:-1])
     }
 
 
-def _window(log: BehaviourLog, rows: NDArray[np.intp], limits: WindowSettings) -> Window:
+def _window(log: BehaviourLog, ids: EventIds, rows: NDArray[np.intp], limits: WindowSettings) -> Window:
     newest_ms = log.time_ms[rows[-1]]
     kept = rows[log.time_ms[rows] >= newest_ms - limits.horizon_ms][-limits.max_events :]
     return Window(
@@ -72,7 +72,7 @@ def _window(log: BehaviourLog, rows: NDArray[np.intp], limits: WindowSettings) -
         behaviours=log.behaviour[kept].tolist(),
         item_ids=log.item.values[log.item.codes[kept]].tolist(),
         categories=log.category.values[log.category.codes[kept]].tolist(),
-        event_hashes=[event_hash(f"{log.fingerprint}:{line}") for line in log.line[kept].tolist()],
+        event_hashes=[event_hash(event_id) for event_id in ids.of(kept)],
     )
 
 

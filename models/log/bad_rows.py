@@ -2,27 +2,29 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataError
+from models.log.places import Places
 
 logger = logging.getLogger(__name__)
 
 #: Bad rows that a message shows.
 SHOWN = 3
+#: As few as a message shows are left out of a small log too, if they are not more than this share of it.
+SHARE_OF_FEW = 0.01
 
 
 class BadRows:
-    """Collects what is wrong with the R rows of a file, whose lines are line (R,), and with broken lines.
+    """Collects what is wrong with the R rows of a log, whose lines are line (R,), and with broken lines.
 
     A broken line has another number of fields than the header, so that it is no row at all.
     """
 
-    def __init__(self, path: Path, line: NDArray[np.int64]) -> None:
-        self.path, self.line = path, line
+    def __init__(self, name: str, places: Places, line: NDArray[np.int64]) -> None:
+        self.name, self.places, self.line = name, places, line
         self.is_bad = np.zeros(len(line), dtype=np.bool_)
         #: What is wrong by line, of a few rows.
         self.reasons: dict[int, str] = {}
@@ -32,16 +34,15 @@ class BadRows:
         return int(self.is_bad.sum()) + self.broken
 
     def add(self, rows: NDArray[np.int64], reason: Callable[[int], str]) -> None:
-        """Note rows, in the order of the file; reason says what is wrong with one, the value in it."""
+        """Note rows, in the order of the log; reason says what is wrong with one, the value in it."""
         for row in rows[:SHOWN].tolist():
             self.reasons.setdefault(int(self.line[row]), reason(row))
         self.is_bad[rows] = True
 
-    def add_broken(self, line: int, reason: str) -> None:
-        """Note a line that is no row."""
-        self.broken += 1
-        if self.broken <= SHOWN:
-            self.reasons.setdefault(line, reason)
+    def add_broken(self, count: int, reasons: dict[int, str]) -> None:
+        """Note lines that are no rows: how many, and what is wrong with the first of them, by line."""
+        self.broken += count
+        self.reasons = reasons | self.reasons
 
     def check(self, share: float) -> None:
         """Raise DataError where more than this share of all rows is bad; log a warning where fewer are."""
@@ -49,11 +50,11 @@ class BadRows:
             return
         total = len(self.line) + self.broken
         first = sorted(self.reasons.items())[:SHOWN]
-        if len(self) > total * share:
+        if len(self) > max(total * share, min(SHOWN, total * SHARE_OF_FEW) if share else 0):
             line, reason = first[0]
             raise DataError(
-                f"{self.path}:{line}: {reason}; mend or remove the line ({len(self):,} of {total:,} rows are "
+                f"{self.places.name(line)}: {reason}; mend or remove it ({len(self):,} of {total:,} rows are "
                 f"bad; up to {share:.2%} would be left out, see bad_share of --format)"
             )
-        shown = "; ".join(f"line {line}: {reason}" for line, reason in first)
-        logger.warning("%s: %d of %d rows are bad and left out: %s", self.path, len(self), total, shown)
+        shown = "; ".join(f"{self.places.short_name(line)}: {reason}" for line, reason in first)
+        logger.warning("%s: %d of %d rows are bad and left out: %s", self.name, len(self), total, shown)

@@ -1,46 +1,48 @@
-"""A behaviour log: one CSV file of who did what with which item and when, as columns of numbers.
+"""A behaviour log: who did what with which item and when, as columns of numbers.
 
-The one reader of such files, for training and for replay, so that both see the same rows in the same order.
+The one reader of logs, for training and for replay, so that both see the same rows in the same order.
 """
 
-import csv
-import io
-from array import array
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import xxhash
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models.errors import DataError
 from models.log.bad_rows import BadRows
+from models.log.content import PARQUET, PARQUET_NAMES, kind_of
+from models.log.csv_file import read_csv
+from models.log.file_rows import FileRows
+from models.log.files import LogFile, LogPath, find_files, name_of
 from models.log.format import TIANCHI, LogFormat
-from models.log.values import SKIPPED, behaviours_of, times_of
+from models.log.parquet_file import read_parquet
+from models.log.places import NOWHERE, Places
+from models.log.times import HOUR_MS as HOUR_MS
+from models.log.times import MINUTE_MS as MINUTE_MS
+from models.log.times import SECOND_MS as SECOND_MS
+from models.log.times import precision_of, times_of
+from models.log.values import SKIPPED, behaviours_of, column_of, id_column_of
 from models.log.values import Column as Column
 
-HOUR_MS, MINUTE_MS, SECOND_MS = 3_600_000, 60_000, 1_000
-
-#: Bytes of the file that one parsing task takes at a time.
-BLOCK_BYTES = 1 << 23
-#: Bytes within which the header must end.
-MAX_HEADER_BYTES = 1 << 16
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class BehaviourLog:
-    """R rows of a behaviour log, in file order unless `in_time_order`."""
+    """R rows of a behaviour log, in the order of its files and their lines unless `in_time_order`."""
 
-    path: Path
-    #: Short hash of the file's content, so that event ids of different files differ.
+    #: What was read, as it was given: a path, a folder, a glob, a URL, or several of them.
+    path: str
+    #: Short hash of the rows.
     fingerprint: str
-    #: The finest of hour, minute, second and millisecond that the file's times make use of (ms): times that
-    #: all stand on the full hour know only the hour, however many zeros they are written with.
+    #: The finest of hour, minute, second and millisecond that the times make use of (ms): times that all
+    #: stand on the full hour know only the hour, however many zeros they are written with.
     precision_ms: int
     user: Column
     item: Column
@@ -50,10 +52,11 @@ class BehaviourLog:
     behaviour: NDArray[np.uint8]
     #: (R,) event time, epoch ms, UTC.
     time_ms: NDArray[np.int64]
-    #: (R,) line in the file; the header is line 1.
+    #: (R,) line in the file; the header is line 1. Lines of several files are counted on: `places` knows.
     line: NDArray[np.int64]
-    #: How many rows of the file could not be used and are left out.
+    #: How many rows could not be used and are left out.
     bad_rows: int = 0
+    places: Places = NOWHERE
 
     def __len__(self) -> int:
         return len(self.time_ms)
@@ -73,10 +76,6 @@ class BehaviourLog:
             line=self.line[rows],
         )
 
-    def event_ids(self, rows: slice | NDArray[Any]) -> list[str]:
-        """Return the ids of these rows' events: unique per row, the same in every reading."""
-        return [f"{self.fingerprint}:{line}" for line in self.line[rows].tolist()]
-
     def by_user(self) -> NDArray[np.int64]:
         """Return the rows (R,) by user, the rows of each by event time, and those of one time by line."""
         if not len(self):
@@ -94,201 +93,122 @@ class BehaviourLog:
         return self.select(np.argsort(self.time_ms, kind="stable"))
 
 
-def read_behaviour_log(path: Path, log_format: LogFormat = TIANCHI) -> BehaviourLog:
+def read_behaviour_log(paths: LogPath | Sequence[LogPath], log_format: LogFormat = TIANCHI) -> BehaviourLog:
     """Read a behaviour log; DataError, with the line and the value, where it cannot be read.
 
-    Rows that make no sense are left out and counted, as long as they are not more than bad_share of all.
+    paths: CSV or Parquet files, folders, globs and URLs of object stores, one or several. Rows that make no
+    sense are left out and counted, as long as they are not more than bad_share of all.
     """
-    header = _read_header(path, log_format)
-    fingerprint, line_count = _fingerprint(path)
-    if line_count < 2 and not log_format.header:
-        raise _no_rows(path)
-    table = _read_table(path, header, log_format)
-    bad = _lines(path, len(table), line_count, header, 0 if log_format.header else 1)
-    if not len(table):
+    name = name_of(paths)
+    files = _without_empty(find_files(paths))
+    parts = _read_files(name, files, log_format)
+    places = _places_of(files, parts)
+    bad = BadRows(name, places, _lines_of(parts, places))
+    for part, before in zip(parts, places.before, strict=True):
+        bad.add_broken(part.broken.count, {before + line: why for line, why in part.broken.reasons.items()})
+    if not len(bad.line):
         bad.check(log_format.bad_share)
-        raise _no_rows(path)
-    user, item = (_id_column(table, name, bad) for name in (log_format.user, log_format.item))
-    if log_format.whole_ids:
-        user, item = _as_whole(user), _as_whole(item)
-    behaviour = behaviours_of(_column(table, log_format.behaviour), log_format, bad)
-    time_ms = times_of(table.column(log_format.time), log_format, bad)
+        raise _no_rows(name)
+    log = _log_of(parts, log_format, bad)
     bad.check(log_format.bad_share)
-    is_kept = (behaviour != SKIPPED) & ~bad.is_bad
+    is_kept = (log.behaviour != SKIPPED) & ~bad.is_bad
     if not is_kept.any():
-        raise _no_rows(path)
-    log = BehaviourLog(
-        path=path,
-        fingerprint=fingerprint,
-        precision_ms=precision_of(time_ms[~bad.is_bad]),
+        raise _no_rows(name)
+    kept = log if is_kept.all() else log.select(is_kept)
+    precision_ms = precision_of(log.time_ms[~bad.is_bad])
+    return replace(kept, precision_ms=precision_ms, bad_rows=len(bad), fingerprint=_fingerprint(kept))
+
+
+def _without_empty(files: list[LogFile]) -> list[LogFile]:
+    """Return the files, but for empty ones beside others, as engines write for parts without rows."""
+    empty = [file for file in files if not file.size and not file.path.endswith(PARQUET_NAMES)]
+    if not empty or len(empty) == len(files):
+        return files
+    logger.warning("%d files are empty, such as %s", len(empty), empty[0].name)
+    return [file for file in files if file not in empty]
+
+
+def _read_files(name: str, files: Sequence[LogFile], log_format: LogFormat) -> list[FileRows]:
+    """Return the rows of each file; shows on a terminal how many of their bytes have been read."""
+    parts, read = [], 0
+    total = sum(file.size for file in files)
+    with tqdm(total=total, unit="B", unit_scale=True, desc=f"reading {name[-40:]}", disable=None) as bar:
+        for file in files:
+
+            def show(position: int, before: int = read) -> None:
+                bar.update(min(before + position, total) - bar.n)
+
+            try:
+                read_file = read_parquet if kind_of(file) == PARQUET else read_csv
+                parts.append(read_file(file, log_format, show))
+            except DataError as error:
+                if len(files) == 1:
+                    raise
+                raise DataError(f"{error} (one of {len(files)} files; a glob can leave it out)") from error
+            read += file.size
+    return parts
+
+
+def _places_of(files: Sequence[LogFile], parts: Sequence[FileRows]) -> Places:
+    counts = [part.line_count for part in parts]
+    before = np.concatenate(([0], np.cumsum(counts)[:-1])).tolist()
+    return Places(tuple(file.name for file in files), tuple(before), tuple(part.unit for part in parts))
+
+
+def _lines_of(parts: Sequence[FileRows], places: Places) -> NDArray[np.int64]:
+    if len(parts) == 1:
+        return parts[0].line
+    lines = [part.line + before for part, before in zip(parts, places.before, strict=True)]
+    return np.concatenate(lines, dtype=np.int64)
+
+
+def _log_of(parts: Sequence[FileRows], log_format: LogFormat, bad: BadRows) -> BehaviourLog:
+    """Return all rows as a log, the bad ones too, which it notes, and SKIPPED ones."""
+    table = pa.concat_tables([part.coded for part in parts]).unify_dictionaries()
+    user, item = (
+        id_column_of(table, name, bad, are_whole=log_format.whole_ids)
+        for name in (log_format.user, log_format.item)
+    )
+    category, geohash, behaviour = (
+        column_of(table, name, bad)
+        for name in (log_format.category, log_format.geohash, log_format.behaviour)
+    )
+    return BehaviourLog(
+        path=bad.name,
+        fingerprint="",
+        precision_ms=1,
         user=user,
         item=item,
-        category=_column(table, log_format.category),
-        geohash=_column(table, log_format.geohash),
-        behaviour=behaviour,
-        time_ms=time_ms,
+        category=category,
+        geohash=geohash,
+        behaviour=behaviours_of(behaviour, log_format, bad),
+        time_ms=_times_of(parts, log_format, bad),
         line=bad.line,
-        bad_rows=len(bad),
+        places=bad.places,
     )
-    return log if is_kept.all() else log.select(is_kept)
 
 
-def precision_of(time_ms: NDArray[np.int64]) -> int:
-    """Return the finest unit that times (R,) make use of, as in `BehaviourLog.precision_ms`."""
-    return next(unit for unit in (HOUR_MS, MINUTE_MS, SECOND_MS, 1) if not (time_ms % unit).any())
+def _times_of(parts: Sequence[FileRows], log_format: LogFormat, bad: BadRows) -> NDArray[np.int64]:
+    """Return the times (R,) of all files, each of which may write them in its own way."""
+    found, first = [], 0
+    for part, file in zip(parts, bad.places.files, strict=True):
+
+        def note(rows: NDArray[np.int64], reason: Callable[[int], str], first: int = first) -> None:
+            bad.add(rows + first, lambda row: reason(row - first))
+
+        found.append(times_of(part.time, log_format, file, note))
+        first += len(part.line)
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
-def _read_header(path: Path, log_format: LogFormat) -> list[str]:
-    try:
-        with path.open("rb") as file:
-            first = file.readline(MAX_HEADER_BYTES)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; `python -m offline.sample --out {path}` makes one") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give the path of a CSV file") from error
-    if not first:
-        raise DataError(f"{path}: the file is empty; expected the header {','.join(log_format.columns)}")
-    if log_format.header:
-        return list(log_format.header)
-    try:
-        names = next(csv.reader([first.decode("utf-8-sig").rstrip("\r\n")]), [])
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}:1: the header is not UTF-8 text; save the file as UTF-8 CSV") from error
-    names = [name.strip() for name in names]
-    _refuse_header(path, names, log_format)
-    return names
+def _fingerprint(log: BehaviourLog) -> str:
+    digest = xxhash.xxh3_64()
+    columns = (log.user, log.item, log.category, log.geohash)
+    texts = (array for column in columns for array in (column.codes, *column.joined_values()))
+    for array in (log.behaviour, log.time_ms, *texts):
+        digest.update(memoryview(np.ascontiguousarray(array)))  # type: ignore[arg-type]
+    return digest.hexdigest()[:12]
 
 
-def _refuse_header(path: Path, names: list[str], log_format: LogFormat) -> None:
-    found = ",".join(names)[:200]
-    missing = [name for name in log_format.columns if name not in names]
-    if missing:
-        raise DataError(
-            f"{path}:1: the header lacks {', '.join(missing)}; found {found!r}, "
-            f"expected {','.join(log_format.columns)}"
-        )
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"{path}:1: the header has {', '.join(twice)} more than once: {found!r}; rename one")
-
-
-def _fingerprint(path: Path) -> tuple[str, int]:
-    """Return a short hash of the content, and the number of its lines."""
-    digest, newlines, last = xxhash.xxh3_64(), 0, b""
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-            newlines += block.count(b"\n")
-            last = block[-1:]
-    return digest.hexdigest()[:12], newlines + (last != b"\n")
-
-
-class _Watched(io.FileIO):
-    """A file that shows, on a terminal, how much of it has been read."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._bar = tqdm(
-            total=path.stat().st_size, unit="B", unit_scale=True, desc=f"reading {path.name}", disable=None
-        )
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read as any file does."""
-        block = super().read(-1 if size is None else size)
-        self._bar.update(len(block))
-        return block
-
-    def close(self) -> None:
-        """Close the file and end the bar."""
-        self._bar.close()
-        super().close()
-
-
-def _read_table(path: Path, header: list[str], log_format: LogFormat) -> Any:
-    """Return the needed columns as an Arrow table: times as text, all others as dictionary codes."""
-    coded = pa.dictionary(pa.int32(), pa.string())
-    types = dict.fromkeys(log_format.columns, coded) | {log_format.time: pa.string()}
-    try:
-        with _Watched(path) as file:
-            table = pyarrow.csv.read_csv(
-                file,
-                read_options=pyarrow.csv.ReadOptions(
-                    block_size=BLOCK_BYTES, skip_rows=0 if log_format.header else 1, column_names=header
-                ),
-                parse_options=pyarrow.csv.ParseOptions(
-                    newlines_in_values=True, invalid_row_handler=lambda _: "skip"
-                ),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    column_types=types, include_columns=list(log_format.columns), null_values=[]
-                ),
-            )
-    except pa.ArrowInvalid as error:
-        raise _explain(path, error) from error
-    return table.unify_dictionaries()
-
-
-def _no_rows(path: Path) -> DataError:
-    return DataError(f"{path}: the file has a header but no rows; give a file with at least one event")
-
-
-def _explain(path: Path, error: Exception) -> DataError:
-    """Return what is wrong with a file that Arrow refused, by reading it again line by line."""
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            if raw.decode(errors="replace").encode() != raw:
-                return DataError(f"{path}:{number}: not UTF-8 text: {raw[:60]!r}; save the file as UTF-8 CSV")
-    return DataError(f"{path}: not readable as CSV: {' '.join(str(error).split())[:300]}")
-
-
-def _lines(path: Path, row_count: int, line_count: int, header: list[str], header_lines: int) -> BadRows:
-    """Return the line of each row, and the broken lines, which the table lacks.
-
-    The file is read again only where lines and rows do not pair up.
-    """
-    if line_count == row_count + header_lines:
-        return BadRows(path, np.arange(header_lines + 1, line_count + 1, dtype=np.int64))
-    lines, broken = array("q"), []
-    with path.open(newline="", encoding="utf-8-sig") as text:
-        reader = csv.reader(text)
-        try:
-            for fields in islice(reader, header_lines, None):
-                if len(fields) == len(header):
-                    lines.append(reader.line_num)
-                elif fields:
-                    broken.append((reader.line_num, fields))
-        except csv.Error as error:
-            raise DataError(
-                f"{path}:{reader.line_num}: not CSV ({error}); mend or remove the line"
-            ) from error
-    bad = BadRows(path, np.frombuffer(lines, dtype=np.int64))
-    for line, fields in broken:
-        row = ",".join(fields)[:200]
-        bad.add_broken(line, f"{len(fields)} fields where the header has {len(header)}: {row!r}")
-    return bad
-
-
-def _column(table: Any, name: str) -> Column:
-    """Return a column; one that the format does not have is empty in every row."""
-    if not name:
-        return Column(np.zeros(len(table), dtype=np.int32), np.array([""], dtype=object))
-    chunks = table.column(name).chunks
-    codes = np.concatenate([np.from_dlpack(chunk.indices) for chunk in chunks])
-    return Column(codes, np.array(chunks[0].dictionary.to_pylist(), dtype=object))
-
-
-def _as_whole(column: Column) -> Column:
-    """Return the column with ids such as 266079.0 as 266079; two that become one share a code."""
-    place: dict[str, int] = {}
-    whole = (text[:-2] if text.endswith(".0") and text[:-2].isdigit() else text for text in column.values)
-    moved = np.array([place.setdefault(text, len(place)) for text in whole], dtype=np.int32)
-    return Column(moved[column.codes], np.array(list(place), dtype=object))
-
-
-def _id_column(table: Any, name: str, bad: BadRows) -> Column:
-    """Return a column in which no row may be empty."""
-    column = _column(table, name)
-    empty = np.flatnonzero(column.values == "")
-    if len(empty):
-        rows = np.flatnonzero(column.codes == empty[0])
-        bad.add(rows, lambda _: f"{name} is empty; every row needs one")
-    return column
+def _no_rows(name: str) -> DataError:
+    return DataError(f"{name}: there is a header but no rows; give a log with at least one event")

@@ -1,9 +1,10 @@
-"""A behaviour log as it was read once, kept under the hash of the file: the next time takes seconds."""
+"""A behaviour log as it was read once, kept under the hash of its files: the next time takes seconds."""
 
 import logging
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -13,15 +14,19 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from models.log.behaviour_log import BLOCK_BYTES, BehaviourLog, read_behaviour_log
+from models.log.behaviour_log import BehaviourLog, read_behaviour_log
+from models.log.files import LogFile, LogPath, find_files, name_of
 from models.log.format import TIANCHI, LogFormat
+from models.log.places import Places
 from models.log.values import Column
 
 logger = logging.getLogger(__name__)
 
 #: Part of every key; raise it when what is read from a file, or the layout of the cache, changes.
-CACHE_FORMAT = 1
-#: Smaller files are read as fast as their cache would be (bytes).
+CACHE_FORMAT = 2
+#: Bytes that are hashed at a time.
+BLOCK_BYTES = 1 << 23
+#: Smaller logs are read as fast as their cache would be (bytes).
 MIN_BYTES = 32 << 20
 #: Logs that a cache keeps, those used last.
 KEPT = 4
@@ -39,43 +44,52 @@ def default_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "twintide"
 
 
-def read_cached(path: Path, log_format: LogFormat = TIANCHI, directory: Path | None = None) -> BehaviourLog:
+def read_cached(
+    paths: LogPath | Sequence[LogPath], log_format: LogFormat = TIANCHI, directory: Path | None = None
+) -> BehaviourLog:
     """Return what `read_behaviour_log` does, from the cache where it read this content in this format before.
 
     directory: the cache's; `default_directory()` where None. One that cannot be written, or an entry that is
-    damaged, costs a warning and the time to read the file.
+    damaged, costs a warning and the time to read the files.
     """
-    if not path.is_file() or path.stat().st_size < MIN_BYTES:
-        return read_behaviour_log(path, log_format)
+    files = find_files(paths)
+    if sum(file.size for file in files) < MIN_BYTES:
+        return read_behaviour_log(paths, log_format)
     directory = directory or default_directory()
-    entry = directory / f"log-{_key(path, log_format)}.npz"
-    log = _load(entry, path)
+    entry = directory / f"log-{_key(files, log_format)}.npz"
+    log = _load(entry, name_of(paths), files)
     if log is None:
-        log = read_behaviour_log(path, log_format)
+        log = read_behaviour_log(paths, log_format)
         _save(log, entry)
     return log
 
 
-def _key(path: Path, log_format: LogFormat) -> str:
+def _key(files: Sequence[LogFile], log_format: LogFormat) -> str:
+    """Return the hash of what is read: of each file its content, or where it is far away its version."""
     digest = xxhash.xxh3_128(f"{CACHE_FORMAT} {log_format!r}".encode())
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
+    for file in files:
+        digest.update(f"\0{file.size} {dict(file.partitions)!r}".encode())
+        if not file.is_local:
+            digest.update(f"\0{file.name} {file.written_ns}".encode())
+            continue
+        with file.open() as stream:
+            while block := stream.read(BLOCK_BYTES):
+                digest.update(block)
     return digest.hexdigest()
 
 
-def _load(entry: Path, path: Path) -> BehaviourLog | None:
+def _load(entry: Path, name: str, files: Sequence[LogFile]) -> BehaviourLog | None:
     """Return the log of an entry, None where there is none that can be used."""
     try:
         with entry.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            log = _from_arrays(stored, path)
+            log = _from_arrays(stored, name, files)
         entry.touch()
     except FileNotFoundError:
         return None
     except UNUSABLE as error:
-        logger.warning("%s is damaged (%s): reading %s itself", entry, error, path)
+        logger.warning("%s is damaged (%s): reading %s itself", entry, error, name)
         return None
-    logger.info("%s: %d rows from %s", path, len(log), entry)
+    logger.info("%s: %d rows from %s", name, len(log), entry)
     return log
 
 
@@ -101,30 +115,25 @@ def _to_arrays(log: BehaviourLog) -> dict[str, Any]:
     arrays = {name: getattr(log, name) for name in ARRAYS + NUMBERS}
     for name in COLUMNS:
         column: Column = getattr(log, name)
-        offsets, text = _joined(column.values)
+        offsets, text = column.joined_values()
         arrays |= {f"{name}.codes": column.codes, f"{name}.offsets": offsets, f"{name}.text": text}
-    return {"fingerprint": np.array(log.fingerprint), **arrays}
+    places = {"before": np.array(log.places.before), "units": np.array(log.places.units)}
+    return {"fingerprint": np.array(log.fingerprint), **places, **arrays}
 
 
-def _from_arrays(stored: Any, path: Path) -> BehaviourLog:
+def _from_arrays(stored: Any, name: str, files: Sequence[LogFile]) -> BehaviourLog:
     values: dict[str, Any] = {name: stored[name] for name in ARRAYS}
     values |= {name: int(stored[name]) for name in NUMBERS}
-    for name in COLUMNS:
-        strings = _parted(stored[f"{name}.offsets"], stored[f"{name}.text"])
-        values[name] = Column(stored[f"{name}.codes"], strings)
-    return BehaviourLog(path=path, fingerprint=str(stored["fingerprint"]), **values)
-
-
-def _joined(values: NDArray[np.object_]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Return where each string begins, and ends, in the bytes of all of them."""
-    texts = pa.array(values, pa.large_string())
-    _, offsets, text = texts.buffers()
-    ends = np.frombuffer(offsets, np.int64, len(values) + 1)
-    return ends, np.frombuffer(text, np.uint8, int(ends[-1])) if text else np.zeros(0, np.uint8)
+    for column in COLUMNS:
+        strings = _parted(stored[f"{column}.offsets"], stored[f"{column}.text"])
+        values[column] = Column(stored[f"{column}.codes"], strings)
+    before, units = (tuple(stored[name].tolist()) for name in ("before", "units"))
+    places = Places(tuple(file.name for file in files), before, units)
+    return BehaviourLog(path=name, fingerprint=str(stored["fingerprint"]), places=places, **values)
 
 
 def _parted(offsets: NDArray[np.int64], text: NDArray[np.uint8]) -> NDArray[np.object_]:
-    """Return the strings that `_joined` joined."""
+    """Return the strings that `Column.joined_values` joined."""
     buffers = [pa.py_buffer(offsets), pa.py_buffer(text)]
     texts = pa.LargeStringArray.from_buffers(len(offsets) - 1, *buffers)
     texts.validate(full=True)

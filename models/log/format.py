@@ -29,8 +29,11 @@ class LogFormat:
     geohash: str = "user_geohash"
     category: str = "item_category"
     time: str = "time"
-    #: "text": YYYY-MM-DD HH, with :MM and :SS where known, in UTC; or an epoch time.
-    time_unit: Literal["text", "seconds", "milliseconds"] = "text"
+    #: "text", such as 2014-11-18 09 or 2014-11-18T09:30:00.5+01:00, in UTC where it says nothing else; or the
+    #: unit of an epoch time. "auto": whichever it plainly is. A Parquet file's timestamps need no unit.
+    time_unit: Literal["auto", "text", "seconds", "milliseconds", "microseconds", "nanoseconds"] = "auto"
+    #: What parts the columns of a CSV file.
+    delimiter: str = ","
     #: The names of all columns where the file's first line is a row already; empty: it names them.
     header: tuple[str, ...] = ()
     #: Whether ids written as 266079.0 mean 266079.
@@ -49,6 +52,14 @@ class LogFormat:
         for name in ("user", "item", "time"):
             if not getattr(self, name):
                 raise SettingsError(f"the format's {name} is empty: name the column that holds it")
+        if self.time in (self.user, self.item, self.behaviour, self.geohash, self.category):
+            raise SettingsError(
+                f"the format's time is {self.time}, as is another column: name that of the time"
+            )
+        if len(self.delimiter.encode()) != 1 or self.delimiter in '"\r\n':
+            raise SettingsError(
+                f"the format's delimiter is {self.delimiter!r}; it must be one character like ','"
+            )
         missing = [name for name in self.columns if self.header and name not in self.header]
         if missing:
             raise SettingsError(f"the format's header lacks {missing[0]}; it names {', '.join(self.header)}")
@@ -57,7 +68,7 @@ class LogFormat:
     def columns(self) -> tuple[str, ...]:
         """Return the names of the columns that a file must have."""
         named = (self.user, self.item, self.behaviour, self.geohash, self.category, self.time)
-        return tuple(name for name in named if name)
+        return tuple(dict.fromkeys(name for name in named if name))
 
 
 #: The form of Tianchi's `tianchi_mobile_recommend_train_user.csv`, and of what `offline.sample` writes.

@@ -1,23 +1,18 @@
-"""The columns of a behaviour log's file as values: what its behaviours mean, and when things happened."""
+"""The columns of a behaviour log as values: its texts, its ids, and what its behaviours mean."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 from numpy.typing import NDArray
 
 from models.events import Behaviour
 from models.log.bad_rows import BadRows
 from models.log.format import LogFormat
 
-SECOND_MS = 1_000
 #: In place of a behaviour: the row is left out.
 SKIPPED = 0
-#: Lengths of `YYYY-MM-DD HH`, with minutes, with seconds.
-TIME_LENGTHS = (13, 16, 19)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +21,62 @@ class Column:
 
     #: (R,) index into `values`.
     codes: NDArray[np.int32]
-    #: The distinct strings of the file, in the order of their first row; `select` keeps them all.
+    #: The distinct strings of the log, in the order of their first row; `select` keeps them all.
     values: NDArray[np.object_]
 
     def strings(self) -> NDArray[np.object_]:
         """Return the R strings themselves."""
         strings: NDArray[np.object_] = self.values[self.codes]
         return strings
+
+    def joined_values(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Return where each of `values` begins, and ends, in the bytes of all of them."""
+        texts = pa.array(self.values, pa.large_string())
+        _, offsets, text = texts.buffers()
+        ends = np.frombuffer(offsets, np.int64, len(self.values) + 1)
+        return ends, np.frombuffer(text, np.uint8, int(ends[-1])) if text else np.zeros(0, np.uint8)
+
+
+def column_of(table: Any, name: str, bad: BadRows) -> Column:
+    """Return a column of coded bytes as strings; one that the format does not have is empty in every row."""
+    if not name:
+        return Column(np.zeros(len(table), dtype=np.int32), np.array([""], dtype=object))
+    chunks = table.column(name).chunks
+    codes = np.concatenate([np.from_dlpack(chunk.indices) for chunk in chunks])
+    texts = chunks[0].dictionary
+    try:
+        return Column(codes, np.array(texts.cast(pa.string()).to_pylist(), dtype=object))
+    except pa.ArrowInvalid:
+        return _decoded(Column(codes, np.array(texts.to_pylist(), dtype=object)), name, bad)
+
+
+def _decoded(column: Column, name: str, bad: BadRows) -> Column:
+    """Return a column of bytes as one of strings; rows with bytes that are not UTF-8 are bad."""
+    decoded = np.array([each.decode(errors="replace") for each in column.values], dtype=object)
+    wrong = [code for code, text in enumerate(decoded) if text.encode() != column.values[code]]
+    bad.add(
+        np.flatnonzero(np.isin(column.codes, wrong)),
+        lambda row: f"{name} is not UTF-8 text: {column.values[column.codes[row]]!r}; save the file as UTF-8",
+    )
+    return Column(column.codes, decoded)
+
+
+def id_column_of(table: Any, name: str, bad: BadRows, *, are_whole: bool) -> Column:
+    """Return a column in which no row may be empty; are_whole: ids such as 266079.0 mean 266079."""
+    column = column_of(table, name, bad)
+    empty = np.flatnonzero(column.values == "")
+    if len(empty):
+        rows = np.flatnonzero(column.codes == empty[0])
+        bad.add(rows, lambda _: f"{name} is empty; every row needs one")
+    return _as_whole(column) if are_whole else column
+
+
+def _as_whole(column: Column) -> Column:
+    """Return the column with ids such as 266079.0 as 266079; two that become one share a code."""
+    place: dict[str, int] = {}
+    whole = (text[:-2] if text.endswith(".0") and text[:-2].isdigit() else text for text in column.values)
+    moved = np.array([place.setdefault(text, len(place)) for text in whole], dtype=np.int32)
+    return Column(moved[column.codes], np.array(list(place), dtype=object))
 
 
 def behaviours_of(column: Column, log_format: LogFormat, bad: BadRows) -> NDArray[np.uint8]:
@@ -53,46 +97,3 @@ def behaviours_of(column: Column, log_format: LogFormat, bad: BadRows) -> NDArra
         )
     by_code = np.array([meaning.get(text) or SKIPPED for text in column.values], dtype=np.uint8)
     return by_code[column.codes]
-
-
-def times_of(texts: Any, log_format: LogFormat, bad: BadRows) -> NDArray[np.int64]:
-    """Return the times (R,) of a column of texts, epoch ms; 0 where one cannot be read: bad."""
-    is_text = log_format.time_unit == "text"
-    kind = pa.timestamp("ms") if is_text else pa.int64()
-    is_wrong = _has_other_length(texts) if is_text else np.zeros(len(texts), dtype=np.bool_)
-    if is_wrong.any() or not _is_castable(texts, kind):
-        expected = f"a whole number of {log_format.time_unit} since 1970"
-        if is_text:
-            expected = "YYYY-MM-DD HH, with :MM and :SS where known"
-        is_wrong[list(_uncastable(texts, kind, 0))] = True
-        reason = f"{log_format.time} is {{!r}}; it must be {expected}"
-        bad.add(np.flatnonzero(is_wrong), lambda row: reason.format(texts[row].as_py()))
-        texts = pa.chunked_array([pyarrow.compute.if_else(~is_wrong, texts.combine_chunks(), None)])
-    numbers = texts.cast(kind).cast(pa.int64()).fill_null(0)
-    times = np.concatenate([np.from_dlpack(chunk) for chunk in numbers.chunks])
-    return times * (1 if log_format.time_unit == "milliseconds" or is_text else SECOND_MS)
-
-
-def _has_other_length(texts: Any) -> NDArray[np.bool_]:
-    lengths = [np.from_dlpack(pyarrow.compute.binary_length(chunk)) for chunk in texts.chunks]
-    return ~np.isin(np.concatenate(lengths), TIME_LENGTHS)
-
-
-def _uncastable(texts: Any, kind: Any, first: int) -> Iterator[int]:
-    """Yield the rows, counted from `first`, that cannot be cast, by halving what cannot."""
-    if _is_castable(texts, kind):
-        return
-    if len(texts) == 1:
-        yield first
-        return
-    half = len(texts) // 2
-    yield from _uncastable(texts.slice(0, half), kind, first)
-    yield from _uncastable(texts.slice(half), kind, first + half)
-
-
-def _is_castable(texts: Any, kind: Any) -> bool:
-    try:
-        texts.cast(kind)
-    except pa.ArrowInvalid:
-        return False
-    return True

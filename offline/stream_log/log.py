@@ -1,14 +1,14 @@
 """A deployment's changelog -> a behaviour log: every user's last events, without duplicates."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from models.errors import DataError
-from models.log.behaviour_log import BehaviourLog, Column, precision_of
+from models.log.behaviour_log import BehaviourLog, Column
+from models.log.times import precision_of
 from offline.stream_log.changelog import Windows, read_changelog
 from offline.stream_log.rows import WindowRows, rows_of
 from stream.kafka.topics import changelog_topic
@@ -41,7 +41,7 @@ def log_of_windows(windows: Windows, source: str) -> BehaviourLog:
         codes.append(np.repeat(np.array(numbers, np.int32), parts[-1].counts))
     if not sum(map(len, codes)):
         raise DataError(f"{source}: no user has an event there yet; start a worker, and send events")
-    return _log(Path(source), Column(np.concatenate(codes), np.array(list(users), object)), parts)
+    return _log(source, Column(np.concatenate(codes), np.array(list(users), object)), parts)
 
 
 def _portions(windows: Windows) -> Iterator[tuple[list[bytes], list[bytes]]]:
@@ -69,7 +69,7 @@ def _user_id(key: bytes, source: str) -> str:
     return user_id
 
 
-def _log(path: Path, user: Column, parts: list[WindowRows]) -> BehaviourLog:
+def _log(path: str, user: Column, parts: list[WindowRows]) -> BehaviourLog:
     time_ms = np.concatenate([part.time_ms for part in parts])
     return BehaviourLog(
         path=path,

@@ -17,8 +17,8 @@ def sound_rows(log: BehaviourLog, until_ms: int | None, now_s: float) -> Behavio
     if not is_sound.all():
         row = int(np.argmin(is_sound))
         logger.warning(
-            "%d rows are left out, as a worker would refuse them: their times are ahead of now; see line %d",
-            *(int((~is_sound).sum()), log.line[row]),
+            "%d rows are left out, as a worker would refuse them: their times are ahead of now; see %s",
+            *(int((~is_sound).sum()), log.places.name(int(log.line[row]))),
         )
     wanted = is_sound if until_ms is None else is_sound & (log.time_ms < until_ms)
     if not wanted.any():

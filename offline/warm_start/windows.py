@@ -9,6 +9,7 @@ import numpy as np
 from models.arrays import Ints
 from models.events import event_hash
 from models.log.behaviour_log import BehaviourLog
+from models.log.event_ids import EventIds
 from models.towers.log_histories import last_events
 from models.windows.window import MAX_EDGE_HASHES, Window, WindowSettings
 
@@ -24,7 +25,7 @@ def windows_of_log(
     Equal to folding the rows in time order, ties in the order of the file, through `models.windows.fold`,
     under the event ids that `replay` gives them. The windows come from no topic yet.
     """
-    order = log.by_user()
+    order, ids = log.by_user(), EventIds(log)
     users, times_ms = log.user.codes[order], log.time_ms[order]
     places, starts = last_events(np.arange(len(order)), users, times_ms, settings)
     first = np.flatnonzero(np.diff(users, prepend=-1))
@@ -35,10 +36,10 @@ def windows_of_log(
         bounds = starts[begin : begin + users_per_portion + 1]
         rows = order[places[bounds[0] : bounds[-1]]]
         user_ids = log.user.values[users[first[portion]]].tolist()
-        windows = _windows(log, rows, bounds - bounds[0])
+        windows = _windows(log, ids, rows, bounds - bounds[0])
         for window, count, edge in zip(windows, counts[portion].tolist(), edges[portion], strict=True):
             window.applied = count
-            window.edge_hashes = [event_hash(event_id) for event_id in log.event_ids(order[edge])]
+            window.edge_hashes = [event_hash(event_id) for event_id in ids.of(order[edge])]
         yield list(zip(user_ids, windows, strict=True))
 
 
@@ -52,12 +53,12 @@ def _edges(times_ms: Ints, first: Ints, oldest_kept: Ints) -> list[slice]:
     return edges
 
 
-def _windows(log: BehaviourLog, rows: Ints, starts: Ints) -> list[Window]:
+def _windows(log: BehaviourLog, ids: EventIds, rows: Ints, starts: Ints) -> list[Window]:
     """Return a window of each run of rows; run u is starts[u] to starts[u+1]."""
     times_ms, behaviours = log.time_ms[rows].tolist(), log.behaviour[rows].tolist()
     item_ids = log.item.values[log.item.codes[rows]].tolist()
     categories = log.category.values[log.category.codes[rows]].tolist()
-    hashes = [event_hash(event_id) for event_id in log.event_ids(rows)]
+    hashes = [event_hash(event_id) for event_id in ids.of(rows)]
     bounds = starts.tolist()
     return [
         Window(

@@ -18,6 +18,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from models.errors import UnreachableError
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
+from models.log.event_ids import EventIds
 from offline.synthetic.behaviour import SampleSettings
 from offline.synthetic.file import write_sample
 from replay.publisher import PublisherSettings, ReplayProducer
@@ -94,7 +95,7 @@ def test_every_row_arrives_once_as_it_should(kafka: KafkaConnection, topic: str,
     assert re.fullmatch(r"published=3001 seconds=[\d.]+ events_per_second=\d+ speed=[\d.]+x\n", output)
 
     records = read_all(kafka, topic)
-    row_of = {f"{log.fingerprint}:{line}": row for row, line in enumerate(log.line.tolist())}
+    row_of = {event_id: row for row, event_id in enumerate(EventIds(log).of(slice(None)))}
     users, items = log.user.strings(), log.item.strings()
     geohashes, categories = log.geohash.strings(), log.category.strings()
     seen = set()
@@ -125,8 +126,9 @@ def test_offsets_of_a_user_follow_time_and_then_the_file(
 ) -> None:
     run(kafka, "--data-path", str(log.path), "--topic", topic, "--speed", "max")
     records = [(record.key(), json.loads(record.value())) for record in read_all(kafka, topic)]
+    row_of = {event_id: row for row, event_id in enumerate(EventIds(log).of(slice(None)))}
     rows_of_user = {
-        user: [(value["time"], int(value["event_id"].split(":")[1])) for _, value in rows]
+        user: [(value["time"], row_of[value["event_id"]]) for _, value in rows]
         for user, rows in groupby(sorted(records, key=lambda record: record[0]), key=lambda record: record[0])
     }
     assert len(rows_of_user) == 41

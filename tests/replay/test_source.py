@@ -3,11 +3,13 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from models.errors import DataError
 from models.events import Event
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
+from models.log.event_ids import EventIds
 from replay.source import MessageSource, choose_rows
 
 HEADER = "user_id,item_id,behavior_type,user_geohash,item_category,time\n"
@@ -32,7 +34,7 @@ def test_messages_hold_exactly_what_the_rows_do(log: BehaviourLog) -> None:
     assert [key.decode() for key, _, _ in messages] == ['quote " comma ,', "007", "b"]
     assert [time_ms for _, _, time_ms in messages] == [TEN_MS, TEN_MS, TEN_MS + 3_600_000]
     assert json.loads(messages[0][1]) == {
-        "event_id": f"{log.fingerprint}:3",
+        "event_id": EventIds(log).of(np.array([1]))[0],
         "user_id": 'quote " comma ,',
         "item_id": "\\back/slash",
         "behavior_type": 4,
@@ -40,13 +42,13 @@ def test_messages_hold_exactly_what_the_rows_do(log: BehaviourLog) -> None:
         "item_category": "用",
         "time": TEN_MS,
     }
-    assert [json.loads(value)["event_id"][-2:] for _, value, _ in messages] == [":3", ":4", ":2"]
+    assert len({json.loads(value)["event_id"] for _, value, _ in messages}) == 3
 
 
 def test_the_worker_reads_what_replay_writes(log: BehaviourLog) -> None:
     [(_, value, _)] = MessageSource(log).messages(slice(2, 3))
     event = msgspec.json.decode(value, type=Event)
-    assert event == Event("007", "i1", 3, TEN_MS, "c1", "", f"{log.fingerprint}:4")
+    assert event == Event("007", "i1", 3, TEN_MS, "c1", "", EventIds(log).of(slice(2, 3))[0])
 
 
 @pytest.mark.parametrize(

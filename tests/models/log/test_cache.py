@@ -63,6 +63,29 @@ def test_another_content_or_format_is_read_anew(csv: Path, tmp_path: Path) -> No
     assert len(list(cache.iterdir())) == 3
 
 
+def test_many_files_are_one_entry_that_any_change_of_them_outdates(
+    csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "day=1/other.csv"
+    other.parent.mkdir()
+    other.write_text(HEADER + ROWS)
+    cache, paths = tmp_path / "cache", [csv, other]
+    read = as_plain(read_cached(paths, TIANCHI, cache))
+    assert read == as_plain(read_behaviour_log(paths))
+    with monkeypatch.context() as patched:
+        patched.setattr(log_cache, "read_behaviour_log", no_reading)
+        assert as_plain(read_cached(paths, TIANCHI, cache)) == read
+    assert read_cached([other, csv], TIANCHI, cache).places.files == (str(other), str(csv))
+    other.rename(tmp_path / "moved.csv")
+    (tmp_path / "day=2").mkdir()
+    (tmp_path / "moved.csv").rename(tmp_path / "day=2/other.csv")
+    by_day = LogFormat(category="day")
+    csv.unlink()
+    for day in "23":
+        assert read_cached(tmp_path / f"day={day}", by_day, cache).category.values.tolist() == [day]
+        (tmp_path / f"day={day}").rename(tmp_path / f"day={int(day) + 1}")
+
+
 @pytest.mark.parametrize("kept", [0, 30, 500])
 def test_damaged_entry_is_replaced(
     csv: Path, tmp_path: Path, kept: int, caplog: pytest.LogCaptureFixture

@@ -1,6 +1,5 @@
 """Features: the batch path equals folding event by event, and the split between the towers moves rarely."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -49,7 +48,7 @@ def log_of(events: list[Row]) -> BehaviourLog:
         (list(c) for c in zip(*events, strict=True)) if events else [[]] * 5
     )
     return BehaviourLog(
-        path=Path("log.csv"),
+        path="log.csv",
         fingerprint="0",
         precision_ms=HOUR_MS,
         user=column("u", users, 4),

@@ -82,7 +82,7 @@ def _cases_of(items: int) -> Cases:
     empty = Column(np.zeros(0, np.int32), np.array([], dtype=object))
     none = np.zeros(0, np.int64)
     log = BehaviourLog(
-        path=Path("log.csv"), fingerprint="", precision_ms=1, user=empty, item=empty, category=empty,
+        path="log.csv", fingerprint="", precision_ms=1, user=empty, item=empty, category=empty,
         geohash=empty, behaviour=np.zeros(0, np.uint8), time_ms=none, line=none,
     )  # fmt: skip
     past = Histories(none, none, np.zeros(0, np.uint8), none, np.zeros(3, np.int64))

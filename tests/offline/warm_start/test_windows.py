@@ -1,7 +1,5 @@
 """Windows of a whole log at once are those that folding its rows one by one leaves."""
 
-from pathlib import Path
-
 import msgspec
 import numpy as np
 from hypothesis import given, settings
@@ -27,7 +25,7 @@ def log_of(rows: list[tuple[int, int, int, int]]) -> BehaviourLog:
     users, items, behaviours, times_ms = (np.array(column) for column in zip(*rows, strict=True))
     nothing = Column(np.zeros(len(rows), np.int32), np.array([""], dtype=object))
     return BehaviourLog(
-        path=Path("rows.csv"),
+        path="rows.csv",
         fingerprint="abc",
         precision_ms=1,
         user=Column(users.astype(np.int32), np.array(["u0", "u1", "ü2", "u3"], dtype=object)),
