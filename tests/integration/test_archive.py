@@ -18,6 +18,7 @@ from confluent_kafka import Producer, TopicPartition
 from local.kafka import KafkaServer
 from local.servers import ROOT
 from local.worker import worker_environment
+from models.log.behaviour_log import read_behaviour_log
 from offline import archive
 from offline.archiving import run
 from stream.events.incoming import FORGET_HEADER
@@ -131,6 +132,16 @@ def test_each_call_continues_where_the_last_one_ended(settings: Settings, topic:
         assert row["user_geohash"] == (None if number % 2 else "9q8")
         assert f"{row['time']:%Y-%m-%d}" == str(row["day"])
     assert len({(row["partition"], row["offset"]) for row in rows}) == 400
+
+
+def test_archive_is_a_log_for_training_as_it_is(settings: Settings, topic: str, tmp_path: Path) -> None:
+    send(settings, 0, 60)
+    archived(settings, tmp_path, "--portion-events", 20)
+    log = read_behaviour_log(tmp_path)
+    events = {(f"u{n % 50}", f"i{n % 7}", 1 + n % 4, FIRST_DAY_MS + n % 5 * DAY_MS + n) for n in range(60)}
+    columns = (log.item.strings(), log.behaviour.tolist(), log.time_ms.tolist())
+    assert set(zip(log.user.strings(), *columns, strict=True)) == events
+    assert (len(log), log.bad_rows) == (60, 0)
 
 
 def test_killed_at_any_moment_it_neither_loses_nor_doubles_a_row(
