@@ -7,9 +7,9 @@ import numpy as np
 
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
-from models.log.cache import read_cached
-from models.log.format import log_format_option, read_log_format
+from models.log.format import log_format_option
 from offline.options import data_path_option
+from offline.source import from_stream_option, read_log
 from offline.training.settings import read_config
 from offline.training.variants import VARIANTS, WHOLE, VariantFigures, train_variant
 
@@ -17,6 +17,7 @@ from offline.training.variants import VARIANTS, WHOLE, VariantFigures, train_var
 @click.command(cls=Command)
 @data_path_option
 @log_format_option
+@from_stream_option
 @click.option("--protocol", type=click.Choice(["time", "leave-one-out"]), help="As offline.train's.")
 @click.option("--epochs", type=int, help="As offline.train's.")
 @click.option("--seeds", default=1, show_default=True, help="Trainings per line; the line is their mean.")
@@ -31,6 +32,7 @@ from offline.training.variants import VARIANTS, WHOLE, VariantFigures, train_var
 def main(
     data_path: tuple[str, ...],
     log_format: str,
+    from_stream: bool,
     seeds: int,
     only: tuple[str, ...],
     config: Path | None,
@@ -48,7 +50,7 @@ def main(
     log_to_stderr()
     if seeds < 1:
         raise SettingsError(f"--seeds is {seeds}; it must be at least 1")
-    log = read_cached(data_path, read_log_format(log_format))
+    log = read_log(data_path, log_format, from_stream)
     click.echo(f"{'without':14}{'validation':>12}{'test':>10}{'+-':>8}{'s':>7}")
     for name in only or VARIANTS:
         configs = [read_config(config, {**flags, **VARIANTS[name], "seed": seed}) for seed in range(seeds)]

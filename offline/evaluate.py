@@ -8,8 +8,7 @@ from models.artifact.artifact import Artifact
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
 from models.log.behaviour_log import BehaviourLog
-from models.log.cache import read_cached
-from models.log.format import log_format_option, read_log_format
+from models.log.format import log_format_option
 from offline.evaluation.evaluation import details_table, evaluate, ranking_table
 from offline.options import (
     artifact_option,
@@ -20,12 +19,14 @@ from offline.options import (
     load_evaluated,
 )
 from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
+from offline.source import from_stream_option, read_log
 
 
 @click.command(cls=Command)
 @artifact_option
 @data_path_option
 @log_format_option
+@from_stream_option
 @click.option(
     "--protocol",
     type=click.Choice(["time", "leave-one-out"]),
@@ -51,6 +52,7 @@ def main(
     artifact_path: Path,
     data_path: tuple[str, ...],
     log_format: str,
+    from_stream: bool,
     protocol: str | None,
     cutoff: str | None,
     exclude_seen: bool,
@@ -78,7 +80,7 @@ def main(
     """
     log_to_stderr()
     artifact = load_evaluated(artifact_path, cutoff)
-    log = read_cached(data_path, read_log_format(log_format))
+    log = read_log(data_path, log_format, from_stream)
     cases, question = _cases(artifact, log, protocol, cutoff)
     found = evaluate(artifact, cases, exclude_seen=exclude_seen, with_details=with_details)
     ranked = "items new to the user are ranked" if exclude_seen else "all items are ranked"

@@ -1,15 +1,18 @@
 """`python -m offline.train`: a behaviour log -> a published artifact."""
 
 import math
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import click
 
 from models.artifact.artifact import load
 from models.command import Command, log_to_stderr
-from models.log.cache import read_cached
-from models.log.format import log_format_option, read_log_format
+from models.errors import SettingsError
+from models.log.format import log_format_option
 from offline.options import data_path_option, describe_time
+from offline.source import from_stream_option, read_log
 from offline.training.continuing import Continued, continue_training
 from offline.training.parallel import joined
 from offline.training.progress import Epoch
@@ -24,6 +27,7 @@ _LEARNS = {"direct": "direct path", "everything": "all        "}
 @click.command(cls=Command)
 @data_path_option
 @log_format_option
+@from_stream_option
 @click.option(
     "--save-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -60,12 +64,13 @@ _LEARNS = {"direct": "direct path", "everything": "all        "}
 def main(
     data_path: tuple[str, ...],
     log_format: str,
+    from_stream: bool,
     save_dir: Path,
     config: Path | None,
     continue_from: Path | None,
     **flags: object,
 ) -> None:
-    """Train the dual towers on a behaviour log and publish the artifact.
+    """Train the dual towers on a behaviour log, or on what the stream holds, and publish the artifact.
 
     After every epoch it prints how well all items are ranked for the next event of the validation slice; the
     best epoch is kept and tested once. It then learns from the rows held out too, is written under its
@@ -78,13 +83,17 @@ def main(
     \b
     Examples:
       python -m offline.train --data-path data/behaviour.csv --save-dir artifacts --epochs 10
+      python -m offline.train --from-stream
       python -m offline.train --data-path data/behaviour.csv --continue-from artifacts
       torchrun --nproc-per-node 4 -m offline.train --device cuda
     """
     log_to_stderr()
+    if continue_from is not None:
+        _refuse_with_continue({"config": config, **flags})
     chosen = read_config(config, flags)
     with joined(chosen.train.device) as processes:
-        log = read_cached(data_path, read_log_format(log_format))
+        read = partial(read_log, data_path, log_format, from_stream)
+        log = processes.from_first(read) if from_stream else read()
         if continue_from is not None:
             done = continue_training(load(continue_from), log, save_dir, flags, processes)
             if processes.is_first:
@@ -96,6 +105,15 @@ def main(
         left_out = f", {log.bad_rows:,} bad ones left out" if log.bad_rows else ""
         click.echo(f"{log.path}: {len(log):,} rows{left_out}")
         _print(train(log, chosen, save_dir, _print_epoch, processes))
+
+
+def _refuse_with_continue(options: Mapping[str, object]) -> None:
+    for name in ("config", "epochs", "protocol"):
+        if options[name] is not None:
+            raise SettingsError(
+                f"--{name} means nothing with --continue-from, which has the settings that the artifact was "
+                "trained with: leave it out, or train anew"
+            )
 
 
 def _print(done: Trained) -> None:

@@ -27,11 +27,33 @@ class WindowColumns(NamedTuple):
     starts: Ints
 
 
+class PlacedEvents(NamedTuple):
+    """The E events of B windows, one window after the other, and where their ids stand in the windows' text.
+
+    text (bytes,) uint8: the values, one behind the other, and at least `READ_AHEAD`; behaviour, time_ms (E,);
+    id_places (4, E): the bytes of the text where each event's item id begins and ends, and its category's;
+    starts (B+1,): as in `WindowColumns`.
+    """
+
+    text: Bytes
+    behaviour: Bytes
+    time_ms: Ints
+    id_places: Ints
+    starts: Ints
+
+
 def read_windows(values: Sequence[bytes], vocabulary: Vocabulary) -> WindowColumns:
     """Return what the windows hold; a known item has its own category, whatever its event names.
 
     Raises WindowError where a value is not a window of this format.
     """
+    events = read_events(values)
+    item, category = vocabulary.indices_at(events.text.view(np.uint64), events.id_places)
+    return WindowColumns(item, category, events.behaviour, events.time_ms, events.starts)
+
+
+def read_events(values: Sequence[bytes]) -> PlacedEvents:
+    """Return the windows' events without reading their ids; WindowError as above."""
     value_starts = np.zeros(len(values) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), out=value_starts[1:])
     joined = np.frombuffer(b"".join([*values, READ_AHEAD]), np.uint8)
@@ -46,8 +68,7 @@ def read_windows(values: Sequence[bytes], vocabulary: Vocabulary) -> WindowColum
     behaviour, time_ms = np.empty(count, np.uint8), np.empty(count, np.int64)
     id_places = np.empty((4, count), np.int64)
     _read(int64s, value_starts, starts, behaviour, time_ms, id_places)
-    item, category = vocabulary.indices_at(joined.view(np.uint64), id_places)
-    return WindowColumns(item, category, behaviour, time_ms, starts)
+    return PlacedEvents(joined, behaviour, time_ms, id_places, starts)
 
 
 @compiled

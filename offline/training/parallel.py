@@ -5,10 +5,10 @@ batches; each takes its parts of a batch, and the sum of all gradients moves eve
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,14 @@ class Processes:
         """Return when all processes have called it."""
         if self.count > 1:
             dist.barrier()
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Return what the first process makes, to all: two that read the stream would not read the same."""
+        if self.count == 1:
+            return make()
+        made: list[T | None] = [make() if self.is_first else None]
+        dist.broadcast_object_list(made)
+        return cast(T, made[0])
 
     def total(self, value: Tensor) -> Tensor:
         """Return the sum of a tensor over all processes."""

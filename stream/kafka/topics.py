@@ -116,7 +116,10 @@ def _offsets(kafka: KafkaConnection, name: str, which: OffsetSpec) -> dict[int, 
         found = answered(lambda: client.list_offsets({place: which})[place], f"offsets of topic {name}")
         return int(found.offset)
 
-    places = [TopicPartition(name, partition) for partition in range(partition_counts(kafka)[name])]
+    partitions = partition_counts(kafka).get(name)
+    if partitions is None:
+        raise UnreachableError(f"topic {name} is not there any more")
+    places = [TopicPartition(name, partition) for partition in range(partitions)]
     return {place.partition: offset(place) for place in places}
 
 

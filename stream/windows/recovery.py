@@ -8,7 +8,7 @@ Faust's.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import faust
 from confluent_kafka import Message
 from rocksdict import WriteBatch
 
-from models.windows.window import is_newer
+from models.windows.newest import newest
 from stream import metrics
 from stream.windows.rocksdb import WITHOUT_LOG, SharedMemoryOptions
 
@@ -114,20 +114,3 @@ class RestoringTable(faust.Table):  # type: ignore[misc]
                 writes.put(key, value)
         writes.put(self.data.offset_key, str(records.last_offset).encode())
         database.write(writes, WITHOUT_LOG)
-
-
-def newest(
-    keys: Sequence[bytes], values: Sequence[bytes | None], stored: Mapping[bytes, bytes]
-) -> dict[bytes, bytes | None]:
-    """Return each key's value to keep, of records in their order and what is stored already.
-
-    A worker that was cut off from the group may still have written an older window after its successor's
-    newer one: of two windows of one source partition, the one that has folded more stays. A tombstone always
-    counts.
-    """
-    newest: dict[bytes, bytes | None] = {}
-    for key, value in zip(keys, values, strict=True):
-        known = newest[key] if key in newest else stored.get(key)
-        if known is None or value is None or is_newer(value, known):
-            newest[key] = value
-    return newest

@@ -72,6 +72,8 @@ def test_all_of_a_topic_is_read_or_the_last_of_each_partition(kafka: KafkaConnec
     assert values_of(kafka, topic) == list(range(10))
     assert values_of(kafka, topic, last=2) == [6, 7, 8, 9]
     assert values_of(kafka, "no-such-topic") == []
+    with pytest.raises(UnreachableError, match="topic no-such-topic is not there any more"):
+        end_offsets(kafka, "no-such-topic")
 
 
 @pytest.mark.integration

@@ -1,0 +1,1 @@
+"""The events of the topic as Parquet, by day: each once, whatever is killed."""
