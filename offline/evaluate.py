@@ -7,6 +7,7 @@ import click
 from models.artifact.artifact import Artifact, load
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
+from models.location import Location
 from models.log.behaviour_log import BehaviourLog
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
@@ -41,7 +42,7 @@ from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
     "popular items are.",
 )
 def main(
-    artifact_path: Path,
+    artifact_path: Location,
     data_path: Path,
     log_format: str,
     protocol: str | None,

@@ -6,6 +6,7 @@ import click
 
 from models.artifact.artifact import load
 from models.command import Command, log_to_stderr
+from models.location import Location
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
 from offline.evaluation.staleness import freshness_curve, freshness_table
@@ -21,7 +22,9 @@ from offline.pictures.plots import freshness_plot
 @click.option(
     "--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw the curve too; needs matplotlib."
 )
-def main(artifact_path: Path, data_path: Path, log_format: str, cutoff: str | None, png: Path | None) -> None:
+def main(
+    artifact_path: Location, data_path: Path, log_format: str, cutoff: str | None, png: Path | None
+) -> None:
     """Rank the events after training from histories of different age, and print how accuracy falls.
 
     The targets are the events from the cutoff on (a seeded draw of 5,000 where there are more), the same in

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from models.artifact.artifact import Artifact
+from models.command import LOCATION
 from models.errors import SettingsError
 
 #: How a time may be written in --until and --cutoff, beside epoch ms.
@@ -14,10 +15,10 @@ TIME_FORMATS = ("%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d"
 artifact_option = click.option(
     "--artifact",
     "artifact_path",
-    type=click.Path(path_type=Path),
+    type=LOCATION,
     default=Path("artifacts"),
     show_default=True,
-    help="Artifact, or the store whose current one is meant.",
+    help="Artifact, or the store whose current one is meant: a path, or s3://, gs://, file://.",
 )
 
 data_path_option = click.option(

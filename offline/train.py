@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from models.command import Command, log_to_stderr
+from models.command import LOCATION, Command, log_to_stderr
+from models.location import Location
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
 from offline.options import data_path_option
@@ -21,10 +22,10 @@ DEFAULTS = TrainSettings()
 @log_format_option
 @click.option(
     "--save-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LOCATION,
     default=Path("artifacts"),
     show_default=True,
-    help="Store that gets the artifact and its link `current`.",
+    help="Store that gets the artifact and makes it the current one: a directory, or s3://, gs://, file://.",
 )
 @click.option("--epochs", type=int, help="Passes over the data at most.  [default: 4 to 30, by its size]")
 @click.option(
@@ -47,7 +48,7 @@ DEFAULTS = TrainSettings()
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file of settings, one `name = value` per line; flags overrule it.",
 )
-def main(data_path: Path, log_format: str, save_dir: Path, config: Path | None, **flags: object) -> None:
+def main(data_path: Path, log_format: str, save_dir: Location, config: Path | None, **flags: object) -> None:
     """Train the dual towers on a behaviour log and publish the artifact.
 
     After every epoch it prints how well all items are ranked for the next event of the validation slice; the
@@ -69,16 +70,16 @@ def main(data_path: Path, log_format: str, save_dir: Path, config: Path | None, 
             return
         left_out = f", {log.bad_rows:,} bad ones left out" if log.bad_rows else ""
         click.echo(f"{data_path}: {len(log):,} rows{left_out}")
-        _print(train(log, chosen, save_dir, _print_epoch, processes))
+        _print(train(log, chosen, save_dir, _print_epoch, processes), save_dir)
 
 
-def _print(done: Trained) -> None:
+def _print(done: Trained, store: Location) -> None:
     test = done.test
     click.echo(f"best epoch {done.artifact.metrics['best_epoch']} of {len(done.epochs)}")
     click.echo(
         f"test: recall@10 {test.recall_at_10:.4f}  ndcg@10 {test.ndcg_at_10:.4f}  mrr@10 {test.mrr_at_10:.4f}"
     )
-    click.echo(f"artifact {done.artifact.path}")
+    click.echo(f"artifact {done.artifact.path if isinstance(store, Path) else store / done.artifact.version}")
     click.echo(f"version {done.artifact.version}, publication {done.artifact.publication}")
 
 

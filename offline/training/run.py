@@ -5,14 +5,15 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save
+from models.artifact.stores import open_store
 from models.errors import DataError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
+from models.location import Location
 from models.log.behaviour_log import BehaviourLog
 from models.sessions import default_gap_ms
 from models.towers.dual_towers import DualTowers
@@ -39,7 +40,7 @@ class Trained:
 def train(
     log: BehaviourLog,
     config: TrainingConfig,
-    store: Path,
+    store: Location,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     processes: Processes | None = None,
 ) -> Trained:
@@ -58,8 +59,9 @@ def train(
     towers = DualTowers(vocabulary, settings.features, settings.model)
     towers.items.expect_returns(return_share(pieces["train"], len(vocabulary.item_ids)))
     leave_out(towers, config.train.without)
-    store.mkdir(parents=True, exist_ok=True)
-    checkpoint = store / f".training-{_run_hash(log, settings, config.train, processes.count)}"
+    checkpoint = (
+        open_store(store).prepare() / f".training-{_run_hash(log, settings, config.train, processes.count)}"
+    )
     epochs = fit(towers, pieces["train"], pieces["validation"], config.train, on_epoch, checkpoint, processes)
     best = max(epochs, key=lambda epoch: epoch.validation.ndcg)
     test = summarise(target_ranks(towers, pieces["test"], processes=processes))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import redis
 
 from models.artifact.publications import Publication
-from models.errors import ArtifactError
+from models.errors import ArtifactError, UnreachableError
 from stream import metrics
 from stream.encoding.live_models import ArtifactSource, LiveModels
 from stream.encoding.refresher import Refresher
@@ -58,7 +58,9 @@ class ModelFollower:
         self._loader = ModelLoader(source, state.live)
         self._categories = CategoryWriter(state.live, backfiller)
         self._plan = BackfillPlan(state, backfiller, self._categories)
+        #: What was published when it was read last, and why it could not be read since, empty where it could.
         self._wanted: Publication | None = None
+        self._unreadable = ""
         self._served = state.live.serving
         for version in state.live.loaded:
             state.coverage.note_loaded(version, state.assignments.current.number)
@@ -66,6 +68,7 @@ class ModelFollower:
     async def run(self) -> None:
         """Follow for ever."""
         await asyncio.gather(
+            self._watch_for_ever(),
             self._poll_for_ever(),
             self._plan.run(),
             self._for_all_workers("vectors of cold-start users at categories", self._categories.write),
@@ -86,6 +89,28 @@ class ModelFollower:
     async def _clean_up(self) -> None:
         await clean_up(self._live.store, self._settings.users_per_s)
         await asyncio.sleep(POLL_EVERY_S)
+
+    # -- what is published
+
+    async def _watch_for_ever(self) -> None:
+        """Read what is published, apart from the polls, which a silent bucket must not hold up."""
+        while True:
+            await self._watch()
+            await asyncio.sleep(POLL_EVERY_S)
+
+    async def _watch(self) -> None:
+        """Read what is published; where that cannot be read, what was wanted stays wanted."""
+        try:
+            self._wanted = await asyncio.to_thread(self._source.wanted)
+        except (ArtifactError, UnreachableError) as error:
+            metrics.publication_failures_total.inc()
+            if str(error) != self._unreadable:
+                logger.warning("what is published cannot be read, and what serves stays: %s", error)
+            self._unreadable = str(error)
+        else:
+            if self._unreadable:
+                logger.info("what is published can be read again")
+            self._unreadable = ""
 
     # -- polling and deciding
 
@@ -110,7 +135,7 @@ class ModelFollower:
             return
         self._notice(models)
         await self._write_cold_start(models)
-        await self._act(decide(await self._situation(models)))
+        await self._act(decide(self._situation(models)))
         state.progress = await asyncio.to_thread(store.registry.progress)
         await self._take_back(models)
         metrics.show_models(models.serving.version, state.is_whole())
@@ -152,12 +177,7 @@ class ModelFollower:
                 arguments = staged.version, partition, 0, max(total, 1), state.losses
                 await asyncio.to_thread(self._live.store.report_coverage, *arguments)
 
-    async def _situation(self, models: Models) -> Situation:
-        try:
-            self._wanted = await asyncio.to_thread(self._source.wanted)
-        except ArtifactError as error:
-            logger.warning("what is published cannot be read: %s", error)
-            self._wanted = None
+    def _situation(self, models: Models) -> Situation:
         return Situation(
             wanted=self._wanted,
             models=models,

@@ -14,7 +14,9 @@ import numpy as np
 
 from models.arrays import Floats, Ints
 from models.artifact.item_vectors import ItemVectors, load_item_vectors
+from models.artifact.local_store import CURRENT
 from models.errors import TwintideError
+from models.location import BucketUrl, location
 from stream.serving.read_protocol import UserVectors
 from stream.serving.reader import Reader
 
@@ -80,15 +82,19 @@ class AnnIndex:
 class Recommender:
     """Ranks the items of the version that a user's vector is of.
 
-    `store` is the directory of artifacts; the item vectors of a version are loaded from it when the first
-    vector of that version comes, or ahead of it by `prepare`.
+    `store` is the directory of artifacts, or its URL (s3://, gs://, file://); the item vectors of a version
+    are loaded from it when the first vector of that version comes, or ahead of it by `prepare`.
     """
 
     def __init__(
-        self, reader: Reader, store: Path, make_index: Callable[[Floats], Index] = ExactIndex
+        self,
+        reader: Reader,
+        store: str | Path | BucketUrl,
+        make_index: Callable[[Floats], Index] = ExactIndex,
     ) -> None:
         self._reader = reader
-        self._store = store
+        where = location(store)
+        self._store = where.parent if where.name == CURRENT else where
         self._make_index = make_index
         self._loaded: dict[str, tuple[ItemVectors, Index]] = {}
         self._lock = Lock()
@@ -133,7 +139,12 @@ class Recommender:
         )
 
     def prepare(self, version: str) -> tuple[ItemVectors, Index]:
-        """Load a version's item vectors where that is not done yet: before it serves, nobody has to wait."""
+        """Load a version's item vectors where that is not done yet: before it serves, nobody has to wait.
+
+        Raises ArtifactError, and UnreachableError where a bucket does not answer or refuses.
+        """
+        if found := self._loaded.get(version):
+            return found
         with self._lock:
             if version not in self._loaded:
                 items = load_item_vectors(self._store / version)

@@ -165,7 +165,7 @@ def test_no_reader_notices_a_change_of_models_under_load_nor_the_way_back(
     until: Callable[..., None],
 ) -> None:
     first, _ = two
-    second = make(following.artifact, 4, others=3_000)  # which take longer to write than all users
+    second = make(tmp_path / "artifacts", 4, others=3_000)  # which take longer to write than all users
     with running(2, following, tmp_path, TWINTIDE_KEEP_PREVIOUS_S="12"):
         shop.send(1_000)
         wait_until_committed(following, timeout_s=60)
@@ -228,7 +228,7 @@ def test_emptied_redis_is_written_again_and_a_model_that_does_not_fit_is_refused
     until: Callable[..., None],
 ) -> None:
     first, _ = two
-    other = make(following.artifact, 3, max_events=50)
+    other = make(tmp_path / "artifacts", 3, max_events=50)
     with running(1, following, tmp_path) as (worker,):
         shop.send(1_000)
         wait_until_committed(following, timeout_s=60)
