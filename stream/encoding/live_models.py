@@ -9,8 +9,9 @@ from models.artifact.artifact import Artifact
 from models.artifact.publications import Publication
 from models.artifact.stores import Store as ArtifactStore
 from models.artifact.stores import open_store, read_version, store_of
+from models.artifact.version_cache import VersionCache
 from models.errors import ArtifactError, UnreachableError
-from models.location import Location
+from models.location import BucketUrl, Location
 from models.windows.window import WindowSettings
 from stream.encoding.encoder import Encoder, open_encoder
 from stream.settings import Settings
@@ -57,7 +58,12 @@ class ArtifactSource:
         return artifact
 
     def _place_of(self, version: str) -> Location:
-        """Return where a version is: one by itself may have another name, or have others beside it."""
+        """Return where a version is: one by itself may have another name, or have others beside it.
+
+        One that this host has needs no bucket, which may be away.
+        """
+        if isinstance(self._where, BucketUrl) and (kept := VersionCache().find(version)):
+            return kept
         if self._followed is None and read_version(self._where) == version:
             return self._where
         return self._store.directory(version)

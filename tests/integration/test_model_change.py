@@ -21,6 +21,7 @@ from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
+from models.location import Location
 from models.towers.dual_towers import DualTowers, ModelSettings
 from models.towers.histories import histories_of_windows
 from models.windows.window import Window, WindowSettings, window_to_bytes
@@ -39,7 +40,7 @@ USERS = [f"user {number}#ü" for number in range(40)]
 CATEGORY = "c1"
 
 
-def make(store: Path, seed: int, max_events: int = 110, others: int = 0) -> Artifact:
+def make(store: Location, seed: int, max_events: int = 110, others: int = 0) -> Artifact:
     """Return an artifact with random weights, not published; so many other categories stand before c0."""
     torch.manual_seed(seed)
     known = [item for item in range(70) if item % 7]
