@@ -10,6 +10,8 @@ from models.errors import SettingsError
 
 #: Schemes of object stores; file:// is a path of this host.
 BUCKET_SCHEMES = ("s3", "gs")
+#: Names that a cloud gives to buckets, now or in former times.
+BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 WHAT_THERE_IS = "s3://bucket/prefix, gs://bucket/prefix, file:///path, or a path"
 
 
@@ -60,7 +62,7 @@ def location(given: str | Path | BucketUrl) -> Location:
         return _path_of(text)
     _refuse_secrets(text)
     parts = tuple(part for part in rest.split("/") if part)  # Path("s3://a/b") is s3:/a/b, and means the same
-    if scheme not in BUCKET_SCHEMES or not parts:
+    if scheme not in BUCKET_SCHEMES or not parts or not BUCKET_NAME.fullmatch(parts[0]):
         raise SettingsError(f"{text!r} is no place for artifacts: give {WHAT_THERE_IS}")
     if {".", ".."} & set(parts):
         raise SettingsError(f"{text!r} has a part that names no object (. or ..): give {WHAT_THERE_IS}")

@@ -161,8 +161,15 @@ def _parsed(name: str, text: str, default: object) -> object:
             raise SettingsError(f"{name} is {text!r}; it must be true or false")
         return text.lower() == "true"
     if name == variable("artifact"):
-        return location(text)
+        return _parsed_location(name, text)
     try:
         return type(default)(text)  # type: ignore[call-arg]
     except ValueError as error:
         raise SettingsError(f"{name} is {text!r}; it must be {_NUMBERS[type(default)]}") from error
+
+
+def _parsed_location(name: str, text: str) -> Location:
+    try:
+        return location(text)
+    except SettingsError as error:
+        raise SettingsError(f"{name}: {error}") from error

@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.errors import ArtifactError, UnreachableError
+from models.errors import ArtifactError, SettingsError, UnreachableError
 from models.location import BucketUrl
 
 if TYPE_CHECKING:
@@ -155,14 +155,17 @@ class Bucket:
                 "bucket's policy"
             ) from error
         except exceptions.BaseError as error:
-            raise UnreachableError(f"{what} cannot be reached ({reason(error)}): {_advice()}") from error
+            raise UnreachableError(
+                f"{what} cannot be reached ({reason(error)}): {_advice(self.url)}"
+            ) from error
 
 
 def _client(url: BucketUrl, limits: dict[str, str], tries: int, tries_s: int) -> "S3Store | GCSStore":
     """Return obstore's client; importing it here costs hosts with local artifacts nothing."""
     from obstore.store import GCSStore, S3Store
 
-    options: Any = {**limits, "allow_http": _endpoint().startswith("http://")}
+    is_plain = url.scheme == "s3" and _endpoint().startswith("http://")
+    options: Any = {**limits, "allow_http": is_plain}
     retry: Any = {"max_retries": tries, "retry_timeout": timedelta(seconds=tries_s)}
     kind = S3Store if url.scheme == "s3" else GCSStore
     return kind(url.bucket, prefix=url.key or None, client_options=options, retry_config=retry)
@@ -170,12 +173,19 @@ def _client(url: BucketUrl, limits: dict[str, str], tries: int, tries_s: int) ->
 
 def _endpoint() -> str:
     """Return the endpoint that the environment names, empty where it is the cloud's own."""
-    return next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "")
+    name, endpoint = next(((name, os.environ[name]) for name in ENDPOINTS if os.environ.get(name)), ("", ""))
+    if endpoint and not re.match("https?://.", endpoint):
+        raise SettingsError(f"{name} must be like https://server:port, with its scheme")
+    return endpoint
 
 
-def _advice() -> str:
-    endpoint = re.sub(r"//[^/]*@", "//", _endpoint())
-    return f"AWS_ENDPOINT_URL is {endpoint}" if endpoint else "see the network, and AWS_ENDPOINT_URL"
+def _advice(url: BucketUrl) -> str:
+    """Return what to look at where a bucket cannot be reached; an endpoint without what may be a secret."""
+    if url.scheme != "s3":
+        return "see the network, and GOOGLE_APPLICATION_CREDENTIALS"
+    server = re.sub("//[^/]*@", "//", _endpoint())
+    where = f"AWS_ENDPOINT_URL is {server}" if server else "see the network, and AWS_ENDPOINT_URL"
+    return where if os.environ.get("AWS_ACCESS_KEY_ID") else f"{where}; AWS_ACCESS_KEY_ID is not set"
 
 
 def _mode(seen: Tag | None) -> Any:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import redis
 
-from models.artifact.publications import Publication
-from models.errors import ArtifactError, UnreachableError
 from stream import metrics
 from stream.encoding.live_models import ArtifactSource, LiveModels
 from stream.encoding.refresher import Refresher
@@ -20,6 +18,7 @@ from stream.rollout.cleanup import clean_up
 from stream.rollout.decision import Decision, Situation, Step, decide
 from stream.rollout.loading import ModelLoader
 from stream.rollout.state import POLL_EVERY_S, RolloutState
+from stream.rollout.watch import PublicationWatch
 from stream.store.registry_state import Models
 
 logger = logging.getLogger(__name__)
@@ -58,9 +57,7 @@ class ModelFollower:
         self._loader = ModelLoader(source, state.live)
         self._categories = CategoryWriter(state.live, backfiller)
         self._plan = BackfillPlan(state, backfiller, self._categories)
-        #: What was published when it was read last, and why it could not be read since, empty where it could.
-        self._wanted: Publication | None = None
-        self._unreadable = ""
+        self._published = PublicationWatch(source)
         self._served = state.live.serving
         for version in state.live.loaded:
             state.coverage.note_loaded(version, state.assignments.current.number)
@@ -68,7 +65,7 @@ class ModelFollower:
     async def run(self) -> None:
         """Follow for ever."""
         await asyncio.gather(
-            self._watch_for_ever(),
+            self._published.run(),
             self._poll_for_ever(),
             self._plan.run(),
             self._for_all_workers("vectors of cold-start users at categories", self._categories.write),
@@ -90,28 +87,6 @@ class ModelFollower:
         await clean_up(self._live.store, self._settings.users_per_s)
         await asyncio.sleep(POLL_EVERY_S)
 
-    # -- what is published
-
-    async def _watch_for_ever(self) -> None:
-        """Read what is published, apart from the polls, which a silent bucket must not hold up."""
-        while True:
-            await self._watch()
-            await asyncio.sleep(POLL_EVERY_S)
-
-    async def _watch(self) -> None:
-        """Read what is published; where that cannot be read, what was wanted stays wanted."""
-        try:
-            self._wanted = await asyncio.to_thread(self._source.wanted)
-        except (ArtifactError, UnreachableError) as error:
-            metrics.publication_failures_total.inc()
-            if str(error) != self._unreadable:
-                logger.warning("what is published cannot be read, and what serves stays: %s", error)
-            self._unreadable = str(error)
-        else:
-            if self._unreadable:
-                logger.info("what is published can be read again")
-            self._unreadable = ""
-
     # -- polling and deciding
 
     async def _poll_for_ever(self) -> None:
@@ -129,7 +104,7 @@ class ModelFollower:
             metrics.model_coverage.clear()
         if store.losses != state.losses:
             await self._on_loss(store.losses)
-        if version := await self._loader.take_loaded(self._wanted_number()):
+        if version := await self._loader.take_loaded(self._published.number):
             state.coverage.note_loaded(version, state.assignments.current.number)
         if models is None:
             return
@@ -153,7 +128,7 @@ class ModelFollower:
             logger.info("readers get model %s now, instead of %s", serving, self._served or "none")
             metrics.model_changes_total.labels("served").inc()
             self._served = serving
-        wanted = {self._wanted.version} if self._wanted else set()
+        wanted = {wanted.version} if (wanted := self._published.wanted) else set()
         self._live.keep({model.version for model in models.live} | wanted)
         self._state.with_cold_start &= self._live.loaded
 
@@ -179,16 +154,13 @@ class ModelFollower:
 
     def _situation(self, models: Models) -> Situation:
         return Situation(
-            wanted=self._wanted,
+            wanted=self._published.wanted,
             models=models,
             loaded=self._live.loaded,
-            refused=self._loader.refused(self._wanted_number()),
+            refused=self._loader.refused(self._published.number),
             now_ms=int(time.time() * 1000),
             keep_previous_ms=int(self._settings.keep_previous_s * 1000),
         )
-
-    def _wanted_number(self) -> int:
-        return self._wanted.number if self._wanted else 0
 
     # -- the next step
 
@@ -200,7 +172,7 @@ class ModelFollower:
             self._loader.start(version)
             return
         if decision.step is Step.STAGE:
-            arguments = version, self._wanted_number(), self._settings.partitions, self._settings.coverage
+            arguments = version, self._published.number, self._settings.partitions, self._settings.coverage
             await asyncio.to_thread(registry.stage, *arguments)
         elif decision.step is Step.ROLL_BACK:
             await asyncio.to_thread(registry.rollback, version)

@@ -44,7 +44,16 @@ def test_url_is_joined_and_named_as_a_path_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["s3://", "s3:///", "http://shop/a", "s3://shop/../other", "file://shop/a", "hdfs://a/b"]
+    "text",
+    [
+        "s3://",
+        "s3:///",
+        "http://shop/a",
+        "s3://shop/../other",
+        "file://shop/a",
+        "hdfs://a/b",
+        "s3://my shop/a",
+    ],
 )
 def test_what_is_no_place_is_refused_with_what_there_is(text: str) -> None:
     with pytest.raises(SettingsError, match="file:///path"):

@@ -25,7 +25,7 @@ from models.artifact.item_vectors import load_item_vectors
 from models.artifact.object_store import PUBLICATIONS, REMEMBERED, ObjectStore
 from models.artifact.stores import is_artifact, is_there, open_store, read_version, store_of
 from models.artifact.version_cache import VersionCache
-from models.errors import ArtifactError, UnreachableError
+from models.errors import ArtifactError, SettingsError, UnreachableError
 from models.ids.vocabulary import Vocabulary
 from models.location import BucketUrl, Location
 from models.towers.dual_towers import DualTowers, ModelSettings
@@ -245,6 +245,18 @@ def test_server_that_is_away_is_one_line_at_once(bucket: BucketUrl, monkeypatch:
     with pytest.raises(UnreachableError, match=r"cannot be reached \(.*\): AWS_ENDPOINT_URL is http://127"):
         open_store(bucket).current()
     assert time.monotonic() - started < 5
+
+
+def test_what_is_not_set_is_named(bucket: BucketUrl, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:9000")
+    with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL must be like https://"):
+        open_store(bucket)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://me:hush@127.0.0.1:{free_port()}")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(UnreachableError, match="AWS_ACCESS_KEY_ID is not set") as refused:
+        open_store(bucket).current()
+    assert "hush" not in str(refused.value)
 
 
 def test_server_that_is_silent_is_one_line_after_seconds(bucket: BucketUrl, silent_server: None) -> None:
