@@ -28,7 +28,7 @@ def main(artifact: Location | None, rollback: bool, rotates: bool, wait: bool, t
     ARTIFACT is a path or a URL (s3://, gs://, file://); where it is not in the workers' store yet, it is put
     there first.
 
-    The workers notice within a second, load it beside the model that serves, check its golden users, and
+    The workers notice within two seconds, load it beside the model that serves, check its golden users, and
     write all users with it; then readers get it, all at once. The one before is kept, and kept fresh, for
     TWINTIDE_KEEP_PREVIOUS_S: so long --rollback takes no time.
 

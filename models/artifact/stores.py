@@ -84,9 +84,10 @@ def find(where: Location) -> Found:
 
 
 def is_there(where: Location) -> bool:
-    """Return whether there is a store, or anything else that is a path."""
+    """Return whether anything is there: of a bucket, a store that has published, or an artifact."""
     if isinstance(where, BucketUrl):
-        return store_of(where) is not None or is_artifact(where)
+        store = ObjectStore(where.parent if where.name == CURRENT else where)
+        return store.is_store() or is_artifact(where)
     return where.exists()
 
 

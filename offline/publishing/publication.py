@@ -7,9 +7,9 @@ must not wait for it.
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.artifact.stores import Store, is_artifact, store_of
+from models.artifact.stores import Store, is_artifact, open_store, store_of
 from models.errors import SettingsError
-from models.location import Location
+from models.location import BucketUrl, Location
 from offline.publishing.rollout import NotServedError
 from stream.store.model_registry import ModelRegistry
 
@@ -34,11 +34,14 @@ class Rotated:
 
 
 def followed_store(where: Location) -> Store:
-    """Return the store that workers with this TWINTIDE_ARTIFACT follow. Raises SettingsError."""
+    """Return the store that workers with this TWINTIDE_ARTIFACT follow, or will. Raises SettingsError."""
     store = store_of(where)
     if store is not None:
         return store
-    if is_artifact(where):
+    is_one = is_artifact(where)
+    if isinstance(where, BucketUrl) and not is_one:
+        return open_store(where)  # a bucket needs no preparing: its first publication makes it a store
+    if is_one:
         raise SettingsError(
             f"TWINTIDE_ARTIFACT is {where}, one artifact by itself: workers follow a store's `current`, such "
             "as artifacts/current"

@@ -1,6 +1,9 @@
 """The commands on artifacts in a bucket: train into it, read from it, publish in it."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,8 +11,10 @@ import redis
 from click.testing import CliRunner, Result
 
 from local.object_storage import ObjectStorageServer
+from local.servers import ROOT
 from models.artifact.artifact import load
-from models.artifact.stores import open_store
+from models.artifact.bucket import Bucket
+from models.artifact.stores import is_there, open_store
 from models.artifact.version_cache import VersionCache
 from models.location import BucketUrl
 from offline import evaluate, export, publish, report, train
@@ -89,6 +94,46 @@ def test_artifact_of_this_host_is_uploaded_and_published_and_taken_back(
     back = run(publish, "--rollback")
     assert back.exit_code == 0, back.output
     assert open_store(bucket).current().version == first.version
+
+
+@pytest.mark.parametrize("name", ["artifacts", "artifacts/current"])
+def test_first_publication_makes_the_store(
+    bucket: BucketUrl, walk_csv: Path, tmp_path: Path, workers: ModelRegistry,
+    monkeypatch: pytest.MonkeyPatch, name: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("TWINTIDE_ARTIFACT", f"{bucket.parent}/{name}")
+    assert train_into(tmp_path / "artifacts", walk_csv).exit_code == 0
+    assert not is_there(bucket / "current")
+    done = run(publish, tmp_path / "artifacts")
+    assert done.exit_code == 0, done.output
+    assert is_there(bucket / "current")
+    assert open_store(bucket).current().version == load(tmp_path / "artifacts").version
+
+
+@pytest.mark.parametrize("name", ["best", "0123456789ab"])
+def test_one_artifact_by_itself_has_no_publications(
+    bucket: BucketUrl, walk_csv: Path, tmp_path: Path, workers: ModelRegistry,
+    monkeypatch: pytest.MonkeyPatch, name: str,
+) -> None:  # fmt: skip
+    assert train_into(tmp_path / "artifacts", walk_csv).exit_code == 0
+    for file in load(tmp_path / "artifacts").path.iterdir():
+        Bucket(bucket / name).upload(file.name, file)
+    monkeypatch.setenv("TWINTIDE_ARTIFACT", str(bucket / name))
+    refused = run(publish, tmp_path / "artifacts")
+    assert refused.exit_code == 2
+    assert f"TWINTIDE_ARTIFACT is {bucket / name}, one artifact by itself" in refused.stderr
+
+
+def test_trainer_of_the_deployment_trains_once(bucket: BucketUrl, walk_csv: Path) -> None:
+    command = ["sh", str(ROOT / "deploy" / "train.sh"), str(walk_csv), str(bucket)]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    first, second = (
+        subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+        for _ in range(2)
+    )
+    assert (first.returncode, "publication" in first.stdout) == (0, True), first.stderr
+    assert (second.returncode, second.stdout) == (0, "")
+    assert "current is there" in second.stderr
 
 
 def test_turned_copy_is_put_into_the_bucket(
