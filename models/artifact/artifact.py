@@ -117,6 +117,8 @@ def save(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     open_store(store).add(home / version, version)
+    if isinstance(store, BucketUrl):
+        VersionCache(home).prune()
     return load(store / version)
 
 

@@ -34,15 +34,11 @@ class VersionCache:
         self.home = home or writable_directory("artifacts")
 
     def find(self, version: str) -> Path | None:
-        """Return the directory of a version that is here and undamaged; a damaged one is removed."""
+        """Return the directory of a version that is here and undamaged."""
         directory = self.home / version
-        if not directory.is_dir():
-            return None
         try:
             check_whole(directory, version)
-        except ArtifactError as error:
-            logger.warning("%s: it is fetched again", error)
-            shutil.rmtree(directory, ignore_errors=True)
+        except ArtifactError:
             return None
         with suppress(OSError):  # only says which was used last
             directory.touch()
@@ -70,6 +66,9 @@ class VersionCache:
         partial = Path(mkdtemp(prefix=PARTIAL, dir=self.home))
         try:
             fetch(partial)
+            if target.exists() and self.find(version) is None:
+                logger.warning("%s is damaged: it is replaced", target)
+                shutil.rmtree(target, ignore_errors=True)
             place(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

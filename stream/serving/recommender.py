@@ -4,6 +4,7 @@ Needs neither torch nor Faust. Exact search is one product with all item vectors
 searches the nearest lists alone, for millions of items.
 """
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,15 @@ import numpy as np
 from models.arrays import Floats, Ints
 from models.artifact.item_vectors import ItemVectors, load_item_vectors
 from models.artifact.local_store import CURRENT
-from models.errors import TwintideError
+from models.errors import TwintideError, UnreachableError
 from models.location import BucketUrl, location
 from stream.serving.read_protocol import UserVectors
 from stream.serving.reader import Reader
 
 #: Versions of item vectors that are kept in memory: the serving one, and one before or after it.
 KEPT_VERSIONS = 2
+#: Pause before a bucket that did not answer is asked again (s).
+RETRY_AFTER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class Recommender:
         reader: Reader,
         store: str | Path | BucketUrl,
         make_index: Callable[[Floats], Index] = ExactIndex,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
         where = location(store)
@@ -98,6 +102,9 @@ class Recommender:
         self._make_index = make_index
         self._loaded: dict[str, tuple[ItemVectors, Index]] = {}
         self._lock = Lock()
+        self._clock = clock
+        #: Version -> why a bucket did not give it, and when it is asked again.
+        self._failed: dict[str, tuple[str, float]] = {}
 
     def recommend(
         self,
@@ -141,17 +148,29 @@ class Recommender:
     def prepare(self, version: str) -> tuple[ItemVectors, Index]:
         """Load a version's item vectors where that is not done yet: before it serves, nobody has to wait.
 
-        Raises ArtifactError, and UnreachableError where a bucket does not answer or refuses.
+        Raises ArtifactError, and UnreachableError where a bucket does not answer or refuses. Then it is not
+        asked for RETRY_AFTER_S, so that callers do not queue before one that is silent.
         """
         if found := self._loaded.get(version):
             return found
         with self._lock:
             if version not in self._loaded:
-                items = load_item_vectors(self._store / version)
-                self._loaded[version] = items, self._make_index(items.vectors)
-                for old in list(self._loaded)[:-KEPT_VERSIONS]:
-                    del self._loaded[old]
+                self._load(version)
             return self._loaded[version]
+
+    def _load(self, version: str) -> None:
+        reason, not_before = self._failed.get(version, ("", 0.0))
+        if self._clock() < not_before:
+            raise UnreachableError(reason)
+        try:
+            items = load_item_vectors(self._store / version)
+        except UnreachableError as error:
+            self._failed[version] = str(error), self._clock() + RETRY_AFTER_S
+            raise
+        self._failed.pop(version, None)
+        self._loaded[version] = items, self._make_index(items.vectors)
+        for old in list(self._loaded)[:-KEPT_VERSIONS]:
+            del self._loaded[old]
 
 
 def best(scores: Floats, k: int) -> tuple[Ints, Floats]:

@@ -65,7 +65,7 @@ def test_damaged_artifact_is_fetched_again(
     (cache.fetched(origin.version, origin.fetch) / FILES[1]).write_bytes(content)
     found = cache.fetched(origin.version, origin.fetch)
     assert (found / FILES[1]).read_bytes() == b"a"
-    assert "is damaged" in caplog.text
+    assert "is damaged: it is replaced" in caplog.text
 
 
 def test_fetch_that_fails_leaves_nothing(cache: VersionCache) -> None:
