@@ -24,6 +24,7 @@ from local.freshness import FreshnessProbe
 from local.redis import RedisServer
 from local.worker import WorkerProcess, worker_environment
 from models.artifact import artifact as artifacts
+from models.artifact.stores import open_store
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
 from models.ids.log_vocabulary import vocabulary_of_log
@@ -164,7 +165,7 @@ def _disturb(
     _wait(lambda: not registry.progress().to_backfill)
     yield _now("all users written again")
     time.sleep(rest_s)
-    version, _ = publish_artifact(second, second.parent)
+    version, _ = publish_artifact(second, open_store(second.parent))
     yield _now("model published")
     _wait(lambda: (models := registry.read()) is not None and models.serving.version == version)
     yield _now("model served")

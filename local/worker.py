@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from local.ports import free_port
 from local.processes import ServerProcess
 from local.servers import ROOT
+from models.location import Location
 from stream.settings import Settings
 
 
@@ -103,13 +104,18 @@ class WorkerProcess:
 def worker_environment(settings: Settings) -> dict[str, str]:
     """Return the variables that give a worker these settings, as far as demo and tests set them."""
     return {
-        "TWINTIDE_ARTIFACT": str(settings.artifact.resolve()),
+        "TWINTIDE_ARTIFACT": _absolute(settings.artifact),
         "TWINTIDE_APP_ID": settings.app_id,
         "TWINTIDE_TOPIC": settings.topic,
         "TWINTIDE_DEAD_LETTER_TOPIC": settings.dead_letter_topic,
         "TWINTIDE_KEY_PREFIX": settings.key_prefix,
         **servers_of(settings),
     }
+
+
+def _absolute(where: Location) -> str:
+    """Return a location as another working directory understands it."""
+    return str(where.resolve() if isinstance(where, Path) else where)
 
 
 def servers_of(settings: Settings) -> dict[str, str]:

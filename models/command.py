@@ -6,10 +6,25 @@ from typing import Any
 
 import click
 
-from models.errors import TwintideError
+from models.errors import SettingsError, TwintideError
+from models.location import Location, location
 
 #: The type of an option that takes an event time (UTC).
 EVENT_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"])
+
+
+class _LocationType(click.ParamType):
+    name = "path or url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        try:
+            return location(value)
+        except SettingsError as error:
+            self.fail(str(error), param, ctx)
+
+
+#: The type of an option that takes a path of this host or the URL of a bucket.
+LOCATION = _LocationType()
 
 
 class Command(click.Command):

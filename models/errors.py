@@ -3,7 +3,7 @@
 TwintideError           exit status 1
 ├── DataError           a behaviour log that cannot be read
 ├── ArtifactError       a damaged, foreign or missing artifact
-├── UnreachableError    a server that does not answer
+├── UnreachableError    a server or a bucket that does not answer, or refuses
 └── SettingsError       a setting that makes no sense; exit status 2
 """
 
@@ -23,7 +23,7 @@ class ArtifactError(TwintideError):
 
 
 class UnreachableError(TwintideError):
-    """A server that does not answer."""
+    """A server or a bucket that does not answer, or refuses."""
 
 
 class SettingsError(TwintideError):

@@ -7,6 +7,7 @@ import numpy as np
 
 from models.artifact.artifact import Artifact, load
 from models.command import Command, log_to_stderr
+from models.location import Location
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
 from models.towers.histories import Histories
@@ -24,7 +25,7 @@ from offline.pictures.plots import attention_plot, item_plot
 @log_format_option
 @click.option("--user", "user_id", help="With --attention: this user, instead of the mean over 1,000.")
 def main(
-    artifact_path: Path,
+    artifact_path: Location,
     png: Path | None,
     of_attention: bool,
     data_path: tuple[str, ...],

@@ -1,12 +1,11 @@
 """`python -m offline.evaluate`: how well an artifact ranks, beside baselines."""
 
-from pathlib import Path
-
 import click
 
 from models.artifact.artifact import Artifact
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
+from models.location import Location
 from models.log.behaviour_log import BehaviourLog
 from models.log.format import log_format_option
 from offline.evaluation.evaluation import details_table, evaluate, ranking_table
@@ -49,7 +48,7 @@ from offline.source import from_stream_option, read_log
     "popular items are.",
 )
 def main(
-    artifact_path: Path,
+    artifact_path: Location,
     data_path: tuple[str, ...],
     log_format: str,
     from_stream: bool,

@@ -8,6 +8,7 @@ import click
 from models.artifact.artifact import load
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
+from models.location import Location
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
 from offline.exporting.parquet import export_to_parquet
@@ -27,7 +28,7 @@ from stream.store.vector_store import Store
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Directory for --to parquet.")
 @click.option("--until", help="Only events before this time, 'YYYY-MM-DD HH[:MM[:SS]]' or epoch ms.")
 def main(
-    artifact_path: Path,
+    artifact_path: Location,
     data_path: tuple[str, ...],
     log_format: str,
     to: str,

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from models.command import Command, log_to_stderr
+from models.location import Location
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
 from offline.evaluation.staleness import freshness_curve, freshness_table
@@ -28,7 +29,11 @@ from offline.pictures.plots import freshness_plot
     "--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw the curve too; needs matplotlib."
 )
 def main(
-    artifact_path: Path, data_path: tuple[str, ...], log_format: str, cutoff: str | None, png: Path | None
+    artifact_path: Location,
+    data_path: tuple[str, ...],
+    log_format: str,
+    cutoff: str | None,
+    png: Path | None,
 ) -> None:
     """Rank the events after training from histories of different age, and print how accuracy falls.
 

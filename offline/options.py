@@ -7,7 +7,10 @@ from pathlib import Path
 import click
 
 from models.artifact.artifact import Artifact, load
+from models.artifact.stores import find
+from models.command import LOCATION
 from models.errors import ArtifactError, SettingsError
+from models.location import Location
 
 logger = logging.getLogger(__name__)
 
@@ -17,10 +20,10 @@ TIME_FORMATS = ("%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d"
 artifact_option = click.option(
     "--artifact",
     "artifact_path",
-    type=click.Path(path_type=Path),
+    type=LOCATION,
     default=Path("artifacts"),
     show_default=True,
-    help="Artifact, or the store whose current one is meant.",
+    help="Artifact, or the store whose current one is meant: a path, or s3://, gs://, file://.",
 )
 
 data_path_option = click.option(
@@ -56,24 +59,26 @@ def describe_time(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def load_evaluated(path: Path, cutoff: str | None) -> Artifact:
+def load_evaluated(where: Location, cutoff: str | None) -> Artifact:
     """Return the artifact whose figures on rows from the cutoff on mean something: it has not learned them.
 
     A published artifact has learned every row of its log. The one beside it that its own figures are of has
     not; ArtifactError where that is not there.
     """
-    artifact = load(path)
+    artifact = load(where)
     version = artifact.training.get("held_out_version")
     if not version or (cutoff and parse_time("--cutoff", cutoff) > artifact.training["learned_until_ms"]):
         return artifact
-    if not (artifact.path.parent / version).is_dir():
+    try:
+        held_out = load(find(where).store.where / version)
+    except ArtifactError as error:
         until = describe_time(artifact.training["learned_until_ms"])
         raise ArtifactError(
             f"{artifact.path} has learned all rows until {until}, and {version}, which has not, is not "
-            "beside it: give a log that goes on, and a later --cutoff"
-        )
+            f"beside it ({error}): give a log that goes on, and a later --cutoff"
+        ) from error
     logger.info("%s has learned these rows; the figures are of %s, which has not", artifact.version, version)
-    return load(artifact.path.parent / version)
+    return held_out
 
 
 def cutoff_of(artifact: Artifact, cutoff: str | None) -> int:

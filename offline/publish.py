@@ -1,12 +1,12 @@
 """`python -m offline.publish`: have the workers serve an artifact, or the one before, without a restart."""
 
 import os
-from pathlib import Path
 
 import click
 
-from models.command import Command
+from models.command import LOCATION, Command
 from models.errors import SettingsError
+from models.location import Location
 from offline.publishing.publication import followed_store, publish_artifact, rotate
 from offline.publishing.rollout import roll_back, wait_until_served
 from stream.settings import Settings
@@ -15,17 +15,20 @@ from stream.store.model_registry import ModelRegistry
 
 
 @click.command(cls=Command)
-@click.argument("artifact", type=click.Path(path_type=Path), required=False)
+@click.argument("artifact", type=LOCATION, required=False)
 @click.option("--rollback", is_flag=True, help="Go back to the model before, at once.")
 @click.option(
     "--rotate", "rotates", is_flag=True, help="Turn its vectors onto those of the model that serves, first."
 )
 @click.option("--wait", is_flag=True, help="Return when readers get the model.")
 @click.option("--timeout-s", default=600.0, show_default=True, help="How long to wait.")
-def main(artifact: Path | None, rollback: bool, rotates: bool, wait: bool, timeout_s: float) -> None:
-    """Have the running workers serve ARTIFACT, a version's directory in their artifact store.
+def main(artifact: Location | None, rollback: bool, rotates: bool, wait: bool, timeout_s: float) -> None:
+    """Have the running workers serve ARTIFACT, a version of their artifact store, or another artifact.
 
-    The workers notice within a second, load it beside the model that serves, check its golden users, and
+    ARTIFACT is a path or a URL (s3://, gs://, file://); where it is not in the workers' store yet, it is put
+    there first.
+
+    The workers notice within two seconds, load it beside the model that serves, check its golden users, and
     write all users with it; then readers get it, all at once. The one before is kept, and kept fresh, for
     TWINTIDE_KEEP_PREVIOUS_S: so long --rollback takes no time.
 

@@ -6,6 +6,7 @@ import click
 
 from models.artifact.artifact import load
 from models.command import Command, log_to_stderr
+from models.location import Location
 from offline.options import artifact_option
 from offline.pictures.page import epochs_as_csv, page, write_text
 
@@ -19,7 +20,7 @@ from offline.pictures.page import epochs_as_csv, page, write_text
 @click.option(
     "--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the epochs as CSV too."
 )
-def main(artifact_path: Path, out: Path, csv_path: Path | None) -> None:
+def main(artifact_path: Location, out: Path, csv_path: Path | None) -> None:
     """Write a page about a training: loss and validation by epoch, figures, settings. It needs no network.
 
     \b

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from models.artifact.artifact import load
-from models.command import Command, log_to_stderr
+from models.artifact.artifact import Artifact, load
+from models.command import LOCATION, Command, log_to_stderr
 from models.errors import SettingsError
+from models.location import Location
 from models.log.format import log_format_option
 from offline.options import data_path_option, describe_time
 from offline.source import from_stream_option, read_log
@@ -30,14 +31,14 @@ _LEARNS = {"direct": "direct path", "everything": "all        "}
 @from_stream_option
 @click.option(
     "--save-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LOCATION,
     default=Path("artifacts"),
     show_default=True,
-    help="Store that gets the artifact and its link `current`.",
+    help="Store that gets the artifact and makes it the current one: a directory, or s3://, gs://, file://.",
 )
 @click.option(
     "--continue-from",
-    type=click.Path(path_type=Path),
+    type=LOCATION,
     help="Artifact, or a store's current one, that goes on with the rows of the log that are newer.",
 )
 @click.option("--epochs", type=int, help="Passes over the data at most.  [default: 4 to 30, by its size]")
@@ -65,9 +66,9 @@ def main(
     data_path: tuple[str, ...],
     log_format: str,
     from_stream: bool,
-    save_dir: Path,
+    save_dir: Location,
     config: Path | None,
-    continue_from: Path | None,
+    continue_from: Location | None,
     **flags: object,
 ) -> None:
     """Train the dual towers on a behaviour log, or on what the stream holds, and publish the artifact.
@@ -97,14 +98,14 @@ def main(
         if continue_from is not None:
             done = continue_training(load(continue_from), log, save_dir, flags, processes)
             if processes.is_first:
-                _print_continued(done)
+                _print_continued(done, save_dir)
             return
         if not processes.is_first:
             train(log, chosen, save_dir, processes=processes)
             return
         left_out = f", {log.bad_rows:,} bad ones left out" if log.bad_rows else ""
         click.echo(f"{log.path}: {len(log):,} rows{left_out}")
-        _print(train(log, chosen, save_dir, _print_epoch, processes))
+        _print(train(log, chosen, save_dir, _print_epoch, processes), save_dir)
 
 
 def _refuse_with_continue(options: Mapping[str, object]) -> None:
@@ -116,7 +117,7 @@ def _refuse_with_continue(options: Mapping[str, object]) -> None:
             )
 
 
-def _print(done: Trained) -> None:
+def _print(done: Trained, store: Location) -> None:
     best, test, half_lives = done.selected.best, done.selected.test, done.selected.half_lives
     left_out = "" if best.learns == "everything" else ", without the Transformers"
     click.echo(f"best epoch {best.number}{left_out}")
@@ -124,15 +125,19 @@ def _print(done: Trained) -> None:
     click.echo(
         f"test: recall@10 {test.recall_at_10:.4f}  ndcg@10 {test.ndcg_at_10:.4f}  mrr@10 {test.mrr_at_10:.4f}"
     )
-    if done.held_out is not done.artifact:
+    if done.held_out != done.artifact.version:
         until = describe_time(done.artifact.training["learned_until_ms"])
-        click.echo(f"figures of version {done.held_out.version}, which has not learned the rows held out;")
-        click.echo(f"published has been what went on from it and learned all until {until}")
-    click.echo(f"artifact {done.artifact.path}")
-    click.echo(f"version {done.artifact.version}, publication {done.artifact.publication}")
+        click.echo(f"these are figures of version {done.held_out}, which did not learn the rows held out;")
+        click.echo(f"what is published is the same learned anew from all rows, until {until}")
+    _print_artifact(done.artifact, store)
 
 
-def _print_continued(done: Continued) -> None:
+def _print_artifact(artifact: Artifact, store: Location) -> None:
+    click.echo(f"artifact {artifact.path if isinstance(store, Path) else store / artifact.version}")
+    click.echo(f"version {artifact.version}, publication {artifact.publication}")
+
+
+def _print_continued(done: Continued, store: Location) -> None:
     click.echo(f"learned {done.rows:,} new rows; {done.new_items:,} items are new")
     if done.before:
         click.echo(
@@ -141,8 +146,7 @@ def _print_continued(done: Continued) -> None:
         )
     moved = done.moved
     click.echo(f"mean cosine to the vectors before: items {moved.items:.4f}, users {moved.users:.4f}")
-    click.echo(f"artifact {done.artifact.path}")
-    click.echo(f"version {done.artifact.version}, publication {done.artifact.publication}")
+    _print_artifact(done.artifact, store)
 
 
 def _hours(half_life_h: float) -> str:

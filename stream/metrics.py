@@ -55,8 +55,13 @@ model_coverage = Gauge(
 )
 model_changes_total = Counter(
     "twintide_model_changes_total",
-    "Steps of model changes: stage, served, roll_back, retire, and refused for one that cannot be used.",
+    "Steps of model changes: stage, served, roll_back, retire; refused for one that cannot be used, "
+    "not_fetched for one that a bucket does not give at the moment.",
     ["step"],
+)
+publication_failures_total = Counter(
+    "twintide_publication_failures_total",
+    "Polls after which it was not known what is published: a bucket that does not answer, a damaged store.",
 )
 rewritten_users_total = Counter(
     "twintide_rewritten_users_total",

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
 from models.errors import SettingsError
+from models.location import Location, location
 from stream.kafka.connection import KafkaConnection
 from stream.store.connection import RedisConnection
 from stream.store.keys import VectorFormat
@@ -44,8 +45,8 @@ class Settings:
     instance_id: str = ""
     #: Workers that keep a warm copy of each partition's windows, to take over at once (0: none).
     standby_replicas: Annotated[int, Meta(ge=0)] = 0
-    #: An artifact, or a store of artifacts whose `current` is taken.
-    artifact: Path = Path("artifacts/current")
+    #: An artifact, or a store of artifacts whose `current` is taken: a path, or s3://, gs://, file://.
+    artifact: Location = Path("artifacts/current")
     #: Share of the users who must have a new model's vectors before readers get it.
     model_coverage: Annotated[float, Meta(gt=0, le=1)] = 1.0
     #: How long a replaced model's vectors are kept fresh, so that a rollback takes no time (s).
@@ -139,7 +140,7 @@ def variable(field_name: str) -> str:
 def _bounded_fields() -> dict[str, Any]:
     """Return the fields that may not have every value of their type, with what says which."""
     types = get_type_hints(Settings, include_extras=True)
-    return {name: kind for name, kind in types.items() if get_args(kind)}
+    return {name: kind for name, kind in types.items() if get_origin(kind) in (Annotated, Literal)}
 
 
 def _demand(kind: Any) -> str:
@@ -159,7 +160,16 @@ def _parsed(name: str, text: str, default: object) -> object:
         if text.lower() not in ("true", "false"):
             raise SettingsError(f"{name} is {text!r}; it must be true or false")
         return text.lower() == "true"
+    if name == variable("artifact"):
+        return _parsed_location(name, text)
     try:
         return type(default)(text)  # type: ignore[call-arg]
     except ValueError as error:
         raise SettingsError(f"{name} is {text!r}; it must be {_NUMBERS[type(default)]}") from error
+
+
+def _parsed_location(name: str, text: str) -> Location:
+    try:
+        return location(text)
+    except SettingsError as error:
+        raise SettingsError(f"{name}: {error}") from error

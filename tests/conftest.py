@@ -7,13 +7,17 @@ again.
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import redis
 from hypothesis import settings
 
 from local.kafka import KafkaServer
+from local.object_storage import ObjectStorageServer
 from local.redis import RedisServer
+from models.location import BucketUrl
 from stream.kafka.connection import KafkaConnection
 from stream.store.connection import RedisConnection
 
@@ -37,6 +41,29 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServ
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def object_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStorageServer]:
+    """Give a running object store of our own."""
+    server = ObjectStorageServer(tmp_path_factory.mktemp("servers") / "object-storage")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()  # it takes 15 s to stop
+
+
+@pytest.fixture
+def bucket(object_storage: ObjectStorageServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> BucketUrl:
+    """Give a place for a store of artifacts, the test's own, which its environment may write to.
+
+    This host's cache is the test's own, too.
+    """
+    for name, value in object_storage.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return BucketUrl("s3", "shop", (uuid4().hex, "artifacts"))
 
 
 @pytest.fixture(scope="session")

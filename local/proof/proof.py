@@ -180,7 +180,7 @@ class _Proving:
             try:
                 loaded = known.get(model.version) or self._source.load(model.version)
                 self._artifacts[model.version] = loaded
-            except ArtifactError as error:
+            except (ArtifactError, UnreachableError) as error:
                 if model == live.models.serving:
                     raise
                 self._findings.set_apart(Apart.OTHER_MODEL)

@@ -26,18 +26,18 @@ from models.artifact.files import (
     VOCABULARY,
     WEIGHTS,
     check,
-    directory_of,
     parse,
     read_json,
     to_json,
     version_of,
 )
 from models.artifact.golden_users import check_golden, golden_histories
-from models.artifact.publications import publication_of
-from models.artifact.publications import publish as publish
+from models.artifact.stores import find, open_store
+from models.artifact.version_cache import PARTIAL, VersionCache, place
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.inference.inference import Inference, Vectors
+from models.location import BucketUrl, Location
 from models.towers.dual_towers import DualTowers, ModelSettings
 from models.towers.histories import FeatureSettings, Histories
 from models.windows.window import WindowSettings
@@ -94,7 +94,7 @@ class Artifact:
 
 
 def save(
-    store: Path,
+    store: Location,
     towers: DualTowers,
     vocabulary: Vocabulary,
     settings: ArtifactSettings,
@@ -103,20 +103,23 @@ def save(
 ) -> Artifact:
     """Write an artifact into `store`, under its version, and return it; the same content is written once.
 
-    A crash never leaves half an artifact: the files are written beside it and renamed.
+    A crash never leaves half an artifact: the files are written beside it and renamed; into a bucket they are
+    copied from this host's cache, the one that makes it an artifact last.
     """
-    store.mkdir(parents=True, exist_ok=True)
-    partial = Path(mkdtemp(prefix=".partial-", dir=store))
+    home = VersionCache().home if isinstance(store, BucketUrl) else store
+    home.mkdir(parents=True, exist_ok=True)
+    partial = Path(mkdtemp(prefix=PARTIAL, dir=home))
     try:
         _write_files(partial, towers, vocabulary, settings, metrics, training)
         version = version_of(read_json(partial / CHECKSUMS))
-        target = store / version
-        if not target.exists():
-            partial.chmod(0o755)
-            partial.rename(target)
+        if not (home / version).exists():
+            place(partial, home / version)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return load(target)
+    open_store(store).add(home / version, version)
+    if isinstance(store, BucketUrl):
+        VersionCache(home).prune()
+    return load(store / version)
 
 
 def _write_files(
@@ -147,13 +150,14 @@ def _write_files(
     (directory / CHECKSUMS).write_bytes(to_json(checksums))
 
 
-def load(path: Path) -> Artifact:
-    """Return the artifact at `path`: its directory, or a store's, where `current` points at the active one.
+def load(where: Location) -> Artifact:
+    """Return the artifact at a location: one by itself, or the active one of a store.
 
     Raises ArtifactError, naming the file, where anything is missing, damaged or of another format. Nothing
     is unpickled.
     """
-    directory = directory_of(path)
+    found = find(where)
+    directory = found.directory
     checksums = read_json(directory / CHECKSUMS)
     for name in FILES:
         check(directory / name, checksums)
@@ -173,7 +177,7 @@ def load(path: Path) -> Artifact:
     version = version_of(checksums)
     return Artifact(
         version=version,
-        publication=publication_of(directory.parent, version),
+        publication=found.store.publication_of(version),
         settings=settings,
         vocabulary=vocabulary,
         item_vectors=item_vectors,
@@ -211,6 +215,6 @@ def _mapped_towers(weights: Path, vocabulary: Vocabulary, settings: ArtifactSett
     return towers.eval()
 
 
-def read_version(path: Path) -> str:
-    """Return the version of the artifact at `path` without loading it. Raises ArtifactError."""
-    return version_of(read_json(directory_of(path) / CHECKSUMS))
+def publish(store: Location, version: str) -> int:
+    """Make a version the store's active artifact and return its publication number. Raises ArtifactError."""
+    return open_store(store).publish(version)

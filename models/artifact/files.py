@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import msgspec
 from safetensors import SafetensorError
 
-from models.artifact.publications import CURRENT
 from models.errors import ArtifactError, TwintideError
 
 T = TypeVar("T")
@@ -34,24 +33,6 @@ _UNUSABLE = (
 )
 
 
-def directory_of(path: Path) -> Path:
-    """Return the artifact directory that `path` means; ArtifactError where there is none."""
-    if (path / CURRENT).is_symlink() and not (path / CURRENT).exists():
-        missing = (path / CURRENT).readlink()
-        raise ArtifactError(
-            f"{path / CURRENT} points at {missing}, which is not there: publish another version"
-        )
-    directory = path / CURRENT if (path / CURRENT).exists() else path
-    if not directory.is_dir():
-        raise ArtifactError(f"there is no artifact at {path}: make one with `python -m offline.train`")
-    if not (directory / CHECKSUMS).exists():
-        raise ArtifactError(
-            f"{directory} is not an artifact ({CHECKSUMS} is missing): give a directory that "
-            "`python -m offline.train` wrote"
-        )
-    return directory.resolve()
-
-
 def check(file: Path, checksums: Mapping[str, Any]) -> None:
     """Raise ArtifactError where the file is missing or is not the one that was saved."""
     try:
@@ -66,6 +47,15 @@ def check(file: Path, checksums: Mapping[str, Any]) -> None:
             f"{file} is damaged: its SHA-256 begins {found[:12]}, {CHECKSUMS} says "
             f"{str(checksums.get(file.name))[:12]}; copy or train the artifact again"
         )
+
+
+def check_whole(directory: Path, version: str) -> None:
+    """Raise ArtifactError where a directory does not hold all files of this version as they were saved."""
+    checksums = read_json(directory / CHECKSUMS)
+    for name in FILES:
+        check(directory / name, checksums)
+    if version_of(checksums) != version:
+        raise ArtifactError(f"{directory} holds artifact {version_of(checksums)}")
 
 
 def version_of(checksums: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +13,13 @@ from models.artifact.files import (
     ITEM_VECTORS,
     VOCABULARY,
     check,
-    directory_of,
     parse,
     read_json,
     version_of,
 )
+from models.artifact.stores import find
 from models.ids.vocabulary_file import FIRST_KNOWN, read_vocabulary_file
+from models.location import Location
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class ItemVectors:
         return {item_id: row for row, item_id in enumerate(self.item_ids)}
 
 
-def load_item_vectors(path: Path) -> ItemVectors:
+def load_item_vectors(where: Location) -> ItemVectors:
     """Return the item vectors of an artifact, or of a store's current one. Raises ArtifactError."""
-    directory = directory_of(path)
+    directory = find(where).directory
     checksums = read_json(directory / CHECKSUMS)
     for name in (VOCABULARY, ITEM_VECTORS):
         check(directory / name, checksums)

@@ -9,10 +9,11 @@ from scipy.linalg import orthogonal_procrustes
 from models.arrays import Floats
 from models.artifact.artifact import Artifact, save
 from models.errors import ArtifactError
+from models.location import Location
 
 
-def rotate_onto(artifact: Artifact, other: Artifact) -> Artifact:
-    """Save the model, all its vectors turned so that items lie as near to the other model's as can be.
+def rotate_onto(artifact: Artifact, other: Artifact, store: Location) -> Artifact:
+    """Save the model into a store, its vectors turned so that items lie as near to the other's as can be.
 
     All dot products stay as they are, and so does every ranking. Items that only one of the two knows have no
     say. Orthogonal Procrustes (Schoenemann 1966). Raises ArtifactError where the two have no common item, or
@@ -24,9 +25,7 @@ def rotate_onto(artifact: Artifact, other: Artifact) -> Artifact:
     before = torch.eye(len(turn)) if towers.rotation is None else towers.rotation
     towers.rotation = (before.double() @ torch.from_numpy(turn)).float()
     training = {**artifact.training, "rotated_onto": other.version}
-    return save(
-        artifact.path.parent, towers, artifact.vocabulary, artifact.settings, artifact.metrics, training
-    )
+    return save(store, towers, artifact.vocabulary, artifact.settings, artifact.metrics, training)
 
 
 def common_items(artifact: Artifact, other: Artifact) -> tuple[Floats, Floats]:

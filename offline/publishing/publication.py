@@ -7,9 +7,9 @@ must not wait for it.
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.artifact.files import CHECKSUMS
-from models.artifact.publications import publish, store_of
-from models.errors import ArtifactError, SettingsError
+from models.artifact.stores import Store, is_artifact, open_store, store_of
+from models.errors import SettingsError
+from models.location import BucketUrl, Location
 from offline.publishing.rollout import NotServedError
 from stream.store.model_registry import ModelRegistry
 
@@ -33,36 +33,39 @@ class Rotated:
         )
 
 
-def followed_store(path: Path) -> Path:
-    """Return the store that workers with this TWINTIDE_ARTIFACT follow. Raises SettingsError."""
-    store = store_of(path)
+def followed_store(where: Location) -> Store:
+    """Return the store that workers with this TWINTIDE_ARTIFACT follow, or will. Raises SettingsError."""
+    store = store_of(where)
     if store is not None:
         return store
-    if (path / CHECKSUMS).exists():
+    is_one = is_artifact(where)
+    if isinstance(where, BucketUrl) and not is_one:
+        return open_store(where)  # a bucket needs no preparing: its first publication makes it a store
+    if is_one:
         raise SettingsError(
-            f"TWINTIDE_ARTIFACT is {path}, one artifact by itself: workers follow a store's `current`, such "
+            f"TWINTIDE_ARTIFACT is {where}, one artifact by itself: workers follow a store's `current`, such "
             "as artifacts/current"
         )
     raise SettingsError(
-        f"TWINTIDE_ARTIFACT is {path}, where there is no store of artifacts: set it to the workers' store, "
+        f"TWINTIDE_ARTIFACT is {where}, where there is no store of artifacts: set it to the workers' store, "
         "or make one with `python -m offline.train`"
     )
 
 
-def publish_artifact(path: Path, store: Path) -> tuple[str, int]:
-    """Publish an artifact of a store after checking it; return its version and publication number."""
+def publish_artifact(where: Location, store: Store) -> tuple[str, int]:
+    """Publish an artifact after checking it, and putting it into the store where it is not there yet.
+
+    Return its version and publication number.
+    """
     from models.artifact.artifact import load
 
-    artifact = load(path)
-    if artifact.path.parent != store.resolve():
-        raise ArtifactError(
-            f"{artifact.path} is not in {store}, the workers' store: copy the directory there first"
-        )
+    artifact = load(where)
     artifact.check_golden()
-    return artifact.version, publish(store, artifact.version)
+    store.add(artifact.path, artifact.version)
+    return artifact.version, store.publish(artifact.version)
 
 
-def rotate(path: Path, store: Path, registry: ModelRegistry) -> Rotated:
+def rotate(where: Location, store: Store, registry: ModelRegistry) -> Rotated:
     """Write a copy of an artifact whose vectors are turned onto those of the model that serves.
 
     Raises NotServedError where none serves.
@@ -73,7 +76,7 @@ def rotate(path: Path, store: Path, registry: ModelRegistry) -> Rotated:
     models = registry.read()
     if models is None:
         raise NotServedError("no model serves, onto whose vectors others could be turned: leave --rotate out")
-    artifact, serving = load(path), load(store / models.serving.version)
-    rotated = rotate_onto(artifact, serving)
+    artifact, serving = load(where), load(store.directory(models.serving.version))
+    rotated = rotate_onto(artifact, serving, store.where)
     before, after = (mean_cosine(*common_items(each, serving)) for each in (artifact, rotated))
     return Rotated(rotated.path, rotated.version, artifact.version, serving.version, before, after)

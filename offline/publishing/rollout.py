@@ -1,11 +1,10 @@
 """How far the workers are with a published model, and the way back to the one before."""
 
 import time
-from pathlib import Path
 
 from tqdm import tqdm
 
-from models.artifact.publications import publish
+from models.artifact.stores import Store
 from models.errors import TwintideError
 from stream.store.model_registry import ModelRegistry
 from stream.store.registry_state import Models
@@ -18,7 +17,7 @@ class NotServedError(TwintideError):
     """Readers do not get the published model."""
 
 
-def roll_back(registry: ModelRegistry, store: Path) -> Models:
+def roll_back(registry: ModelRegistry, store: Store) -> Models:
     """Publish the previous model again and have readers get it at once.
 
     Raises NotServedError where no previous model is kept, ModelChangeError where that is not possible now.
@@ -28,7 +27,7 @@ def roll_back(registry: ModelRegistry, store: Path) -> Models:
         raise NotServedError(
             "no previous model is kept (TWINTIDE_KEEP_PREVIOUS_S): publish the artifact that you want"
         )
-    publish(store, models.previous.version)
+    store.publish(models.previous.version)
     return registry.rollback(models.serving.version)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ from models.artifact.artifact import Artifact, load, publish, save
 from models.artifact.rotation import common_items, mean_cosine
 from models.errors import ArtifactError, DataError
 from models.ids.log_vocabulary import vocabulary_of_log
+from models.location import Location
 from models.log.behaviour_log import BehaviourLog
 from models.towers.dual_towers import DualTowers
 from models.towers.log_histories import histories_of_log
@@ -54,7 +54,7 @@ class Continued:
 def continue_training(
     artifact: Artifact,
     log: BehaviourLog,
-    store: Path,
+    store: Location,
     flags: Mapping[str, Any] | None = None,
     processes: Processes | None = None,
 ) -> Continued:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from models.artifact.artifact import Artifact, load, publish, save
+from models.artifact.stores import open_store
+from models.location import Location
 from models.log.behaviour_log import BehaviourLog
 from offline.training.final_fit import fit_finally
 from offline.training.parallel import Processes, one_process
@@ -18,19 +19,19 @@ from offline.training.settings import TrainingConfig, to_plain
 class Trained:
     """A finished run: what was published, and how what was chosen by held-out rows ranks.
 
-    The figures are of `held_out`, which has not learned from these rows; the published artifact has, but for
-    `final_fit = false`, where the two are one.
+    The figures are of the version `held_out`, which has not learned from these rows; the published artifact
+    has, but for `final_fit = false`, where the two are one.
     """
 
     artifact: Artifact
-    held_out: Artifact
+    held_out: str
     selected: Selected
 
 
 def train(
     log: BehaviourLog,
     config: TrainingConfig,
-    store: Path,
+    store: Location,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     processes: Processes | None = None,
 ) -> Trained:
@@ -41,8 +42,7 @@ def train(
     small. `processes` is what `joined` gives, where there may be several; only the first one writes.
     """
     processes = processes or one_process(config.train.device)
-    store.mkdir(parents=True, exist_ok=True)
-    checkpoint = store / f".training-{run_hash(log, config, processes)}"
+    checkpoint = open_store(store).prepare() / f".training-{run_hash(log, config, processes)}"
     selected = select(log, config, on_epoch, checkpoint, processes)
     training = {
         **to_plain(config.train),
@@ -65,18 +65,12 @@ def train(
             version = _save(store, selected, training).version
     if processes.is_first:
         publish(store, version)
-        for path in store.glob(f"{checkpoint.name}*"):
+        for path in checkpoint.parent.glob(f"{checkpoint.name}*"):
             path.unlink()
     processes.wait()
     artifact = load(store)
-    return Trained(artifact, held_out_of(artifact), selected)
+    return Trained(artifact, artifact.training.get("held_out_version", artifact.version), selected)
 
 
-def held_out_of(artifact: Artifact) -> Artifact:
-    """Return the artifact that an artifact's figures are of; ArtifactError where it is not beside it."""
-    version = artifact.training.get("held_out_version")
-    return load(artifact.path.parent / version) if version else artifact
-
-
-def _save(store: Path, made: Selected, training: dict[str, Any]) -> Artifact:
+def _save(store: Location, made: Selected, training: dict[str, Any]) -> Artifact:
     return save(store, made.towers.cpu(), made.vocabulary, made.settings, made.metrics, training)

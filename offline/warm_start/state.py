@@ -10,6 +10,7 @@ from aiokafka.partitioner import murmur2
 from confluent_kafka import Message
 from tqdm import tqdm
 
+from models.artifact.stores import is_there
 from models.errors import SettingsError, TwintideError
 from models.log.behaviour_log import BehaviourLog
 from models.windows.window import Window, WindowSettings, window_to_bytes
@@ -191,7 +192,7 @@ def bootstrap(
 def _open_live_models(deployment: Deployment) -> LiveModels | None:
     """Return what makes and takes vectors; None where there is no artifact yet."""
     settings = deployment.settings
-    if not settings.encode or not settings.artifact.exists():
+    if not settings.encode or not is_there(settings.artifact):
         return None
     source = ArtifactSource(settings.artifact)
     artifact = source.load(source.wanted().version)

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from pathlib import Path
+from functools import cached_property
 
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
-from models.artifact.publications import Publication, current_publication, publication_of, store_of
-from models.errors import ArtifactError
+from models.artifact.publications import Publication
+from models.artifact.stores import Store as ArtifactStore
+from models.artifact.stores import open_store, read_version, store_of
+from models.artifact.version_cache import VersionCache
+from models.errors import ArtifactError, UnreachableError
+from models.location import BucketUrl, Location
 from models.windows.window import WindowSettings
 from stream.encoding.encoder import Encoder, open_encoder
 from stream.settings import Settings
@@ -20,29 +24,49 @@ MakeEncoder = Callable[[Artifact], Encoder]
 
 
 class ArtifactSource:
-    """Where models come from: what is published there, and each of its versions, checked."""
+    """Where models come from: what is published there, and each of its versions, checked.
 
-    def __init__(self, path: Path) -> None:
-        """`path` is one artifact, which is wanted for ever, or a store's, whose active one is."""
-        self._path = path
-        self._store = store_of(path)
-        self._directory = self._store or path.parent
+    Every call raises ArtifactError where something is missing or damaged, and UnreachableError where a bucket
+    does not answer or refuses.
+    """
+
+    def __init__(self, where: Location) -> None:
+        """`where` is one artifact, which is wanted for ever, or a store's, whose active one is."""
+        self._where = where
+
+    @cached_property
+    def _followed(self) -> ArtifactStore | None:
+        return store_of(self._where)
+
+    @cached_property
+    def _store(self) -> ArtifactStore:
+        return self._followed or open_store(self._where.parent)
 
     def wanted(self) -> Publication:
-        """Return what is published now. Raises ArtifactError."""
-        if self._store is not None:
-            return current_publication(self._store)
-        version = artifacts.read_version(self._path)
-        return Publication(version, publication_of(self._directory, version))
+        """Return what is published now."""
+        if self._followed is not None:
+            return self._followed.current()
+        version = read_version(self._where)
+        return Publication(version, self._store.publication_of(version))
 
     def load(self, version: str) -> Artifact:
-        """Return a version that encodes its golden users as it should. Raises ArtifactError."""
-        path = self._path if self._store is None and not (self._directory / version).is_dir() else None
-        artifact = artifacts.load(path or self._directory / version)
+        """Return a version that encodes its golden users as it should."""
+        artifact = artifacts.load(self._place_of(version))
         if artifact.version != version:
-            raise ArtifactError(f"model {version} is not at {self._directory}, where {artifact.version} is")
+            raise ArtifactError(f"model {version} is not at {self._store.where}, where {artifact.version} is")
         artifact.check_golden()
         return artifact
+
+    def _place_of(self, version: str) -> Location:
+        """Return where a version is: one by itself may have another name, or have others beside it.
+
+        One that this host has needs no bucket, which may be away.
+        """
+        if isinstance(self._where, BucketUrl) and (kept := VersionCache().find(version)):
+            return kept
+        if self._followed is None and read_version(self._where) == version:
+            return self._where
+        return self._store.directory(version)
 
 
 def open_live_models(
@@ -76,7 +100,7 @@ def open_live_models(
     models = store.poll()
     for model in models.live if models else ():
         if model.version != artifact.version:
-            with suppress(ArtifactError):  # the follower tries again, and says why
+            with suppress(ArtifactError, UnreachableError):  # the follower tries again, and says why
                 live.add(live.make(source.load(model.version)))
         if model.version in live.loaded:
             live.write_cold_start(model.version)

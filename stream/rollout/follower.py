@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import redis
 
-from models.artifact.publications import Publication
-from models.errors import ArtifactError
 from stream import metrics
 from stream.encoding.live_models import ArtifactSource, LiveModels
 from stream.encoding.refresher import Refresher
@@ -20,6 +18,7 @@ from stream.rollout.cleanup import clean_up
 from stream.rollout.decision import Decision, Situation, Step, decide
 from stream.rollout.loading import ModelLoader
 from stream.rollout.state import POLL_EVERY_S, RolloutState
+from stream.rollout.watch import PublicationWatch
 from stream.store.registry_state import Models
 
 logger = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ class ModelFollower:
         self._loader = ModelLoader(source, state.live)
         self._categories = CategoryWriter(state.live, backfiller)
         self._plan = BackfillPlan(state, backfiller, self._categories)
-        self._wanted: Publication | None = None
+        self._published = PublicationWatch(source)
         self._served = state.live.serving
         for version in state.live.loaded:
             state.coverage.note_loaded(version, state.assignments.current.number)
@@ -66,6 +65,7 @@ class ModelFollower:
     async def run(self) -> None:
         """Follow for ever."""
         await asyncio.gather(
+            self._published.run(),
             self._poll_for_ever(),
             self._plan.run(),
             self._for_all_workers("vectors of cold-start users at categories", self._categories.write),
@@ -104,13 +104,13 @@ class ModelFollower:
             metrics.model_coverage.clear()
         if store.losses != state.losses:
             await self._on_loss(store.losses)
-        if version := await self._loader.take_loaded(self._wanted_number()):
+        if version := await self._loader.take_loaded(self._published.number):
             state.coverage.note_loaded(version, state.assignments.current.number)
         if models is None:
             return
         self._notice(models)
         await self._write_cold_start(models)
-        await self._act(decide(await self._situation(models)))
+        await self._act(decide(self._situation(models)))
         state.progress = await asyncio.to_thread(store.registry.progress)
         await self._take_back(models)
         metrics.show_models(models.serving.version, state.is_whole())
@@ -128,7 +128,7 @@ class ModelFollower:
             logger.info("readers get model %s now, instead of %s", serving, self._served or "none")
             metrics.model_changes_total.labels("served").inc()
             self._served = serving
-        wanted = {self._wanted.version} if self._wanted else set()
+        wanted = {wanted.version} if (wanted := self._published.wanted) else set()
         self._live.keep({model.version for model in models.live} | wanted)
         self._state.with_cold_start &= self._live.loaded
 
@@ -152,23 +152,15 @@ class ModelFollower:
                 arguments = staged.version, partition, 0, max(total, 1), state.losses
                 await asyncio.to_thread(self._live.store.report_coverage, *arguments)
 
-    async def _situation(self, models: Models) -> Situation:
-        try:
-            self._wanted = await asyncio.to_thread(self._source.wanted)
-        except ArtifactError as error:
-            logger.warning("what is published cannot be read: %s", error)
-            self._wanted = None
+    def _situation(self, models: Models) -> Situation:
         return Situation(
-            wanted=self._wanted,
+            wanted=self._published.wanted,
             models=models,
             loaded=self._live.loaded,
-            refused=self._loader.refused(self._wanted_number()),
+            refused=self._loader.refused(self._published.number),
             now_ms=int(time.time() * 1000),
             keep_previous_ms=int(self._settings.keep_previous_s * 1000),
         )
-
-    def _wanted_number(self) -> int:
-        return self._wanted.number if self._wanted else 0
 
     # -- the next step
 
@@ -180,7 +172,7 @@ class ModelFollower:
             self._loader.start(version)
             return
         if decision.step is Step.STAGE:
-            arguments = version, self._wanted_number(), self._settings.partitions, self._settings.coverage
+            arguments = version, self._published.number, self._settings.partitions, self._settings.coverage
             await asyncio.to_thread(registry.stage, *arguments)
         elif decision.step is Step.ROLL_BACK:
             await asyncio.to_thread(registry.rollback, version)

@@ -2,28 +2,37 @@
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 
-from models.errors import ArtifactError
+from models.errors import ArtifactError, UnreachableError
 from stream import metrics
 from stream.encoding.encoder import Encoder
 from stream.encoding.live_models import ArtifactSource, LiveModels
 
 logger = logging.getLogger(__name__)
 
+#: Pause before a model that could not be fetched is tried again (s).
+RETRY_AFTER_S = 5.0
+
 
 class ModelLoader:
     """Loads one model at a time; used from the event loop alone."""
 
-    def __init__(self, source: ArtifactSource, live: LiveModels) -> None:
+    def __init__(
+        self, source: ArtifactSource, live: LiveModels, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._source = source
         self._live = live
         self._loading: tuple[str, asyncio.Task[Encoder]] | None = None
         #: Version -> number of its publication that was refused.
         self._refused: dict[str, int] = {}
+        self._clock = clock
+        self._not_before = 0.0
 
     def start(self, version: str) -> None:
-        """Begin to load a version, unless one is being loaded."""
-        if self._loading is None:
+        """Begin to load a version, unless one is being loaded, or could not be fetched a moment ago."""
+        if self._loading is None and self._clock() >= self._not_before:
             logger.info("loading model %s", version)
             self._loading = version, asyncio.create_task(asyncio.to_thread(self._load, version))
 
@@ -34,13 +43,19 @@ class ModelLoader:
     async def take_loaded(self, publication: int) -> str:
         """Take up the model that has been loaded meanwhile; return its version, empty where there is none.
 
-        One that cannot be used is refused until something else is published.
+        One that cannot be used is refused until something else is published; one that a bucket does not give
+        at the moment is tried again.
         """
         if self._loading is None or not self._loading[1].done():
             return ""
         (version, task), self._loading = self._loading, None
         try:
             encoder = task.result()
+        except UnreachableError as error:
+            logger.warning("model %s cannot be fetched, and what serves stays: %s", version, error)
+            metrics.model_changes_total.labels("not_fetched").inc()
+            self._not_before = self._clock() + RETRY_AFTER_S
+            return ""
         except ArtifactError as error:
             logger.error("model %s is refused, and what serves stays: %s", version, error)
             metrics.model_changes_total.labels("refused").inc()

@@ -4,6 +4,7 @@ Needs neither torch nor Faust. Exact search is one product with all item vectors
 searches the nearest lists alone, for millions of items.
 """
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,16 @@ import numpy as np
 
 from models.arrays import Floats, Ints
 from models.artifact.item_vectors import ItemVectors, load_item_vectors
-from models.errors import TwintideError
+from models.artifact.local_store import CURRENT
+from models.errors import TwintideError, UnreachableError
+from models.location import BucketUrl, location
 from stream.serving.read_protocol import UserVectors
 from stream.serving.reader import Reader
 
 #: Versions of item vectors that are kept in memory: the serving one, and one before or after it.
 KEPT_VERSIONS = 2
+#: Pause before a bucket that did not answer is asked again (s).
+RETRY_AFTER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +85,26 @@ class AnnIndex:
 class Recommender:
     """Ranks the items of the version that a user's vector is of.
 
-    `store` is the directory of artifacts; the item vectors of a version are loaded from it when the first
-    vector of that version comes, or ahead of it by `prepare`.
+    `store` is the directory of artifacts, or its URL (s3://, gs://, file://); the item vectors of a version
+    are loaded from it when the first vector of that version comes, or ahead of it by `prepare`.
     """
 
     def __init__(
-        self, reader: Reader, store: Path, make_index: Callable[[Floats], Index] = ExactIndex
+        self,
+        reader: Reader,
+        store: str | Path | BucketUrl,
+        make_index: Callable[[Floats], Index] = ExactIndex,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
-        self._store = store
+        where = location(store)
+        self._store = where.parent if where.name == CURRENT else where
         self._make_index = make_index
         self._loaded: dict[str, tuple[ItemVectors, Index]] = {}
         self._lock = Lock()
+        self._clock = clock
+        #: Version -> why a bucket did not give it, and when it is asked again.
+        self._failed: dict[str, tuple[str, float]] = {}
 
     def recommend(
         self,
@@ -133,14 +146,31 @@ class Recommender:
         )
 
     def prepare(self, version: str) -> tuple[ItemVectors, Index]:
-        """Load a version's item vectors where that is not done yet: before it serves, nobody has to wait."""
+        """Load a version's item vectors where that is not done yet: before it serves, nobody has to wait.
+
+        Raises ArtifactError, and UnreachableError where a bucket does not answer or refuses. Then it is not
+        asked for RETRY_AFTER_S, so that callers do not queue before one that is silent.
+        """
+        if found := self._loaded.get(version):
+            return found
         with self._lock:
             if version not in self._loaded:
-                items = load_item_vectors(self._store / version)
-                self._loaded[version] = items, self._make_index(items.vectors)
-                for old in list(self._loaded)[:-KEPT_VERSIONS]:
-                    del self._loaded[old]
+                self._load(version)
             return self._loaded[version]
+
+    def _load(self, version: str) -> None:
+        reason, not_before = self._failed.get(version, ("", 0.0))
+        if self._clock() < not_before:
+            raise UnreachableError(reason)
+        try:
+            items = load_item_vectors(self._store / version)
+        except UnreachableError as error:
+            self._failed[version] = str(error), self._clock() + RETRY_AFTER_S
+            raise
+        self._failed.pop(version, None)
+        self._loaded[version] = items, self._make_index(items.vectors)
+        for old in list(self._loaded)[:-KEPT_VERSIONS]:
+            del self._loaded[old]
 
 
 def best(scores: Floats, k: int) -> tuple[Ints, Floats]:

@@ -21,6 +21,7 @@ from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
+from models.location import Location
 from models.towers.dual_towers import DualTowers, ModelSettings
 from models.towers.histories import histories_of_windows
 from models.windows.window import Window, WindowSettings, window_to_bytes
@@ -39,7 +40,7 @@ USERS = [f"user {number}#ü" for number in range(40)]
 CATEGORY = "c1"
 
 
-def make(store: Path, seed: int, max_events: int = 110, others: int = 0) -> Artifact:
+def make(store: Location, seed: int, max_events: int = 110, others: int = 0) -> Artifact:
     """Return an artifact with random weights, not published; so many other categories stand before c0."""
     torch.manual_seed(seed)
     known = [item for item in range(70) if item % 7]
@@ -165,7 +166,7 @@ def test_no_reader_notices_a_change_of_models_under_load_nor_the_way_back(
     until: Callable[..., None],
 ) -> None:
     first, _ = two
-    second = make(following.artifact, 4, others=3_000)  # which take longer to write than all users
+    second = make(tmp_path / "artifacts", 4, others=3_000)  # which take longer to write than all users
     with running(2, following, tmp_path, TWINTIDE_KEEP_PREVIOUS_S="12"):
         shop.send(1_000)
         wait_until_committed(following, timeout_s=60)
@@ -228,7 +229,7 @@ def test_emptied_redis_is_written_again_and_a_model_that_does_not_fit_is_refused
     until: Callable[..., None],
 ) -> None:
     first, _ = two
-    other = make(following.artifact, 3, max_events=50)
+    other = make(tmp_path / "artifacts", 3, max_events=50)
     with running(1, following, tmp_path) as (worker,):
         shop.send(1_000)
         wait_until_committed(following, timeout_s=60)

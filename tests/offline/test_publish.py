@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
-from models.artifact.publications import current_publication
+from models.artifact.local_store import LocalStore
 from models.artifact.rotation import common_items, mean_cosine
 from models.ids.vocabulary import Vocabulary
 from models.towers.dual_towers import DualTowers, ModelSettings
@@ -54,7 +54,7 @@ def test_a_turned_copy_is_published_and_lies_nearer_to_the_model_that_serves(
     registry.serve(serving.version, 1)
     done = publish(redis_connection, store, str(new.path), "--rotate")
     assert done.exit_code == 0, done.output
-    published = artifacts.load(store / current_publication(store).version)
+    published = artifacts.load(store / LocalStore(store).current().version)
     assert published.version not in (serving.version, new.version)
     near, far = (mean_cosine(*common_items(each, serving)) for each in (published, new))
     assert near > far

@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 
 from models.errors import SettingsError
+from models.location import BucketUrl
 from stream.kafka.connection import KafkaConnection
 from stream.settings import Settings, variable
 from stream.store.connection import RedisConnection
@@ -25,6 +26,11 @@ def test_every_field_is_read_from_its_variable() -> None:
     assert {each.name for each in fields(Settings)} > set(given)
 
 
+def test_artifact_may_be_in_a_bucket() -> None:
+    settings = Settings.from_environment({"TWINTIDE_ARTIFACT": "s3://shop/artifacts/current"})
+    assert settings.artifact == BucketUrl("s3", "shop", ("artifacts", "current"))
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -33,6 +39,8 @@ def test_every_field_is_read_from_its_variable() -> None:
         ("TWINTIDE_CHECKPOINT_S", "0"),
         ("TWINTIDE_VECTOR_FORMAT", "float128"),
         ("TWINTIDE_NO_SUCH_SETTING", "1"),
+        ("TWINTIDE_ARTIFACT", "http://shop/artifacts"),
+        ("TWINTIDE_ARTIFACT", "s3://KEY:SECRET@shop/artifacts"),
         ("REDIS_TIMEOUT_S", "soon"),
         ("REDIS_URL", "localhost"),
         ("KAFKA_SECURITY_PROTOCOL", "TELEPATHY"),

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.artifact.artifact import Artifact, ArtifactSettings, load, save
+from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save
 from models.artifact.files import FILES
-from models.artifact.publications import publish
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN

@@ -37,7 +37,9 @@ def turned(artifact: Artifact, seed: int) -> Artifact:
     """Return the model turned by an arbitrary rotation."""
     random = np.random.default_rng(seed).normal(size=(DIMENSION, DIMENSION))
     vectors = artifact.item_vectors @ np.linalg.qr(random)[0].astype(np.float32)
-    return rotate_onto(artifact, replace(artifact, version="anywhere", item_vectors=vectors))
+    return rotate_onto(
+        artifact, replace(artifact, version="anywhere", item_vectors=vectors), artifact.path.parent
+    )
 
 
 def users() -> Histories:
@@ -56,7 +58,7 @@ def test_a_space_that_was_turned_away_comes_back(tmp_path: Path) -> None:
     artifact = make(tmp_path, seed=0)
     away = turned(artifact, seed=1)
     assert mean_cosine(away.item_vectors, artifact.item_vectors) < 0.9
-    back = rotate_onto(away, artifact)
+    back = rotate_onto(away, artifact, tmp_path)
     np.testing.assert_allclose(back.item_vectors, artifact.item_vectors, atol=1e-5)
     for found, expected in zip(_vectors(back), _vectors(artifact), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -66,7 +68,7 @@ def test_a_space_that_was_turned_away_comes_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("score", ["dot", "cosine"])
 def test_no_dot_product_changes_and_the_items_come_nearer(tmp_path: Path, score: str) -> None:
     artifact, other = make(tmp_path, seed=0, score=score), make(tmp_path, seed=1, items=range(10, 50))
-    rotated = load(rotate_onto(artifact, other).path)
+    rotated = load(rotate_onto(artifact, other, tmp_path).path)
     for vectors, before in zip(_vectors(rotated), _vectors(artifact), strict=True):
         scores = vectors @ rotated.item_vectors.T
         np.testing.assert_allclose(scores, before @ artifact.item_vectors.T, atol=1e-4)
@@ -79,9 +81,9 @@ def test_no_dot_product_changes_and_the_items_come_nearer(tmp_path: Path, score:
 def test_models_without_a_common_item_or_dimension_are_refused(tmp_path: Path) -> None:
     artifact = make(tmp_path, seed=0)
     with pytest.raises(ArtifactError, match="0 common items"):
-        rotate_onto(artifact, make(tmp_path, seed=1, items=range(100, 110)))
+        rotate_onto(artifact, make(tmp_path, seed=1, items=range(100, 110)), tmp_path)
     with pytest.raises(ArtifactError, match="16 and 32 dimensions"):
-        rotate_onto(artifact, make(tmp_path, seed=1, dimension=32))
+        rotate_onto(artifact, make(tmp_path, seed=1, dimension=32), tmp_path)
 
 
 def _vectors(artifact: Artifact) -> tuple[np.ndarray, ...]:

@@ -4,8 +4,8 @@ import asyncio
 import threading
 from types import SimpleNamespace
 
-from models.errors import ArtifactError
-from stream.rollout.loading import ModelLoader
+from models.errors import ArtifactError, UnreachableError
+from stream.rollout.loading import RETRY_AFTER_S, ModelLoader
 
 
 class World:
@@ -14,16 +14,20 @@ class World:
     def __init__(self) -> None:
         self.is_free = threading.Event()
         self.is_damaged = False
+        self.is_away = False
+        self.now_s = 100.0
         self.loads: list[str] = []
         self.added: list[str] = []
         self.refusals: list[tuple[str, str]] = []
         registry = SimpleNamespace(refuse=lambda version, reason: self.refusals.append((version, reason)))
         self.store = SimpleNamespace(registry=registry)
-        self.loader = ModelLoader(self, self)  # type: ignore[arg-type]
+        self.loader = ModelLoader(self, self, lambda: self.now_s)  # type: ignore[arg-type]
 
     def load(self, version: str) -> str:
         self.loads.append(version)
         assert self.is_free.wait(10)
+        if self.is_away:
+            raise UnreachableError("no bucket")
         if self.is_damaged:
             raise ArtifactError("weights are damaged")
         return version
@@ -66,3 +70,21 @@ def test_model_that_cannot_be_used_is_refused_until_something_else_is_published(
     asyncio.run(run())
     assert (world.added, world.refusals) == ([], [("bad", "weights are damaged")])
     assert (world.loader.refused(7), world.loader.refused(8)) == (frozenset({"bad"}), frozenset())
+
+
+def test_model_that_a_bucket_does_not_give_now_is_not_refused_but_tried_again_later() -> None:
+    async def run() -> None:
+        world.loader.start("m2")
+        assert await world.loaded(7) == ""
+        world.is_away = False
+        world.now_s += RETRY_AFTER_S - 0.1
+        world.loader.start("m2")
+        assert world.loads == ["m2"]
+        world.now_s += 0.1
+        world.loader.start("m2")
+        assert await world.loaded(7) == "m2"
+
+    world = World()
+    world.is_away = True
+    asyncio.run(run())
+    assert (world.loads, world.refusals, world.loader.refused(7)) == (["m2", "m2"], [], frozenset())

@@ -1,5 +1,7 @@
 """Ranking: the best by dot product, of the vector's version, without what was seen."""
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,19 +10,30 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local.ports import free_port
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.artifact.item_vectors import load_item_vectors
-from models.errors import ArtifactError
+from models.artifact.version_cache import VersionCache
+from models.errors import ArtifactError, UnreachableError
 from models.ids.vocabulary import Vocabulary
+from models.location import BucketUrl, Location
 from models.towers.dual_towers import DualTowers, ModelSettings
 from stream.serving.read_protocol import UserVectors
-from stream.serving.recommender import KEPT_VERSIONS, AnnIndex, ExactIndex, Recommender, best, search_recall
+from stream.serving.recommender import (
+    KEPT_VERSIONS,
+    RETRY_AFTER_S,
+    AnnIndex,
+    ExactIndex,
+    Recommender,
+    best,
+    search_recall,
+)
 
 ITEMS = 60
 
 
-def make(store: Path, seed: int) -> Artifact:
+def make(store: Location, seed: int) -> Artifact:
     torch.manual_seed(seed)
     vocabulary = Vocabulary(
         [f"i{item}" for item in range(ITEMS)], [1 + item % 3 for item in range(ITEMS)], ["c2", "c3"]
@@ -156,3 +169,23 @@ def test_best_are_the_greatest(scores: list[float], k: int) -> None:
     assert found.tolist() == sorted(scores, reverse=True)[:k]
     assert values[places].tolist() == found.tolist()
     assert len(set(places.tolist())) == len(places)
+
+
+@pytest.mark.integration
+def test_items_come_from_a_bucket_and_one_that_is_away_is_not_asked_by_every_caller(
+    bucket: BucketUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, now_s = make(bucket, 5), [100.0]
+    shutil.rmtree(VersionCache().home)  # it was made on another host
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    of = user(made)
+    ranker = Recommender(FixedReader(of), f"{bucket}/current", clock=lambda: now_s[0])  # type: ignore[arg-type]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(UnreachableError, match="cannot be reached"):
+        ranker.recommend("u")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(UnreachableError, match="cannot be reached"):
+        ranker.recommend("u")
+    now_s[0] += RETRY_AFTER_S
+    found = ranker.recommend("u", k=3)
+    assert found.item_ids == [made.item_ids[row] for row in np.argsort(-(made.item_vectors @ of.vec))[:3]]

@@ -1,0 +1,88 @@
+"""A store of artifacts as a directory: a directory for each version, a link, and a list of publications."""
+
+import json
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import mkdtemp
+
+from models.artifact.publications import Publication, last_number, next_number, publication_from
+from models.artifact.version_cache import PARTIAL, place
+from models.errors import ArtifactError
+
+#: The link to the active artifact, and the file with one line per publication.
+CURRENT, PUBLICATIONS = "current", "publications.jsonl"
+
+
+class LocalStore:
+    """The artifacts in a directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.where = path
+
+    def prepare(self) -> Path:
+        """Make the directory where it is not there; return where to keep what is not finished."""
+        self.where.mkdir(parents=True, exist_ok=True)
+        return self.where
+
+    def current(self) -> Publication:
+        """Return what is active. Raises ArtifactError."""
+        try:
+            version = (self.where / CURRENT).readlink().name
+        except OSError as error:
+            raise ArtifactError(
+                f"{self.where / CURRENT} cannot be read ({error.strerror}): publish a version"
+            ) from error
+        return Publication(version, self.publication_of(version))
+
+    def publication_of(self, version: str) -> int:
+        """Return the number under which a version was published last, 0 for never."""
+        return last_number(self._publications(), version)
+
+    def publish(self, version: str) -> int:
+        """Make `version` the active artifact and return its publication number.
+
+        The number is written first, then the link `current` is replaced at once, so a reader that follows it
+        finds a number.
+        """
+        if not (self.where / version).is_dir():
+            raise ArtifactError(f"{self.where / version} is not an artifact, so it cannot be published")
+        number = next_number(self._publications())
+        entry = {"publication": number, "version": version, "published_at": datetime.now(UTC).isoformat()}
+        with (self.where / PUBLICATIONS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        link = self.where / f".{CURRENT}-{os.getpid()}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(version)
+        link.replace(self.where / CURRENT)
+        return number
+
+    def directory(self, version: str) -> Path:
+        """Return the directory of a version."""
+        return self.where / version
+
+    def add(self, directory: Path, version: str) -> None:
+        """Have a copy of an artifact, unless it is here."""
+        target = self.where / version
+        if target.is_dir():
+            return
+        partial = Path(mkdtemp(prefix=PARTIAL, dir=self.where))
+        try:
+            shutil.copytree(directory, partial, dirs_exist_ok=True)
+            place(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _publications(self) -> list[Publication]:
+        path = self.where / PUBLICATIONS
+        if not path.exists():
+            return []
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+        try:
+            entries = [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise ArtifactError(f"{path} is damaged ({error}): each line must be a JSON object") from error
+        return [publication_from(entry, path) for entry in entries]
