@@ -57,7 +57,8 @@ def test_a_host_trains_and_others_read(bucket: BucketUrl, walk_csv: Path, tmp_pa
     shutil.rmtree(VersionCache().home)  # another host
     found = run(evaluate, "--artifact", bucket, "--data-path", walk_csv)
     assert found.exit_code == 0, found.output
-    assert f"model {active.version}" in found.stdout
+    held_out = load(bucket).training["held_out_version"]  # what is published has learned these rows
+    assert f"model {held_out}" in found.stdout
     to = ("--to", "parquet", "--out", tmp_path / "out")
     assert run(export, "--artifact", bucket / "current", "--data-path", walk_csv, *to).exit_code == 0
     page = run(report, "--artifact", bucket / active.version, "--out", tmp_path / "page.html")
