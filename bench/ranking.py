@@ -1,14 +1,15 @@
-"""`./run bench ranking`: how well vectors rank, beside baselines and RecTools' SASRec on the same split."""
+"""`./run bench ranking`: how well what is published ranks, beside baselines and RecTools' SASRec."""
 
 import csv
 import json
-import logging
+import math
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import click
 import numpy as np
@@ -16,19 +17,21 @@ import numpy as np
 from bench.harness.report import Report, Result, print_table
 from bench.peers.environment import python_with
 from local.servers import LOCAL
+from models.arrays import Floats, Ints
 from models.artifact.artifact import Artifact
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
+from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
-from offline.evaluation.evaluation import evaluate
-from offline.ranking.metrics import MISSING, Ranking, Ranks, summarise
-from offline.ranking.protocols import Cases, cases_leave_one_out, repeats, without_repeats
+from offline.baselines.counting import baselines
+from offline.options import data_path_option
+from offline.ranking.metrics import MISSING, Ranks, gains_in_ten
+from offline.ranking.protocols import Cases, are_last, cases_by_time, cases_leave_one_out, repeats
+from offline.ranking.scorers import Scorer, ranks_by
 from offline.training.run import train
 from offline.training.settings import read_config
-
-logger = logging.getLogger(__name__)
 
 RECTOOLS = ["rectools[torch]==0.19.0"]
 PEER = Path(__file__).parent / "peers" / "sasrec.py"
@@ -36,13 +39,25 @@ PEER = Path(__file__).parent / "peers" / "sasrec.py"
 SASREC = {"n_factors": 128, "session_max_len": 100, "loss": "softmax"}
 #: What the columns are called, and whether what a user had before is left out of the ranking.
 QUESTIONS = {"": False, " new": True}
+#: Share of the rows that is held back by time.
+HELD_BACK_SHARE = 0.1
+#: The ranks of the targets (B,) by question; a contestant's, with how long training took (s).
+RanksOf = Mapping[str, Ranks]
+Contestant = tuple[RanksOf, float]
 #: The last column: how long training took (s).
 TRAIN_SECONDS = "train s"
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 110})
-@click.option("--data-path", multiple=True, required=True, help="Behaviour log, as offline.train takes it.")
+@data_path_option
 @log_format_option
+@click.option(
+    "--protocol",
+    type=click.Choice(["leave-one-out", "time"]),
+    default="leave-one-out",
+    show_default=True,
+    help="What is held back: each user's last event, or all from a time on.",
+)
 @click.option("--seeds", default=3, show_default=True, help="Trainings of each that has a seed.")
 @click.option("--epochs", type=int, help="Of Twintide, where not its default.")
 @click.option("--sasrec-epochs", default=60, show_default=True, help="Of SASRec; 0 leaves it out.")
@@ -50,55 +65,79 @@ TRAIN_SECONDS = "train s"
 def main(
     data_path: tuple[str, ...],
     log_format: str,
+    protocol: Literal["leave-one-out", "time"],
     seeds: int,
     epochs: int | None,
     sasrec_epochs: int,
     json_path: Path | None,
 ) -> None:
-    """Train on all but each user's last events, and rank every item for each user's last one.
+    """Hold rows back, train on all others, and rank every item for each user's first event held back.
 
-    Leave-one-out, full ranking. Twintide has its default settings: it holds out the last two, chooses its
-    epoch by the one before the last, and ranks only by the dot product of its vectors. The baselines and
-    SASRec (RecTools, in an environment of its own) learn from all but the last. "new": what a user had before
-    is not ranked, and who returns to it is left out; there is no such column where all do.
+    leave-one-out: each user's last event is held back; time: all events from the time on at which a tenth of
+    the rows is left. Twintide has its default settings, as `python -m offline.train` would publish it: what
+    it holds out to choose by is of the rows before. It ranks by the dot product of its vectors alone. The
+    baselines and SASRec (RecTools, in an environment of its own) learn from the same rows.
+
+    "new": what a user had before is not ranked, and who returns to it is left out; there is no such column
+    where all do. "behind": by how much a ranker is behind Twintide in NDCG@10, user by user, and half the 95
+    % confidence interval of that.
 
     \b
-    Example: ./run bench ranking --data-path data/behaviour.csv --json ranking.json
+    Example: ./run bench ranking --data-path data/behaviour.csv --protocol time --json ranking.json
     """
     log_to_stderr()
     if seeds < 1 or sasrec_epochs < 0:
         raise SettingsError(f"--seeds {seeds} --sasrec-epochs {sasrec_epochs}: 1 and 0 are the least")
     log = read_cached(data_path, read_log_format(log_format))
-    results = run(log, seeds, epochs, sasrec_epochs)
-    settings = {"seeds": seeds, "epochs": epochs, "sasrec": {**SASREC, "epochs": sasrec_epochs}}
-    report = Report({**settings, "fingerprint": log.fingerprint}, results)
+    results = run(log, protocol, seeds, epochs, sasrec_epochs)
+    settings = {"protocol": protocol, "seeds": seeds, "epochs": epochs}
+    sasrec = {**SASREC, "epochs": sasrec_epochs}
+    report = Report({**settings, "sasrec": sasrec, "fingerprint": log.fingerprint}, results)
     others = tuple(name for name in results if name != "twintide")
     report.compare("twintide", others, "ndcg@10")
     columns = {name: ".4f" for name in results["twintide"] if name != TRAIN_SECONDS} | {TRAIN_SECONDS: ",.0f"}
-    print_table(f"{log.path}, leave-one-out, {len(log):,} rows", results, columns)
+    print_table(f"{log.path}, {protocol}, {len(log):,} rows", results, columns)
     if json_path:
         report.write(json_path)
 
 
-def run(log: BehaviourLog, seeds: int, epochs: int | None, sasrec_epochs: int) -> dict[str, Result]:
+def run(
+    log: BehaviourLog,
+    protocol: Literal["leave-one-out", "time"],
+    seeds: int,
+    epochs: int | None,
+    sasrec_epochs: int,
+) -> dict[str, Result]:
     """Return the figures by name, those of what has a seed as means over the seeds."""
-    results: dict[str, Result] = {}
-    ours, theirs = [], []
+    cutoff_ms = cutoff_of(log) if protocol == "time" else None
+    known = log.select(log.time_ms < cutoff_ms) if cutoff_ms else log.select(~are_last(log))
+    found: dict[str, list[Contestant]] = {}
     with TemporaryDirectory() as folder:
         for seed in range(seeds):
-            config = read_config(None, {"protocol": "leave-one-out", "seed": seed, "epochs": epochs})
+            config = read_config(None, {"protocol": protocol, "seed": seed, "epochs": epochs})
             with _timed() as seconds:
-                artifact = train(log, config, Path(folder) / str(seed)).artifact
-            cases = cases_leave_one_out(log, artifact.vocabulary, artifact.settings.window)
+                artifact = train(known, config, Path(folder) / str(seed)).artifact
+            window, vocabulary = artifact.settings.window, artifact.vocabulary
+            cases = (
+                cases_by_time(log, vocabulary, window, cutoff_ms)
+                if cutoff_ms
+                else cases_leave_one_out(log, vocabulary, window)
+            )
             questions = _questions(cases)
-            found = _figures(artifact, cases, questions)
-            ours.append({**found.pop("twintide"), TRAIN_SECONDS: seconds[0]})
-            results |= found
+            found.setdefault("twintide", []).append((_twintide(artifact, cases, questions), seconds[0]))
             if sasrec_epochs:
-                theirs.append(_sasrec(cases, questions, artifact.item_ids, Path(folder), seed, sasrec_epochs))
-                logger.info("seed %d: twintide %s, SASRec %s", seed, ours[-1], theirs[-1])
-    means = {"twintide": _mean(ours)} | ({"SASRec (RecTools)": _mean(theirs)} if theirs else {})
-    return means | results
+                theirs = _sasrec(cases, questions, artifact.item_ids, Path(folder), seed, sasrec_epochs)
+                found.setdefault("SASRec (RecTools)", []).append(theirs)
+            if not seed:
+                gap_ms = artifact.settings.gap_ms
+                found |= {name: [each] for name, each in _baselines(cases, vocabulary, gap_ms, questions)}
+    return {name: _figures(each, found["twintide"]) for name, each in found.items()}
+
+
+def cutoff_of(log: BehaviourLog) -> int:
+    """Return the time (epoch ms) from which on HELD_BACK_SHARE of the rows are held back."""
+    times_ms = np.sort(log.time_ms)
+    return int(times_ms[len(times_ms) - max(int(len(log) * HELD_BACK_SHARE), 1)])
 
 
 @contextmanager
@@ -114,27 +153,54 @@ def _questions(cases: Cases) -> dict[str, bool]:
     return {name: exclude_seen for name, exclude_seen in QUESTIONS.items() if has_new or not exclude_seen}
 
 
-def _figures(artifact: Artifact, cases: Cases, questions: Mapping[str, bool]) -> dict[str, Result]:
-    """Return the figures of the model and of the baselines."""
-    figures: dict[str, Result] = {}
+def _twintide(artifact: Artifact, cases: Cases, questions: Mapping[str, bool]) -> RanksOf:
+    users, items = artifact.encode(cases.histories).user, artifact.item_vectors.T
+    ranks = {}
     for question, exclude_seen in questions.items():
-        for name, ranking in evaluate(artifact, cases, exclude_seen=exclude_seen).rankings.items():
-            figures.setdefault(name, {TRAIN_SECONDS: float("nan")}).update(_named(ranking, question))
-    return figures
+        chosen = _chosen(cases, exclude_seen)
+        ranks[question] = ranks_by(_by_dot(users[chosen], items), cases.take(chosen), exclude_seen)
+    return ranks
 
 
-def _named(ranking: Ranking, question: str) -> Result:
-    return {f"ndcg@10{question}": ranking.ndcg_at_10, f"recall@10{question}": ranking.recall_at_10}
+def _by_dot(users: Floats, items: Floats) -> Scorer:
+    return lambda some: users[some] @ items
 
 
-def _mean(results: list[Result]) -> Result:
-    return {name: float(np.mean([result[name] for result in results])) for name in results[0]}
+def _baselines(
+    cases: Cases, vocabulary: Vocabulary, gap_ms: int, questions: Mapping[str, bool]
+) -> Iterator[tuple[str, Contestant]]:
+    found: dict[str, dict[str, Ranks]] = {}
+    for question, exclude_seen in questions.items():
+        asked = cases.take(_chosen(cases, exclude_seen))
+        for name, score in baselines(asked, vocabulary, gap_ms).items():
+            found.setdefault(name, {})[question] = ranks_by(score, asked, exclude_seen)
+    yield from ((name, (ranks, math.nan)) for name, ranks in found.items())
+
+
+def _chosen(cases: Cases, exclude_seen: bool) -> Ints:
+    """Return the cases (indices) that a question is about."""
+    return np.flatnonzero(~repeats(cases)) if exclude_seen else np.arange(len(cases.target))
+
+
+def _figures(runs: Sequence[Contestant], ours: Sequence[Contestant]) -> Result:
+    """Return the means over the runs, and how far they are behind ours, user by user."""
+    result: Result = {}
+    for question in runs[0][0]:
+        gains = np.mean([gains_in_ten(ranks[question]) for ranks, _ in runs], axis=0)  # (B,)
+        behind = np.mean([gains_in_ten(ranks[question]) for ranks, _ in ours], axis=0) - gains
+        result[f"ndcg@10{question}"] = float(gains.mean())
+        recall = [(ranks[question] <= 10).mean() for ranks, _ in runs]
+        result[f"recall@10{question}"] = float(np.mean(recall))
+        result[f"behind{question}"] = float(behind.mean())
+        result[f"+-{question}"] = float(1.96 * behind.std() / np.sqrt(len(behind)))
+    result[TRAIN_SECONDS] = float(np.mean([seconds for _, seconds in runs]))
+    return result
 
 
 def _sasrec(
     cases: Cases, questions: Mapping[str, bool], item_ids: list[str], folder: Path, seed: int, epochs: int
-) -> Result:
-    """Return SASRec's figures, from the ten items that it recommends to each user."""
+) -> Contestant:
+    """Return SASRec's ranks, from the ten items that it recommends to each user."""
     python = python_with(RECTOOLS, LOCAL / "bench-rectools", "give --sasrec-epochs 0")
     job = {"train": str(folder / "train.csv"), "out": str(folder / "out.csv"), "seed": seed, "epochs": epochs}
     _write_train(cases.known, folder / "train.csv")
@@ -149,11 +215,10 @@ def _sasrec(
     with (folder / "out.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             ranks[row["exclude_seen"], row["user"], row["item"]] = int(row["rank"])
-    result: Result = {TRAIN_SECONDS: seconds[0]}
-    for question, exclude_seen in questions.items():
-        asked = without_repeats(cases) if exclude_seen else cases
-        result |= _named(summarise(_ranks_of(asked, item_ids, ranks, str(exclude_seen))), question)
-    return result
+    return {
+        question: _ranks_of(cases.take(_chosen(cases, exclude_seen)), item_ids, ranks, str(exclude_seen))
+        for question, exclude_seen in questions.items()
+    }, seconds[0]
 
 
 def _ranks_of(

@@ -1,4 +1,4 @@
-"""The rankers to be beaten; here those that only count: popularity, and the step from the last item."""
+"""The rankers to be beaten; here those that only count: what is popular, what a user had, what follows."""
 
 from collections.abc import Mapping
 
@@ -13,8 +13,8 @@ from offline.baselines.neighbours import item_knn, session_knn
 from offline.ranking.protocols import Cases
 from offline.ranking.scorers import Scorer, Scores
 
-#: Share of the known rows, the last by time, that counts as recent.
-RECENT_SHARE = 0.1
+#: Share of the known rows, the last by time, that counts as recent, and times that do (ms).
+RECENT_SHARE, HOUR_MS, DAY_MS = 0.1, 3_600_000, 86_400_000
 
 
 def baselines(cases: Cases, vocabulary: Vocabulary, gap_ms: int) -> Mapping[str, Scorer]:
@@ -27,9 +27,17 @@ def baselines(cases: Cases, vocabulary: Vocabulary, gap_ms: int) -> Mapping[str,
     recent_rows = max(int(len(known) * RECENT_SHARE), 1)
     recent = known.in_time_order().select(np.arange(len(known) - recent_rows, len(known)))
     popular = popularity(known, vocabulary)
+
+    def since(ago_ms: int) -> Scores:
+        late = known.select(known.time_ms > known.time_ms.max() - ago_ms)
+        return popularity(late, vocabulary) + popular / 1e9
+
     return {
         "popularity": _same_for_all(popular),
         "recent popularity": _same_for_all(popularity(recent, vocabulary) + popular / 1e9),
+        "last hour": _same_for_all(since(HOUR_MS)),
+        "last day": _same_for_all(since(DAY_MS)),
+        "had last": had_last(cases, popular),
         "markov": markov(cases, vocabulary),
         "item kNN": item_knn(cases, popular),
         "session kNN": session_knn(cases, popular, gap_ms),
@@ -46,6 +54,22 @@ def popularity(log: BehaviourLog, vocabulary: Vocabulary) -> Scores:
 
 def _same_for_all(scores: Scores) -> Scorer:
     return lambda users: np.broadcast_to(scores, (len(users), len(scores)))
+
+
+def had_last(cases: Cases, popular: Scores) -> Scorer:
+    """Return the scorer that ranks what a user had, the last first, and behind it what is popular."""
+    histories = cases.histories
+    behind = popular / (2 * max(popular.max(), 1))
+
+    def score(users: Ints) -> Scores:
+        scores = np.tile(behind, (len(users), 1))
+        for row, user in enumerate(users):
+            item = histories.item[histories.starts[user] : histories.starts[user + 1]] - FIRST_KNOWN
+            known = item >= 0
+            scores[row, item[known]] = 1 + np.flatnonzero(known)
+        return scores
+
+    return score
 
 
 def markov(cases: Cases, vocabulary: Vocabulary) -> Scorer:

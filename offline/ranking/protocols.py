@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Ints
+from models.arrays import Flags, Ints
 from models.errors import DataError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
@@ -77,12 +77,17 @@ def cases_by_time(log: BehaviourLog, vocabulary: Vocabulary, window: WindowSetti
 
 def cases_leave_one_out(log: BehaviourLog, vocabulary: Vocabulary, window: WindowSettings) -> Cases:
     """Ask for each user's last event, given their window of the events before it."""
+    last = are_last(log)
+    return _cases(log, log.select(~last), np.flatnonzero(last), vocabulary, window)
+
+
+def are_last(log: BehaviourLog) -> Flags:
+    """Return whether each row (R,) is its user's last."""
     order = log.by_user()
     users = log.user.codes[order]
-    last = order[np.append(users[1:] != users[:-1], True)] if len(order) else order
-    is_known = np.ones(len(log), dtype=np.bool_)
-    is_known[last] = False
-    return _cases(log, log.select(is_known), last, vocabulary, window)
+    last = np.zeros(len(log), dtype=np.bool_)
+    last[order[np.append(users[1:] != users[:-1], True)] if len(order) else order] = True
+    return last
 
 
 def _cases(

@@ -24,14 +24,20 @@ def sample_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_report_holds_twintide_and_every_baseline(sample_csv: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", ["leave-one-out", "time"])
+def test_report_holds_twintide_and_every_baseline(sample_csv: Path, tmp_path: Path, protocol: str) -> None:
     arguments = ["--data-path", sample_csv, "--seeds", 1, "--epochs", 1, "--sasrec-epochs", 0]
+    arguments += ["--protocol", protocol]
     found = CliRunner().invoke(ranking.main, [*map(str, arguments), "--json", str(tmp_path / "r.json")])
     assert found.exit_code == 0, found.output
     report = json.loads((tmp_path / "r.json").read_text())
     assert {"twintide", "popularity", "markov", "item kNN", "session kNN"} <= set(report["results"])
-    measures = {"ndcg@10", "recall@10", "ndcg@10 new", "recall@10 new", "train s"}
+    measures = {"ndcg@10", "recall@10", "behind", "+-"}
+    measures |= {"train s"} | {f"{each} new" for each in measures}
     assert set(report["results"]["twintide"]) == measures
+    ours, theirs = report["results"]["twintide"], report["results"]["markov"]
+    assert theirs["behind"] == pytest.approx(ours["ndcg@10"] - theirs["ndcg@10"])
+    assert ours["behind"] == ours["+-"] == 0 < theirs["+-"]
     assert report["ratios"]["twintide/markov"] == pytest.approx(
         report["results"]["twintide"]["ndcg@10"] / report["results"]["markov"]["ndcg@10"]
     )
@@ -49,7 +55,7 @@ def test_logs_of_repeats_are_asked_with_seen_items_alone(tmp_path: Path) -> None
     found = CliRunner().invoke(ranking.main, [*map(str, arguments), "--json", str(tmp_path / "r.json")])
     assert found.exit_code == 0, found.output
     report = json.loads((tmp_path / "r.json").read_text())
-    assert set(report["results"]["markov"]) == {"ndcg@10", "recall@10", "train s"}
+    assert set(report["results"]["markov"]) == {"ndcg@10", "recall@10", "behind", "+-", "train s"}
     assert report["results"]["markov"]["ndcg@10"] == 1
 
 
