@@ -14,7 +14,7 @@ from models.errors import ArtifactError, TwintideError
 T = TypeVar("T")
 
 #: Written into config.json; another layout gets another number.
-ARTIFACT_FORMAT = "twintide-artifact-1"
+ARTIFACT_FORMAT = "twintide-artifact-2"
 
 CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.msgpack", "weights.safetensors"
 ITEM_VECTORS, METRICS, CHECKSUMS = "item_vectors.safetensors", "metrics.json", "checksums.json"
