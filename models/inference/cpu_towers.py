@@ -35,7 +35,7 @@ class Linear(NamedTuple):
 
 
 class CpuTower:
-    """A tower of one layer, asked at the newest event alone."""
+    """A tower of one layer, asked at the newest event alone; one that training left out costs nothing."""
 
     def __init__(self, tower: Tower, scale: Tensor) -> None:
         layer, bias = cast(Layer, tower.layers[0]), cast(AttentionBias, tower.biases[0])
@@ -46,9 +46,12 @@ class CpuTower:
         self.narrow = Linear(cast(Tensor, narrow.weight), cast(Tensor, narrow.bias))
         self.scale, self.shift = scale * tower.norm.weight, scale * tower.norm.bias
         self.by_distance, self.by_session = (table.numpy() for table in bias.tables())
+        self.is_left_out = not (self.scale.any() or self.shift.any())
 
     def __call__(self, events: TowerEvents, tables: Tables, part: Part) -> Tensor:
         """Return the tower's vectors (B, D) of these parts of the events; of an empty one anything."""
+        if self.is_left_out:
+            return torch.zeros(len(part.counts), len(self.scale))  # (B, D)
         entering, normed = kernels.newest(events, tables, *part)  # (B, D) each
         queries = self.query(torch.from_numpy(normed)).view(
             len(normed), self.heads, normed.shape[1]

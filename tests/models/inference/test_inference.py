@@ -18,6 +18,7 @@ from models.inference.padded_towers import PaddedTowers, buckets
 from models.towers.dual_towers import DualTowers, ModelSettings, TowerVectors
 from models.towers.features import features
 from models.towers.histories import FeatureSettings, Histories
+from offline.training.ablation import leave_out
 
 Split = Literal["session", "ratio"]
 ITEMS = 200
@@ -69,6 +70,14 @@ def assert_same(found: Vectors, expected: TowerVectors | Vectors) -> None:
 def test_users_of_every_length_get_what_the_towers_give(split: Split, path: MakePath) -> None:
     chosen = FeatureSettings(split=split)
     towers, users = towers_of(chosen), histories([*range(111), 0, 1, 110])
+    assert_same(Inference(towers, chosen, path(towers)).encode(users), reference(towers, users, chosen))
+
+
+@every_path
+def test_transformers_that_were_left_out_add_nothing(path: MakePath) -> None:
+    chosen = FeatureSettings()
+    towers, users = towers_of(chosen), histories([*range(20), 110])
+    leave_out(towers, ["transformers"])
     assert_same(Inference(towers, chosen, path(towers)).encode(users), reference(towers, users, chosen))
 
 
