@@ -77,11 +77,13 @@ class Objective:
         shared = user @ items.outputs(negatives.shared).T  # (M, N)
         hard = torch.einsum("md,mkd->mk", user, items.outputs(negatives.hard))  # (M, K)
         compared = negatives.items()  # (M, N + K)
-        begins_with = self.popularity.of(period, torch.cat([target[:, None], compared], dim=1))
-        begins_with = items.popularity_weight * begins_with  # (M, 1 + N + K)
-        positive = positive + begins_with[:, 0]  # (M,)
+        popular = self.popularity
+        log_share = popular.of_shared(period, negatives.shared), popular.of(period, negatives.hard)
+        begins_with = items.popularity_weight * torch.cat(log_share, dim=1)  # (M, N + K)
+        of_target = popular.of(period, target[:, None])[:, 0]  # (M,)
+        positive = positive + items.popularity_weight * of_target  # (M,)
         is_none = (compared == PADDING) | (compared == target[:, None])
-        negative = torch.cat([shared, hard], dim=1) + begins_with[:, 1:]  # (M, N + K)
+        negative = torch.cat([shared, hard], dim=1) + begins_with  # (M, N + K)
         negative = negative.masked_fill(is_none, -torch.inf)
         match name:
             case "sampled-softmax":

@@ -44,8 +44,12 @@ class Popularity:
         return (torch.searchsorted(self.begins_ms, time_ms, right=True) - 1).clamp(min=0)
 
     def of(self, period: Tensor, items: Tensor) -> Tensor:
-        """Return the log shares (M, J) of items (M, J), or the same (1, J) for all, in periods (M,)."""
+        """Return the log shares (M, J) of items (M, J) in periods (M,); of what is no known item anything."""
         return self.log_share[period[:, None], (items - FIRST_KNOWN).clamp(min=0)]
+
+    def of_shared(self, period: Tensor, items: Tensor) -> Tensor:
+        """Return the log shares (M, N) of the same items (N,) for all, in periods (M,)."""
+        return self.log_share[:, items - FIRST_KNOWN][period]
 
     def of_all(self, period: Tensor) -> Tensor:
         """Return the log shares (M, I) of all items in periods (M,)."""
