@@ -6,7 +6,7 @@ import sys
 import venv
 from pathlib import Path
 
-EXTRAS = "local,dev,baselines,report,ann"
+EXTRAS = "local,dev,baselines,report,ann,tune"
 
 
 def main(root: Path, stamp: str) -> None:

@@ -1,6 +1,7 @@
 """`python -m offline.train`: a behaviour log -> a published artifact."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import click
 
 from models.artifact.artifact import Artifact, load
+from models.artifact.stores import open_store
 from models.command import LOCATION, Command, log_to_stderr
 from models.errors import SettingsError
 from models.location import Location
@@ -18,9 +20,14 @@ from offline.training.continuing import Continued, continue_training
 from offline.training.parallel import joined
 from offline.training.progress import Epoch
 from offline.training.run import Trained, train
-from offline.training.settings import TrainSettings, read_config
+from offline.training.search_space import changed_of
+from offline.training.settings import TrainSettings, config_of, given_settings, read_config
+from offline.training.study import Trial
+from offline.training.tuning import Tuned, check_can_tune, tune
 
 DEFAULTS = TrainSettings()
+#: How many trials of a search its table shows.
+SHOWN_TRIALS = 10
 #: How an epoch's line says what learned in it.
 _LEARNS = {"direct": "direct path", "everything": "all        "}
 
@@ -58,6 +65,13 @@ _LEARNS = {"direct": "direct path", "everything": "all        "}
     help=f"How rows are held out.  [default: {DEFAULTS.protocol}]",
 )
 @click.option(
+    "--tune",
+    "minutes",
+    type=float,
+    metavar="MINUTES",
+    help="First try settings for so long, by held-out rows; those that are given stay.",
+)
+@click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file of settings, one `name = value` per line; flags overrule it.",
@@ -69,6 +83,7 @@ def main(
     save_dir: Location,
     config: Path | None,
     continue_from: Location | None,
+    minutes: float | None,
     **flags: object,
 ) -> None:
     """Train the dual towers on a behaviour log, or on what the stream holds, and publish the artifact.
@@ -81,18 +96,24 @@ def main(
     --continue-from costs in proportion to the new rows: the model learns them, and as many older ones again,
     gets to know the new items, and keeps its space. It prints how well the model before ranked the new rows.
 
+    --tune searches the learning rate, dropout and the like; the defaults are the first trial, and trials far
+    behind are given up. It prints the best and writes them to a file for --config. Killed, it goes on.
+
     \b
     Examples:
       python -m offline.train --data-path data/behaviour.csv --save-dir artifacts --epochs 10
       python -m offline.train --from-stream
       python -m offline.train --data-path data/behaviour.csv --continue-from artifacts
+      python -m offline.train --data-path data/behaviour.csv --tune 60
       torchrun --nproc-per-node 4 -m offline.train --device cuda
     """
     log_to_stderr()
     if continue_from is not None:
-        _refuse_with_continue({"config": config, **flags})
+        _refuse_with_continue({"config": config, "tune": minutes, **flags})
     chosen = read_config(config, flags)
     with joined(chosen.train.device) as processes:
+        if minutes is not None:
+            check_can_tune(minutes, processes)
         read = partial(read_log, data_path, log_format, from_stream)
         log = processes.from_first(read) if from_stream else read()
         if continue_from is not None:
@@ -105,16 +126,43 @@ def main(
             return
         left_out = f", {log.bad_rows:,} bad ones left out" if log.bad_rows else ""
         click.echo(f"{log.path}: {len(log):,} rows{left_out}")
+        if minutes is not None:
+            given = given_settings(config, flags)
+            tuned = tune(log, given, minutes, open_store(save_dir).prepare(), processes, _print_trial)
+            _print_tuned(tuned)
+            chosen = config_of(tuned.settings)
         _print(train(log, chosen, save_dir, _print_epoch, processes), save_dir)
 
 
 def _refuse_with_continue(options: Mapping[str, object]) -> None:
-    for name in ("config", "epochs", "protocol"):
+    for name in ("tune", "config", "epochs", "protocol"):
         if options[name] is not None:
             raise SettingsError(
                 f"--{name} means nothing with --continue-from, which has the settings that the artifact was "
                 "trained with: leave it out, or train anew"
             )
+
+
+def _print_trial(trial: Trial) -> None:
+    click.echo(f"trial {trial.number:3d}  {trial.end:8}  {_figures(trial)}")
+
+
+def _print_tuned(tuned: Tuned) -> None:
+    ends = Counter(trial.end for trial in tuned.trials)
+    click.echo(f"{len(tuned.trials)} trials: " + ", ".join(f"{ends[end]} {end}" for end in sorted(ends)))
+    click.echo(f"{'ndcg':>6}{'s':>8}  settings")
+    best = [
+        trial for trial in tuned.trials if trial.end in ("finished", "stopped") and trial.ndcg is not None
+    ]
+    for trial in sorted(best, key=lambda trial: -(trial.ndcg or 0.0))[:SHOWN_TRIALS]:
+        click.echo(_figures(trial))
+    click.echo(f"the best are in {tuned.file}, for --config")
+
+
+def _figures(trial: Trial) -> str:
+    ndcg = "" if trial.ndcg is None else f"{trial.ndcg:.4f}"
+    settings = ", ".join(f"{name} {value}" for name, value in changed_of(trial.settings).items())
+    return f"{ndcg:>6}{trial.seconds:8.1f}  {settings or '(the defaults)'}"
 
 
 def _print(done: Trained, store: Location) -> None:

@@ -11,7 +11,7 @@ from models.log.behaviour_log import BehaviourLog
 from offline.training.final_fit import fit_finally
 from offline.training.parallel import Processes, one_process
 from offline.training.progress import Epoch
-from offline.training.selection import Selected, plain_half_lives, run_hash, select
+from offline.training.selection import Selected, checkpoint_of, plain_half_lives, select
 from offline.training.settings import TrainingConfig, to_plain
 
 
@@ -42,7 +42,7 @@ def train(
     small. `processes` is what `joined` gives, where there may be several; only the first one writes.
     """
     processes = processes or one_process(config.train.device)
-    checkpoint = open_store(store).prepare() / f".training-{run_hash(log, config, processes)}"
+    checkpoint = checkpoint_of(open_store(store).prepare(), log, config, processes)
     selected = select(log, config, on_epoch, checkpoint, processes)
     training = {
         **to_plain(config.train),

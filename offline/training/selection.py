@@ -19,7 +19,7 @@ from models.sessions import default_gap_ms
 from models.towers.dual_towers import DualTowers
 from offline.ranking.metrics import Ranking, summarise
 from offline.training.ablation import leave_out
-from offline.training.data import Slices, return_share, slice_log
+from offline.training.data import Slices, Stretches, return_share, slice_log
 from offline.training.half_lives import HalfLives
 from offline.training.held_out import target_ranks
 from offline.training.learner import Course
@@ -59,6 +59,17 @@ class Selected:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a fit starts from: a log's slices, what is known of it, and what each slice asks."""
+
+    settings: ArtifactSettings
+    slices: Slices
+    vocabulary: Vocabulary
+    pieces: dict[str, Stretches]
+    half_lives: HalfLives
+
+
 def select(
     log: BehaviourLog,
     config: TrainingConfig,
@@ -70,20 +81,46 @@ def select(
 
     DataError where the log is too small.
     """
+    ground = prepare(log, config)
+    towers, epochs = fit_on(ground, config, on_epoch, checkpoint, processes)
+    test = summarise(target_ranks(towers, ground.pieces["test"], processes=processes))
+    planned = planned_epochs(ground, config, processes)
+    return Selected(
+        towers, ground.vocabulary, ground.settings, ground.half_lives, ground.slices, planned, epochs, test
+    )
+
+
+def prepare(log: BehaviourLog, config: TrainingConfig) -> Ground:
+    """Return what a fit of a log starts from. DataError where the log is too small."""
     settings = artifact_settings(log, config)
     slices = slice_log(log, config.train)
     vocabulary = _vocabulary(log, slices, config)
     pieces, half_lives = stretches_of(log, slices, vocabulary, settings, config.train)
+    return Ground(settings, slices, vocabulary, pieces, half_lives)
+
+
+def fit_on(
+    ground: Ground,
+    config: TrainingConfig,
+    on_epoch: Callable[[Epoch], None],
+    checkpoint: Path,
+    processes: Processes,
+) -> tuple[DualTowers, list[Epoch]]:
+    """Return towers with the best epoch's weights, and all epochs; the test slice is not looked at."""
+    pieces = ground.pieces
     torch.manual_seed(config.train.seed)
-    towers = DualTowers(vocabulary, settings.features, settings.model)
-    towers.items.expect_returns(return_share(pieces["train"], len(vocabulary.item_ids)))
+    towers = DualTowers(ground.vocabulary, ground.settings.features, ground.settings.model)
+    towers.items.expect_returns(return_share(pieces["train"], len(ground.vocabulary.item_ids)))
     leave_out(towers, config.train.without)
-    planned = config.train.epochs or default_epochs(pieces["train"], config.train, processes)
+    course = Course(planned_epochs(ground, config, processes), ground.half_lives.popularity_h)
     slices_of_fit = pieces["train"], pieces["validation"]
-    course = Course(planned, half_lives.popularity_h)
     epochs = fit(towers, *slices_of_fit, config.train, course, on_epoch, checkpoint, processes)
-    test = summarise(target_ranks(towers, pieces["test"], processes=processes))
-    return Selected(towers, vocabulary, settings, half_lives, slices, planned, epochs, test)
+    return towers, epochs
+
+
+def planned_epochs(ground: Ground, config: TrainingConfig, processes: Processes) -> int:
+    """Return how many passes a fit makes at most."""
+    return config.train.epochs or default_epochs(ground.pieces["train"], config.train, processes)
 
 
 def artifact_settings(log: BehaviourLog, config: TrainingConfig) -> ArtifactSettings:
@@ -99,6 +136,11 @@ def run_hash(log: BehaviourLog, config: TrainingConfig, processes: Processes) ->
     settings = asdict(artifact_settings(log, config)), to_plain(config.train)
     parts = [log.fingerprint, len(log), *settings, processes.count]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def checkpoint_of(folder: Path, log: BehaviourLog, config: TrainingConfig, processes: Processes) -> Path:
+    """Return the file in which a training keeps where it stands; others of it have longer names."""
+    return folder / f".training-{run_hash(log, config, processes)}"
 
 
 def plain_half_lives(half_lives: HalfLives) -> Mapping[str, float | str]:

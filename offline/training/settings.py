@@ -124,8 +124,17 @@ def read_config(file: Path | None, flags: Mapping[str, Any]) -> TrainingConfig:
     The keys are the names of the settings' fields, without tables. SettingsError for an unknown key, a value
     of the wrong type, or one outside its bounds.
     """
+    return config_of(given_settings(file, flags), file)
+
+
+def given_settings(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a TOML file and flags say, by name; it is not checked yet."""
     values = _read_toml(file) if file else {}
-    values |= {name: value for name, value in flags.items() if value is not None}
+    return values | {name: value for name, value in flags.items() if value is not None}
+
+
+def config_of(values: Mapping[str, Any], file: Path | None = None) -> TrainingConfig:
+    """Return settings of which these are given, by name, the others defaults; errors as `read_config`."""
     parts: dict[str, Any] = {
         "window": WindowSettings,
         "features": FeatureSettings,
