@@ -106,7 +106,7 @@ class Step:
         self, active: Publication, made: Artifact, log: BehaviourLog, verdict: Verdict, rows: int
     ) -> Done:
         """Make it active where this trainer still leads and what it went on from is still active."""
-        if made.publication:
+        if 0 < made.publication < active.number:  # a greater one is of a publication that was cut off
             return Done(
                 "refused",
                 f"refused: {made.version}, which comes of these rows, was published before and taken back",
