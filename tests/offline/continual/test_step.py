@@ -142,6 +142,17 @@ def test_model_that_learned_shuffled_items_is_refused_and_the_one_before_stays(
     assert store.current() == before
 
 
+def test_what_was_taken_back_is_not_published_again_from_the_same_rows(
+    step: Callable[[BehaviourLog], Done], made: Path, store: LocalStore
+) -> None:
+    log, before = read_behaviour_log(made / "all.csv"), store.current()
+    assert step(log).result == "published"
+    publish(store.where, before.version)  # as a rollback does
+    done = step(log)
+    assert (done.result, store.current().version) == ("refused", before.version)
+    assert "was published before and taken back" in done.line
+
+
 def test_trainer_that_lost_its_lease_publishes_nothing(
     step: Callable[[BehaviourLog], Done], made: Path, store: LocalStore, redis_client: "redis.Redis"
 ) -> None:
