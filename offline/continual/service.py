@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 #: After how long it is tried again after a failure, at the latest (s).
 RETRY_S = 60.0
+#: After how long Redis is asked again who leads, where it did not answer (s).
+ASK_AGAIN_S = 10.0
 
 
 def once(step: Callable[[], Done], lease: Lease) -> Done:
@@ -41,8 +43,8 @@ def serve(step: Callable[[], Done], lease: Lease, every_s: float, stop: Event) -
             if lease.wait(stop.is_set):
                 _lead(step, lease, every_s, stop)
         except redis.RedisError as error:
-            logger.warning("Redis does not say who leads, which is tried again: %s", error)
-            stop.wait(1)
+            logger.warning("Redis does not say who leads; it is asked again in %g s: %s", ASK_AGAIN_S, error)
+            stop.wait(ASK_AGAIN_S)
 
 
 def _lead(step: Callable[[], Done], lease: Lease, every_s: float, stop: Event) -> None:
