@@ -1,18 +1,29 @@
 """A store of artifacts as a directory: a directory for each version, a link, and a list of publications."""
 
+import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkdtemp
 
-from models.artifact.publications import Publication, last_number, next_number, publication_from
+from models.artifact.publications import (
+    Publication,
+    check_replaced,
+    last_number,
+    next_number,
+    publication_from,
+)
 from models.artifact.version_cache import PARTIAL, place
 from models.errors import ArtifactError
 
 #: The link to the active artifact, and the file with one line per publication.
 CURRENT, PUBLICATIONS = "current", "publications.jsonl"
+#: The file that whoever publishes has locked.
+LOCK = ".publishing"
 
 
 class LocalStore:
@@ -40,25 +51,49 @@ class LocalStore:
         """Return the number under which a version was published last, 0 for never."""
         return last_number(self._publications(), version)
 
-    def publish(self, version: str) -> int:
+    def publish(self, version: str, instead_of: Publication | None = None) -> int:
         """Make `version` the active artifact and return its publication number.
 
-        The number is written first, then the link `current` is replaced at once, so a reader that follows it
-        finds a number.
+        One publishes at a time. The number is written first, then the link `current` is replaced at once, so
+        a reader that follows it finds a number; where a crash left the number alone, it is taken up again.
+        OvertakenError where the active one is not `instead_of`.
         """
         if not (self.where / version).is_dir():
             raise ArtifactError(f"{self.where / version} is not an artifact, so it cannot be published")
-        number = next_number(self._publications())
+        with self._alone():
+            if instead_of is not None:
+                check_replaced(self.current(), instead_of, self.where)
+            published = self._publications()
+            left_behind = bool(published) and published[-1].version == version != self._linked()
+            number = published[-1].number if left_behind else next_number(published)
+            if not left_behind:
+                self._append(version, number)
+            self._link(version)
+        return number
+
+    def _append(self, version: str, number: int) -> None:
         entry = {"publication": number, "version": version, "published_at": datetime.now(UTC).isoformat()}
         with (self.where / PUBLICATIONS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def _link(self, version: str) -> None:
         link = self.where / f".{CURRENT}-{os.getpid()}"
         link.unlink(missing_ok=True)
         link.symlink_to(version)
         link.replace(self.where / CURRENT)
-        return number
+
+    def _linked(self) -> str:
+        link = self.where / CURRENT
+        return link.readlink().name if link.is_symlink() else ""
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait until nobody else publishes here; a process that is killed gives its turn back."""
+        with (self.where / LOCK).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def directory(self, version: str) -> Path:
         """Return the directory of a version."""

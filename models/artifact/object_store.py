@@ -19,7 +19,13 @@ from typing import Any
 
 from models.artifact.bucket import Bucket, Content
 from models.artifact.files import CHECKSUMS, FILES, to_json, version_of
-from models.artifact.publications import Publication, last_number, next_number, publication_from
+from models.artifact.publications import (
+    Publication,
+    check_replaced,
+    last_number,
+    next_number,
+    publication_from,
+)
 from models.artifact.version_cache import VersionCache
 from models.cache_directory import writable_directory
 from models.errors import ArtifactError
@@ -76,15 +82,16 @@ class ObjectStore:
         published = self._read_published()
         return last_number(published.publications, version) if published else 0
 
-    def publish(self, version: str) -> int:
+    def publish(self, version: str, instead_of: Publication | None = None) -> int:
         """Make `version` the active artifact and return its publication number.
 
         Who publishes at the same time gets another number: the list is replaced only where it still is the
-        one that was read.
+        one that was read. OvertakenError where its last one is not `instead_of`.
         """
         self._require_whole(version)
         for _ in range(TRIES):
             published = self._read_published()
+            check_replaced(published.publications[-1] if published else None, instead_of, self.where)
             number = next_number(published.publications if published else [])
             entry = {"publication": number, "version": version, "published_at": datetime.now(UTC).isoformat()}
             before = [each for each in (published.entries if published else []) if each["version"] != version]

@@ -16,6 +16,20 @@ class Publication:
     number: int
 
 
+class OvertakenError(ArtifactError):
+    """Something else has been published than what was to be replaced."""
+
+
+def check_replaced(found: Publication | None, instead_of: Publication | None, where: object) -> None:
+    """Raise OvertakenError where `instead_of` is given and what was found active is not that."""
+    if instead_of is not None and found != instead_of:
+        active = f"{found.version}, publication {found.number}" if found else "nothing"
+        raise OvertakenError(
+            f"{where} has {active} active, and not {instead_of.version}, publication {instead_of.number}, "
+            "which was to be replaced: somebody else has published meanwhile"
+        )
+
+
 def next_number(published: Sequence[Publication]) -> int:
     """Return the number of the next publication of a store.
 

@@ -34,8 +34,11 @@ class Store(Protocol):
     def publication_of(self, version: str) -> int:
         """Return the number under which a version was published last, 0 for never."""
 
-    def publish(self, version: str) -> int:
-        """Make a version the active one and return its publication number. Raises ArtifactError."""
+    def publish(self, version: str, instead_of: Publication | None = None) -> int:
+        """Make a version the active one and return its publication number. Raises ArtifactError.
+
+        Where `instead_of` is given and is not what is active any more: OvertakenError, and nothing is done.
+        """
 
     def directory(self, version: str) -> Path:
         """Return where a version's files are on this host. Raises ArtifactError."""

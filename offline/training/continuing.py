@@ -8,10 +8,11 @@ import msgspec
 import numpy as np
 
 from models.arrays import Flags
-from models.artifact.artifact import Artifact, load, publish, save
+from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save
 from models.artifact.rotation import common_items, mean_cosine
 from models.errors import ArtifactError, DataError
 from models.ids.log_vocabulary import vocabulary_of_log
+from models.ids.vocabulary import Vocabulary
 from models.location import Location
 from models.log.behaviour_log import BehaviourLog
 from models.towers.dual_towers import DualTowers
@@ -66,6 +67,40 @@ def continue_training(
     """
     settings = settings_of(artifact, flags or {})
     processes = processes or one_process(settings.device)
+    is_new = newer_rows(log, artifact)
+    before = _ranking_of_new(artifact, log, is_new, processes)
+    learned = go_on_from(learned_of(artifact), log, is_new, settings, processes)
+    metrics = {**artifact.metrics, "before_going_on": asdict(before) if before else None}
+    if processes.is_first:
+        publish(store, learned.save(store, metrics).version)
+    processes.wait()
+    made = load(store)
+    new_items = len(set(learned.vocabulary.item_ids) - set(artifact.item_ids))
+    return Continued(made, int(is_new.sum()), new_items, before, moved(artifact, made, log))
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What goes on, and what has gone on but is in no store yet: towers, what they know, and by what."""
+
+    towers: DualTowers
+    vocabulary: Vocabulary
+    settings: ArtifactSettings
+    training: Mapping[str, Any]
+
+    def save(self, store: Location, metrics: Mapping[str, Any]) -> Artifact:
+        """Write it into a store, where nobody is told of it, and return the artifact."""
+        return save(store, self.towers.cpu(), self.vocabulary, self.settings, metrics, self.training)
+
+
+def learned_of(artifact: Artifact) -> Learned:
+    """Return what goes on from an artifact; what has gone on says that it did so from there."""
+    training = {**artifact.training, "continued_from": artifact.version}
+    return Learned(artifact.towers, artifact.vocabulary, artifact.settings, training)
+
+
+def newer_rows(log: BehaviourLog, artifact: Artifact) -> Flags:
+    """Return which rows (R,) of a log an artifact has not learned: the newer ones. DataError without one."""
     until_ms = learned_until(artifact)
     is_new = log.time_ms > until_ms
     if not is_new.any():
@@ -73,33 +108,34 @@ def continue_training(
             f"{log.path}: no row is newer than what {artifact.version} has learned ({until_ms} epoch ms): "
             "give a log that goes on"
         )
-    before = _ranking_of_new(artifact, log, is_new, processes)
+    return is_new
+
+
+def go_on_from(
+    before: Learned, log: BehaviourLog, is_new: Flags, settings: TrainSettings, processes: Processes
+) -> Learned:
+    """Return what comes of going on with the new rows (R,) of a log; nothing is written.
+
+    All items of the log become known, and what was known stays so, up to `max_items`.
+    """
     known = vocabulary_of_log(log, settings.min_item_count)
-    vocabulary = union(artifact.vocabulary, known, settings.max_items)
-    towers = grown(artifact.towers, artifact.vocabulary, vocabulary, artifact.settings.features)
+    vocabulary = union(before.vocabulary, known, settings.max_items)
+    towers = grown(before.towers, before.vocabulary, vocabulary, before.settings.features)
     leave_out(towers, settings.without)
-    material, order = material_of(log, vocabulary, artifact.settings), log.by_user()
-    half_lives = {name: hours_of(hours) for name, hours in artifact.training["half_lives_h"].items()}
+    material, order = material_of(log, vocabulary, before.settings), log.by_user()
+    half_lives = {name: hours_of(hours) for name, hours in before.training["half_lives_h"].items()}
     weight = material.weight(np.ones(len(log), np.bool_), settings, half_lives["taste_h"] or np.inf)
     stretches = going_on_stretches(material, weight, is_new[order])
     if has_targets(stretches):
-        learns, popularity_h = artifact.training["learns"], half_lives["popularity_h"] or np.inf
+        learns, popularity_h = before.training["learns"], half_lives["popularity_h"] or np.inf
         towers = go_on(towers, stretches, settings, learns, popularity_h, processes)
     training = {
-        **artifact.training,
-        "continued_from": artifact.version,
+        **before.training,
         "learned_until_ms": int(log.time_ms.max()),
         "data_fingerprint": log.fingerprint,
         "data_rows": len(log),
     }
-    metrics = {**artifact.metrics, "before_going_on": asdict(before) if before else None}
-    if processes.is_first:
-        saved = save(store, towers.cpu(), vocabulary, artifact.settings, metrics, training)
-        publish(store, saved.version)
-    processes.wait()
-    made = load(store)
-    new_items = len(set(vocabulary.item_ids) - set(artifact.item_ids))
-    return Continued(made, int(is_new.sum()), new_items, before, moved(artifact, made, log))
+    return Learned(towers, vocabulary, before.settings, training)
 
 
 def learned_until(artifact: Artifact) -> int:

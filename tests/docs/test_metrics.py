@@ -1,4 +1,4 @@
-"""docs/metrics.md has every metric of the worker, with its kind, its labels and what they may be."""
+"""docs/metrics.md has every metric of worker and trainer, with its kind, its labels and what they may be."""
 
 import ast
 import re
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from prometheus_client.metrics import MetricWrapperBase
 
 import stream.metrics
+from offline.continual import metrics as trainer_metrics
 from stream.rollout.decision import Step
 from tests.docs.markdown import DOCS, ROOT, plain, rows
 
@@ -15,16 +16,17 @@ ROWS = rows(DOCS / "metrics.md", "metric")
 
 def metrics() -> Iterator[tuple[str, str, str]]:
     """Yield name, kind and label of every metric."""
-    for metric in vars(stream.metrics).values():
+    for metric in (*vars(stream.metrics).values(), *vars(trainer_metrics).values()):
         if isinstance(metric, MetricWrapperBase | stream.metrics.BatchHistogram):
             (family,) = metric.collect()
             suffix = "_total" if family.type == "counter" else ""
             yield family.name + suffix, family.type, ",".join(getattr(metric, "_labelnames", ()))
 
 
-def words_of_the_worker() -> set[str]:
-    """Return all texts in the code of stream/, and the names of the steps of a rollout."""
-    trees = [ast.parse(path.read_text()) for path in (ROOT / "stream").rglob("*.py")]
+def words_of_the_code() -> set[str]:
+    """Return all texts in the code of stream/ and the trainer, and the names of the steps of a rollout."""
+    rooms = ROOT / "stream", ROOT / "offline" / "continual"
+    trees = [ast.parse(path.read_text()) for room in rooms for path in room.rglob("*.py")]
     nodes = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
     return {str(node.value) for node in nodes} | {step.name.lower() for step in Step}
 
@@ -34,10 +36,10 @@ def test_every_metric_stands_in_the_table_and_every_row_is_a_metric() -> None:
     assert sorted(shown) == sorted(metrics())
 
 
-def test_values_of_labels_are_words_that_the_worker_has() -> None:
+def test_values_of_labels_are_words_that_the_code_has() -> None:
     shown = {value for row in ROWS for value in re.findall(r"`(\w+)`", row["values"])}
     assert len(shown) > 20
-    assert shown <= words_of_the_worker()
+    assert shown <= words_of_the_code()
 
 
 def test_status_of_health_are_all_that_there_are() -> None:

@@ -23,6 +23,7 @@ from models.artifact.bucket import Bucket
 from models.artifact.files import CHECKSUMS, FILES
 from models.artifact.item_vectors import load_item_vectors
 from models.artifact.object_store import PUBLICATIONS, REMEMBERED, ObjectStore
+from models.artifact.publications import OvertakenError
 from models.artifact.stores import is_artifact, is_there, open_store, read_version, store_of
 from models.artifact.version_cache import VersionCache
 from models.errors import ArtifactError, SettingsError, UnreachableError
@@ -107,6 +108,16 @@ def test_publishers_at_the_same_time_all_get_a_number_of_their_own(bucket: Bucke
     store = ObjectStore(bucket)
     assert store.current().number == max(numbers)
     assert store.current().version == versions[numbers.index(max(numbers)) % 2]
+
+
+def test_publication_replaces_only_what_it_says(bucket: BucketUrl) -> None:
+    made, store = [make(bucket, seed) for seed in range(2)], ObjectStore(bucket)
+    store.publish(made[0].version)
+    first = store.current()
+    store.publish(made[1].version, instead_of=first)
+    with pytest.raises(OvertakenError, match="somebody else has published"):
+        store.publish(made[0].version, instead_of=first)
+    assert store.current().version == made[1].version
 
 
 def test_a_write_that_somebody_was_faster_than_changes_nothing(bucket: BucketUrl) -> None:

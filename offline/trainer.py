@@ -1,0 +1,117 @@
+"""`python -m offline.trainer`: go on from the model that serves by the hour, publish what is no worse."""
+
+import os
+import re
+import signal
+from functools import partial
+from threading import Event
+
+import click
+from prometheus_client import start_http_server
+
+from models.command import Command, log_to_stderr
+from models.errors import SettingsError
+from models.log.cache import read_cached
+from models.log.format import log_format_option, read_log_format
+from offline.continual import metrics
+from offline.continual.lease import Lease
+from offline.continual.service import once, serve
+from offline.continual.step import Step
+from offline.publishing.publication import followed_store
+from offline.stream_log.log import read_stream_log
+from stream.settings import Settings
+from stream.store.clients import redis_client
+from stream.store.model_registry import ModelRegistry
+
+#: Seconds of a unit of time.
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def duration_s(text: str) -> float:
+    """Return the seconds of a duration such as 90s, 30m, 1h, 1.5d. Raises SettingsError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if not found or not float(found[1]):
+        raise SettingsError(f"--every is {text!r}; it must be a time such as 90s, 30m, 1h or 1d")
+    return float(found[1]) * UNITS[found[2]]
+
+
+@click.command(cls=Command)
+@click.option("--every", default="1h", show_default=True, help="Time between two steps: 90s, 30m, 1h, 1d.")
+@click.option("--once", "is_once", is_flag=True, help="Make one step, and end.")
+@click.option(
+    "--data-path",
+    multiple=True,
+    metavar="PATH",
+    help="Behaviour log, as offline.train takes it.  [default: the workers' changelog]",
+)
+@log_format_option
+@click.option(
+    "--min-held-out",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="New rows that judge a model at least; there must be twice as many.",
+)
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    default=9109,
+    show_default=True,
+    help="Port of /metrics, at TWINTIDE_METRICS_HOST; 0: none. There is none with --once.",
+)
+def main(
+    every: str,
+    is_once: bool,
+    data_path: tuple[str, ...],
+    log_format: str,
+    min_held_out: int,
+    metrics_port: int,
+) -> None:
+    """Go on from the model that serves with what is new, and publish what comes of it if it ranks no worse.
+
+    A step reads what the stream holds, holds the newest tenth of the new rows back, and goes on with the
+    others. Only where the result ranks the rows held back no worse than the model that serves, gives sane
+    vectors, and knows every item still, does it learn those rows too and is published; the workers roll it
+    out. Otherwise the model stays, and the next step, with more rows, tries again.
+
+    Of several trainers one leads, by a lease in Redis, and the others wait. A trainer that is killed leaves
+    nothing to be mended: start it again.
+
+    Reads the worker's settings (TWINTIDE_*, KAFKA_*, REDIS_*). With --once, exit 1 where it is refused.
+
+    \b
+    Example:
+      python -m offline.trainer --every 1h
+      python -m offline.trainer --once
+    """
+    log_to_stderr()
+    every_s = duration_s(every)
+    settings = Settings.from_environment(os.environ)
+    log_kind = read_log_format(log_format)
+    read = partial(read_cached, data_path, log_kind) if data_path else partial(read_stream_log, settings)
+    client = redis_client(settings.redis)
+    lease = Lease(client, settings.key_prefix)
+    registry = ModelRegistry(client, settings.key_prefix)
+    step = Step(read, followed_store(settings.artifact), registry, lease, min_held_out)
+    if is_once:
+        done = once(step, lease)
+        click.echo(done.line)
+        raise SystemExit(int(done.result == "refused"))
+    _serve_metrics(settings.metrics_host, metrics_port)
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    serve(step, lease, every_s, stop)
+
+
+def _serve_metrics(host: str, port: int) -> None:
+    if not port:
+        return
+    try:
+        start_http_server(port, host, metrics.REGISTRY)
+    except OSError as error:
+        raise SettingsError(f"--metrics-port {port} of {host} is not free ({error.strerror})") from error
+
+
+if __name__ == "__main__":
+    main()

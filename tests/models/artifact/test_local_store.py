@@ -1,0 +1,42 @@
+"""A directory as a store: what is replaced is what was meant, and what a crash cut off is taken up again."""
+
+from pathlib import Path
+
+import pytest
+
+from models.artifact import local_store
+from models.artifact.local_store import LocalStore
+from models.artifact.publications import OvertakenError, Publication
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    for version in ("aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"):
+        (tmp_path / version).mkdir()
+    return LocalStore(tmp_path)
+
+
+def test_publication_replaces_only_what_it_says(store: LocalStore) -> None:
+    first = Publication("aaaaaaaaaaaa", store.publish("aaaaaaaaaaaa"))
+    second = Publication("bbbbbbbbbbbb", store.publish("bbbbbbbbbbbb", instead_of=first))
+    assert store.current() == second
+    with pytest.raises(OvertakenError, match=r"bbbbbbbbbbbb, publication \d+ active, and not aaaaaaaaaaaa"):
+        store.publish("cccccccccccc", instead_of=first)
+    again = Publication("aaaaaaaaaaaa", store.publish("aaaaaaaaaaaa"))
+    with pytest.raises(OvertakenError):  # the same version, but published anew
+        store.publish("cccccccccccc", instead_of=first)
+    assert store.current() == again
+
+
+def test_publication_that_was_cut_off_keeps_its_number(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.publish("aaaaaaaaaaaa")
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "_link", lambda *_: None)
+        cut_off = store.publish("bbbbbbbbbbbb")
+    assert store.current().version == "aaaaaaaaaaaa"
+    assert store.publish("bbbbbbbbbbbb") == cut_off
+    assert store.publish("bbbbbbbbbbbb") > cut_off  # once more is another publication
+    lines = (store.where / local_store.PUBLICATIONS).read_text().splitlines()
+    assert len(lines) == 3
