@@ -139,7 +139,7 @@ def cut_stretches(
     last = places[targets[last + 1] - 1]
     first = np.maximum(begin - long_events, histories.starts[user])
     spans = np.stack([begin, last + 1], axis=1).ravel()  # of each piece, and between pieces
-    heaviest = np.maximum.reduceat(np.append(weight, 0), spans)[::2] if len(spans) else weight[:0]
+    heaviest = np.maximum.reduceat(np.append(weight, np.float32(0)), spans)[::2] if len(spans) else weight[:0]
     return Stretches(histories, derived, first, begin, last, weight, np.minimum(heaviest, 1))
 
 

@@ -116,6 +116,7 @@ def test_piece_is_read_as_rarely_as_its_heaviest_target_weighs_and_counts_the_mo
     weight = np.stack([np.zeros(2_000, np.float32), heaviest], axis=1).ravel()
     stretches = cut_stretches(whole, event_features(whole, FeatureSettings()), weight, 100)
     np.testing.assert_array_equal(stretches.share, heaviest)
+    assert stretches.share.dtype == np.float32  # as all that a step sums over processes
     read = np.concatenate(list(shuffled(stretches, 8, np.random.default_rng(0))))
     assert len(read) == len(set(read.tolist()))
     assert len(read) == pytest.approx(600, abs=1)

@@ -57,8 +57,8 @@ def test_model_learns_the_walk_and_beats_popularity(store: Path, walk_csv: Path)
     named = {
         "popularity",
         "recent popularity",
-        "last hour's",
-        "last day's",
+        "last hour",
+        "last day",
         "had last",
         "markov",
         "item kNN",
