@@ -93,7 +93,7 @@ def main(
     version and made `current`. The same command after a crash resumes after the last finished epoch, to the
     same result. Under torchrun, every process takes a part of each step.
 
-    --continue-from costs in proportion to the new rows: the model learns them, and as many older ones again,
+    --continue-from costs in proportion to the new rows: the model learns them, and some older ones again,
     gets to know the new items, and keeps its space. It prints how well the model before ranked the new rows.
 
     --tune searches the learning rate, dropout and the like; the defaults are the first trial, and trials far

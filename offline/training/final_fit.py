@@ -24,7 +24,7 @@ def fit_finally(
 ) -> tuple[DualTowers, Vocabulary]:
     """Return towers that have learned all rows of a log, and the vocabulary of all its items.
 
-    Going on from what was selected is cheaper, and ranked worse (docs/ranking.md). After each epoch the state
+    Going on from what was selected is cheaper, and ranked worse (docs/training.md). After each epoch the state
     is written to `checkpoint`; if that file exists at the start, the fit resumes from it.
     """
     vocabulary = vocabulary_of_log(log, settings.min_item_count, settings.max_items)

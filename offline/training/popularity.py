@@ -18,7 +18,7 @@ HOUR_MS = 3_600_000
 MAX_PERIODS, MAX_SHARES = 512, 1 << 24
 #: Share of all events that is thought to be spread over all items alike.
 SPREAD_SHARE = 0.1
-#: Events of one half-life before its end that a period lasts.
+#: Into how many periods a half-life is divided, where the log is not too long for that.
 PERIODS_PER_HALF_LIFE = 2
 #: Rows that are beyond the time of nearly all others: a clock that is ahead does not make all else old.
 AHEAD_SHARE = 0.001
