@@ -30,8 +30,9 @@ from offline.options import data_path_option
 from offline.ranking.metrics import MISSING, Ranks, gains_in_ten
 from offline.ranking.protocols import Cases, are_last, cases_by_time, cases_leave_one_out, repeats
 from offline.ranking.scorers import Scorer, ranks_by
+from offline.training.data import slice_log
 from offline.training.run import train
-from offline.training.settings import read_config
+from offline.training.settings import TrainSettings, read_config
 
 RECTOOLS = ["rectools[torch]==0.19.0"]
 PEER = Path(__file__).parent / "peers" / "sasrec.py"
@@ -39,8 +40,6 @@ PEER = Path(__file__).parent / "peers" / "sasrec.py"
 SASREC = {"n_factors": 128, "session_max_len": 100, "loss": "softmax"}
 #: What the columns are called, and whether what a user had before is left out of the ranking.
 QUESTIONS = {"": False, " new": True}
-#: Share of the rows that is held back by time.
-HELD_BACK_SHARE = 0.1
 #: The ranks of the targets (B,) by question; a contestant's, with how long training took (s).
 RanksOf = Mapping[str, Ranks]
 Contestant = tuple[RanksOf, float]
@@ -109,7 +108,7 @@ def run(
     sasrec_epochs: int,
 ) -> dict[str, Result]:
     """Return the figures by name, those of what has a seed as means over the seeds."""
-    cutoff_ms = cutoff_of(log) if protocol == "time" else None
+    cutoff_ms = slice_log(log, TrainSettings()).cutoff_ms if protocol == "time" else None
     known = log.select(log.time_ms < cutoff_ms) if cutoff_ms else log.select(~are_last(log))
     found: dict[str, list[Contestant]] = {}
     with TemporaryDirectory() as folder:
@@ -132,12 +131,6 @@ def run(
                 gap_ms = artifact.settings.gap_ms
                 found |= {name: [each] for name, each in _baselines(cases, vocabulary, gap_ms, questions)}
     return {name: _figures(each, found["twintide"]) for name, each in found.items()}
-
-
-def cutoff_of(log: BehaviourLog) -> int:
-    """Return the time (epoch ms) from which on HELD_BACK_SHARE of the rows are held back."""
-    times_ms = np.sort(log.time_ms)
-    return int(times_ms[len(times_ms) - max(int(len(log) * HELD_BACK_SHARE), 1)])
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """A behaviour log as it was read once, kept under the hash of its files: the next time takes seconds."""
 
 import logging
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from models.cache_directory import default_directory
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from models.log.files import LogFile, LogPath, find_files, name_of
 from models.log.format import TIANCHI, LogFormat
@@ -37,11 +37,6 @@ UNUSABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.er
 COLUMNS = ("user", "item", "category", "geohash")
 ARRAYS = ("behaviour", "time_ms", "line")
 NUMBERS = ("precision_ms", "bad_rows")
-
-
-def default_directory() -> Path:
-    """Return where logs are kept unless told otherwise: twintide/ in the user's cache directory."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "twintide"
 
 
 def read_cached(

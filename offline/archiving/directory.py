@@ -19,8 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.errors import DataError, TwintideError
-
-DAY_MS = 86_400_000
+from models.log.times import DAY_MS
 
 #: What readers of such a directory leave out begins with an underscore or a dot.
 PROGRESS, LOCK, PENDING = "_progress.json", "_lock", "_pending-"

@@ -8,13 +8,14 @@ from models.arrays import Ints
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.behaviour_log import BehaviourLog
+from models.log.times import DAY_MS, HOUR_MS
 from offline.baselines.factorisation import factorisations
 from offline.baselines.neighbours import item_knn, session_knn
 from offline.ranking.protocols import Cases
 from offline.ranking.scorers import Scorer, Scores
 
-#: Share of the known rows, the last by time, that counts as recent, and times that do (ms).
-RECENT_SHARE, HOUR_MS, DAY_MS = 0.1, 3_600_000, 86_400_000
+#: Share of the known rows, the last by time, that counts as recent.
+RECENT_SHARE = 0.1
 
 
 def baselines(cases: Cases, vocabulary: Vocabulary, gap_ms: int) -> Mapping[str, Scorer]:

@@ -21,10 +21,11 @@ from offline.ranking.metrics import Ranking, summarise
 from offline.training.ablation import leave_out
 from offline.training.going_on import go_on, going_on_stretches
 from offline.training.growing import grown, union
+from offline.training.half_lives import HalfLives
 from offline.training.held_out import target_ranks
 from offline.training.parallel import Processes, one_process
 from offline.training.pieces import has_targets, material_of
-from offline.training.settings import TrainSettings, hours_of
+from offline.training.settings import TrainSettings
 
 #: The most users whose vectors before and after are compared.
 COMPARED_USERS = 1_000
@@ -123,12 +124,12 @@ def go_on_from(
     towers = grown(before.towers, before.vocabulary, vocabulary, before.settings.features)
     leave_out(towers, settings.without)
     material, order = material_of(log, vocabulary, before.settings), log.by_user()
-    half_lives = {name: hours_of(hours) for name, hours in before.training["half_lives_h"].items()}
-    weight = material.weight(np.ones(len(log), np.bool_), settings, half_lives["taste_h"] or np.inf)
+    half_lives = HalfLives.from_plain(before.training["half_lives_h"])
+    weight = material.weight(np.ones(len(log), np.bool_), settings, half_lives.taste_h)
     stretches = going_on_stretches(material, weight, is_new[order])
     if has_targets(stretches):
-        learns, popularity_h = before.training["learns"], half_lives["popularity_h"] or np.inf
-        towers = go_on(towers, stretches, settings, learns, popularity_h, processes)
+        learns = before.training["learns"]
+        towers = go_on(towers, stretches, settings, learns, half_lives.popularity_h, processes)
     training = {
         **before.training,
         "learned_until_ms": int(log.time_ms.max()),

@@ -3,19 +3,16 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
 from models.towers.dual_towers import DualTowers
-from offline.training.ablation import leave_out
-from offline.training.data import return_share
 from offline.training.learner import Course, Learner
 from offline.training.loop import stages_of
 from offline.training.parallel import Processes
 from offline.training.pieces import material_of
-from offline.training.selection import Selected
+from offline.training.selection import Selected, untrained
 from offline.training.settings import TrainSettings
 
 
@@ -24,17 +21,14 @@ def fit_finally(
 ) -> tuple[DualTowers, Vocabulary]:
     """Return towers that have learned all rows of a log, and the vocabulary of all its items.
 
-    Going on from what was selected is cheaper, and ranked worse (docs/training.md). After each epoch the state
-    is written to `checkpoint`; if that file exists at the start, the fit resumes from it.
+    Going on from what was selected is cheaper, and ranked worse (docs/training.md). After each epoch the
+    state is written to `checkpoint`; if that file exists at the start, the fit resumes from it.
     """
     vocabulary = vocabulary_of_log(log, settings.min_item_count, settings.max_items)
     material = material_of(log, vocabulary, selected.settings)
     everything = np.ones(len(log), np.bool_)
     stretches = material.stretches(material.weight(everything, settings, selected.half_lives.taste_h))
-    torch.manual_seed(settings.seed)
-    towers = DualTowers(vocabulary, selected.settings.features, selected.settings.model)
-    towers.items.expect_returns(return_share(stretches, len(vocabulary.item_ids)))
-    leave_out(towers, settings.without)
+    towers = untrained(vocabulary, selected.settings, stretches, settings)
     epochs, best = selected.planned_epochs, selected.best
     learner = Learner(
         towers, stretches, settings, Course(epochs, selected.half_lives.popularity_h), processes

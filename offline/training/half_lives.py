@@ -4,16 +4,17 @@ Both are found by counting, which takes seconds where training with each half-li
 decayed counts make the held-out rows most likely?
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from models.arrays import Doubles, Flags, Ints
 from models.ids.vocabulary_file import FIRST_KNOWN
+from models.log.times import HOUR_MS
 from models.towers.histories import Histories
-from offline.training.popularity import HOUR_MS, present_ms, smoothed_share
-from offline.training.settings import TrainSettings, hours_of
+from offline.training.popularity import present_ms, smoothed_share
+from offline.training.settings import FOR_EVER, TrainSettings, hours_of
 
 #: Half-lives that are tried (h), from an hour to for ever.
 TRIED_H = (1.0, 4.0, 16.0, 64.0, 256.0, np.inf)
@@ -31,6 +32,15 @@ class HalfLives:
 
     popularity_h: float
     taste_h: float
+
+    def to_plain(self) -> dict[str, float | str]:
+        """Return them as plain values, to be stored in an artifact."""
+        return {name: FOR_EVER if np.isinf(hours) else hours for name, hours in asdict(self).items()}
+
+    @classmethod
+    def from_plain(cls, stored: Mapping[str, float | str]) -> "HalfLives":
+        """Return those of `to_plain`."""
+        return cls(**{name: np.inf if hours == FOR_EVER else float(hours) for name, hours in stored.items()})
 
 
 def half_lives_of(

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from models.arrays import Doubles, Floats, Ints
 from models.ids.vocabulary_file import FIRST_KNOWN
+from models.log.times import HOUR_MS
 
-HOUR_MS = 3_600_000
 #: Periods of a log that have a popularity each, at most, and shares that are held at most.
 MAX_PERIODS, MAX_SHARES = 512, 1 << 24
 #: Share of all events that is thought to be spread over all items alike.
@@ -89,7 +89,7 @@ def popularity_of(item: Ints, time_ms: Ints, item_count: int, half_life_h: float
         counts *= np.exp2((now_ms - until_ms) / HOUR_MS / half_life_h)
         ages_h = (until_ms - time_ms[some]) / HOUR_MS
         counts += np.bincount(place[some], np.exp2(-ages_h / half_life_h), item_count)
-        shares.append(_log_share(counts))
+        shares.append(np.log(smoothed_share(counts)).astype(np.float32))
         now_ms = until_ms
     if np.isinf(half_life_h):
         shares = shares[-1:] * 2
@@ -104,10 +104,6 @@ def _periods(begin_ms: int, end_ms: int, item_count: int, half_life_h: float) ->
     lasts_ms = max(half_life_h * HOUR_MS / PERIODS_PER_HALF_LIFE, (end_ms + 1 - begin_ms) / most)
     count = max(int(np.ceil((end_ms + 1 - begin_ms) / lasts_ms)), 1)
     return (end_ms + 1 - lasts_ms * np.arange(count, 0, -1)).astype(np.int64)
-
-
-def _log_share(counts: Doubles) -> Floats:
-    return np.log(smoothed_share(counts)).astype(np.float32)
 
 
 def smoothed_share(counts: Doubles) -> Doubles:

@@ -11,7 +11,7 @@ from models.log.behaviour_log import BehaviourLog
 from offline.training.final_fit import fit_finally
 from offline.training.parallel import Processes, one_process
 from offline.training.progress import Epoch
-from offline.training.selection import Selected, checkpoint_of, plain_half_lives, select
+from offline.training.selection import Selected, checkpoint_of, select
 from offline.training.settings import TrainingConfig, to_plain
 
 
@@ -47,7 +47,7 @@ def train(
     training = {
         **to_plain(config.train),
         "learns": selected.best.learns,
-        "half_lives_h": plain_half_lives(selected.half_lives),
+        "half_lives_h": selected.half_lives.to_plain(),
         "cutoff_ms": selected.slices.cutoff_ms,
         "learned_until_ms": int(log.time_ms[selected.slices.train].max()),
         "data_fingerprint": log.fingerprint,

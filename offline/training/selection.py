@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from models.artifact.artifact import ArtifactSettings
@@ -27,7 +26,7 @@ from offline.training.loop import default_epochs, fit
 from offline.training.parallel import Processes
 from offline.training.pieces import stretches_of
 from offline.training.progress import Epoch
-from offline.training.settings import FOR_EVER, TrainingConfig, TrainSettings, to_plain
+from offline.training.settings import TrainingConfig, TrainSettings, to_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +107,22 @@ def fit_on(
 ) -> tuple[DualTowers, list[Epoch]]:
     """Return towers with the best epoch's weights, and all epochs; the test slice is not looked at."""
     pieces = ground.pieces
-    torch.manual_seed(config.train.seed)
-    towers = DualTowers(ground.vocabulary, ground.settings.features, ground.settings.model)
-    towers.items.expect_returns(return_share(pieces["train"], len(ground.vocabulary.item_ids)))
-    leave_out(towers, config.train.without)
+    towers = untrained(ground.vocabulary, ground.settings, pieces["train"], config.train)
     course = Course(planned_epochs(ground, config, processes), ground.half_lives.popularity_h)
     slices_of_fit = pieces["train"], pieces["validation"]
     epochs = fit(towers, *slices_of_fit, config.train, course, on_epoch, checkpoint, processes)
     return towers, epochs
+
+
+def untrained(
+    vocabulary: Vocabulary, settings: ArtifactSettings, train: Stretches, train_settings: TrainSettings
+) -> DualTowers:
+    """Return the towers that a fit on these stretches begins with; they follow from the seed."""
+    torch.manual_seed(train_settings.seed)
+    towers = DualTowers(vocabulary, settings.features, settings.model)
+    towers.items.expect_returns(return_share(train, len(vocabulary.item_ids)))
+    leave_out(towers, train_settings.without)
+    return towers
 
 
 def planned_epochs(ground: Ground, config: TrainingConfig, processes: Processes) -> int:
@@ -141,11 +148,6 @@ def run_hash(log: BehaviourLog, config: TrainingConfig, processes: Processes) ->
 def checkpoint_of(folder: Path, log: BehaviourLog, config: TrainingConfig, processes: Processes) -> Path:
     """Return the file in which a training keeps where it stands; others of it have longer names."""
     return folder / f".training-{run_hash(log, config, processes)}"
-
-
-def plain_half_lives(half_lives: HalfLives) -> Mapping[str, float | str]:
-    """Return the half-lives as plain values, to be stored in an artifact."""
-    return {name: FOR_EVER if np.isinf(hours) else hours for name, hours in asdict(half_lives).items()}
 
 
 def _vocabulary(log: BehaviourLog, slices: Slices, config: TrainingConfig) -> Vocabulary:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.cache_directory import default_directory
 from models.log import cache as log_cache
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
-from models.log.cache import default_directory, read_cached
+from models.log.cache import read_cached
 from models.log.format import TIANCHI, LogFormat
 
 HEADER = "user_id,item_id,behavior_type,user_geohash,item_category,time\n"

@@ -10,7 +10,8 @@ import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 
-from offline.archiving.directory import DAY_MS, Progress, opened
+from models.log.times import DAY_MS
+from offline.archiving.directory import Progress, opened
 from offline.archiving.rows import SCHEMA
 from tests.docs.markdown import DOCS
 

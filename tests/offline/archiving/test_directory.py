@@ -13,8 +13,9 @@ import pyarrow.parquet
 import pytest
 
 from models.errors import DataError, TwintideError
+from models.log.times import DAY_MS
 from offline.archiving import directory
-from offline.archiving.directory import DAY_MS, Progress, opened
+from offline.archiving.directory import Progress, opened
 from offline.archiving.rows import SCHEMA
 
 TOPIC = "events"
