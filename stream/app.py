@@ -49,6 +49,12 @@ async def watch() -> None:
 
 
 @app.task
+async def watch_topic() -> None:
+    """Notice when the topic is not what it was."""
+    await app.watch_topic()
+
+
+@app.task
 async def checkpoint() -> None:
     """Make windows durable and commit source offsets, again and again."""
     await app.parts.commits.run(app.consumer)

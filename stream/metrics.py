@@ -17,6 +17,10 @@ event_time_lag_seconds = Gauge(
 consumer_lag_events = Gauge(
     "twintide_consumer_lag_events", "Events of a partition that are not read yet.", ["partition"]
 )
+unread_partitions = Gauge(
+    "twintide_unread_partitions",
+    "Partitions that the event topic got since, and that nobody reads before stream.repartition is run.",
+)
 dirty_users = Gauge("twintide_dirty_users", "Changed users whose vector is not written yet.")
 batch_users = Histogram(
     "twintide_batch_users", "Users in one encoded batch.", buckets=[2**power for power in range(11)]

@@ -13,7 +13,13 @@ from local.proof.dead_letters import Place
 from local.proof.sample import UserSample
 from models.events import MAX_AHEAD_MS, Event, event_hash
 from models.windows.reference import IncomingEvent, fold
-from models.windows.window import Window, WindowSettings, window_from_bytes, window_to_bytes
+from models.windows.window import (
+    MAX_EVENTS_BYTES,
+    Window,
+    WindowSettings,
+    window_from_bytes,
+    window_to_bytes,
+)
 from stream.events.decoder import Decoder
 from stream.events.incoming import complaint, user_to_forget
 
@@ -95,7 +101,7 @@ class ExpectedUser:
         """Fold an event; `newest_ms` is the newest event time that the partition had brought before."""
         times_ms = self.window.times_ms
         may_be_swept = bool(times_ms) and times_ms[-1] < newest_ms - limits.horizon_ms
-        outcome = fold(self.window, event, topic_id, self.partition, limits)
+        outcome = fold(self.window, event, topic_id, self.partition, limits, MAX_EVENTS_BYTES)
         is_alone = outcome == "applied" and len(times_ms) == 1
         if may_be_swept:
             self.is_count_certain = False

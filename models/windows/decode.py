@@ -37,6 +37,8 @@ class Rules(NamedTuple):
     partition: int
     max_events: int
     horizon_ms: int
+    #: What the events of a window may take, ids included (bytes).
+    max_bytes: int
 
 
 #: What became of a user's events, and the time of the window's newest, 0 where it is empty.
@@ -44,8 +46,12 @@ COUNTS = np.dtype([(name, np.int64) for name in ("applied", "duplicate", "late",
 
 #: A window in a `Room`: its events are those from `head` to `tail`, its edge hashes those from `edge_head` to
 #: `edge_tail`; old_events: how many its value held; offset: the last one known of the events' source.
+#: may_outgrow: 1 where the new events might make it larger than it may be.
 WINDOW = np.dtype(
-    [(name, np.int64) for name in ("old_events", "head", "tail", "edge_head", "edge_tail", "offset")]
+    [
+        (name, np.int64)
+        for name in ("old_events", "head", "tail", "edge_head", "edge_tail", "offset", "may_outgrow")
+    ]
 )
 
 #: An array of `COUNTS`, `WINDOW` or `Header`.
@@ -119,6 +125,25 @@ def decode(
         window = windows[user - first]
         window.old_events, window.offset, window.head, window.tail = n, offset, head, head + n
         window.edge_head, window.edge_tail = edge_head, edge_head + m
+        window.may_outgrow = _may_outgrow(batch, rules, user, old_starts[user + 1] - start)
         coming = batch_starts[user + 1] - batch_starts[user]
         head, edge_head = head + n + coming, edge_head + n + m + coming
     return -1
+
+
+@compiled
+def _may_outgrow(batch: Batch, rules: Rules, user: int, old_bytes: int) -> bool:
+    """Return whether the user's window might take more bytes than it may, if it kept all events."""
+    events = batch.starts[user + 1] - batch.starts[user]
+    if old_bytes + events * EVENT_BYTES + len(batch.item_text) + len(batch.category_text) <= rules.max_bytes:
+        return False  # not even with the ids of the whole batch
+    for ordinal in range(batch.starts[user], batch.starts[user + 1]):
+        old_bytes += EVENT_BYTES + new_id_bytes(batch, batch.order[ordinal])
+    return bool(old_bytes > rules.max_bytes)
+
+
+@compiled
+def new_id_bytes(batch: Batch, event: int) -> int:
+    """Return how long the ids of an event of the batch are."""
+    items, categories = batch.item_starts, batch.category_starts
+    return int(items[event + 1] - items[event] + categories[event + 1] - categories[event])

@@ -15,7 +15,7 @@ from models.ids.texts import Texts, texts_of
 from models.windows.decode import COUNTS, Batch, Rules
 from models.windows.fold_kernels import fold_users
 from models.windows.layout import EDGE_HASH_BYTES, EVENT_BYTES, HEADER_BYTES
-from models.windows.window import WindowError, WindowSettings, read_header
+from models.windows.window import MAX_EVENTS_BYTES, WindowError, WindowSettings, read_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,11 @@ def fold_events(
     topic_id: str,
     partition: int,
     settings: WindowSettings,
+    max_bytes: int = MAX_EVENTS_BYTES,
 ) -> Folded:
     """Fold events into the windows of U users, `values[u]` being that of user u, None for none yet.
 
+    `max_bytes` is what a window's events may take, ids included: the oldest are dropped that are too much.
     Events of a partition must come in the order of their offsets; a redelivery of any of them is harmless.
     Raises WindowError where a value is not a window of this format.
     """
@@ -82,7 +84,7 @@ def fold_events(
         *(order, event_starts, events.offset, events.time_ms, events.behaviour, events.event_hash),
         *(events.item.text, events.item.starts, events.category.text, events.category.starts),
     )
-    rules = Rules(topic, partition, min(settings.max_events, 2**31), settings.horizon_ms)
+    rules = Rules(topic, partition, min(settings.max_events, 2**31), settings.horizon_ms, max_bytes)
     damaged = fold_users(old.view(np.int64), old_starts, batch, rules, new, new_starts, counts)
     if damaged >= 0:
         read_header(values[damaged] or b"")  # says what is wrong with it

@@ -6,9 +6,19 @@ models/windows/reference.py; a test holds the two together.
 
 from models.arrays import Ints
 from models.compiled import compiled
-from models.windows.buffer import buffer_of
-from models.windows.decode import BLOCK_USERS, Batch, Records, Room, Rules, decode, room_for
+from models.windows.buffer import Buffer, buffer_of, find_places
+from models.windows.decode import (
+    BLOCK_USERS,
+    Batch,
+    Records,
+    Room,
+    Rules,
+    decode,
+    new_id_bytes,
+    room_for,
+)
 from models.windows.encode import encode
+from models.windows.layout import EVENT_BYTES
 from models.windows.window import MAX_EDGE_HASHES
 
 
@@ -35,14 +45,23 @@ def fold_users(
         damaged = decode(old, old_starts, batch, rules, room, first, last)
         if damaged >= 0:
             return damaged
-        _fold(batch, rules, room, counts, first, last)
+        _fold(old, old_starts, batch, rules, room, counts, first, last)
         end = encode(old, old_starts, batch, rules, room, counts, new, new_starts, first, last, end)
     new_starts[users] = end
     return -1
 
 
 @compiled
-def _fold(batch: Batch, rules: Rules, room: Room, counts: Records, first: int, last: int) -> None:
+def _fold(
+    old: Buffer,
+    old_starts: Ints,
+    batch: Batch,
+    rules: Rules,
+    room: Room,
+    counts: Records,
+    first: int,
+    last: int,
+) -> None:
     """Fold the users' events into the windows in the room, and count what became of them."""
     order, offsets, event_times, event_hashes = batch.order, batch.offsets, batch.times_ms, batch.hashes
     times_ms, hashes, sources, edge_hashes = room.times_ms, room.hashes, room.sources, room.edge_hashes
@@ -62,7 +81,10 @@ def _fold(batch: Batch, rules: Rules, room: Room, counts: Records, first: int, l
                 edge_hashes, window.edge_head, edge_tail, event_hash
             ):
                 count.duplicate += 1
-            elif _is_late(times_ms, head, tail, time_ms, max_events, horizon_ms):
+            elif _is_late(times_ms, head, tail, time_ms, max_events, horizon_ms) or (
+                window.may_outgrow
+                and not _has_room(old, old_starts, batch, rules, room, user, first, head, tail, event)
+            ):
                 count.late += 1
             else:
                 count.applied += 1
@@ -74,6 +96,11 @@ def _fold(batch: Batch, rules: Rules, room: Room, counts: Records, first: int, l
                 times_ms[at], hashes[at], sources[at] = time_ms, event_hash, window.old_events + event
                 tail += 1
                 kept = _oldest_kept(times_ms, head, tail, max_events, horizon_ms)
+                if window.may_outgrow:
+                    fitting = _oldest_fitting(
+                        old, old_starts, batch, rules, room, user, first, head, tail, rules.max_bytes
+                    )
+                    kept = max(kept, fitting)
                 if kept > head:
                     edge_tail = _remember(
                         times_ms, hashes, head, kept, edge_hashes, window.edge_head, edge_tail
@@ -106,6 +133,59 @@ def _oldest_kept(times_ms: Ints, head: int, tail: int, max_events: int, horizon_
     while times_ms[kept] < times_ms[tail - 1] - horizon_ms:
         kept += 1
     return kept
+
+
+@compiled
+def _has_room(
+    old: Buffer,
+    old_starts: Ints,
+    batch: Batch,
+    rules: Rules,
+    room: Room,
+    user: int,
+    first: int,
+    head: int,
+    tail: int,
+    event: int,
+) -> bool:
+    """Return whether a new event fits into the window together with all that are newer."""
+    own, newer = EVENT_BYTES + new_id_bytes(batch, event), tail
+    while newer > head and room.times_ms[newer - 1] > batch.times_ms[event]:
+        newer -= 1
+    fitting = _oldest_fitting(
+        old, old_starts, batch, rules, room, user, first, newer, tail, rules.max_bytes - own
+    )
+    return bool(own <= rules.max_bytes and fitting == newer)
+
+
+@compiled
+def _oldest_fitting(
+    old: Buffer,
+    old_starts: Ints,
+    batch: Batch,
+    rules: Rules,
+    room: Room,
+    user: int,
+    first: int,
+    head: int,
+    tail: int,
+    max_bytes: int,
+) -> int:
+    """Return the first event, `head` or later, that fits into so many bytes together with all behind it."""
+    n = room.windows[user - first].old_events
+    places = find_places(old.headers, old_starts[user], old_starts[user + 1] - old_starts[user])
+    items, categories = places.item_lengths // 2, places.category_lengths // 2
+    while tail > head:
+        source = room.sources[tail - 1]
+        if source < n:
+            max_bytes -= int(old.uint16s[items + source]) + int(old.uint16s[categories + source])
+        else:
+            max_bytes -= new_id_bytes(batch, source - n)
+        max_bytes -= EVENT_BYTES
+        if max_bytes < 0:
+            break
+        tail -= 1
+    return tail
 
 
 @compiled

@@ -4,10 +4,12 @@ The benchmark's peers run it, and the tests hold Twintide's compiled fold (model
 """
 
 from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from typing import Literal
 
 import msgspec
 
+from models.windows.layout import EVENT_BYTES
 from models.windows.window import MAX_EDGE_HASHES, Window, WindowSettings
 
 #: What became of one event. "redelivered" has changed nothing.
@@ -26,11 +28,17 @@ class IncomingEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 def fold(
-    window: Window, event: IncomingEvent, topic_id: str, partition: int, settings: WindowSettings
+    window: Window,
+    event: IncomingEvent,
+    topic_id: str,
+    partition: int,
+    settings: WindowSettings,
+    max_bytes: int | None = None,
 ) -> Outcome:
     """Fold one event into the window, in place, and return what became of it.
 
-    Events of a partition must come in the order of their offsets; a redelivery of any of them is harmless.
+    `max_bytes` is what the window's events may take, ids included; None: as much as they like. Events of a
+    partition must come in the order of their offsets; a redelivery of any of them is harmless.
     """
     is_same_source = (window.topic_id, window.partition) == (topic_id, partition)
     if is_same_source and event.offset <= window.offset:
@@ -47,22 +55,38 @@ def fold(
         window.late += 1
         return "late"
     place = bisect_right(times_ms, event.time_ms)
+    if (
+        max_bytes is not None
+        and sum(_sizes(window)[place:]) + _size(event.item_id, event.category) > max_bytes
+    ):
+        window.late += 1
+        return "late"
     times_ms.insert(place, event.time_ms)
     window.behaviours.insert(place, event.behaviour)
     window.item_ids.insert(place, event.item_id)
     window.categories.insert(place, event.category)
     window.event_hashes.insert(place, event.event_hash)
     window.applied += 1
-    _drop_oldest(window, settings)
+    _drop_oldest(window, settings, max_bytes)
     return "applied"
 
 
-def _drop_oldest(window: Window, settings: WindowSettings) -> None:
+def _size(item_id: str, category: str) -> int:
+    return EVENT_BYTES + len(item_id.encode()) + len(category.encode())
+
+
+def _sizes(window: Window) -> list[int]:
+    return [_size(*ids) for ids in zip(window.item_ids, window.categories, strict=True)]
+
+
+def _drop_oldest(window: Window, settings: WindowSettings, max_bytes: int | None) -> None:
     times_ms = window.times_ms
     surplus = len(times_ms) - settings.max_events
     horizon_ms = times_ms[-1] - settings.horizon_ms
     if times_ms[0] < horizon_ms:
         surplus = max(surplus, bisect_left(times_ms, horizon_ms))
+    if max_bytes is not None:
+        surplus = max(surplus, sum(size > max_bytes for size in accumulate(reversed(_sizes(window)))))
     if surplus <= 0:
         return
     oldest_kept_ms = times_ms[surplus]

@@ -1,7 +1,8 @@
 """The last N events of one user, and their binary value: the state that a worker keeps.
 
 A window is a pure function of the *set* of events folded into it: it holds the last `max_events` by (event
-time, arrival) that lie within `horizon_ms` of the newest, whatever order they came in. It also holds the
+time, arrival) that lie within `horizon_ms` of the newest, whatever order they came in. Where ids are so long
+that these would not fit into a record of Kafka, it holds the last that do. It also holds the
 source offset applied last, so folding an event twice changes nothing, and how many events it ever saw, so
 that what was published can be accounted for after any crash.
 
@@ -36,8 +37,12 @@ DAY_MS = 86_400_000
 #: Edge hashes kept at most: a producer's duplicates come soon, and state must stay bounded.
 MAX_EDGE_HASHES = 1024
 
-#: The longest id of an item or category (bytes of UTF-8).
+#: The longest id of a user, item or category (bytes of UTF-8).
 MAX_ID_BYTES = 65_535
+
+#: What the events of a window take at most, ids included (bytes). With edge hashes and the longest user id it
+#: is still below the million bytes that Kafka's clients and brokers take of one record by default.
+MAX_EVENTS_BYTES = 900_000
 
 
 class WindowError(TwintideError):

@@ -174,8 +174,10 @@ def complaint(event: Event | None, key: bytes | None, latest_ms: int) -> str:
 
 def user_to_forget(record: Record) -> str:
     """Return which user a control record says to forget; empty where it is no such record."""
-    if record.value() is None and any(name == FORGET_HEADER for name, _ in record.headers() or ()):
-        return (record.key() or b"").decode(errors="replace")
+    key = record.key() or b""
+    is_control = record.value() is None and any(name == FORGET_HEADER for name, _ in record.headers() or ())
+    # No user has a longer id, and Kafka might not take the tombstone.
+    return key.decode(errors="replace") if is_control and len(key) <= MAX_ID_BYTES else ""
     return ""
 
 

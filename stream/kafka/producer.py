@@ -18,6 +18,9 @@ class AbandonedError(TwintideError):
     """The records waited for were thrown away: some may have arrived."""
 
 
+#: The largest record that Kafka's clients take by default (bytes).
+CLIENT_RECORD_BYTES = 1_000_000
+
 #: What librdkafka reports of records that `AcknowledgedProducer.abandon` threw away.
 _PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 
@@ -25,7 +28,10 @@ _PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 class AcknowledgedProducer:
     """Sends records and waits until Kafka has acknowledged every one of them."""
 
-    def __init__(self, kafka: KafkaConnection, client_id: str) -> None:
+    def __init__(
+        self, kafka: KafkaConnection, client_id: str, record_bytes: Sequence[int] = (CLIENT_RECORD_BYTES,)
+    ) -> None:
+        """`record_bytes` are the largest records that its topics take (bytes)."""
         self._settings = {
             **kafka.librdkafka(),
             "client.id": client_id,
@@ -34,6 +40,9 @@ class AcknowledgedProducer:
             "compression.type": "lz4",
             "linger.ms": 5,
             "queue.buffering.max.messages": 1_000_000,
+            "message.max.bytes": max(*record_bytes, CLIENT_RECORD_BYTES),
+            # To a broker that refuses it, a batch is one record, so none may be larger than any topic takes.
+            "batch.size": min(*record_bytes, CLIENT_RECORD_BYTES),
             "log_level": 2,
         }
         self._producer = Producer(self._settings)
@@ -50,7 +59,10 @@ class AcknowledgedProducer:
         partition: int = -1,
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
-        """Queue one record; `delivered` says whether it arrived."""
+        """Queue one record; `delivered` says whether it arrived.
+
+        Raises PublishError where the client refuses it at once.
+        """
         while True:
             try:
                 self._producer.produce(
@@ -59,6 +71,10 @@ class AcknowledgedProducer:
                 return
             except BufferError:  # the queue is full: let deliveries make room
                 self._producer.poll(0.1)
+            except KafkaException as error:
+                size = len(key or b"") + len(value or b"")
+                reason = error.args[0].str()
+                raise PublishError(f"a record of {size} bytes cannot go to {topic}: {reason}") from error
 
     async def delivered(self, timeout_s: float) -> dict[tuple[str, int], int]:
         """Wait for all that was sent, and return the last offset of every (topic, partition) so far.

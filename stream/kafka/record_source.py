@@ -46,7 +46,8 @@ class RecordSource(Generic[T]):
         self._consumer = assigned_consumer(kafka, READ_AHEAD_MB)
         self._fetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch")
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
-        #: The ends of the partitions that are being read, as they were at the last fetch.
+        #: From where on the partitions are being read, and their ends as they were at the last fetch.
+        self._starts: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         #: What is being fetched, ahead of its being asked for, and what is being read of the batch before.
         self._fetching: Future[Future[dict[int, T]] | None] | None = None
@@ -81,8 +82,11 @@ class RecordSource(Generic[T]):
         return found
 
     def lag(self, partition: int, position: int) -> int:
-        """Return how many events of a partition come after a position, as far as is known."""
-        return max(self._ends.get(partition, 0) - position, 0)
+        """Return how many events of a partition come after a position, as far as is known.
+
+        A position before the first event that was read counts as where reading began.
+        """
+        return max(self._ends.get(partition, 0) - max(position, self._starts.get(partition, 0)), 0)
 
     def _assign(self, places: list[TopicPartition]) -> None:
         if places:
@@ -90,6 +94,7 @@ class RecordSource(Generic[T]):
             with suppress(KafkaException):  # without an answer it keeps asking by itself
                 self._consumer.list_topics(self._topic, timeout=LEADERS_TIMEOUT_S)
         self._consumer.assign(places)
+        self._starts = {place.partition: max(place.offset, 0) for place in places}
         self._ends = {place.partition: 0 for place in places}
 
     def _fetch(self, timeout_s: float) -> Future[dict[int, T]] | None:

@@ -1,15 +1,28 @@
 """Making and checking topics, through Kafka's admin API."""
 
+import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 import tenacity
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 
-from models.errors import UnreachableError
+from models.errors import SettingsError, UnreachableError
 from stream.kafka.connection import KafkaConnection
+
+logger = logging.getLogger(__name__)
 
 #: Seconds that the brokers have to answer an admin request.
 TIMEOUT_S = 10.0
@@ -30,6 +43,12 @@ _NOT_YET = (
 #: Name of the Faust table of windows.
 WINDOWS_TABLE = "windows"
 
+#: A topic's setting: the largest record that it takes (bytes).
+RECORD_BYTES = "max.message.bytes"
+
+#: Kafka's default for it, which is enough for the largest window (models/windows/window.py).
+DEFAULT_RECORD_BYTES = 1_048_588
+
 #: Settings of a table's changelog, which keeps the last value of every key.
 CHANGELOG_SETTINGS = {"cleanup.policy": "compact"}
 
@@ -37,6 +56,11 @@ CHANGELOG_SETTINGS = {"cleanup.policy": "compact"}
 def changelog_topic(group: str) -> str:
     """Return the name that Faust gives the changelog of a group's windows."""
     return f"{group}-{WINDOWS_TABLE}-changelog"
+
+
+def repartition_marker(changelog: str) -> str:
+    """Return the name of the topic that is there while windows are moved to other partitions."""
+    return f"{changelog}-repartition"
 
 
 def admin_client(kafka: KafkaConnection) -> AdminClient:
@@ -82,12 +106,73 @@ def ensure_topic(
     return partitions
 
 
+def add_partitions(kafka: KafkaConnection, name: str, partitions: int) -> None:
+    """Have a topic have so many partitions, where it has fewer."""
+    if partition_counts(kafka)[name] < partitions:
+        client = admin_client(kafka)
+        answered(lambda: client.create_partitions([NewPartitions(name, partitions)])[name], f"topic {name}")
+
+
+def delete_topic(kafka: KafkaConnection, name: str) -> None:
+    """Delete an existing topic."""
+    client = admin_client(kafka)
+    answered(lambda: client.delete_topics([name])[name], f"topic {name}")
+
+
+def record_bytes(kafka: KafkaConnection, name: str) -> int:
+    """Return the size of the largest record that an existing topic takes (bytes).
+
+    Kafka's default where this user may not ask.
+    """
+    client, topic = admin_client(kafka), ConfigResource(ResourceType.TOPIC, name)
+    try:
+        found = client.describe_configs([topic])[topic].result(timeout=TIMEOUT_S)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            return DEFAULT_RECORD_BYTES
+        raise UnreachableError(f"topic {name} cannot be described: {error.args[0].str()}") from error
+    return int(found[RECORD_BYTES].value)
+
+
+def ensure_record_bytes(kafka: KafkaConnection, name: str, at_least: int) -> int:
+    """Have an existing topic take records of so many bytes, and return how many it takes."""
+    before = record_bytes(kafka, name)
+    if before >= at_least:
+        return before
+    limit = ConfigEntry(RECORD_BYTES, str(at_least), incremental_operation=AlterConfigOpType.SET)
+    topic = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[limit])
+    client = admin_client(kafka)
+    try:
+        client.incremental_alter_configs([topic])[topic].result(timeout=TIMEOUT_S)
+    except KafkaException as error:
+        raise SettingsError(
+            f"topic {name} takes records of {before} bytes at most, and one may have {at_least}: set its "
+            f"{RECORD_BYTES} to that ({error.args[0].str()})"
+        ) from error
+    logger.warning("topic %s took records of %d bytes at most: it takes %d now", name, before, at_least)
+    return at_least
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """An existing topic: the id that Kafka gave it, another one after it is deleted and made again."""
+
+    topic_id: str
+    partitions: int
+
+
 def topic_id(kafka: KafkaConnection, name: str) -> str:
-    """Return the id that Kafka gave an existing topic: another one after it is deleted and made again."""
+    """Return the id of an existing topic."""
+    return topic_state(kafka, name).topic_id
+
+
+def topic_state(kafka: KafkaConnection, name: str) -> TopicState:
+    """Return an existing topic as it is now. Raises UnreachableError."""
     client = admin_client(kafka)
     future = client.describe_topics(TopicCollection([name]), request_timeout=TIMEOUT_S)[name]
     try:
-        return str(future.result(timeout=TIMEOUT_S).topic_id)
+        found = future.result(timeout=TIMEOUT_S)
+        return TopicState(str(found.topic_id), len(found.partitions))
     except KafkaException as error:
         raise UnreachableError(f"topic {name} cannot be described: {error.args[0].str()}") from error
 

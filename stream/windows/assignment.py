@@ -30,6 +30,7 @@ class Assignment:
         self.lock = asyncio.Lock()
         self._is_over = False
         self._over_since = 0.0
+        self._is_spoilt = False
         self._progress = asyncio.Event()
 
     @property
@@ -45,6 +46,15 @@ class Assignment:
         if not self._is_over:
             self._is_over, self._over_since = True, time.monotonic()
         self._progress.set()
+
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether work on it failed half-way, so that nothing of it may be committed any more."""
+        return self._is_spoilt
+
+    def spoil(self) -> None:
+        """Say that work failed half-way: the worker ends, and what is not committed by now comes again."""
+        self._is_spoilt = True
 
     def over_s(self) -> float:
         """Return for how long it has been over (s); 0 where it is not."""
@@ -86,7 +96,7 @@ class Assignment:
 
     def committable(self, partition: int) -> int | None:
         """Return the source offset of a partition that may be committed, None where there is none yet."""
-        found = self.partitions.get(partition)
+        found = None if self._is_spoilt else self.partitions.get(partition)
         return found.committable() if found is not None and found.committable() > 0 else None
 
     def peek(self, user_id: str) -> bytes | None:

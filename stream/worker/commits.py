@@ -86,15 +86,18 @@ class Commits:
         """Make what is folded durable, and commit the offsets up to which vectors are written too.
 
         The assignment's lock is held. Nothing happens while another worker may own the partitions: what was
-        folded then waits, or comes again to that worker.
+        folded then waits, or comes again to that worker; nor after anything failed half-way.
         """
-        if self._freeze_detector.is_in_doubt():
+        if self._freeze_detector.is_in_doubt() or assignment.is_spoilt:
             return
         try:
             await self._checkpointer.write(assignment)
         except AbandonedError as error:
             logger.warning("%s; they come again", error)
             return
+        except Exception:
+            assignment.spoil()  # of what it should have made durable, nobody knows what is
+            raise
         with metrics.stage_seconds.labels("commit").time():
             await source.commit()
         for number, partition in assignment.partitions.items():

@@ -55,6 +55,8 @@ def check(app: Any) -> Health:
     # Reading again from the committed offsets takes a moment.
     if partitions and (unread_s := parts.assignments.current.over_s()) > STUCK_AFTER_S:
         return Health("stuck", f"nothing is read of the partitions since {unread_s:.0f} s", partitions)
+    if parts.topic_watch.complaint:
+        return Health("stuck", parts.topic_watch.complaint, partitions)
     if uncommitted_s > STUCK_AFTER_S:
         return Health("stuck", f"read events are not all committed since {uncommitted_s:.0f} s", partitions)
     return Health("ready", "", partitions)

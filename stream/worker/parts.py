@@ -9,6 +9,7 @@ from models.windows.window import WindowSettings
 from stream.encoding.live_models import ArtifactSource, LiveModels, open_live_models
 from stream.encoding.refresher import Refresher
 from stream.kafka.producer import AcknowledgedProducer
+from stream.kafka.topics import record_bytes
 from stream.rollout.backfill import Backfiller
 from stream.rollout.follower import FollowSettings, ModelFollower
 from stream.rollout.state import RolloutState
@@ -18,10 +19,12 @@ from stream.windows.checkpoint import Checkpointer
 from stream.windows.sweep import Sweeper, SweepSettings
 from stream.windows.table import WindowTable
 from stream.worker.commits import Commits
+from stream.worker.dead_letters import DeadLetters
 from stream.worker.freeze_detector import FreezeDetector
 from stream.worker.pipeline import Pipeline
 from stream.worker.rebalance import Rebalance
 from stream.worker.source import Topic
+from stream.worker.topic_watch import TopicWatch
 
 #: Seconds that Kafka has to acknowledge a checkpoint's records; then the worker ends.
 ACKNOWLEDGE_TIMEOUT_S = 60.0
@@ -37,6 +40,7 @@ class Parts:
     rebalance: Rebalance
     sweeper: Sweeper
     freeze_detector: FreezeDetector
+    topic_watch: TopicWatch
     live_models: LiveModels | None
     refresher: Refresher | None
     follower: ModelFollower | None
@@ -51,6 +55,7 @@ def build_parts(
 ) -> Parts:
     """Return the parts of a worker for a topic and Faust's table; `artifact` is what `models` wants now."""
     live = refresher = follower = None
+    dead_letters = settings.dead_letter_topic
     window_settings = artifact.settings.window if artifact else WindowSettings()
     table = WindowTable(faust_table)
     assignments = Assignments(topic.topic_id, window_settings, table)
@@ -65,18 +70,22 @@ def build_parts(
             refresher,
             Backfiller(users_per_s, refresher, table),
         )
-    producer = AcknowledgedProducer(settings.kafka, f"{settings.app_id}-{uuid.uuid4().hex[:8]}")
+    limits = [record_bytes(settings.kafka, each) for each in (table.changelog_topic, dead_letters)]
+    producer = AcknowledgedProducer(settings.kafka, f"{settings.app_id}-{uuid.uuid4().hex[:8]}", limits)
     checkpointer = Checkpointer(producer, table, ACKNOWLEDGE_TIMEOUT_S, settings.cached_windows)
     freeze_detector = FreezeDetector()
     commits = Commits(settings.checkpoint_s, assignments, checkpointer, freeze_detector)
     sweep = SweepSettings(window_settings.horizon_ms, settings.sweep_every_s)
     return Parts(
         assignments=assignments,
-        pipeline=Pipeline(settings, topic, producer, refresher),
+        pipeline=Pipeline(
+            settings.waiting_users, DeadLetters(producer, dead_letters, topic, limits[1]), refresher
+        ),
         commits=commits,
         rebalance=Rebalance(settings.drain_s, assignments, commits, producer, refresher),
         sweeper=Sweeper(table, live.forget if live else None, sweep),
         freeze_detector=freeze_detector,
+        topic_watch=TopicWatch(settings.kafka, topic),
         live_models=live,
         refresher=refresher,
         follower=follower,

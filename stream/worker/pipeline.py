@@ -9,15 +9,13 @@ folded and their users wait, each once however often it changes. The right-hand 
 
 import logging
 import time
-from collections.abc import Sequence
 
 from stream import metrics
 from stream.encoding.refresher import Refresher
-from stream.events.incoming import Rejected
-from stream.kafka.producer import AcknowledgedProducer
-from stream.settings import Settings
+from stream.events.incoming import Incoming
 from stream.windows.assignment import Assignment
-from stream.worker.source import FetchedBatch, Source, Topic
+from stream.worker.dead_letters import DeadLetters
+from stream.worker.source import FetchedBatch, Source
 
 logger = logging.getLogger(__name__)
 
@@ -25,22 +23,20 @@ logger = logging.getLogger(__name__)
 class Pipeline:
     """Takes fetched batches, one at a time for each partition; used from the event loop alone."""
 
-    def __init__(
-        self, settings: Settings, topic: Topic, producer: AcknowledgedProducer, refresher: Refresher | None
-    ) -> None:
-        """`refresher` is None for a worker that keeps windows alone."""
-        self._settings = settings
-        self._topic = topic
-        self._producer = producer
+    def __init__(self, waiting_users: int, dead_letters: DeadLetters, refresher: Refresher | None) -> None:
+        """`waiting_users` may wait for their vectors; `refresher` is None for a worker of windows alone."""
+        self._waiting_users = waiting_users
+        self._dead_letters = dead_letters
         self._refresher = refresher
 
     async def process(self, source: Source, number: int, batch: FetchedBatch) -> None:
         """Fold a batch of a partition as soon as there is room for the users it changes.
 
-        A batch of an assignment that is over is left out: its records come again.
+        A batch of an assignment that is over is left out: its records come again. What cannot be read goes
+        to the dead letters first, so that no offset is behind one that could not be sent.
         """
         assignment = batch.assignment
-        while assignment.waiting() >= self._settings.waiting_users and not assignment.is_over:
+        while assignment.waiting() >= self._waiting_users and not assignment.is_over:
             await assignment.progress()
         if assignment.is_over:
             return
@@ -51,12 +47,12 @@ class Pipeline:
             )
             await source.perform_seek()
             return
+        self._reject(number, batch.incoming)
         with metrics.stage_seconds.labels("fold").time():
             counts = partition.apply(batch.incoming)
         for outcome, count in counts.items():
             # A redelivery is a duplicate to whoever counts events.
             metrics.events_total.labels("duplicate" if outcome == "redelivered" else outcome).inc(count)
-        self._reject(number, batch.incoming.rejected)
         metrics.event_time_lag_seconds.set(time.time() - batch.incoming.timestamp_ms / 1000)
         partition.behind = source.lag(number, partition.position)
         self._wake(assignment)
@@ -68,25 +64,14 @@ class Pipeline:
         for partition in assignment.partitions.values():
             partition.dirty.clear()
 
-    def _reject(self, number: int, rejected: Sequence[Rejected]) -> None:
-        for each in rejected:
-            metrics.events_total.labels("malformed").inc()
-            metrics.dlq_total.labels(each.reason).inc()
-            headers = {
-                "reason": each.reason,
-                "topic": self._topic.name,
-                "partition": str(number),
-                "offset": str(each.record.offset()),
-            }
-            self._producer.send(
-                self._settings.dead_letter_topic,
-                each.record.key(),
-                each.record.value(),
-                headers=[(name, value.encode()) for name, value in headers.items()],
-            )
-        if rejected:
-            logger.warning(
-                "%d unreadable events of partition %d went to %s; the first: offset %d, %s, %.200r",
-                *(len(rejected), number, self._settings.dead_letter_topic),
-                *(rejected[0].record.offset(), rejected[0].reason, rejected[0].record.value()),
-            )
+    def _reject(self, number: int, incoming: Incoming) -> None:
+        rejected = incoming.rejected
+        if not rejected:
+            return
+        self._dead_letters.send(number, rejected)
+        first = rejected[0]
+        logger.warning(
+            "%d unreadable events of partition %d went to %s; the first: offset %d, %s, %.200r",
+            *(len(rejected), number, self._dead_letters.name),
+            *(first.record.offset(), first.reason, (first.record.value() or b"")[:200]),
+        )

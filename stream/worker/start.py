@@ -19,6 +19,7 @@ from models.errors import TwintideError
 from stream.kafka.connection import KafkaConnection
 from stream.settings import Settings
 from stream.windows.recovery import RestoringTable
+from stream.worker.assignor import WindowsAssignor
 from stream.worker.twintide_app import TwintideApp
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def make_app(settings: Settings) -> TwintideApp:
         settings.app_id,
         Table=RestoringTable,
         Worker=CheckedWorker,
+        PartitionAssignor=WindowsAssignor,
         broker=[f"kafka://{server}" for server in settings.kafka.bootstrap_servers.split(",")],
         broker_credentials=_credentials(settings.kafka),
         broker_session_timeout=10.0,

@@ -14,7 +14,16 @@ from stream.encoding.live_models import ArtifactSource
 from stream.events.decoder import make_decoder
 from stream.events.incoming import Incoming, read_records
 from stream.kafka.record_source import RecordSource
-from stream.kafka.topics import WINDOWS_TABLE, ensure_topic, partition_counts, topic_id
+from stream.kafka.topics import (
+    CHANGELOG_SETTINGS,
+    DEFAULT_RECORD_BYTES,
+    WINDOWS_TABLE,
+    ensure_record_bytes,
+    ensure_topic,
+    partition_counts,
+    repartition_marker,
+    topic_id,
+)
 from stream.settings import Settings
 from stream.windows.assignment import Assignments
 from stream.windows.recovery import BATCH_RECORDS, ChangelogBatch, read_changelog
@@ -22,6 +31,9 @@ from stream.worker import health
 from stream.worker.consumer import BatchTransport
 from stream.worker.parts import Parts, build_parts
 from stream.worker.source import Topic
+
+#: What the dead-letter topic must take at least: key, reason, place and beginning of a record (bytes).
+LEAST_DEAD_LETTER_BYTES = 131_072
 
 
 class TwintideApp(faust.App):  # type: ignore[misc]
@@ -76,16 +88,24 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         settings, table = self.settings, self.tables[WINDOWS_TABLE]
         partitions = ensure_topic(settings.kafka, settings.topic, settings.partitions)
         ensure_topic(settings.kafka, settings.dead_letter_topic, partitions)
+        ensure_record_bytes(settings.kafka, settings.dead_letter_topic, LEAST_DEAD_LETTER_BYTES)
         changelog = self.changelog_topic
-        stored = partition_counts(settings.kafka).get(changelog, partitions)
-        if stored != partitions:
+        if repartition_marker(changelog) in partition_counts(settings.kafka):
+            raise SettingsError(
+                f"windows of {changelog} are being moved to other partitions: wait for, or start again, "
+                "`python -m stream.repartition`"
+            )
+        replicas = settings.replication_factor
+        stored = ensure_topic(settings.kafka, changelog, partitions, CHANGELOG_SETTINGS, replicas)
+        ensure_record_bytes(settings.kafka, changelog, DEFAULT_RECORD_BYTES)
+        if stored > partitions:
             raise SettingsError(
                 f"topic {settings.topic} has {partitions} partitions, its table's changelog {changelog} has "
                 f"{stored}: a user's events and state must share a partition; make the topic with {stored} "
                 "partitions, or delete the changelog to start with empty windows"
             )
-        table.partitions = table.changelog_topic.partitions = partitions
-        return partitions
+        table.partitions = table.changelog_topic.partitions = stored
+        return stored
 
     # -- what app.py runs
 
@@ -93,11 +113,13 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         """Have one batch folded; a failure stops the worker.
 
         Faust would acknowledge the batch and restart the agent with the next one, and the next commit would
-        step over the lost one.
+        step over the lost one. So would one of the fold's own, on the way out: what it left half-done is
+        never committed.
         """
         try:
             await self.parts.pipeline.process(self.consumer, event.message.partition, event.value)
         except Exception as error:
+            event.value.assignment.spoil()
             await self.crash(error)
             raise
 
@@ -109,6 +131,15 @@ class TwintideApp(faust.App):  # type: ignore[misc]
             except Exception as error:
                 await self.crash(error)
                 raise
+
+    async def watch_topic(self) -> None:
+        """Watch the topic for ever; one that was made again stops the worker, and nothing is committed."""
+        try:
+            await self.parts.topic_watch.run()
+        except Exception as error:
+            self.assignments.current.spoil()
+            await self.crash(error)
+            raise
 
     # -- what Faust calls
 

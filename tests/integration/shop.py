@@ -36,6 +36,7 @@ class Shop:
                 "partitioner": "murmur2_random",
                 "acks": "all",
                 "enable.idempotence": True,  # a broker that comes back must not make one event two
+                "message.max.bytes": 10_000_000,
                 "log_level": 0,
             }
         )

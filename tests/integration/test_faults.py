@@ -1,5 +1,7 @@
 """What the worker does when a server or its disk fails it: wait and heal, or end and say why."""
 
+import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +15,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from local.kafka import KafkaServer
 from local.redis import RedisServer
 from local.worker import WorkerProcess, worker_environment
+from stream.kafka.topic_reader import read_all
 from stream.kafka.topics import admin_client, changelog_topic
 from stream.settings import Settings
 from stream.store.connection import RedisConnection
@@ -52,13 +55,56 @@ def test_refused_changelog_record_ends_the_worker_with_the_reason(
     shop.send(500)
     until(lambda: worker.metrics().get("twintide_events_total{applied}", 0) == 500)
     changelog = changelog_topic(settings.app_id)
-    limit = ConfigEntry("max.message.bytes", "100", incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, changelog, incremental_configs=[limit])
-    client = admin_client(settings.kafka)
-    client.incremental_alter_configs([resource])[resource].result(timeout=10)
+    limit_records(settings, changelog, 100)
     shop.send(500, first=500)
     assert worker.wait(60) == 1
     assert f"Kafka refused a record of {changelog}: Broker: Message size too large" in last_line(worker)
+
+
+def limit_records(settings: Settings, topic: str, size: int) -> None:
+    limit = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[limit])
+    client = admin_client(settings.kafka)
+    client.incremental_alter_configs([resource])[resource].result(timeout=10)
+
+
+def test_nothing_that_kafka_takes_from_a_producer_stops_a_partition(
+    shop: Shop, worker: WorkerProcess, settings: Settings
+) -> None:
+    """Windows larger than a record, dead letters larger than their topic takes, and a key of that size."""
+    limit_records(settings, settings.topic, 5_000_000)
+    worker.start()
+    for number in range(110):
+        event = {"user_id": "large", "item_id": f"{number}".ljust(9_300, "t"), "behavior_type": 1, "time": 9}
+        shop.send_raw(b"large", json.dumps(event).encode())
+    for key, size in ((b"u", 1_010_000), (b"u", 2_000_000), (b"k" * 1_100_000, 10), (None, 3_000_000)):
+        shop.send_raw(key, b"x" * size)
+    shop.send_raw(b"k" * 1_200_000, None)
+    shop.send(500, first=500)
+    found = shop.prove()
+    assert found.is_ok, found.complaint
+    assert (found.applied, found.malformed) == (610, 5)
+    letters = read_all(settings.kafka, settings.dead_letter_topic)
+    cut = [dict(each.headers() or ()).get("value_bytes", b"") for each in letters]
+    assert sorted(cut) == [b"", b"", b"", b"2000000", b"3000000"]
+
+
+def test_dead_letter_that_kafka_refuses_is_not_committed_and_comes_again(
+    shop: Shop, worker: WorkerProcess, settings: Settings
+) -> None:
+    worker.start()
+    shop.send(500)
+    limit_records(settings, settings.dead_letter_topic, 1_000)
+    shop.send_raw(b"u", os.urandom(5_000))
+    shop.send(500, first=500)
+    assert worker.wait(60) == 1
+    assert f"Kafka refused a record of {settings.dead_letter_topic}: Broker: Message size" in last_line(
+        worker
+    )
+    worker.start()  # it has the topic take more
+    found = shop.prove()
+    assert found.is_ok, found.complaint
+    assert (found.applied, found.malformed) == (1_000, 1)
 
 
 def test_full_disk_ends_the_worker_with_the_reason(shop: Shop, settings: Settings, tmp_path: Path) -> None:

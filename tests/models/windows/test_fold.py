@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from random import Random
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from models.windows.fold import EventColumns, Folded, fold_events
 from models.windows.reference import IncomingEvent, Outcome, fold
 from models.windows.window import (
     MAX_EDGE_HASHES,
+    MAX_ID_BYTES,
     Window,
     WindowError,
     WindowSettings,
@@ -115,6 +117,56 @@ def test_whole_batches_of_users_equal_the_plain_fold(
             assert value is None or value == window_to_bytes(windows[user])
             newest_ms = windows[user].times_ms[-1:] or [0]
             assert [result.newest_ms[user]] == newest_ms
+
+
+@given(batches(), st.integers(0, 300))
+def test_window_of_long_ids_keeps_the_last_events_that_fit_as_the_plain_fold_does(
+    found: list[tuple[str, list[tuple[int, IncomingEvent]]]], max_bytes: int
+) -> None:
+    windows = [Window() for _ in range(3)]
+    values: list[bytes | None] = [None, None, None]
+    for topic, rows in found:
+        long_rows = [
+            (user, msgspec.structs.replace(each, item_id=each.item_id + "é" * (each.event_hash % 37)))
+            for user, each in rows
+        ]
+        result = fold_events(values, events_of(long_rows), topic, 0, SETTINGS, max_bytes)
+        for user, event in long_rows:
+            fold(windows[user], event, topic, 0, SETTINGS, max_bytes)
+        values = [new or old for new, old in zip(result.values, values, strict=True)]
+        for user, value in enumerate(values):
+            assert value is None or value == window_to_bytes(windows[user])
+            ids = windows[user].item_ids + windows[user].categories
+            assert sum(len(each.encode()) for each in ids) + 21 * len(windows[user]) <= max_bytes
+
+
+def test_largest_window_fits_into_a_record_of_kafka() -> None:
+    """Its ids change what it keeps, never whether Kafka takes it: librdkafka takes a million bytes."""
+    events = [
+        IncomingEvent(offset, 7, 1, f"{offset}".ljust(MAX_ID_BYTES, "t"), "c" * MAX_ID_BYTES, offset)
+        for offset in range(2_000)
+    ]
+    settings, value = WindowSettings(), None
+    for first in range(0, len(events), 100):
+        value, _ = fold_some(value, events[first : first + 100], "t" * 249, settings)
+    window = window_from_bytes(value or b"")
+    assert (len(window), len(window.edge_hashes)) == (6, MAX_EDGE_HASHES)
+    assert window.item_ids[-1].startswith("1999")
+    assert len(value or b"") + MAX_ID_BYTES < 1_000_000 - 1_000
+
+
+def test_event_older_than_what_fits_is_late_and_a_duplicate_of_what_fell_out_stays_out() -> None:
+    def large(offset: int, time_ms: int, event_id: int | None = None) -> IncomingEvent:
+        return msgspec.structs.replace(incoming(offset, time_ms, event_id), item_id="t" * 60_000)
+
+    value, _ = fold_some(
+        None, [large(offset, offset // 5) for offset in range(20)], settings=WindowSettings()
+    )
+    assert window_from_bytes(value).times_ms == [offset // 5 for offset in range(6, 20)]  # 14 fit
+    again = [large(20, 0, event_id=0), large(21, 1, event_id=5), incoming(22, 0), large(23, 4)]
+    value, result = fold_some(value, again, settings=WindowSettings())
+    assert (result.late.tolist(), result.duplicate.tolist(), result.applied.tolist()) == ([1], [1], [2])
+    assert window_from_bytes(value).times_ms == [*(offset // 5 for offset in range(7, 20)), 4]
 
 
 @given(histories())

@@ -23,6 +23,7 @@ class World:
     done: list[str] = field(default_factory=list)
     is_in_doubt: bool = False
     is_abandoned: bool = False
+    is_broken: bool = False
 
     def __post_init__(self) -> None:
         self.partition = Partition("id", 0, WindowSettings(), lambda keys: [None for _ in keys])
@@ -36,6 +37,8 @@ class World:
         self.done.append("write")
         if self.is_abandoned:
             raise AbandonedError("gone")
+        if self.is_broken:
+            raise OSError("no space left")
         self.partition.durable_position = self.partition.position
 
     async def commit(self) -> bool:
@@ -125,3 +128,14 @@ def test_uncommitted_time_counts_only_while_something_is_held() -> None:
     world.commits._committed_at -= 100
     world.assignments.drop()
     assert world.commits.uncommitted_s() == 0.0
+
+
+def test_nothing_is_committed_after_anything_failed_half_way() -> None:
+    """What a checkpoint that failed should have made durable would else be taken as durable by the next."""
+    world = World(durable_position=0, is_broken=True)
+    with pytest.raises(OSError, match="no space left"):
+        world.checkpoint()
+    world.is_broken = False
+    assert world.checkpoint() == ["write"]
+    world.partition.durable_position = world.partition.position
+    assert world.held.committable(0) is None, "nor by a commit of Faust's own"

@@ -5,9 +5,13 @@ from types import SimpleNamespace
 import pytest
 
 from models.windows.window import WindowSettings
+from stream.kafka.connection import KafkaConnection
+from stream.kafka.topics import TopicState
 from stream.windows.assignment import Assignment
 from stream.windows.partition import Partition
 from stream.worker import health
+from stream.worker.source import Topic
+from stream.worker.topic_watch import TopicMadeAgainError, TopicWatch
 
 
 class App:
@@ -28,6 +32,7 @@ class App:
         self.parts = SimpleNamespace(
             assignments=SimpleNamespace(current=Assignment(1, held)),
             commits=SimpleNamespace(uncommitted_s=lambda: self.uncommitted_s),
+            topic_watch=TopicWatch(KafkaConnection(), Topic("events", "t", 2)),
             refresher=None,
             live_models=None,
         )
@@ -46,6 +51,17 @@ def test_worker_that_reads_and_commits_is_ready_and_so_is_one_without_partitions
     app.partitions = []
     app.parts.assignments.current.end()
     assert app.status() == "ready"
+
+
+def test_partitions_that_nobody_reads_are_said_and_a_topic_that_is_made_again_ends_the_watch() -> None:
+    app = App()
+    app.parts.topic_watch.judge(TopicState("t", 3))
+    assert health.check(app).status == "stuck"
+    assert "events has 3 partitions, windows are kept for 2" in health.check(app).reason
+    app.parts.topic_watch.judge(TopicState("t", 2))
+    assert app.status() == "ready"
+    with pytest.raises(TopicMadeAgainError, match="deleted and made again"):
+        app.parts.topic_watch.judge(TopicState("another", 2))
 
 
 def test_worker_that_has_partitions_and_reads_none_is_stuck(

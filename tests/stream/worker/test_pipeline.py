@@ -6,13 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import pytest
 
 from models.windows.window import WindowSettings, window_from_bytes
 from stream.events.decoder import make_decoder
 from stream.events.incoming import Incoming, read_records
-from stream.settings import Settings
+from stream.kafka.producer import PublishError
 from stream.windows.assignment import Assignment, Assignments
 from stream.windows.partition import DirtyUser
+from stream.worker.dead_letters import FRAME_BYTES, DeadLetters
 from stream.worker.pipeline import Pipeline
 from stream.worker.source import FetchedBatch, Topic
 
@@ -53,13 +55,15 @@ class Source:
 class World:
     """A pipeline, with one partition held."""
 
-    def __init__(self, **settings: int) -> None:
+    def __init__(self, waiting_users: int = 10) -> None:
         table = SimpleNamespace(load=lambda number, keys: [None for _ in keys])
         self.assignments = Assignments("topic-id", WindowSettings(), table)  # type: ignore[arg-type]
-        self.dead_letters: list[tuple[str, Any]] = []
+        self.dead_letters: list[tuple[str, bytes, bytes, Any]] = []
+        self.refuses = False
         self.woken = 0
         self.source = Source(self.assignments)
-        self.pipeline = Pipeline(Settings(**settings), Topic("events", "topic-id", 1), self, self)  # type: ignore[arg-type]
+        dead_letters = DeadLetters(self, "dlq", Topic("events", "topic-id", 1), 100_000)  # type: ignore[arg-type]
+        self.pipeline = Pipeline(waiting_users, dead_letters, self)  # type: ignore[arg-type]
         asyncio.run(self.assignments.begin([0], self.assignments.current))
 
     @property
@@ -67,7 +71,9 @@ class World:
         return self.assignments.current
 
     def send(self, topic: str, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]]) -> None:
-        self.dead_letters.append((topic, dict(headers)))
+        if self.refuses:
+            raise PublishError("too large")
+        self.dead_letters.append((topic, key, value, dict(headers)))
 
     def wake(self) -> None:
         self.woken += 1
@@ -150,12 +156,30 @@ def test_what_cannot_be_read_goes_to_the_dead_letters_with_its_place_and_the_res
     world = World()
     asyncio.run(world.process(world.fetch(record("u", 7), record("u", 8, behavior_type=9))))
     place = {"reason": b"behaviour", "topic": b"events", "partition": b"0", "offset": b"8"}
-    assert world.dead_letters == [("user-behavior-dlq", place)]
+    assert [(each[0], each[3]) for each in world.dead_letters] == [("dlq", place)]
     assert (world.items_of("u"), world.held.positions()) == (["i7"], {0: 9})
+
+
+def test_dead_letter_that_is_too_large_is_cut_short_with_its_sizes() -> None:
+    world = World()
+    asyncio.run(world.process(world.fetch(record("u" * 70_000, 0, note="x" * 200_000))))
+    ((_, key, value, headers),) = world.dead_letters
+    assert (headers["reason"], headers["key_bytes"]) == (b"long_id", b"70000")
+    assert (len(key), len(key) + len(value)) == (65_535, 100_000 - FRAME_BYTES)
+    assert int(headers["value_bytes"]) > 270_000
+    assert value.startswith(b'{"user_id":"uuu')
+
+
+def test_no_offset_is_behind_a_dead_letter_that_could_not_be_sent() -> None:
+    world = World()
+    world.refuses = True
+    with pytest.raises(PublishError):
+        asyncio.run(world.process(world.fetch(record("u", 7), record("u", 8, behavior_type=9))))
+    assert world.held.positions() == {0: -1}
 
 
 def test_worker_without_a_model_forgets_who_is_dirty() -> None:
     world = World()
-    world.pipeline = Pipeline(Settings(), Topic("events", "topic-id", 1), world, None)  # type: ignore[arg-type]
+    world.pipeline = Pipeline(10, world, None)  # type: ignore[arg-type]
     asyncio.run(world.process(world.fetch(record("u", 0))))
     assert (world.items_of("u"), world.held.waiting()) == (["i0"], 0)

@@ -1,0 +1,69 @@
+"""Noticing that the behaviour topic is not as it was at the start: more partitions, or made again."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from models.errors import TwintideError, UnreachableError
+from stream import metrics
+from stream.kafka.connection import KafkaConnection
+from stream.kafka.topics import TopicState, topic_state
+from stream.worker.source import Topic
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two polls of the topic.
+POLL_TOPIC_EVERY_S = 15.0
+
+
+class TopicMadeAgainError(TwintideError):
+    """The topic is another one by now, under the same name: nothing of the old one may be committed to it."""
+
+
+class TopicWatch:
+    """Polls the topic; `complaint` may be read from any thread."""
+
+    def __init__(
+        self,
+        kafka: KafkaConnection,
+        topic: Topic,
+        ask: Callable[[KafkaConnection, str], TopicState] = topic_state,
+    ) -> None:
+        """`topic` is what this worker reads."""
+        self._kafka = kafka
+        self._topic = topic
+        self._ask = ask
+        self._complaint = ""
+
+    @property
+    def complaint(self) -> str:
+        """Return what of the topic this worker cannot read; empty where it reads all of it."""
+        return self._complaint
+
+    async def run(self) -> None:
+        """Poll for ever. Raises TopicMadeAgainError."""
+        while True:
+            try:
+                self.judge(await asyncio.to_thread(self._ask, self._kafka, self._topic.name))
+            except UnreachableError as error:  # whoever reads and writes notices that too, and says so
+                logger.debug("%s", error)
+            await asyncio.sleep(POLL_TOPIC_EVERY_S)
+
+    def judge(self, found: TopicState) -> None:
+        """Compare the topic as it is now with what this worker reads."""
+        name, partitions = self._topic.name, self._topic.partitions
+        if found.topic_id != self._topic.topic_id:
+            raise TopicMadeAgainError(
+                f"topic {name} was deleted and made again: start the worker again, which reads the new one"
+            )
+        unread = max(found.partitions - partitions, 0)
+        metrics.unread_partitions.set(unread)
+        complaint = (
+            f"topic {name} has {found.partitions} partitions, windows are kept for {partitions}: events of "
+            "the others are not read until all workers are stopped and `python -m stream.repartition` is run"
+            if unread
+            else ""
+        )
+        if complaint and complaint != self._complaint:
+            logger.error("%s", complaint)
+        self._complaint = complaint
