@@ -15,7 +15,7 @@ SLICE_S = 0.005
 #: Longest sleep, so that a signal is noticed and delivery reports are served (s).
 MAX_SLEEP_S = 0.2
 #: Records sent at most before the caller is asked again.
-MAX_SLICE_RECORDS = 1_000
+MAX_SLICE_RECORDS = 4_000
 #: Blocks made before they are needed.
 BLOCKS_AHEAD = 2
 

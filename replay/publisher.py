@@ -18,6 +18,8 @@ RUN_MESSAGES = 100
 ROOM_WAIT_S = 0.02
 #: Longest wait before a stop is noticed (s).
 FLUSH_WAIT_S = 0.5
+#: How often it is seen to what did not arrive (s); each time the thread that makes messages takes over.
+POLL_S = 0.05
 #: The partitioner chooses.
 ANY_PARTITION = -1
 
@@ -81,6 +83,7 @@ class ReplayProducer:
         self._settings = settings
         self._is_stopping = is_stopping
         self._wall_clock = wall_clock
+        self._next_poll_s = 0.0
         self._producer = Producer(
             {**kafka.librdkafka(), **settings.librdkafka(), "on_delivery": self._on_report}
         )
@@ -100,7 +103,9 @@ class ReplayProducer:
             headers = [("sent_at", str(int(self._wall_clock() * 1_000)).encode())]
             if not self._send_run(keys[part], values[part], times_ms[part], headers):
                 return
-        self.poll()
+        if (now_s := self._wall_clock()) >= self._next_poll_s:
+            self._next_poll_s = now_s + POLL_S
+            self.poll()
 
     def poll(self) -> None:
         """See what has arrived, without waiting; UnreachableError where something did not."""

@@ -114,7 +114,9 @@ MARK_NAMES = {
 
 def counts_of(marks: NDArray[np.uint8]) -> dict[str, int]:
     """Return how many records (R,) are rows of the log, and how many have each mark."""
-    of_rows = marks & (Mark.DUPLICATE | Mark.MALFORMED) == 0
-    return {"rows": int(of_rows.sum())} | {
-        name: int((marks & mark > 0).sum()) for mark, name in MARK_NAMES.items()
+    by_marks = np.bincount(marks, minlength=1 << len(MARK_NAMES))
+    kinds = np.arange(len(by_marks))
+    of_rows = kinds & (Mark.DUPLICATE | Mark.MALFORMED) == 0
+    return {"rows": int(by_marks[of_rows].sum())} | {
+        name: int(by_marks[kinds & int(mark) > 0].sum()) for mark, name in MARK_NAMES.items()
     }

@@ -56,7 +56,7 @@ def test_a_long_silence_is_slept_through_in_short_sleeps() -> None:
 
 def test_what_is_due_at_once_is_not_slept_for_and_slices_stay_small() -> None:
     time = Time()
-    slices = list(paced_slices(np.zeros(2_500), time.clock, time.sleep))
+    slices = list(paced_slices(np.zeros(2 * MAX_SLICE_RECORDS + 500), time.clock, time.sleep))
     assert time.slept_s == []
     assert [rows.stop - rows.start for rows in slices] == [MAX_SLICE_RECORDS, MAX_SLICE_RECORDS, 500]
 
