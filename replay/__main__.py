@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import signal
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -28,7 +30,7 @@ from replay.run import Replay, rehearse
 from replay.schedule import FOREVER, Schedule, ScheduleSettings, Spread
 from replay.selection import Selection
 from stream.kafka.connection import KafkaConnection
-from stream.kafka.topics import ensure_topic, partition_counts
+from stream.kafka.topics import ensure_topic, partition_counts, topic_id
 
 logger = logging.getLogger("replay")
 
@@ -203,23 +205,25 @@ class Options:
         settings = replace(self.settings, rebase_ms=None) if self.is_rebased_now else self.settings
         if self.settings.rebase_ms is None:
             settings = replace(settings, pace=Pace())
-        place = (kafka.bootstrap_servers, self.publisher.topic)
-        return (version_of(self.paths), self.log_format, self.selection, settings, place)
+        topic = self.publisher.topic
+        place = (kafka.bootstrap_servers, topic, topic_id(kafka, topic))
+        return (self.log_format, self.selection, settings, place)
 
 
 def _published(options: Options) -> int:
     """Replay, print the report, and return the exit status."""
     kafka = KafkaConnection.from_environment(os.environ)
     partition_counts(kafka)  # tells whether Kafka is there, before a large file is read
-    file = AcknowledgedFile(options.identity(kafka))
+    version = version_of(options.paths)
+    ensure_topic(kafka, options.publisher.topic, options.partitions)
+    file = AcknowledgedFile((version, options.identity(kafka)))
     start = _start(file) if options.is_resuming else Acknowledged()
     with (
+        Pause() as pause,
         opened_log(options.paths, options.log_format, options.selection) as log,
         Stop() as stop,
-        Pause() as pause,
     ):
         schedule = options.schedule(log, start.rebase_ms)
-        ensure_topic(kafka, options.publisher.topic, options.partitions)
         publisher = ReplayProducer(kafka, options.publisher, stop.is_stopping)
         start = replace(start, rebase_ms=schedule.settings.rebase_ms)
         replay = Replay(schedule, publisher, stop, pause, Checkpoints(file, publisher, start))
@@ -293,4 +297,6 @@ def _epoch_ms(moment: datetime | str) -> int:
 
 
 if __name__ == "__main__":
+    # So that a signal before the first event leaves no temporary file.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     main()

@@ -50,7 +50,7 @@ class Pace:
     def __str__(self) -> str:
         speed = "max" if self.first == math.inf else f"{self.first:g}x"
         ramp = f" to {self.last:g}x over {self.ramp_s:g} s" if self.ramp_s else ""
-        return speed + ramp + ("" if self.rate_limit == math.inf else f", at most {self.rate_limit:g}/s")
+        return speed + ramp + ("" if self.rate_limit == math.inf else f", at most {self.rate_limit:,.9g}/s")
 
     def sending_s(self, event_s: Seconds) -> Seconds:
         """Return when events (R,) are due, before any limit of the rate."""

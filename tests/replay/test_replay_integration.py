@@ -160,7 +160,7 @@ def test_a_pace_that_cannot_be_kept_is_said_and_fails(
     assert report["acknowledged"] == 60 * 3001
     assert report["pace"] < 0.99
     assert code == 1
-    assert "of the pace of max, at most 1e+06/s was kept" in errors.splitlines()[-1]
+    assert "of the pace of max, at most 1,000,000/s was kept" in errors.splitlines()[-1]
 
 
 DISTURBED = (
@@ -213,6 +213,9 @@ def test_a_replay_that_was_killed_resumes_and_no_row_is_missing(
     assert 3001 <= len(ids) < 3001 + 2_000  # what is there twice are the last seconds before the kill
     _, output, _ = run(kafka, *arguments, "--resume")
     assert json.loads(output)["records"] == 0
+    _, output, errors = run(kafka, *arguments, "--resume", "--seed", "2", "--limit", "10")
+    assert json.loads(output)["records"] == 10
+    assert "starting at its first row" in errors
 
 
 def test_a_signal_pauses_a_replay_and_another_resumes_it(
