@@ -13,7 +13,7 @@ from models.command import Command, log_to_stderr
 from models.errors import TwintideError, UnreachableError
 from offline.archiving.directory import Archive, Progress, opened
 from offline.archiving.run import archive_topic, describe_offsets
-from replay.run import Stop
+from replay.control import Stop
 from stream.settings import Settings
 
 logger = logging.getLogger("archive")

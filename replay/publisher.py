@@ -18,6 +18,10 @@ RUN_MESSAGES = 100
 ROOM_WAIT_S = 0.02
 #: Longest wait before a stop is noticed (s).
 FLUSH_WAIT_S = 0.5
+#: How often it is seen to what did not arrive (s); each time the thread that makes messages takes over.
+POLL_S = 0.05
+#: The partitioner chooses.
+ANY_PARTITION = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +75,15 @@ class ReplayProducer:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.sent = 0
+        #: How many messages, from the first on, are known to have arrived.
+        self.acknowledged = 0
         self.failed = 0
         self._first_failure = ""
         self._kafka = kafka
         self._settings = settings
         self._is_stopping = is_stopping
         self._wall_clock = wall_clock
+        self._next_poll_s = 0.0
         self._producer = Producer(
             {**kafka.librdkafka(), **settings.librdkafka(), "on_delivery": self._on_report}
         )
@@ -86,36 +93,63 @@ class ReplayProducer:
 
         Raises UnreachableError once a message is known not to have arrived.
         """
-        for start in range(0, len(messages), RUN_MESSAGES):
+        keys, values, times_ms = ([message[part] for message in messages] for part in range(3))
+        self.send_columns(keys, values, times_ms)  # type: ignore[arg-type]
+
+    def send_columns(self, keys: Sequence[bytes], values: Sequence[bytes], times_ms: Sequence[int]) -> None:
+        """Do what `send` does, with keys, values and timestamps (R,)."""
+        for start in range(0, len(keys), RUN_MESSAGES):
+            part = slice(start, start + RUN_MESSAGES)
             headers = [("sent_at", str(int(self._wall_clock() * 1_000)).encode())]
-            for message in messages[start : start + RUN_MESSAGES]:
-                if not self._produce(message, headers):
-                    return
+            if not self._send_run(keys[part], values[part], times_ms[part], headers):
+                return
+        if (now_s := self._wall_clock()) >= self._next_poll_s:
+            self._next_poll_s = now_s + POLL_S
+            self.poll()
+
+    def poll(self) -> None:
+        """See what has arrived, without waiting; UnreachableError where something did not."""
         self._producer.poll(0)
         self._refuse_failures()
+        if not len(self._producer):
+            self.acknowledged = self.sent
 
     def finish(self) -> None:
         """Wait until everything handed over has arrived; UnreachableError where something did not."""
         while self._producer.flush(FLUSH_WAIT_S):
             pass  # every message arrives or fails within delivery_timeout_s
         self._refuse_failures()
+        self.acknowledged = self.sent
 
-    def _produce(self, message: ReplayMessage, headers: list[tuple[str, bytes]]) -> bool:
-        """Hand one message over, and return whether that was done."""
-        key, value, time_ms = message
-        while True:
-            try:
-                self._producer.produce(self._settings.topic, value, key, timestamp=time_ms, headers=headers)
-                self.sent += 1
-                return True
-            except BufferError:
-                self._producer.poll(ROOM_WAIT_S)
-                self._refuse_failures()
-                if self._is_stopping():
-                    return False
-            except KafkaException as error:
-                self._on_report(error.args[0], None)
-                self._refuse_failures()
+    def _send_run(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        times_ms: Sequence[int],
+        headers: list[tuple[str, bytes]],
+    ) -> bool:
+        """Hand messages over, and return whether that was done.
+
+        Arguments go by their places: by their names they cost a third of the time.
+        """
+        produce, topic, done = self._producer.produce, self._settings.topic, 0
+        for key, value, time_ms in zip(keys, values, times_ms, strict=True):
+            while True:
+                try:
+                    produce(topic, value, key, ANY_PARTITION, None, None, time_ms, headers)
+                    done += 1
+                    break
+                except BufferError:
+                    self._producer.poll(ROOM_WAIT_S)
+                    self._refuse_failures()
+                    if self._is_stopping():
+                        self.sent += done
+                        return False
+                except KafkaException as error:
+                    self._on_report(error.args[0], None)
+                    self._refuse_failures()
+        self.sent += done
+        return True
 
     def _on_report(self, error: KafkaError | None, _report: Report | None) -> None:
         if error is not None:
@@ -127,5 +161,5 @@ class ReplayProducer:
             raise UnreachableError(
                 f"at least {self.failed} of {self.sent} events did not reach topic {self._settings.topic} at "
                 f"{self._kafka.bootstrap_servers} ({self._first_failure}): see that the brokers are up, then "
-                "replay again; consumers know by event_id the events that did arrive"
+                "replay again, with --resume; consumers know by event_id the events that did arrive"
             )

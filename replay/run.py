@@ -1,71 +1,120 @@
-"""One replay, from the first row to the last acknowledgement, or until a signal."""
+"""One replay, from the first record to the last acknowledgement, or until a signal."""
 
-import signal
+import logging
+import os
 import time
-from dataclasses import dataclass
-from types import FrameType
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from tqdm import tqdm
-
-from models.log.behaviour_log import BehaviourLog
+from replay.acknowledged import Checkpoints
+from replay.control import Pause, PausingClock, Stop
+from replay.pacing import MAX_SLEEP_S, ahead, paced_slices
+from replay.progress import Progress
 from replay.publisher import ReplayProducer
-from replay.schedule import due_times_s, paced_slices
-from replay.source import MessageSource
+from replay.records import Digest, Records
+from replay.report import Report
+from replay.schedule import Schedule
+
+logger = logging.getLogger(__name__)
+
+#: How often it is written what has arrived (s).
+CHECKPOINT_S = 1.0
 
 
-class Stop:
-    """Notices the first SIGINT or SIGTERM, so that a replay waits for what it has sent; a second kills it."""
+@dataclass(slots=True)
+class Replay:
+    """Publishes a schedule."""
 
-    def __init__(self) -> None:
-        self.signal_number = 0
+    schedule: Schedule
+    publisher: ReplayProducer
+    stop: Stop
+    pause: Pause = field(default_factory=Pause)
+    #: None: nothing is written down, and nothing could be resumed.
+    checkpoints: Checkpoints | None = None
+    clock: PausingClock = field(default_factory=PausingClock)
+    report: Report = field(default_factory=Report)
+    _next_checkpoint_s: float = 0.0
 
-    def __enter__(self) -> "Stop":
-        signals = (signal.SIGINT, signal.SIGTERM)
-        self._previous = {number: signal.signal(number, self._notice) for number in signals}
-        return self
+    def run(self, resume_at: int = 0) -> Report:
+        """Publish all records but the first `resume_at`, or until a signal; return what was done.
 
-    def __exit__(self, *_error: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        Raises UnreachableError where a record did not arrive.
+        """
+        report = self.report
+        report.resumed_at = resume_at
+        started = time.monotonic()
+        try:
+            with Progress(report, self.schedule.records_about) as progress:
+                for records, digest in self._left(resume_at):
+                    self._publish(records, progress)
+                    if self.stop.is_stopping():
+                        break
+                    report.digest = digest
+                else:
+                    report.is_whole = True
+            self.publisher.finish()
+        finally:
+            self.clock.resume()
+            report.paused_s = self.clock.paused_s
+            report.seconds = time.monotonic() - started - report.paused_s
+            report.acknowledged = self.publisher.acknowledged
+            if self.checkpoints:
+                self.checkpoints.write()
+        return report
 
-    def is_stopping(self) -> bool:
-        """Return whether a signal has come."""
-        return self.signal_number != 0
+    def _left(self, resume_at: int) -> Iterator[tuple[Records, str]]:
+        """Yield records behind the first `resume_at`, with the digest of all up to them; starts the clock."""
+        is_running = False
+        for records, digest in ahead(with_digests(self.schedule.blocks())):
+            left = records.part(slice(resume_at, None))
+            resume_at -= min(resume_at, len(records))
+            if len(left) and not is_running:
+                self.clock.begin(float(left.due_s[0]))
+                is_running = True
+            yield left, digest
 
-    def _notice(self, number: int, _frame: FrameType | None) -> None:
-        self.signal_number = number
-        self.__exit__()
+    def _publish(self, records: Records, progress: Progress) -> None:
+        times_ms = records.time_ms.tolist()
+        for rows in paced_slices(records.due_s, self.clock, time.sleep):
+            self._wait_out_pause()
+            if self.stop.is_stopping():
+                return
+            before = self.publisher.sent
+            self.publisher.send_columns(records.keys[rows], records.values[rows], times_ms[rows])
+            now_s, end = self.clock(), rows.start + self.publisher.sent - before
+            self.report.add(records.part(slice(rows.start, end)), now_s)
+            progress.show(now_s)
+            self._checkpoint(now_s)
+
+    def _wait_out_pause(self) -> None:
+        if not self.pause.is_asked:
+            return
+        self.clock.pause()
+        logger.info("paused; SIGUSR2 to process %d resumes it", os.getpid())
+        while self.pause.is_asked and not self.stop.is_stopping():
+            self.publisher.poll()
+            time.sleep(MAX_SLEEP_S)
+        self.clock.resume()
+        logger.info("resumed")
+
+    def _checkpoint(self, now_s: float) -> None:
+        if self.checkpoints and now_s >= self._next_checkpoint_s:
+            self.checkpoints.note(now_s)
+            self._next_checkpoint_s = now_s + CHECKPOINT_S
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What a replay did."""
-
-    events: int
-    #: From the first event to the acknowledgement of the last (s).
-    seconds: float
-    #: How many times faster than they happened the events were handed over.
-    speed: float
-
-    def __str__(self) -> str:
-        return (
-            f"published={self.events} seconds={self.seconds:.1f} "
-            f"events_per_second={self.events / max(self.seconds, 1e-9):.0f} speed={self.speed:.1f}x"
-        )
+def rehearse(schedule: Schedule) -> Report:
+    """Return what a replay would do, without Kafka and without waiting."""
+    report = Report(is_whole=True)
+    for records, digest in with_digests(schedule.blocks()):
+        report.add(records)
+        report.digest = digest
+    return report
 
 
-def replay(log: BehaviourLog, speed: float, publisher: ReplayProducer, stop: Stop) -> Published:
-    """Publish a log that is in time order; UnreachableError where an event did not arrive."""
-    source = MessageSource(log)
-    due_s = due_times_s(log.time_ms, log.precision_ms)
-    start_s = time.monotonic()
-    with tqdm(total=len(log), unit="event", unit_scale=True, desc="replay", disable=None) as bar:
-        for rows in paced_slices(due_s, speed, time.monotonic, time.sleep):
-            if stop.is_stopping():
-                break
-            publisher.send(source.messages(rows))
-            bar.update(rows.stop - rows.start)
-        sending_s = time.monotonic() - start_s
-        publisher.finish()
-    event_s = float(due_s[publisher.sent - 1]) if publisher.sent else 0.0
-    return Published(publisher.sent, time.monotonic() - start_s, event_s / max(sending_s, 1e-9))
+def with_digests(blocks: Iterator[Records]) -> Iterator[tuple[Records, str]]:
+    """Yield blocks, each with the digest of all records up to its last."""
+    digest = Digest()
+    for records in blocks:
+        digest.add(records)
+        yield records, str(digest)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,15 +47,36 @@ class BadRows:
 
     def check(self, share: float) -> None:
         """Raise DataError where more than this share of all rows is bad; log a warning where fewer are."""
-        if not len(self):
-            return
-        total = len(self.line) + self.broken
-        first = sorted(self.reasons.items())[:SHOWN]
-        if len(self) > max(total * share, min(SHOWN, total * SHARE_OF_FEW) if share else 0):
-            line, reason = first[0]
-            raise DataError(
-                f"{self.places.name(line)}: {reason}; mend or remove it ({len(self):,} of {total:,} rows are "
-                f"bad; up to {share:.2%} would be left out, see bad_share of --format)"
-            )
-        shown = "; ".join(f"{self.places.short_name(line)}: {reason}" for line, reason in first)
-        logger.warning("%s: %d of %d rows are bad and left out: %s", self.name, len(self), total, shown)
+        count = BadCount(len(self), len(self.line) + self.broken, self.reasons)
+        check_share(self.name, self.places, count, share)
+
+
+@dataclass(slots=True)
+class BadCount:
+    """How many rows of how many are bad, and what is wrong with some of them, by line."""
+
+    bad: int = 0
+    total: int = 0
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def add(self, rows: BadRows) -> None:
+        """Count those of the next part of a log, too."""
+        self.bad += len(rows)
+        self.total += len(rows.line) + rows.broken
+        if len(self.reasons) < SHOWN:
+            self.reasons |= rows.reasons
+
+
+def check_share(name: str, places: Places, count: BadCount, share: float) -> None:
+    """Raise DataError where more than this share of a log's rows is bad; log a warning where fewer are."""
+    if not count.bad:
+        return
+    first = sorted(count.reasons.items())[:SHOWN]
+    if count.bad > max(count.total * share, min(SHOWN, count.total * SHARE_OF_FEW) if share else 0):
+        line, reason = first[0]
+        raise DataError(
+            f"{places.name(line)}: {reason}; mend or remove it ({count.bad:,} of {count.total:,} rows are "
+            f"bad; up to {share:.2%} would be left out, see bad_share of --format)"
+        )
+    shown = "; ".join(f"{places.short_name(line)}: {reason}" for line, reason in first)
+    logger.warning("%s: %d of %d rows are bad and left out: %s", name, count.bad, count.total, shown)

@@ -100,24 +100,24 @@ def read_behaviour_log(paths: LogPath | Sequence[LogPath], log_format: LogFormat
     sense are left out and counted, as long as they are not more than bad_share of all.
     """
     name = name_of(paths)
-    files = _without_empty(find_files(paths))
+    files = without_empty(find_files(paths))
     parts = _read_files(name, files, log_format)
     places = _places_of(files, parts)
-    bad = _bad_rows_of(name, parts, places)
+    bad = bad_rows_of(name, parts, places)
     if not len(bad.line):
         bad.check(log_format.bad_share)
-        raise _no_rows(name)
-    log = _log_of(parts, log_format, bad)
+        raise no_rows(name)
+    log = log_of(parts, log_format, bad)
     bad.check(log_format.bad_share)
     is_kept = (log.behaviour != SKIPPED) & ~bad.is_bad
     if not is_kept.any():
-        raise _no_rows(name)
+        raise no_rows(name)
     kept = log if is_kept.all() else log.select(is_kept)
     precision_ms = precision_of(log.time_ms[~bad.is_bad] if bad.is_bad.any() else log.time_ms)
     return replace(kept, precision_ms=precision_ms, bad_rows=len(bad), fingerprint=_fingerprint(kept))
 
 
-def _without_empty(files: list[LogFile]) -> list[LogFile]:
+def without_empty(files: list[LogFile]) -> list[LogFile]:
     """Return the files, but for empty ones beside others, as engines write for parts without rows."""
     empty = [file for file in files if not file.size and not file.path.endswith(PARQUET_NAMES)]
     if not empty or len(empty) == len(files):
@@ -153,7 +153,7 @@ def _places_of(files: Sequence[LogFile], parts: Sequence[FileRows]) -> Places:
     return Places(tuple(file.name for file in files), tuple(before), tuple(part.unit for part in parts))
 
 
-def _bad_rows_of(name: str, parts: Sequence[FileRows], places: Places) -> BadRows:
+def bad_rows_of(name: str, parts: Sequence[FileRows], places: Places) -> BadRows:
     """Return what is to hold the bad rows of all files, with the lines that are no rows."""
     bad = BadRows(name, places, _lines_of(parts, places))
     for part, before in zip(parts, places.before, strict=True):
@@ -168,7 +168,7 @@ def _lines_of(parts: Sequence[FileRows], places: Places) -> NDArray[np.int64]:
     return np.concatenate(lines, dtype=np.int64)
 
 
-def _log_of(parts: list[FileRows], log_format: LogFormat, bad: BadRows) -> BehaviourLog:
+def log_of(parts: list[FileRows], log_format: LogFormat, bad: BadRows) -> BehaviourLog:
     """Return all rows as a log, the bad ones too, which it notes, and SKIPPED ones; empties the list."""
     time_ms = _times_of(parts, log_format, bad)
     table = _joined(parts)
@@ -224,5 +224,5 @@ def _fingerprint(log: BehaviourLog) -> str:
     return digest.hexdigest()[:12]
 
 
-def _no_rows(name: str) -> DataError:
+def no_rows(name: str) -> DataError:
     return DataError(f"{name}: there is a header but no rows; give a log with at least one event")

@@ -28,9 +28,14 @@ class EventIds:
         self._hash = _hash_of(log)
         self._copy = _copies(self._hash, log.line)
 
+    def parts(self, rows: slice | NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Return what these rows' ids are made of: a hash, and how many equal rows stand before each."""
+        return self._hash[rows], self._copy[rows]
+
     def of(self, rows: slice | NDArray[Any]) -> list[str]:
         """Return the ids of these rows' events."""
-        pairs = zip(self._hash[rows].tolist(), self._copy[rows].tolist(), strict=True)
+        hashed, copy = self.parts(rows)
+        pairs = zip(hashed.tolist(), copy.tolist(), strict=True)
         return [f"{hashed:016x}-{copy}" if copy else f"{hashed:016x}" for hashed, copy in pairs]
 
 

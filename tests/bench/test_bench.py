@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from bench import encode, freshness, ingest, recovery, serve
+from bench import replay as replay_bench
 from bench.harness import changelogs
 from bench.harness.behaviour import distinct, expected_windows, make_log
 from bench.harness.stage import Stage
@@ -154,6 +155,20 @@ def test_kafka_streams_does_the_same_job(tmp_path: Path) -> None:
     contestants = ["kafka-streams", "kafka-streams-warm"]
     ingest.main(["--smoke", "--peers", ",".join(contestants), "--json", str(path)], standalone_mode=False)
     assert list(report(path)["results"]) == contestants
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("_servers")
+def test_replay_reports_the_promised_figures(tmp_path: Path) -> None:
+    path = tmp_path / "replay.json"
+    replay_bench.main(["--smoke", "--json", str(path)], standalone_mode=False)
+    found = report(path)
+    results = found["results"]
+    assert results["producer"]["events"] == results["replay"]["events"] == found["settings"]["events"]
+    ratio = results["replay"]["events_per_second"] / results["producer"]["events_per_second"]
+    assert found["ratios"] == {"replay/producer": pytest.approx(ratio)}
+    assert 0 < results["100x"]["late_p50_ms"] <= results["100x"]["late_p99_ms"]
+    assert 0.5 < results["100x"]["pace"] <= 1
 
 
 @pytest.mark.integration

@@ -1,7 +1,6 @@
 """A deployment that starts warm from a file is the one that followed everything live."""
 
 import dataclasses
-import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,8 +16,12 @@ from local.worker import WorkerProcess, worker_environment
 from models.log.behaviour_log import read_behaviour_log
 from models.windows.window import Window, window_from_bytes
 from offline.bootstrap import main
+from replay.control import Stop
+from replay.ordered_log import LogInMemory
+from replay.pace import Pace
 from replay.publisher import PublisherSettings, ReplayProducer
-from replay.run import Stop, replay
+from replay.run import Replay
+from replay.schedule import Schedule, ScheduleSettings
 from stream.kafka.group import committed_offsets
 from stream.kafka.topic_reader import read_all
 from stream.kafka.topics import changelog_topic, end_offsets, ensure_topic
@@ -64,10 +67,10 @@ def bootstrap(settings: Settings, csv: Path, *options: str) -> str:
 
 
 def publish(settings: Settings, csv: Path) -> None:
-    log = read_behaviour_log(csv).in_time_order()
+    schedule = Schedule(LogInMemory(read_behaviour_log(csv)), ScheduleSettings(Pace.of("max")))
     ensure_topic(settings.kafka, settings.topic, settings.partitions)
     with Stop() as stop:
-        replay(log, math.inf, ReplayProducer(settings.kafka, PublisherSettings(settings.topic)), stop)
+        Replay(schedule, ReplayProducer(settings.kafka, PublisherSettings(settings.topic)), stop).run()
 
 
 def stored_windows(settings: Settings) -> dict[str, Window]:

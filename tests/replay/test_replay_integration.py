@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
 
+import numpy as np
 import pytest
 from aiokafka.partitioner import murmur2
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
@@ -22,6 +22,7 @@ from models.log.event_ids import EventIds
 from offline.synthetic.behaviour import SampleSettings
 from offline.synthetic.file import write_sample
 from replay.publisher import PublisherSettings, ReplayProducer
+from replay.records import Digest, Records
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topics import admin_client, ensure_topic
 
@@ -64,21 +65,21 @@ def run(kafka: KafkaConnection, *arguments: str) -> tuple[int, str, str]:
 
 
 @contextmanager
-def consumer_of(kafka: KafkaConnection, topic: str) -> Iterator[Consumer]:
+def consumer_of(kafka: KafkaConnection, topic: str, partitions: int = PARTITIONS) -> Iterator[Consumer]:
     """Give a consumer of the whole topic, from its beginning."""
     consumer = Consumer({**kafka.librdkafka(), "group.id": "none", "enable.auto.commit": False})
     try:
-        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(PARTITIONS)])
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(partitions)])
         yield consumer
     finally:
         consumer.close()
 
 
-def read_all(kafka: KafkaConnection, topic: str) -> list[Message]:
+def read_all(kafka: KafkaConnection, topic: str, partitions: int = PARTITIONS) -> list[Message]:
     """Return every record of a topic that nobody writes to any more, by partition and offset."""
     records: list[Message] = []
     deadline_s = time.monotonic() + 30
-    with consumer_of(kafka, topic) as consumer:
+    with consumer_of(kafka, topic, partitions) as consumer:
         places = consumer.assignment()
         count = sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
         while len(records) < count and time.monotonic() < deadline_s:
@@ -92,7 +93,7 @@ def test_every_row_arrives_once_as_it_should(kafka: KafkaConnection, topic: str,
     code, output, errors = run(kafka, "--data-path", str(log.path), "--topic", topic, "--speed", "max")
     after_ms = time.time() * 1_000
     assert (code, errors) == (0, "")
-    assert re.fullmatch(r"published=3001 seconds=[\d.]+ events_per_second=\d+ speed=[\d.]+x\n", output)
+    assert json.loads(output)["acknowledged"] == 3001
 
     records = read_all(kafka, topic)
     row_of = {event_id: row for row, event_id in enumerate(EventIds(log).of(slice(None)))}
@@ -138,14 +139,108 @@ def test_offsets_of_a_user_follow_time_and_then_the_file(
 def test_pace_and_bounds_are_kept(kafka: KafkaConnection, topic: str, log: BehaviourLog) -> None:
     code, output, _ = run(
         kafka, "--data-path", str(log.path), "--topic", topic, "--speed", "20000x",
-        "--from", "2014-12-12", "--until", "2014-12-12 12",
+        "--from", "2014-12-12", "--to", "2014-12-12 12",
     )  # fmt: skip
-    assert code == 0
-    figures = dict(pair.split("=") for pair in output.split())
+    report = json.loads(output)
     first_ms = 1_418_342_400_000
     inside = (log.time_ms >= first_ms) & (log.time_ms < first_ms + 12 * 3_600_000)
-    assert int(figures["published"]) == inside.sum() > 20
-    assert float(figures["speed"].removesuffix("x")) == pytest.approx(20_000, rel=0.05)
+    assert report["acknowledged"] == report["records"] == inside.sum() > 20
+    assert code == (report["pace"] < 0.99 and report["seconds"] > report["asked_seconds"] + 0.05)
+    assert report["seconds"] == pytest.approx(report["asked_seconds"], rel=0.5)
+    hours = (log.time_ms[inside].max() - log.time_ms[inside].min()) / 3_600_000
+    assert hours * 3_600 / 20_000 <= report["asked_seconds"] < (hours + 1) * 3_600 / 20_000
+
+
+def test_a_pace_that_cannot_be_kept_is_said_and_fails(
+    kafka: KafkaConnection, topic: str, log: BehaviourLog
+) -> None:
+    code, output, errors = run(kafka, "--data-path", str(log.path), "--topic", topic, "--rate-limit", "1e6",
+                               "--speed", "max", "--loop", "60")  # fmt: skip
+    report = json.loads(output)
+    assert report["acknowledged"] == 60 * 3001
+    assert report["pace"] < 0.99
+    assert code == 1
+    assert "of the pace of max, at most 1,000,000/s was kept" in errors.splitlines()[-1]
+
+
+DISTURBED = (
+    "--duplicates", "5%", "--disorder", "10%", "--late", "1%", "--malformed", "3%", "--hot-user", "10%",
+    "--spread", "uniform", "--seed", "3",
+)  # fmt: skip
+
+
+def test_a_dry_run_tells_the_digest_of_what_is_then_published(
+    kafka: KafkaConnection, topic: str, log: BehaviourLog
+) -> None:
+    ensure_topic(kafka, topic, 1)  # so that there is one order
+    arguments = ("--data-path", str(log.path), "--topic", topic, "--speed", "max", *DISTURBED)
+    dry = json.loads(run(kafka, "--dry-run", *arguments)[1])
+    wet = json.loads(run(kafka, *arguments)[1])
+    assert dry == {name: wet[name] for name in dry}
+    records = read_all(kafka, topic, partitions=1)
+    digest = Digest()
+    digest.add(
+        Records(
+            [record.key() for record in records],
+            [record.value() for record in records],
+            np.array([record.timestamp()[1] for record in records]),
+            np.zeros(len(records)),
+            np.zeros(len(records), np.uint8),
+        )
+    )
+    assert str(digest) == wet["digest"]
+
+
+def test_a_replay_that_was_killed_resumes_and_no_row_is_missing(
+    kafka: KafkaConnection, topic: str, log: BehaviourLog
+) -> None:
+    arguments = ("--data-path", str(log.path), "--topic", topic, "--rate-limit", "400", "--speed", "max")
+    whole = json.loads(run(kafka, "--dry-run", *arguments)[1])
+    ensure_topic(kafka, topic, PARTITIONS)
+    with start(kafka, *arguments) as process, consumer_of(kafka, topic) as consumer:
+        while sum(end for _, end in map(consumer.get_watermark_offsets, consumer.assignment())) < 2_000:
+            time.sleep(0.1)
+        process.kill()  # -9
+    code, output, errors = run(kafka, *arguments, "--resume")
+    report = json.loads(output)
+    assert code in (0, 1)
+    assert 0 < report["resumed_at"] < 3001
+    assert report["resumed_at"] + report["acknowledged"] == 3001
+    assert report["digest"] == whole["digest"]
+    assert f"resuming behind {report['resumed_at']} records" in errors
+    ids = [json.loads(record.value())["event_id"] for record in read_all(kafka, topic)]
+    assert set(ids) == set(EventIds(log).of(slice(None)))
+    assert 3001 <= len(ids) < 3001 + 2_000  # what is there twice are the last seconds before the kill
+    _, output, _ = run(kafka, *arguments, "--resume")
+    assert json.loads(output)["records"] == 0
+    _, output, errors = run(kafka, *arguments, "--resume", "--seed", "2", "--limit", "10")
+    assert json.loads(output)["records"] == 10
+    assert "starting at its first row" in errors
+
+
+def test_a_signal_pauses_a_replay_and_another_resumes_it(
+    kafka: KafkaConnection, topic: str, log: BehaviourLog
+) -> None:
+    ensure_topic(kafka, topic, PARTITIONS)
+    arguments = ("--data-path", str(log.path), "--topic", topic, "--rate-limit", "1000", "--speed", "max")
+    with start(kafka, *arguments) as process:
+        try:
+            with consumer_of(kafka, topic) as consumer:
+                assert consumer.consume(1, timeout=30)
+                process.send_signal(signal.SIGUSR1)
+                while consumer.consume(1_000, timeout=1):
+                    pass
+                assert not consumer.consume(1, timeout=1)
+                process.send_signal(signal.SIGUSR2)
+                assert consumer.consume(1, timeout=30)
+            output, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    report = json.loads(output)
+    assert report["acknowledged"] == 3001
+    assert report["paused_seconds"] > 1.5
+    assert report["seconds"] < 3 * report["asked_seconds"]
+    assert "paused; SIGUSR2" in errors and "resumed" in errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -161,9 +256,9 @@ def test_a_signal_ends_a_replay_in_good_order(
             output, errors = process.communicate(timeout=30)
         finally:
             process.kill()
-    published = int(output.split()[0].removeprefix("published="))
+    published = json.loads(output)["acknowledged"]
     assert (process.returncode, len(read_all(kafka, topic))) == (128 + number, published)
-    assert f"stopped by a signal after {published} of 3001 events" in errors
+    assert f"stopped by a signal after {published} records" in errors
 
 
 def test_events_that_do_not_arrive_are_an_error() -> None:

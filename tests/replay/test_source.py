@@ -1,16 +1,17 @@
 import json
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from models.errors import DataError
 from models.events import Event
-from models.log.behaviour_log import BehaviourLog, read_behaviour_log
+from models.log.behaviour_log import BehaviourLog, Column, read_behaviour_log
 from models.log.event_ids import EventIds
-from replay.source import MessageSource, choose_rows
+from replay.disturbances import HOT_USER
+from replay.source import MessageSource
 
 HEADER = "user_id,item_id,behavior_type,user_geohash,item_category,time\n"
 ROWS = """\
@@ -25,48 +26,59 @@ TEN_MS = 1_416_304_800_000
 def log(tmp_path: Path) -> BehaviourLog:
     path = tmp_path / "log.csv"
     path.write_text(HEADER + ROWS, encoding="utf-8")
-    return read_behaviour_log(path)
+    return read_behaviour_log(path).in_time_order()
 
 
 def test_messages_hold_exactly_what_the_rows_do(log: BehaviourLog) -> None:
-    ordered = choose_rows(log, None, None, None)
-    messages = MessageSource(ordered).messages(slice(0, 3))
+    messages = MessageSource(log).messages(slice(0, 3))
     assert [key.decode() for key, _, _ in messages] == ['quote " comma ,', "007", "b"]
     assert [time_ms for _, _, time_ms in messages] == [TEN_MS, TEN_MS, TEN_MS + 3_600_000]
-    assert json.loads(messages[0][1]) == {
-        "event_id": EventIds(log).of(np.array([1]))[0],
-        "user_id": 'quote " comma ,',
-        "item_id": "\\back/slash",
-        "behavior_type": 4,
-        "user_geohash": "9qz",
-        "item_category": "用",
-        "time": TEN_MS,
-    }
-    assert len({json.loads(value)["event_id"] for _, value, _ in messages}) == 3
+    assert list(json.loads(messages[0][1]).items()) == [
+        ("event_id", EventIds(log).of(np.array([0]))[0]),
+        ("user_id", 'quote " comma ,'),
+        ("item_id", "\\back/slash"),
+        ("behavior_type", 4),
+        ("user_geohash", "9qz"),
+        ("item_category", "用"),
+        ("time", TEN_MS),
+    ]
 
 
 def test_the_worker_reads_what_replay_writes(log: BehaviourLog) -> None:
-    [(_, value, _)] = MessageSource(log).messages(slice(2, 3))
+    [(_, value, _)] = MessageSource(log).messages(slice(1, 2))
     event = msgspec.json.decode(value, type=Event)
-    assert event == Event("007", "i1", 3, TEN_MS, "c1", "", EventIds(log).of(slice(2, 3))[0])
+    assert event == Event("007", "i1", 3, TEN_MS, "c1", "", EventIds(log).of(slice(1, 2))[0])
 
 
-@pytest.mark.parametrize(
-    ("first", "until", "limit", "lines"),
-    [
-        (None, None, None, [3, 4, 2]),
-        (None, None, 2, [3, 4]),
-        (datetime(2014, 11, 18, 10), datetime(2014, 11, 18, 11), None, [3, 4]),
-        (datetime(2014, 11, 18, 10, 0, 1), None, None, [2]),
-        (datetime(2014, 11, 18), datetime(2014, 11, 19), 1, [3]),
-    ],
-)
-def test_rows_are_chosen_by_time_and_number(
-    log: BehaviourLog, first: datetime | None, until: datetime | None, limit: int | None, lines: list[int]
+def test_a_lap_makes_other_events_of_the_same_rows_and_a_hot_user_takes_rows(log: BehaviourLog) -> None:
+    rows = np.array([2, 0])
+    keys, values = MessageSource(log).records(rows, np.array([7, 8]), 3, np.array([True, False]))
+    events = [json.loads(value) for value in values]
+    assert keys == [HOT_USER.encode(), b'quote " comma ,']
+    assert [event["user_id"] for event in events] == [HOT_USER, 'quote " comma ,']
+    assert [event["event_id"] for event in events] == [f"{each}.3" for each in EventIds(log).of(rows)]
+    assert [event["time"] for event in events] == [7, 8]
+
+
+TEXTS = st.lists(st.text(max_size=4), min_size=1, max_size=4, unique=True)
+
+
+@given(texts=TEXTS, codes=st.lists(st.integers(0, 3), min_size=1, max_size=12), data=st.data())
+def test_any_text_comes_out_as_it_was_and_equal_rows_have_ids_of_their_own(
+    texts: list[str], codes: list[int], data: st.DataObject
 ) -> None:
-    assert choose_rows(log, first, until, limit).line.tolist() == lines
-
-
-def test_a_choice_without_rows_says_what_the_file_covers(log: BehaviourLog) -> None:
-    with pytest.raises(DataError, match="covers 2014-11-18 10:00:00 to 2014-11-18 11:00:00"):
-        choose_rows(log, datetime(2015, 1, 1), None, None)
+    column = Column(np.array(codes, np.int32) % len(texts), np.array(texts, dtype=object))
+    times = data.draw(st.lists(st.sampled_from([-1, 0, 10**15]), min_size=len(codes), max_size=len(codes)))
+    count = len(codes)
+    log = BehaviourLog(
+        "made up", "", 1, column, column, column, column,
+        np.ones(count, np.uint8), np.array(times, np.int64), np.arange(count),
+    )  # fmt: skip
+    messages = MessageSource(log).messages(slice(0, count))
+    events = [json.loads(value) for _, value, _ in messages]
+    strings = column.strings().tolist()
+    for name in ("user_id", "item_id", "user_geohash", "item_category"):
+        assert [event[name] for event in events] == strings
+    assert [event["event_id"] for event in events] == EventIds(log).of(slice(None))
+    assert len({event["event_id"] for event in events}) == count
+    assert [event["time"] for event in events] == times == [time_ms for _, _, time_ms in messages]

@@ -1,0 +1,95 @@
+"""How far a replay has come for sure, kept in a file: what a replay that was cut off goes on from."""
+
+import logging
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import msgspec
+import xxhash
+
+from models.cache_directory import writable_directory
+from models.errors import DataError
+from replay.publisher import ReplayProducer
+
+logger = logging.getLogger(__name__)
+
+#: After this long without knowing that all has arrived, the replay waits until it has (s).
+LONGEST_UNKNOWN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What Kafka has acknowledged of a replay."""
+
+    #: How many records, from the first on.
+    records: int = 0
+    #: When the replay began, where its events were moved to its time (epoch ms).
+    rebase_ms: int | None = None
+
+
+class AcknowledgedFile:
+    """The file of one replay, which is known by its log, its options and its topic."""
+
+    def __init__(self, identity: object, directory: Path | None = None) -> None:
+        name = xxhash.xxh3_64_hexdigest(repr(identity).encode())
+        self.path = (directory or writable_directory("replay")) / f"{name}.json"
+
+    def read(self) -> Acknowledged | None:
+        """Return what was written last, None where nothing was; DataError where it cannot be read."""
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=Acknowledged)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError) as error:
+            raise DataError(
+                f"{self.path}: what was acknowledged cannot be read ({error}): replay without --resume"
+            ) from error
+
+    def write(self, acknowledged: Acknowledged) -> None:
+        """Replace what was written; DataError where the disk does not take it."""
+        try:
+            with NamedTemporaryFile(dir=self.path.parent, prefix=".part-", delete=False) as part:
+                part.write(msgspec.json.encode(asdict(acknowledged)))
+            Path(part.name).replace(self.path)
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: how far the replay has come cannot be written ({error.strerror}): set "
+                "XDG_CACHE_HOME to a directory with room"
+            ) from error
+
+
+class Checkpoints:
+    """Writes down how far a replay has come for sure."""
+
+    def __init__(
+        self, file: AcknowledgedFile, publisher: ReplayProducer, start: Acknowledged = Acknowledged()
+    ) -> None:
+        self._file, self._publisher, self._start = file, publisher, start
+        self._written, self._known_at_s = start.records, 0.0
+        file.write(start)
+
+    @property
+    def records(self) -> int:
+        """Return how many records of the whole replay are known to have arrived."""
+        return self._start.records + self._publisher.acknowledged
+
+    def note(self, now_s: float) -> None:
+        """Write how many records have arrived; waits for those on their way where that was long unknown.
+
+        Raises UnreachableError where one did not arrive.
+        """
+        self._publisher.poll()
+        if self.records == self._written and now_s - self._known_at_s > LONGEST_UNKNOWN_S:
+            self._publisher.finish()
+        if self.records != self._written:
+            self._known_at_s = now_s
+            self.write()
+
+    def write(self) -> None:
+        """Write how many records have arrived; a warning where the disk does not take it."""
+        try:
+            self._file.write(replace(self._start, records=self.records))
+            self._written = self.records
+        except DataError as error:
+            logger.warning("%s; a --resume would send again what came since", error)
