@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 
 from stream import metrics
+from stream.dead_letters.letter import letter_headers
 from stream.encoding.refresher import Refresher
 from stream.events.incoming import Rejected
 from stream.kafka.producer import AcknowledgedProducer
@@ -72,17 +73,11 @@ class Pipeline:
         for each in rejected:
             metrics.events_total.labels("malformed").inc()
             metrics.dlq_total.labels(each.reason).inc()
-            headers = {
-                "reason": each.reason,
-                "topic": self._topic.name,
-                "partition": str(number),
-                "offset": str(each.record.offset()),
-            }
             self._producer.send(
                 self._settings.dead_letter_topic,
                 each.record.key(),
                 each.record.value(),
-                headers=[(name, value.encode()) for name, value in headers.items()],
+                headers=letter_headers(each, self._topic.name, number),
             )
         if rejected:
             logger.warning(

@@ -150,7 +150,8 @@ def test_what_cannot_be_read_goes_to_the_dead_letters_with_its_place_and_the_res
     world = World()
     asyncio.run(world.process(world.fetch(record("u", 7), record("u", 8, behavior_type=9))))
     place = {"reason": b"behaviour", "topic": b"events", "partition": b"0", "offset": b"8"}
-    assert world.dead_letters == [("user-behavior-dlq", place)]
+    said = {**place, "timestamp": b"1008", "tries": b"0"}
+    assert world.dead_letters == [("user-behavior-dlq", said)]
     assert (world.items_of("u"), world.held.positions()) == (["i7"], {0: 9})
 
 
