@@ -140,7 +140,7 @@ def show(limit: int, left: bool, **options: Any) -> None:
 def redrive_(
     context: click.Context, /, limit: int | None, dry_run: bool, wait_s: float, **options: Any
 ) -> None:
-    """Send dead letters again, to the topic and partition that they came from; each letter once.
+    """Send dead letters again, to the topic that they came from; each letter once.
 
     Key, value, timestamp and headers are the record's own; a header `twintide-redriven` says where it came
     from. What was sent is marked on the dead-letter topic, so a second redrive leaves it out, also after one
@@ -197,6 +197,7 @@ def shown(letter: DeadLetter, redriven: Redriven) -> dict[str, Any]:
         "key": _readable(letter.key),
         "value": _readable(letter.value),
         "timestamp": letter.timestamp_ms or None,
+        "is_cut": letter.is_cut,
         "headers": [[name, _readable(value)] for name, value in letter.headers],
     }
 

@@ -1,7 +1,8 @@
 """A dead letter: a record as it came, what was wrong with it, and how often it was tried again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import cast
 
 import msgspec
@@ -14,6 +15,9 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 #: The first of the headers that the worker puts behind the record's own.
 _FIRST = "reason"
+
+#: Headers with the sizes of a key or a value that is cut short (bytes).
+_CUT = ("key_bytes", "value_bytes")
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -47,10 +51,17 @@ class DeadLetter:
     value: bytes | None
     #: The record's own headers.
     headers: Headers
+    #: Key or value are cut short, as the dead-letter topic takes no larger ones.
+    is_cut: bool = False
 
 
-def letter_headers(rejected: Rejected, topic: str, partition: int) -> list[tuple[str, bytes | None]]:
-    """Return the headers of a record's dead letter: its own, and behind them what the worker says."""
+def letter_headers(
+    rejected: Rejected, topic: str, partition: int, cut: Mapping[str, int] = MappingProxyType({})
+) -> list[tuple[str, bytes | None]]:
+    """Return the headers of a record's dead letter: its own, and behind them what the worker says.
+
+    cut: the sizes that what is cut short had, by `key_bytes` and `value_bytes`.
+    """
     record = rejected.record
     origin = redriven_from(record)
     said = {
@@ -60,9 +71,14 @@ def letter_headers(rejected: Rejected, topic: str, partition: int) -> list[tuple
         "offset": record.offset(),
         "timestamp": max(record.timestamp()[1], 0),
         "tries": origin.tries if origin else 0,
+        **cut,
     }
-    own = [header for header in record.headers() or () if header[0] != REDRIVEN_HEADER]
-    return [*own, *((name, str(value).encode()) for name, value in said.items())]
+    return [*own_headers(record), *((name, str(value).encode()) for name, value in said.items())]
+
+
+def own_headers(record: Record) -> list[tuple[str, bytes | None]]:
+    """Return the headers that a record had when it was first sent."""
+    return [header for header in record.headers() or () if header[0] != REDRIVEN_HEADER]
 
 
 def read_letter(message: Message) -> DeadLetter | None:
@@ -87,6 +103,7 @@ def read_letter(message: Message) -> DeadLetter | None:
         key=cast("bytes | None", message.key()),
         value=cast("bytes | None", message.value()),
         headers=headers[:start],
+        is_cut=any(name in said for name in _CUT),
     )
 
 

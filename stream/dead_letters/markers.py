@@ -19,7 +19,7 @@ MARKER_HEADER = "twintide-redrive"
 class Marker(msgspec.Struct, frozen=True, omit_defaults=True):
     """The value of a marker, as JSON."""
 
-    step: Literal["begun", "sent"]
+    step: Literal["begun", "sent", "refused"]
     #: Offsets of the letters, in the marker's partition.
     letters: list[int]
     #: With `begun`: where the behaviour topic ended, by partition, before the first of them was sent.
@@ -55,7 +55,8 @@ class Redriven:
         if marker.step == "begun":
             self._begun[partition] |= dict.fromkeys(marker.letters, marker.ends)
             return
-        self._sent[partition].update(marker.letters)
+        if marker.step == "sent":
+            self._sent[partition].update(marker.letters)
         for offset in marker.letters:
             self._begun[partition].pop(offset, None)
 

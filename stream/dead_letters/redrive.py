@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
-from confluent_kafka import KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from models.errors import TwintideError, UnreachableError
 from stream.dead_letters.letter import DeadLetter, Origin, redriven_from
 from stream.dead_letters.markers import MARKER_HEADER, Marker
-from stream.dead_letters.topic import Choice, DeadLetterTopic
+from stream.dead_letters.topic import Choice, DeadLetterTopic, whole_letter
 from stream.events.incoming import REDRIVEN_HEADER
 from stream.kafka.group import committed_offsets
 from stream.kafka.only_member import only_member
@@ -75,6 +75,9 @@ class _Redriving:
         self._dead_letters = DeadLetterTopic(settings)
         self._redriven = self._dead_letters.redriven()
         self._outcome = Outcome()
+        #: Of the portion that is under way: what Kafka has taken, and what it surely has not.
+        self._arrived: list[DeadLetter] = []
+        self._refused: list[DeadLetter] = []
         self._partitions = partition_counts(settings.kafka)[settings.topic]
         self._producer = Producer(
             {
@@ -143,38 +146,47 @@ class _Redriving:
         offsets = [letter.place[1] for letter in letters]
         ends = end_offsets(self._settings.kafka, self._settings.topic)
         self._mark(partition, Marker("begun", offsets, ends))
-        arrived: list[DeadLetter] = []
+        self._arrived, self._refused = [], []
         for letter in letters:
-            self._produce(letter, arrived)
+            self._produce(letter)
         self._flush()
-        if arrived:
-            self._mark(partition, Marker("sent", [letter.place[1] for letter in arrived]))
-            self._outcome.sent.update(letter.reason for letter in arrived)
+        if self._arrived:
+            self._mark(partition, Marker("sent", [letter.place[1] for letter in self._arrived]))
+        if self._refused:
+            self._mark(partition, Marker("refused", [letter.place[1] for letter in self._refused]))
+        self._outcome.sent.update(letter.reason for letter in self._arrived)
 
-    def _produce(self, letter: DeadLetter, arrived: list[DeadLetter]) -> None:
-        def report(error: KafkaException | None, message: Message) -> None:
+    def _produce(self, letter: DeadLetter) -> None:
+        def report(error: KafkaError | None, message: Message) -> None:
             if error is not None:
-                self._refuse(letter, error)
+                # Not librdkafka's own errors, below 0: after a timeout it may have arrived all the same.
+                self._refuse(letter, error.str(), is_certain=error.code() > 0)
                 return
-            arrived.append(letter)
+            self._arrived.append(letter)
             self._outcome.places.add((int(message.partition() or 0), int(message.offset() or 0)))
 
         origin = Origin(self._settings.dead_letter_topic, *letter.place, tries=letter.tries + 1)
+        whole = whole_letter(self._settings, letter) if letter.is_cut else letter
+        if whole is None:
+            self._refuse(letter, "it was cut short, and the event topic does not have it any more")
+            return
         try:
             self._producer.produce(
                 self._settings.topic,
-                letter.value,
-                letter.key,
-                # Where the producer put it; its own partitioner may be another than ours.
-                letter.partition if letter.partition < self._partitions else -1,
+                whole.value,
+                whole.key,
+                # With a key where its user is now, also after the topic has got more partitions.
+                letter.partition if whole.key is None and letter.partition < self._partitions else -1,
                 on_delivery=report,
-                timestamp=letter.timestamp_ms or letter.at_ms,
-                headers=[*letter.headers, (REDRIVEN_HEADER, msgspec.json.encode(origin))],
+                timestamp=whole.timestamp_ms or whole.at_ms,
+                headers=[*whole.headers, (REDRIVEN_HEADER, msgspec.json.encode(origin))],
             )
         except KafkaException as error:
-            self._refuse(letter, error.args[0])
+            self._refuse(letter, error.args[0].str())
 
-    def _refuse(self, letter: DeadLetter, error: object) -> None:
+    def _refuse(self, letter: DeadLetter, error: str, is_certain: bool = True) -> None:
+        if is_certain:
+            self._refused.append(letter)
         outcome = self._outcome
         outcome.refused += 1
         outcome.first_refusal = outcome.first_refusal or (

@@ -1,10 +1,10 @@
 """Reading the dead-letter topic, up to where it ends as reading begins."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.errors import TwintideError
-from stream.dead_letters.letter import DeadLetter, read_letter
+from stream.dead_letters.letter import DeadLetter, own_headers, read_letter
 from stream.dead_letters.markers import Redriven, read_marker
 from stream.kafka.topic_reader import read_between
 from stream.kafka.topics import begin_offsets, end_offsets, partition_counts
@@ -76,3 +76,26 @@ class DeadLetterTopic:
                     self.foreign += read_marker(message) is None
                 elif choice.has(letter):
                     yield letter
+
+
+def whole_letter(settings: Settings, letter: DeadLetter) -> DeadLetter | None:
+    """Return a letter that was cut short with all of its record, as the event topic has it; None: it is gone.
+
+    A topic that was made again may have another record at that place.
+    """
+    place, offset = letter.partition, letter.offset
+    ends = end_offsets(settings.kafka, settings.topic)
+    if not begin_offsets(settings.kafka, settings.topic).get(place, offset + 1) <= offset < ends[place]:
+        return None
+    for record in read_between(settings.kafka, settings.topic, {place: offset}, {place: offset + 1}):
+        key, value = record.key() or b"", record.value() or b""
+        if key.startswith(letter.key or b"") and value.startswith(letter.value or b""):
+            return replace(
+                letter,
+                key=record.key(),
+                value=record.value(),
+                timestamp_ms=max(record.timestamp()[1], 0),
+                headers=own_headers(record),
+                is_cut=False,
+            )
+    return None

@@ -166,10 +166,10 @@ def test_redrive_that_dies_anywhere_loses_nothing_and_the_next_one_sends_nothing
             raise DiedError
         mark(self, partition, marker)  # type: ignore[arg-type]
 
-    def die_while_sending(self: object, letter: Any, arrived: Any) -> None:
+    def die_while_sending(self: object, letter: Any) -> None:
         if letter.place[1] % 500 == 321:
             raise DiedError
-        produce(self, letter, arrived)  # type: ignore[arg-type]
+        produce(self, letter)  # type: ignore[arg-type]
 
     fill(settings, LETTERS)
     mark, produce = redriving._Redriving._mark, redriving._Redriving._produce
@@ -192,6 +192,24 @@ def test_redrive_that_dies_anywhere_loses_nothing_and_the_next_one_sends_nothing
     assert sent(settings) == {(number % 2, number // 2): 1 for number in range(LETTERS)}
     assert dlq(settings, "redrive") == f"redriven: sent=0 already={LETTERS} refused=0\n"
     assert counts(settings)["key"] == [LETTERS, LETTERS, 0, 0, 0]
+
+
+def test_letter_that_was_cut_short_is_sent_whole_or_not_at_all(settings: Settings) -> None:
+    fill(settings, 0)
+    producer = Producer({**settings.kafka.librdkafka(), "log_level": 0})
+    producer.produce(settings.topic, b"value" * 9, b"key", 1, timestamp=7, headers=[("trace", b"1")])
+    for value in (b"valueva", b"other"):  # that record's, and one's that is gone
+        record = SimpleNamespace(offset=lambda: 0, timestamp=lambda: (1, 5), headers=list)
+        headers = letter_headers(Rejected(record, "long_id"), settings.topic, 1, {"value_bytes": 45})
+        producer.produce(settings.dead_letter_topic, value, b"k", 0, headers=headers)
+    producer.flush()
+    assert "refused 1; the first: " in dlq(settings, "redrive", status=1)
+    original, again = [
+        (record.key(), record.value(), record.timestamp()[1], (record.headers() or [])[0])
+        for record in read_all(settings.kafka, settings.topic)
+    ]
+    assert original == again
+    assert counts(settings)["long_id"] == [2, 1, 1, 0, 0]
 
 
 def test_mistakes_are_one_line(settings: Settings) -> None:
