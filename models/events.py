@@ -22,6 +22,9 @@ BEHAVIOURS = frozenset(int(behaviour) for behaviour in Behaviour)
 #: An event may be this far ahead of the worker's clock: one from the year 2100 would empty its user's window.
 MAX_AHEAD_MS = 86_400_000
 
+#: How the ids of the canary's users begin (stream/canary/). Nobody learns from what they do.
+CANARY_PREFIX = "twintide-canary-"
+
 
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One event as it stands on the topic `user-behavior`, as JSON.

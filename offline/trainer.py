@@ -1,7 +1,6 @@
 """`python -m offline.trainer`: go on from the model that serves by the hour, publish what is no worse."""
 
 import os
-import re
 import signal
 from functools import partial
 from threading import Event
@@ -9,7 +8,7 @@ from threading import Event
 import click
 from prometheus_client import start_http_server
 
-from models.command import Command, log_to_stderr
+from models.command import Command, duration_s, log_to_stderr
 from models.errors import SettingsError
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
@@ -24,17 +23,6 @@ from stream.kafka.topics import end_offsets
 from stream.settings import Settings
 from stream.store.clients import redis_client
 from stream.store.model_registry import ModelRegistry
-
-#: Seconds of a unit of time.
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def duration_s(text: str) -> float:
-    """Return the seconds of a duration such as 90s, 30m, 1h, 1.5d. Raises SettingsError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if not found or not float(found[1]):
-        raise SettingsError(f"--every is {text!r}; it must be a time such as 90s, 30m, 1h or 1d")
-    return float(found[1]) * UNITS[found[2]]
 
 
 @click.command(cls=Command)
@@ -95,7 +83,7 @@ def main(
       python -m offline.trainer --once
     """
     log_to_stderr()
-    every_s = duration_s(every)
+    every_s = duration_s("--every", every)
     settings = Settings.from_environment(os.environ)
     log_kind = read_log_format(log_format)
     read = partial(read_cached, data_path, log_kind) if data_path else partial(read_stream_log, settings)

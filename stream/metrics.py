@@ -102,10 +102,15 @@ class BatchHistogram(Collector):
         yield HistogramMetricFamily(self.name, self.documentation, buckets=buckets, sum_value=sum_value)
 
 
+#: Upper bounds of how long an event takes to reach its vector (s).
+FRESHNESS_BUCKETS_S = (
+    0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60
+)  # fmt: skip
+
 event_to_vector_seconds = BatchHistogram(
     "twintide_event_to_vector_seconds",
     "From the producer's send time of an event to Redis' answer for its user's vector.",
-    [0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60],
+    FRESHNESS_BUCKETS_S,
 )
 
 

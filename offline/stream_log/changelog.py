@@ -7,6 +7,7 @@ from confluent_kafka import Message
 from tqdm import tqdm
 
 from models.errors import TwintideError
+from models.events import CANARY_PREFIX
 from models.windows.newest import newest
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topic_reader import read_between
@@ -22,6 +23,7 @@ Windows = dict[tuple[int, bytes], bytes]
 def read_changelog(kafka: KafkaConnection, topic: str) -> Windows:
     """Return the newest window of every user, as of when this is called or a little later.
 
+    The canary's users are left out: nobody is to learn from them.
     Joins no group and writes nothing. Raises TwintideError where there is no such topic, and as
     `read_between` does.
     """
@@ -55,7 +57,7 @@ def _read_part(
 def _take(records: Sequence[Message], found: Windows) -> None:
     keys = [(record.partition(), record.key() or b"") for record in records]
     for key, value in newest(keys, [record.value() for record in records], found).items():
-        if value is None:
+        if value is None or key[1].startswith(CANARY_PREFIX.encode()):
             found.pop(key, None)
         else:
             found[key] = value

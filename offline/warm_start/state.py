@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from aiokafka.partitioner import murmur2
 from confluent_kafka import Message
 from tqdm import tqdm
 
@@ -17,6 +16,7 @@ from models.windows.window import Window, WindowSettings, window_to_bytes
 from offline.warm_start.windows import windows_of_log
 from stream.encoding.live_models import ArtifactSource, LiveModels, open_live_models
 from stream.kafka.group import committed_offsets, has_members, set_offsets
+from stream.kafka.partitioner import partition_of
 from stream.kafka.producer import AcknowledgedProducer
 from stream.kafka.topic_reader import read_all
 from stream.kafka.topics import (
@@ -143,7 +143,7 @@ class Deployment:
 
     def partition_of(self, key: bytes) -> int:
         """Return the partition that a producer with the Java clients' partitioner gives a key."""
-        return int(murmur2(key) & 0x7FFFFFFF) % len(self.offsets)
+        return partition_of(key, len(self.offsets))
 
     def _send(self, key: bytes, partition: int, value: bytes | None) -> None:
         headers = [(BOOTSTRAP_HEADER, b"1")]

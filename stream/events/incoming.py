@@ -21,6 +21,9 @@ SENT_AT_HEADER = "sent_at"
 #: Send times read of one batch, about.
 SEND_TIMES_PER_BATCH = 256
 
+#: Header of a record that came back from the dead letters (stream/dead_letters/).
+REDRIVEN_HEADER = "twintide-redriven"
+
 #: A record without a value that has this header asks for its key's user to be forgotten (stream/forget.py).
 FORGET_HEADER = "twintide-forget"
 
@@ -195,8 +198,7 @@ def _send_times(records: Sequence[Record], events: EventColumns) -> dict[int, li
 
 
 def sent_at_ms(headers: Iterable[tuple[str, bytes]]) -> int:
-    """Return the producer's send time, or 0 where the record has none."""
-    for name, value in headers:
-        if name == SENT_AT_HEADER and value and value.isdigit():
-            return int(value)
-    return 0
+    """Return the producer's send time, or 0 where the record has none, or waited as a dead letter since."""
+    found = dict(headers)
+    value = found.get(SENT_AT_HEADER)
+    return int(value) if value and value.isdigit() and REDRIVEN_HEADER not in found else 0

@@ -18,6 +18,12 @@ def has_members(kafka: KafkaConnection, group: str) -> bool:
     return found.state not in (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
 
 
+def members(kafka: KafkaConnection, group: str) -> dict[str, str]:
+    """Return the members of a group, by their id, with the host that each runs on."""
+    found = _ask(kafka, group, lambda client: client.describe_consumer_groups([group]))
+    return {each.member_id: each.host for each in found.members}
+
+
 def committed_offsets(kafka: KafkaConnection, group: str, topic: str) -> dict[int, int]:
     """Return the offset at which the group resumes each partition of the topic that it has committed."""
     request = [ConsumerGroupTopicPartitions(group)]

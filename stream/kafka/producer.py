@@ -57,7 +57,7 @@ class AcknowledgedProducer:
         value: bytes | None,
         *,
         partition: int = -1,
-        headers: Sequence[tuple[str, bytes]] = (),
+        headers: Sequence[tuple[str, bytes | None]] = (),
     ) -> None:
         """Queue one record; `delivered` says whether it arrived.
 

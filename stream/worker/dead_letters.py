@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from models.windows.window import MAX_ID_BYTES
 from stream import metrics
+from stream.dead_letters.letter import own_headers, said_of, size_of
 from stream.events.incoming import Record, Rejected
 from stream.kafka.producer import AcknowledgedProducer
 from stream.worker.source import Topic
@@ -27,23 +28,20 @@ class DeadLetters:
         for each in rejected:
             metrics.events_total.labels("malformed").inc()
             metrics.dlq_total.labels(each.reason).inc()
-            key, value, sizes = self._cut(each.record)
-            headers = {
-                "reason": each.reason,
-                "topic": self._topic.name,
-                "partition": str(number),
-                "offset": str(each.record.offset()),
-                **sizes,
-            }
-            encoded = [(name, text.encode()) for name, text in headers.items()]
-            self._producer.send(self.name, key, value, headers=encoded)
+            own = own_headers(each.record)
+            room, cut = self._room - size_of(own), {}
+            if room < self._room // 2:
+                own, room, cut = [], self._room, {"headers_bytes": size_of(own)}
+            key, value, sizes = _cut(each.record, room)
+            said = said_of(each, self._topic.name, number, cut | sizes)
+            self._producer.send(self.name, key, value, headers=own + said)
 
-    def _cut(self, record: Record) -> tuple[bytes | None, bytes | None, dict[str, str]]:
-        """Return key and value as far as there is room for them, and the sizes of what was cut (bytes)."""
-        key, value = record.key(), record.value()
-        sizes = {"key_bytes": len(key or b""), "value_bytes": len(value or b"")}
-        kept_key = key and key[: min(self._room, MAX_ID_BYTES)]
-        kept_value = value and value[: self._room - len(kept_key or b"")]
-        kept = {"key_bytes": len(kept_key or b""), "value_bytes": len(kept_value or b"")}
-        cut = {name: str(size) for name, size in sizes.items() if size > kept[name]}
-        return kept_key, kept_value, cut
+
+def _cut(record: Record, room: int) -> tuple[bytes | None, bytes | None, dict[str, int]]:
+    """Return key and value as far as there is room for them, and the sizes of what was cut (bytes)."""
+    key, value = record.key(), record.value()
+    kept_key = key and key[: min(room, MAX_ID_BYTES)]
+    kept_value = value and value[: room - len(kept_key or b"")]
+    pairs = {"key_bytes": (key, kept_key), "value_bytes": (value, kept_value)}
+    cut = {name: len(whole or b"") for name, (whole, kept) in pairs.items() if whole != kept}
+    return kept_key, kept_value, cut

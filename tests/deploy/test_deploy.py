@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from prometheus_client import REGISTRY
@@ -17,6 +18,8 @@ from prometheus_client import REGISTRY
 import stream.metrics  # registers every metric
 from offline import trainer
 from offline.continual import metrics as trainer_metrics
+from stream.canary import metrics as canary_metrics
+from stream.canary.__main__ import main as canary_main
 from stream.settings import Settings, variable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +51,11 @@ def metric_series() -> dict[str, set[str]]:
     assert stream.metrics is not None
     return {
         family.name: {family.name + suffix for suffix in SUFFIXES[family.type]}
-        for family in (*REGISTRY.collect(), *trainer_metrics.REGISTRY.collect())
+        for family in (
+            *REGISTRY.collect(),
+            *trainer_metrics.REGISTRY.collect(),
+            *canary_metrics.REGISTRY.collect(),
+        )
         if family.name.startswith("twintide_")
     }
 
@@ -82,9 +89,19 @@ def test_compose_keeps_to_the_specification() -> None:
 
 
 def test_compose_has_every_service_of_the_design() -> None:
-    expected = {"kafka", "redis", "trainer", "retrainer", "worker", "replay", "prometheus", "grafana"}
+    expected = {
+        "kafka",
+        "redis",
+        "trainer",
+        "retrainer",
+        "worker",
+        "replay",
+        "canary",
+        "prometheus",
+        "grafana",
+    }
     assert SERVICES.keys() == expected
-    assert SERVICES["replay"]["profiles"] == ["replay"]
+    assert [SERVICES[name]["profiles"] for name in ("replay", "canary")] == [["replay"], ["canary"]]
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
@@ -143,13 +160,18 @@ def test_metrics_port_is_the_same_everywhere() -> None:
     assert f"http://127.0.0.1:{port}/health" in DOCKERFILE
 
 
-def test_trainer_is_scraped_where_it_answers() -> None:
-    port = next(option.default for option in trainer.main.params if option.name == "metrics_port")
-    scrape = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"][1]
+@pytest.mark.parametrize(
+    ("place", "name", "command"), [(1, "retrainer", trainer.main), (2, "canary", canary_main)]
+)
+def test_trainer_and_canary_are_scraped_where_they_answer(
+    place: int, name: str, command: click.Command
+) -> None:
+    port = next(option.default for option in command.params if option.name == "metrics_port")
+    scrape = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"][place]
     assert scrape["dns_sd_configs"][0]["port"] == port
-    assert scrape["dns_sd_configs"][0]["names"] == ["retrainer"]
-    assert SERVICES["retrainer"]["expose"] == [str(port)]
-    assert f":{port}/metrics" in SERVICES["retrainer"]["healthcheck"]["test"][-1]
+    assert scrape["dns_sd_configs"][0]["names"] == [name]
+    assert SERVICES[name]["expose"] == [str(port)]
+    assert f":{port}/metrics" in SERVICES[name]["healthcheck"]["test"][-1]
 
 
 def test_services_are_reached_where_they_listen() -> None:
@@ -207,7 +229,7 @@ def commands() -> list[tuple[str, list[str]]]:
     """Return the modules that compose and train.sh run, with the options they are given."""
     script = (DEPLOY / "train.sh").read_text()
     lines = [line.split() for line in re.findall(r"python -m (.+)$", script, re.M)]
-    lines += [SERVICES[name]["command"][2:] for name in ("replay", "retrainer")]
+    lines += [SERVICES[name]["command"][2:] for name in ("replay", "retrainer", "canary")]
     return [(module, [word for word in words if word.startswith("--")]) for module, *words in lines]
 
 

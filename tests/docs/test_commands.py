@@ -43,6 +43,8 @@ def command_of(module: str) -> click.Command:
 
 def parse(command: click.Command, words: list[str]) -> None:
     """Raise click.UsageError where a command does not take these words."""
+    if isinstance(command, click.Group) and words:
+        command, words = command.commands[words[0]], words[1:]
     parser = command.make_parser(click.Context(command))
     _, left_over, _ = parser.parse_args(words)
     assert not left_over, left_over

@@ -1,4 +1,4 @@
-"""docs/metrics.md has every metric of worker and trainer, with its kind, its labels and what they may be."""
+"""docs/metrics.md has every metric there is, with its kind, its labels and what they may be."""
 
 import ast
 import re
@@ -8,19 +8,21 @@ from prometheus_client.metrics import MetricWrapperBase
 
 import stream.metrics
 from offline.continual import metrics as trainer_metrics
+from stream.canary import metrics as canary_metrics
 from stream.rollout.decision import Step
 from tests.docs.markdown import DOCS, ROOT, plain, rows
 
+MODULES = (stream.metrics, trainer_metrics, canary_metrics)
 ROWS = rows(DOCS / "metrics.md", "metric")
 
 
 def metrics() -> Iterator[tuple[str, str, str]]:
     """Yield name, kind and label of every metric."""
-    for metric in (*vars(stream.metrics).values(), *vars(trainer_metrics).values()):
+    for metric in (each for module in MODULES for each in vars(module).values()):
         if isinstance(metric, MetricWrapperBase | stream.metrics.BatchHistogram):
             (family,) = metric.collect()
             suffix = "_total" if family.type == "counter" else ""
-            yield family.name + suffix, family.type, ",".join(getattr(metric, "_labelnames", ()))
+            yield family.name + suffix, family.type, ", ".join(getattr(metric, "_labelnames", ()))
 
 
 def words_of_the_code() -> set[str]:

@@ -2,12 +2,13 @@
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from models.events import CANARY_PREFIX
 from offline.archiving.rows import SCHEMA, rows_of_records
 from stream.events.decoder import make_decoder
 from stream.events.incoming import FORGET_HEADER
@@ -102,3 +103,9 @@ def test_what_a_worker_could_not_read_is_counted_by_reason() -> None:
 def test_no_event_at_all_is_an_empty_batch_of_the_same_columns() -> None:
     found = rows_of_records([FakeRecord(b"")], make_decoder("", ""))
     assert (len(found.rows), found.rows.schema) == (0, SCHEMA)
+
+
+def test_what_the_canary_does_is_counted_and_left_out() -> None:
+    user_id = f"{CANARY_PREFIX}x-1"
+    found = rows_of_records([replace(record(user_id=user_id), name=user_id.encode())], make_decoder("", ""))
+    assert (len(found.rows), found.rejected) == (0, {"canary": 1})

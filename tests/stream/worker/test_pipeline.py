@@ -156,7 +156,8 @@ def test_what_cannot_be_read_goes_to_the_dead_letters_with_its_place_and_the_res
     world = World()
     asyncio.run(world.process(world.fetch(record("u", 7), record("u", 8, behavior_type=9))))
     place = {"reason": b"behaviour", "topic": b"events", "partition": b"0", "offset": b"8"}
-    assert [(each[0], each[3]) for each in world.dead_letters] == [("dlq", place)]
+    said = {**place, "timestamp": b"1008", "tries": b"0"}
+    assert [(each[0], each[3]) for each in world.dead_letters] == [("dlq", said)]
     assert (world.items_of("u"), world.held.positions()) == (["i7"], {0: 9})
 
 
@@ -168,6 +169,16 @@ def test_dead_letter_that_is_too_large_is_cut_short_with_its_sizes() -> None:
     assert (len(key), len(key) + len(value)) == (65_535, 100_000 - FRAME_BYTES)
     assert int(headers["value_bytes"]) > 270_000
     assert value.startswith(b'{"user_id":"uuu')
+
+
+def test_headers_that_are_too_large_for_a_dead_letter_are_left_out_with_their_size() -> None:
+    world = World()
+    large = record("u", 0, behavior_type=9)
+    large.headers = lambda: [("trace", b"x" * 90_000)]
+    asyncio.run(world.process(world.fetch(large)))
+    ((_, _, value, headers),) = world.dead_letters
+    assert (value, headers["headers_bytes"]) == (large.value(), b"90015")
+    assert "trace" not in headers
 
 
 def test_no_offset_is_behind_a_dead_letter_that_could_not_be_sent() -> None:

@@ -1,0 +1,1 @@
+"""Made-up users who click now and then, and a reader that waits for their vectors: freshness from outside."""

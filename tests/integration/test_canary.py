@@ -1,0 +1,70 @@
+"""`python -m stream.canary` beside a real worker: it passes where all is well, and leaves nothing behind."""
+
+import subprocess
+import sys
+
+import pytest
+
+from local.servers import ROOT
+from local.worker import WorkerProcess, worker_environment
+from models.events import CANARY_PREFIX, Event
+from offline.stream_log.log import read_stream_log
+from stream.events.decoder import make_decoder
+from stream.kafka.topic_reader import read_all
+from stream.kafka.topics import changelog_topic
+from stream.settings import Settings
+from tests.integration.shop import Shop
+
+pytestmark = pytest.mark.integration
+
+
+def start(settings: Settings, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "stream.canary", *arguments],
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **worker_environment(settings)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    """Return exit status, stdout and the last line of stderr."""
+    output, errors = process.communicate(timeout=120)
+    assert "Traceback" not in errors
+    return process.returncode, output, (errors.strip().splitlines() or [""])[-1]
+
+
+def is_canarys(event: Event) -> bool:
+    return str(event.user_id).startswith(CANARY_PREFIX)
+
+
+def test_it_passes_beside_a_worker_and_fails_without_one(
+    shop: Shop, worker: WorkerProcess, settings: Settings
+) -> None:
+    worker.start()
+    shop.send(400)
+    process = start(settings, "--for", "6s", "--every-s", "0.4", "--p99-ms", "10000")
+    pattern = f"{settings.key_prefix}{CANARY_PREFIX}*"
+    while not shop.client.keys(pattern):
+        assert process.poll() is None
+    learned = read_stream_log(settings).user.values
+    assert len(learned) == 40, "it is learned from, too"
+    status, line, error = finish(process)
+    assert (status, "partitions=4" in line, "lost=0 refused=0" in line) == (0, True, True), error
+    assert line.endswith("OK\n")
+    assert not shop.client.keys(pattern)
+    changelog = read_all(settings.kafka, changelog_topic(settings.app_id))
+    values = {record.key(): record.value() for record in changelog}
+    assert [value for key, value in values.items() if key.startswith(CANARY_PREFIX.encode())] == [None] * 4
+    records = read_all(settings.kafka, settings.topic)
+    events = [each for each in make_decoder("", "").events([each.value() for each in records]) if each]
+    newest_ms = max(event.time for event in events if not is_canarys(event))
+    times_ms = [event.time for event in events if is_canarys(event)]
+    assert len(times_ms) >= 40
+    assert newest_ms <= min(times_ms) <= max(times_ms) < newest_ms + 60_000, "users would be swept"
+    worker.kill()
+    status, line, error = finish(start(settings, "--for", "1s", "--lost-after-s", "2", "--name", "left"))
+    assert (status, line.endswith("FAILED\n")) == (1, True)
+    assert "were never readable, of partitions 0, 1, 2, 3; no event was ever readable" in error
+    assert f"not forgotten in time, until a worker runs: {CANARY_PREFIX}left-" in error
