@@ -173,12 +173,11 @@ def _log_of(parts: list[FileRows], log_format: LogFormat, bad: BadRows) -> Behav
     time_ms = _times_of(parts, log_format, bad)
     table = _joined(parts)
     user, item = (
-        id_column_of(table, name, bad, are_whole=log_format.whole_ids)
-        for name in (log_format.user, log_format.item)
+        id_column_of(table, log_format.source(name), bad, are_whole=log_format.whole_ids)
+        for name in ("user", "item")
     )
     category, geohash, behaviour = (
-        column_of(table, name, bad)
-        for name in (log_format.category, log_format.geohash, log_format.behaviour)
+        column_of(table, log_format.source(name), bad) for name in ("category", "geohash", "behaviour")
     )
     return BehaviourLog(
         path=bad.name,
