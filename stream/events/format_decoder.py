@@ -1,6 +1,7 @@
 """Reading events by a format: nested JSON, behaviours by name, ids put together, times of any form."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import msgspec
@@ -27,12 +28,25 @@ TYPES: dict[type, Any] = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), f
 #: Floats up to these hold whole numbers exactly, and as times no integer of microseconds, which are floored.
 EXACT_FLOAT, EXACT_TIME = 2**53, 10**14
 
+#: Fewer events are read sooner one by one.
+MANY = 32
+
 #: What there is at each path.
 Leaves = dict[KeyPath, Any]
 
 
 class NotTogetherError(Exception):
     """The events cannot be read as columns, but one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Together:
+    """E events as columns of Arrow: texts by the names of SOURCES, and the places of DecodedEvents."""
+
+    places: Ints | None
+    behaviour: Ints
+    time_ms: Ints
+    texts: dict[str, Any]
 
 
 class FormatDecoder:
@@ -52,29 +66,75 @@ class FormatDecoder:
 
     def columns(self, values: Sequence[bytes | None]) -> DecodedEvents | None:
         """Return those not to be skipped as columns, None where any is not as the rest."""
-        if not values or None in values or not self._are_apart:
+        found = self._together(values)
+        if found is None:
             return None
-        self._learn_types(values)
-        table = json_table(cast(Sequence[bytes], values), self._options_of_types())
-        try:
-            return None if table is None else self._columns(table)
-        except NotTogetherError:
-            return None
+        users = found.texts["user"].dictionary_encode()
+        return DecodedEvents(
+            user_ids=users.dictionary.to_pylist(),
+            user=numbers_of_column(users.indices, np.int32).astype(np.int64),
+            users=texts_of_column(found.texts["user"]),
+            item=texts_of_column(found.texts["item"]),
+            category=texts_of_column(found.texts["category"]),
+            behaviour=found.behaviour,
+            time_ms=found.time_ms,
+            event_ids=[event_id or None for event_id in found.texts["event_id"].to_pylist()],
+            places=found.places,
+        )
 
     def events(self, values: Sequence[bytes | None]) -> list[Event | None]:
         """Return each event, SKIPPED_EVENT for what is to be skipped, None for what cannot be read."""
-        objects = [_object(value) for value in values]
+        found = self._together(values) if len(values) >= MANY else None
+        if found is None:
+            return self.events_one_by_one(values)
+        user, item, category, geohash, event_id = (
+            found.texts[name].to_pylist() for name in ("user", "item", "category", "geohash", "event_id")
+        )
+        rows = zip(
+            user,
+            item,
+            found.behaviour.tolist(),
+            found.time_ms.tolist(),
+            category,
+            geohash,
+            event_id,
+            strict=True,
+        )
+        events = [_event_of(*row) for row in rows]
+        if found.places is None:
+            return [*events]
+        all_events: list[Event | None] = [SKIPPED_EVENT] * len(values)
+        for place, event in zip(found.places.tolist(), events, strict=True):
+            all_events[place] = event
+        return all_events
+
+    def events_one_by_one(self, values: Sequence[bytes | None]) -> list[Event | None]:
+        """Return what `events` does, reading each value by itself."""
+        objects = [json_object(value) for value in values]
         path = self._format.time_path
-        times = _times_of([None if each is None else _at(each, path) for each in objects], self._format)
+        times = _times_of([None if each is None else value_at(each, path) for each in objects], self._format)
         return [
             None if each is None else self._event(each, time_ms)
             for each, time_ms in zip(objects, times, strict=True)
         ]
 
+    def given(self, value: bytes | None) -> tuple[dict[str, str], Any] | None:
+        """Return the texts of a value, by the names of SOURCES, and its time as it is; None of no JSON."""
+        found = json_object(value)
+        if found is None:
+            return None
+        try:
+            return self._texts_in(found), value_at(found, self._format.time_path)
+        except ValueError:  # a number of more digits than Python makes a text of
+            return None
+
+    def _texts_in(self, found: dict[str, Any]) -> dict[str, str]:
+        at = {path: text_of(value_at(found, path)) for path in self._text_paths}
+        return {name: source.text(at.__getitem__) for name, source in self._sources.items()}
+
     def _event(self, found: dict[str, Any], time_ms: int) -> Event | None:
         try:
-            at = {path: _text(_at(found, path)) for path in self._text_paths}
-            texts = {name: source.text(at.__getitem__) for name, source in self._sources.items()}
+            texts = self._texts_in(found)
         except ValueError:  # a number of more digits than Python makes a text of
             return None
         behaviour = self._behaviour(texts["behaviour"])
@@ -82,15 +142,9 @@ class FormatDecoder:
             return SKIPPED_EVENT
         if self._format.whole_ids:
             texts |= {name: whole_id(texts[name]) for name in ("user", "item")}
-        return Event(
-            user_id=texts["user"],
-            item_id=texts["item"],
-            behavior_type=behaviour,
-            time=time_ms,
-            item_category=texts["category"],
-            user_geohash=texts["geohash"] or None,
-            event_id=texts["event_id"] or None,
-        )
+        names = ("user", "item"), ("category", "geohash", "event_id")
+        (user, item), others = ([texts[name] for name in some] for some in names)
+        return _event_of(user, item, behaviour, time_ms, *others)
 
     def _behaviour(self, text: str) -> int:
         if not self._sources["behaviour"].templates:
@@ -99,9 +153,9 @@ class FormatDecoder:
 
     def _learn_types(self, values: Sequence[bytes | None]) -> None:
         """Note of which type each field is, as far as some of the events have it."""
-        sample = [_object(value) for value in values[:: 1 + len(values) // SAMPLE]]
+        sample = [json_object(value) for value in values[:: 1 + len(values) // SAMPLE]]
         for path in self._paths:
-            kinds = {type(_at(each, path)) for each in sample if each is not None} - {type(None)}
+            kinds = {type(value_at(each, path)) for each in sample if each is not None} - {type(None)}
             if kinds:
                 known = [each for each in TYPES if each in kinds]
                 self._types[path] = TYPES[known[-1] if known else str]
@@ -119,28 +173,26 @@ class FormatDecoder:
             self._options[types] = parse_options(pa.schema(_fields(tree)))
         return self._options[types]
 
-    def _columns(self, table: Any) -> DecodedEvents:
+    def _together(self, values: Sequence[bytes | None]) -> "_Together | None":
+        """Return the events as Arrow's columns, None where any is not as the rest."""
+        if not values or None in values or not self._are_apart:
+            return None
+        self._learn_types(values)
+        table = json_table(cast(Sequence[bytes], values), self._options_of_types())
+        try:
+            return None if table is None else self._fields(table)
+        except NotTogetherError:
+            return None
+
+    def _fields(self, table: Any) -> "_Together":
         leaves = {path: _leaf(table, path) for path in self._paths}
-        behaviour = self._behaviours(leaves, len(table))
-        places = None
+        behaviour, places = self._behaviours(leaves, len(table)), None
         if not behaviour.all():
             places = np.flatnonzero(behaviour)
             behaviour = behaviour[places]
             leaves = {path: leaf.take(pa.array(places)) for path, leaf in leaves.items()}
-        ids = {name: self._ids(name, leaves, len(behaviour)) for name in ("user", "item", "category")}
-        users = ids["user"].dictionary_encode()
-        event_ids = self._texts("event_id", leaves, len(behaviour)).to_pylist()
-        return DecodedEvents(
-            user_ids=users.dictionary.to_pylist(),
-            user=numbers_of_column(users.indices, np.int32).astype(np.int64),
-            users=texts_of_column(ids["user"]),
-            item=texts_of_column(ids["item"]),
-            category=texts_of_column(ids["category"]),
-            behaviour=behaviour,
-            time_ms=self._times(leaves[self._format.time_path]),
-            event_ids=[event_id or None for event_id in event_ids],
-            places=places,
-        )
+        texts = {name: self._texts(name, leaves, len(behaviour)) for name in SOURCES if name != "behaviour"}
+        return _Together(places, behaviour, self._times(leaves[self._format.time_path]), texts)
 
     def _behaviours(self, leaves: Leaves, rows: int) -> Ints:
         """Return the behaviours (R,), SKIPPED or UNKNOWN where there is none."""
@@ -151,15 +203,12 @@ class FormatDecoder:
         found: Ints = meanings[numbers_of_column(texts.indices, np.int32)]
         return found
 
-    def _ids(self, name: str, leaves: Leaves, rows: int) -> Any:
-        texts = self._texts(name, leaves, rows)
-        if self._format.whole_ids and name != "category":
-            return pc.replace_substring_regex(texts, f"^{WHOLE_ID.pattern}$", "\\1")
-        return texts
-
     def _texts(self, name: str, leaves: Leaves, rows: int) -> Any:
         source = self._sources[name]
-        return source.column({path: _texts_of(leaves[path]) for path in source.paths}, rows)
+        texts = source.column({path: _texts_of(leaves[path]) for path in source.paths}, rows)
+        if self._format.whole_ids and name in ("user", "item"):
+            return pc.replace_substring_regex(texts, f"^{WHOLE_ID.pattern}$", "\\1")
+        return texts
 
     def _times(self, leaf: Any) -> Ints:
         """Return the times (R,), epoch ms, 0 where there is none."""
@@ -174,7 +223,7 @@ class FormatDecoder:
         return each_time_of(leaf, unit).ms
 
 
-def _object(value: bytes | None) -> dict[str, Any] | None:
+def json_object(value: bytes | None) -> dict[str, Any] | None:
     """Return the JSON object that a value is, None where it is none."""
     try:
         found = msgspec.json.decode(value or b"")
@@ -183,14 +232,14 @@ def _object(value: bytes | None) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _at(found: Any, path: KeyPath) -> Any:
+def value_at(found: Any, path: KeyPath) -> Any:
     """Return what stands at a path, None where nothing does."""
     for name in path:
         found = found.get(name) if isinstance(found, dict) else None
     return found
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """Return a value as text, "" for what has none: null, an object or a list."""
     match value:
         case str():
@@ -202,6 +251,12 @@ def _text(value: Any) -> str:
         case float():
             return str(int(value)) if value.is_integer() else repr(value)
     return ""
+
+
+def _event_of(
+    user: str, item: str, behaviour: int, time_ms: int, category: str, geohash: str, event_id: str
+) -> Event:
+    return Event(user, item, behaviour, time_ms, category, geohash or None, event_id or None)
 
 
 def _times_of(values: Sequence[Any], log_format: LogFormat) -> list[int]:

@@ -118,7 +118,7 @@ def encoded(values: Sequence[Any]) -> list[bytes | None]:
 def test_together_events_are_what_they_are_one_by_one(content: str, values: list[Any]) -> None:
     decoder, records = decoder_of(content) if len(values) == 1 else DECODERS[content], encoded(values)
     events = decoder.events(records)
-    assert events == [event for record in records for event in decoder.events([record])]
+    assert events == [event for record in records for event in decoder.events_one_by_one([record])]
     columns = decoder.columns(records)
     if columns is None:
         return
@@ -199,6 +199,7 @@ def test_events_that_are_alike_are_read_together(at: Any) -> None:
     assert columns is not None and columns.places is not None
     assert columns.places.tolist() == [n for n in range(300) if n % 3 != 1]
     assert columns.user_ids == ["s:0", "s:2", "s:3", "s:1"]
+    assert DECODERS[SHOP].events(encoded(values)) == DECODERS[SHOP].events_one_by_one(encoded(values))
 
 
 @dataclass(frozen=True)
