@@ -23,15 +23,15 @@ from stream.settings import Settings
 )  # fmt: skip
 @click.option("--follow", is_flag=True, help="Do not end at the topic's end: go on, until SIGINT or SIGTERM.")
 def main(topic: str, to: str | None, event_format: str | None, partitions: int | None, follow: bool) -> None:
-    """Send every event of a topic to one that is keyed by user id, once, whatever is killed.
+    """Send every event of a topic to one that is keyed by user id, each counted once.
 
     Events become plain JSON, so workers need no format; the partition follows from the user id as the Java
     clients have it, and the record's timestamp is the event time. An event without an id gets one of its
-    topic, partition and offset. What a format says to skip is left out, and what cannot be read goes to the dead
-    letters. Killed, and started again, it continues where its last transaction ended.
+    topic, partition and offset. What a format says to skip is left out, and what cannot be read goes to the
+    dead letters. Killed, and started again, it loses nothing, and what it sends again has the id that it had,
+    by which workers know a duplicate.
 
-    Reads the worker's settings (KAFKA_*, TWINTIDE_TOPIC, TWINTIDE_DEAD_LETTER_TOPIC, TWINTIDE_EVENT_*). One
-    process rekeys a topic at a time.
+    Reads the worker's settings (KAFKA_*, TWINTIDE_TOPIC, TWINTIDE_DEAD_LETTER_TOPIC, TWINTIDE_EVENT_*).
 
     \b
     Examples:

@@ -27,7 +27,8 @@ class Findings:
     #: Dead letters by reason, and the first of each.
     reasons: Counter[str] = field(default_factory=Counter)
     examples: dict[str, PlacedRecord] = field(default_factory=dict)
-    #: What sound events' behaviours mean; the texts of those that mean nothing; of those that are skipped.
+    #: What the behaviours of events mean that are sound but for their key; the texts of those that mean
+    #: nothing; of those that are skipped.
     behaviours: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -40,7 +41,7 @@ class Findings:
     wrong_key: tuple[bytes | None, str] | None = None
     #: Events whose key is right, but stand where the Java clients' partitioner does not put it.
     misplaced: int = 0
-    #: Readable events that have an id.
+    #: Events that are sound but for their key, and have an id.
     with_id: int = 0
     times: TimeFindings | None = None
     #: The paths in the first JSON object, as a format names them.
@@ -85,8 +86,9 @@ class Examination:
         reason = complaint(event, key, self._latest_ms)
         if reason in ("", "key") and event is not None:
             self._note_user(record, str(event.user_id), is_key_right=not reason)
+            self._note_event(event)
         if not reason and event is not None:
-            self._apply(event)
+            found.outcomes["duplicate" if self._is_known(event) else "applied"] += 1
         elif user_to_forget(record):
             found.outcomes["forget"] += 1
         else:
@@ -98,16 +100,18 @@ class Examination:
             self.findings.times = findings_of_times(*zip(*self._times, strict=True))
         return self.findings
 
-    def _apply(self, event: Event) -> None:
-        found = self.findings
-        found.behaviours[Behaviour(event.behavior_type).name.lower()] += 1
+    def _note_event(self, event: Event) -> None:
+        self.findings.behaviours[Behaviour(event.behavior_type).name.lower()] += 1
+        self.findings.with_id += event.event_id is not None
+
+    def _is_known(self, event: Event) -> bool:
+        """Return whether an event of this id and user was there before, and take note of it."""
         if event.event_id is None:
-            found.outcomes["applied"] += 1
-            return
-        found.with_id += 1
+            return False
         event_id = (str(event.user_id), str(event.event_id))
-        found.outcomes["duplicate" if event_id in self._ids else "applied"] += 1
+        is_known = event_id in self._ids
         self._ids.add(event_id)
+        return is_known
 
     def _reject(self, record: PlacedRecord, event: Event | None, reason: str, given: dict[str, str]) -> None:
         found = self.findings

@@ -128,8 +128,8 @@ def _key_warning(found: Findings) -> str:
 
 
 def _ids(found: Findings) -> str:
-    readable = found.outcomes["applied"] + found.outcomes["duplicate"]
-    if not readable or not found.with_id:
+    readable = found.behaviours.total()
+    if not found.with_id:
         return "event ids: none, so the record's place stands for them"
     return f"event ids: {found.with_id:,} of {readable:,} events have one"
 

@@ -17,7 +17,7 @@ def assigned_consumer(
 
     An offset that does not exist any more stands for the oldest that does. librdkafka holds at most so many
     megabytes of records ready. With `tells_end`, a message with the error _PARTITION_EOF comes whenever the
-    end of a partition is reached. A transaction commits the offsets of `group`.
+    end of a partition is reached. Offsets may be committed for `group`, which must have no members.
     """
     return Consumer(
         {

@@ -1,4 +1,10 @@
-"""A topic -> its events on another, keyed by user id, from where the last call ended."""
+"""A topic -> its events on another, keyed by user id, from where the last call ended.
+
+Offsets are committed once all that comes before them has arrived, so a kill loses nothing, and what it makes
+happen again has the ids that it had: workers know duplicates by them. There is no transaction around it: its
+events would be seen only once it is committed, which is later than a vector may be, and its markers are
+offsets without a record, by which a worker at the end of a topic would seem to lag.
+"""
 
 import logging
 import time
@@ -6,25 +12,25 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from tqdm import tqdm
 
 from models.errors import SettingsError, TwintideError, UnreachableError
 from stream.events.decoder import make_decoder
 from stream.events.incoming import Rejected
-from stream.kafka.assigned_consumer import assigned_consumer, raise_unless_retried
+from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
 from stream.kafka.group import committed_offsets
 from stream.kafka.topics import begin_offsets, end_offsets, ensure_topic, partition_counts, topic_id
+from stream.rekeying.producer import KeyedProducer
 from stream.rekeying.rekeyed import rekeyed
-from stream.rekeying.transactions import TransactionalProducer
 from stream.settings import Settings
 
 logger = logging.getLogger("rekey")
 
-#: Records fetched at once, and how long one fetch waits for more (s).
-FETCH_RECORDS, FETCH_S = 10_000, 0.1
-#: A transaction is committed after so many records, or so long (s): what a kill makes it do again.
-TRANSACTION_RECORDS, TRANSACTION_S = 100_000, 1.0
+#: Records fetched at once, and how long a fetch waits for the first (s).
+FETCH_RECORDS, FETCH_S = 10_000, 0.2
+#: Seconds between two commits: what a kill makes it do again.
+COMMIT_S = 1.0
 #: Pause before another try (s).
 PAUSE_S = 1.0
 #: Bytes of a dead letter's value at most: with its headers it must still be a record.
@@ -32,7 +38,7 @@ DEAD_LETTER_BYTES = 900_000
 
 
 @dataclass(slots=True)
-class Rekeyed:
+class Done:
     """What was done."""
 
     events: int = 0
@@ -52,11 +58,12 @@ class Rekeyed:
 
 def rekey(
     settings: Settings, source: str, partitions: int | None, *, follow: bool, is_stopping: Callable[[], bool]
-) -> Rekeyed:
+) -> Done:
     """Send the events of `source` that are not there yet to the behaviour topic, up to the end it has now.
 
-    follow: go on until `is_stopping`, also where Kafka is down for a while. Raises TwintideError where there
-    is no such topic, or another process does the same.
+    partitions: of the behaviour topic where it must be made; None: as many as the source has. follow: go on
+    until `is_stopping`, also where Kafka is down for a while. Raises TwintideError where there is no such
+    topic, and UnreachableError where Kafka does not take what is sent.
     """
     if source == settings.topic:
         raise SettingsError(f"--topic and --to are both {source}: a topic cannot be rekeyed into itself")
@@ -67,7 +74,7 @@ def rekey(
         ensure_topic(
             settings.kafka, topic, partitions or counts[source], replicas=settings.replication_factor
         )
-    done, started = Rekeyed(), time.monotonic()
+    done, started = Done(), time.monotonic()
     while not is_stopping():
         try:
             Rekeying(settings, source, done).run(follow, is_stopping)
@@ -84,31 +91,32 @@ def rekey(
 class Rekeying:
     """One try: from the committed offsets on."""
 
-    def __init__(self, settings: Settings, source: str, done: Rekeyed) -> None:
+    def __init__(self, settings: Settings, source: str, done: Done) -> None:
         self._settings, self._source, self._done = settings, source, done
         self._decoder = make_decoder(settings.event_fields, settings.event_decoder, settings.event_format)
-        self._name = f"{settings.app_id}-rekey-{source}-{settings.topic}"
         # Another one once the topic is deleted and made again, and so are its events' ids and its progress.
         self._topic_id = topic_id(settings.kafka, source)
-        self._group = f"{self._name}-{self._topic_id}"
-        self._positions: dict[int, int] = {}
+        self._group = f"{settings.app_id}-rekey-{source}-{settings.topic}-{self._topic_id}"
         self._ends = end_offsets(settings.kafka, source)
+        self._positions = self._first_offsets()
+        self._producer = KeyedProducer(settings.kafka)
+        self._consumer = assigned_consumer(settings.kafka, tells_end=True, group=self._group)
 
     def run(self, follow: bool, is_stopping: Callable[[], bool]) -> None:
         """Rekey until the end, or until `is_stopping`."""
-        # First, as it ends what a killed process has left undecided.
-        producer = TransactionalProducer(self._settings.kafka, self._name)
-        self._positions = self._first_offsets()
-        consumer = assigned_consumer(self._settings.kafka, tells_end=True, group=self._group)
-        places = [TopicPartition(self._source, *place) for place in self._positions.items()]
         left = sum(self._ends[partition] - offset for partition, offset in self._positions.items())
+        due_at = time.monotonic() + COMMIT_S
         try:
-            consumer.assign(places)
+            self._consumer.assign([TopicPartition(self._source, *place) for place in self._positions.items()])
             with tqdm(total=left, unit="event", unit_scale=True, desc="rekey", disable=None) as bar:
                 while (follow or not self._is_at_end()) and not is_stopping():
-                    bar.update(self._transaction(producer, consumer))
+                    bar.update(self._send(fetch(self._consumer, FETCH_RECORDS, FETCH_S)))
+                    if time.monotonic() > due_at:
+                        self._commit()
+                        due_at = time.monotonic() + COMMIT_S
+            self._commit()
         finally:
-            consumer.close()
+            self._consumer.close()
 
     def _first_offsets(self) -> dict[int, int]:
         """Return from where each partition is to be read."""
@@ -125,36 +133,27 @@ class Rekeying:
     def _is_at_end(self) -> bool:
         return all(self._positions[partition] >= end for partition, end in self._ends.items())
 
-    def _transaction(self, producer: TransactionalProducer, consumer: Consumer) -> int:
-        """Rekey what there is, as one transaction, and return of how many records it was."""
-        messages = consumer.consume(FETCH_RECORDS, FETCH_S)
-        if not messages:
-            return 0
-        count, done, due_at = 0, Rekeyed(), time.monotonic() + TRANSACTION_S
-        producer.begin()
-        while messages:
-            count += self._send(producer, messages, done)
-            if count >= TRANSACTION_RECORDS or time.monotonic() > due_at:
-                break
-            messages = consumer.consume(FETCH_RECORDS, 0)
-        producer.commit(consumer, self._source, self._positions)
-        self._done.events += done.events
-        self._done.skipped += done.skipped
-        self._done.dead_letters += done.dead_letters
-        return count
+    def _commit(self) -> None:
+        """Let the next call continue behind what was sent, once it has arrived."""
+        self._producer.arrived()
+        places = [TopicPartition(self._source, *place) for place in self._positions.items()]
+        try:
+            self._consumer.commit(offsets=places, asynchronous=False)
+        except KafkaException as error:
+            raise UnreachableError(f"Kafka did not take offsets: {error.args[0].str()}") from error
 
-    def _send(self, producer: TransactionalProducer, messages: Iterable[Message], done: Rekeyed) -> int:
+    def _send(self, messages: Iterable[Message]) -> int:
         """Send what messages become, and return how many records were among them."""
         records = self._by_partition(messages)
         for partition, some in records.items():
             found = rekeyed(some, self._decoder, f"{self._topic_id}/{partition}")
             for key, value, time_ms, headers in found.events:
-                producer.send(self._settings.topic, key, value, headers, time_ms)
+                self._producer.send(self._settings.topic, key, value, headers, time_ms)
             for each in found.rejected:
-                self._reject(producer, partition, each)
-            done.events += len(found.events)
-            done.skipped += found.skipped
-            done.dead_letters += len(found.rejected)
+                self._reject(partition, each)
+            self._done.events += len(found.events)
+            self._done.skipped += found.skipped
+            self._done.dead_letters += len(found.rejected)
         return sum(map(len, records.values()))
 
     def _by_partition(self, messages: Iterable[Message]) -> dict[int, list[Message]]:
@@ -172,7 +171,8 @@ class Rekeying:
             self._positions[partition] = max(self._positions[partition], position)
         return records
 
-    def _reject(self, producer: TransactionalProducer, partition: int, rejected: Rejected) -> None:
+    def _reject(self, partition: int, rejected: Rejected) -> None:
+        """Send a record to the dead letters, cut short where it and its headers would be too long."""
         record = rejected.record
         headers = {
             "reason": rejected.reason,
@@ -184,4 +184,4 @@ class Rekeying:
         if value is not None and len(value) > DEAD_LETTER_BYTES:
             headers["size"], value = str(len(value)), value[:DEAD_LETTER_BYTES]
         named = [(name, text.encode()) for name, text in headers.items()]
-        producer.send(self._settings.dead_letter_topic, record.key(), value, named)
+        self._producer.send(self._settings.dead_letter_topic, record.key(), value, named)
