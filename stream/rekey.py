@@ -2,11 +2,14 @@
 
 import dataclasses
 import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
 from models.command import Command, log_to_stderr
-from replay.run import Stop
 from stream.rekeying.run import rekey
 from stream.settings import Settings
 
@@ -43,8 +46,21 @@ def main(topic: str, to: str | None, event_format: str | None, partitions: int |
     settings = dataclasses.replace(settings, topic=to or settings.topic)
     if event_format is not None:
         settings = dataclasses.replace(settings, event_format=event_format, event_fields="", event_decoder="")
-    with Stop() as stop:
-        click.echo(rekey(settings, topic, partitions, follow=follow, is_stopping=stop.is_stopping))
+    with _signals() as is_stopping:
+        click.echo(rekey(settings, topic, partitions, follow=follow, is_stopping=is_stopping))
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], bool]]:
+    """Give what says whether SIGINT or SIGTERM has come: then what was sent is waited for."""
+    has_come = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: has_come.set()) for number in signals}
+    try:
+        yield has_come.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

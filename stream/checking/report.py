@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+
+import numpy as np
 
 from stream.checking.findings import Findings
 from stream.checking.sample import PlacedRecord, Sample
@@ -143,7 +144,7 @@ def _partitions(held: Mapping[int, int], found: Findings) -> Iterator[str]:
 
 
 def _moment(time_ms: int) -> str:
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+    return str(np.datetime64(time_ms // 1000, "s")).replace("T", " ")  # also after the year 9999
 
 
 def _span(span_ms: float) -> str:
