@@ -13,12 +13,13 @@ from models.command import Command, log_to_stderr
 from models.errors import TwintideError
 from models.events import Behaviour
 from models.log.behaviour_log import read_behaviour_log
+from models.log.content import is_json
 from models.log.files import find_files
 from models.log.format import LogFormat, read_log_format
 from stream.checking.findings import examine
 from stream.checking.given import format_of, given_by
 from stream.checking.report import lines_of
-from stream.checking.sample import Sample, is_json, sample_of_file, sample_of_topic
+from stream.checking.sample import Sample, sample_of_file, sample_of_topic
 from stream.events.decoder import make_decoder
 from stream.settings import Settings
 

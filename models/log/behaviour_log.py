@@ -16,11 +16,12 @@ from tqdm import tqdm
 
 from models.errors import DataError
 from models.log.bad_rows import BadRows
-from models.log.content import PARQUET, PARQUET_NAMES, kind_of
+from models.log.content import PARQUET, PARQUET_NAMES, is_json, kind_of
 from models.log.csv_file import read_csv
 from models.log.file_rows import FileRows
 from models.log.files import LogFile, LogPath, find_files, name_of
 from models.log.format import TIANCHI, LogFormat
+from models.log.json_file import read_json
 from models.log.parquet_file import read_parquet
 from models.log.places import NOWHERE, Places
 from models.log.times import HOUR_MS as HOUR_MS
@@ -137,7 +138,9 @@ def _read_files(name: str, files: Sequence[LogFile], log_format: LogFormat) -> l
                 bar.update(min(before + position, total) - bar.n)
 
             try:
-                read_file = read_parquet if kind_of(file) == PARQUET else read_csv
+                read_file = (
+                    read_parquet if kind_of(file) == PARQUET else read_json if is_json(file) else read_csv
+                )
                 parts.append(read_file(file, log_format, show))
             except DataError as error:
                 if len(files) == 1:

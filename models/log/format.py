@@ -88,8 +88,13 @@ class LogFormat:
     @property
     def columns(self) -> tuple[str, ...]:
         """Return the names of the columns that a log must have."""
+        return tuple(dict.fromkeys(map(name_of, self.paths)))
+
+    @property
+    def paths(self) -> tuple[KeyPath, ...]:
+        """Return the paths at which a log must have something."""
         paths = (path for name in SOURCES[:-1] for path in self.source(name).paths)
-        return tuple(dict.fromkeys(map(name_of, (*paths, self.time_path))))
+        return tuple(dict.fromkeys((*paths, self.time_path)))
 
     @property
     def time_path(self) -> KeyPath:

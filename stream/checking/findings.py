@@ -10,11 +10,11 @@ from typing import Any
 from aiokafka.partitioner import murmur2
 
 from models.events import MAX_AHEAD_MS, SKIPPED_EVENT, Behaviour, Event
+from models.log.json_leaves import json_object
 from stream.checking.given import GivenOf
 from stream.checking.sample import PlacedRecord, Sample
 from stream.checking.times import TimeFindings, findings_of_times
 from stream.events.decoder import Decoder
-from stream.events.format_decoder import json_object
 from stream.events.incoming import complaint, user_to_forget
 
 

@@ -13,9 +13,6 @@ from stream.kafka.connection import KafkaConnection
 from stream.kafka.topic_reader import read_between
 from stream.kafka.topics import begin_offsets, end_offsets, partition_counts
 
-#: By this a file is known to be JSON.
-BRACE = b"{"
-
 
 class PlacedRecord(Record, Protocol):
     """What is needed of a Kafka record (confluent_kafka.Message)."""
@@ -90,12 +87,6 @@ def _shares(held: Mapping[int, int], count: int) -> dict[int, int]:
         shares[partition] = min(length, -(-left // (len(held) - number)))
         left -= shares[partition]
     return shares
-
-
-def is_json(file: LogFile) -> bool:
-    """Return whether a file, which may be compressed, holds JSON objects."""
-    with file.open() as stream:
-        return bool(open_text(file, stream).read(1 << 10).lstrip().startswith(BRACE))
 
 
 def sample_of_file(file: LogFile, count: int) -> Sample:
