@@ -48,6 +48,10 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         return "" if self.item_category is None else str(self.item_category)
 
 
+#: Stands for an event that a format says to skip; it is known by identity.
+SKIPPED_EVENT = Event("", "", 0, 0)
+
+
 def event_hash(event_id: str) -> int:
     """Return the 64 bits by which a window recognises an event it has already seen."""
     return xxhash.xxh3_64_intdigest(event_id.encode())

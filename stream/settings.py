@@ -56,6 +56,8 @@ class Settings:
     rewrite_users_per_s: Annotated[float, Meta(gt=0)] = 1000.0
     #: Where RocksDB lives; every worker of a host needs its own.
     data_dir: Path = Path(".local/worker")
+    #: What the topic's JSON calls its fields and behaviours: a TOML file, as of --format, or a format's name.
+    event_format: str = ""
     #: `field=name` pairs, separated by commas, for JSON with other field names (user_id=uid,time=ts).
     event_fields: str = ""
     #: `module:function` that turns a record's value (bytes) into a models.events.Event, instead of JSON.

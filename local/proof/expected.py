@@ -5,13 +5,14 @@ the changelog and in Redis must know; and then, once it is known up to which off
 and vectors have come since, on to there.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from local.proof.dead_letters import Place
 from local.proof.sample import UserSample
-from models.events import MAX_AHEAD_MS, Event, event_hash
+from models.events import MAX_AHEAD_MS, SKIPPED_EVENT, Event, event_hash
 from models.windows.reference import IncomingEvent, fold
 from models.windows.window import (
     MAX_EVENTS_BYTES,
@@ -137,6 +138,7 @@ class ExpectedUsers:
         #: The newest event time of each partition (ms), where that is needed.
         self.newest_ms: dict[int, int] = {}
         self._unreadable: list[tuple[bytes, Place]] = []
+        self._skipped: Counter[bytes] = Counter()
         self._topic_id = topic_id
         self._decoder = decoder
         self._limits = limits
@@ -153,6 +155,9 @@ class ExpectedUsers:
         (event,) = self._decoder.events([record.value()])
         newest_ms = self._note_time(place[0], event, now_ms)
         if not is_checked:
+            return
+        if event is SKIPPED_EVENT:
+            self._skipped[key] += 1
             return
         if event is None or not self._is_sound(record, event, now_ms):
             if user_id := user_to_forget(record):
@@ -209,6 +214,10 @@ class ExpectedUsers:
     def unreadable(self) -> list[Place]:
         """Return which records of the committed part no worker can read, as far as they are checked."""
         return [place for key, place in self._unreadable if self._sample.covers(key)]
+
+    def skipped(self) -> int:
+        """Return how many events of the committed part are to be skipped, as far as they are checked."""
+        return sum(count for key, count in self._skipped.items() if self._sample.covers(key))
 
     def _is_sound(self, record: TopicRecord, event: Event, now_ms: int) -> bool:
         """Return whether a worker would take the event, and has not refused it as too far ahead."""

@@ -57,6 +57,8 @@ class Proof:
     models: frozenset[str] = field(default_factory=frozenset)
     #: How many users, or records, could not be judged, and why.
     apart: Mapping[Apart, int] = field(default_factory=dict)
+    #: Events that the format says to skip.
+    skipped: int = 0
 
     @property
     def is_ok(self) -> bool:
@@ -64,9 +66,10 @@ class Proof:
         return not self.complaint
 
     def __str__(self) -> str:
+        skipped = f" skipped={self.skipped}" if self.skipped else ""
         return (
             f"proof: published={self.published} applied={self.applied} duplicate={self.duplicate} "
-            f"late={self.late} malformed={self.malformed} vectors={self.vectors} "
+            f"late={self.late} malformed={self.malformed}{skipped} vectors={self.vectors} "
             f"max_difference={self.max_difference:.1e} {'OK' if self.is_ok else 'FAILED'}"
         )
 
@@ -134,7 +137,7 @@ class _Proving:
         if not (windows.agreeing or self._findings.differences or (vectors and vectors.users)):
             reasons = "; ".join(f"{count:,} {reason}" for reason, count in self._findings.apart.items())
             raise TwintideError(f"nothing could be proved of any user: {reasons or 'there are none'}")
-        found = self._proof(windows, vectors, len(unreadable))
+        found = self._proof(windows, vectors, len(unreadable), expected.skipped())
         return found if published is None else _with_published(found, published)
 
     def _announce(self, extent: Extent) -> None:
@@ -152,7 +155,7 @@ class _Proving:
         settings = self._settings
         expected = ExpectedUsers(
             extent.topic_id,
-            make_decoder(settings.event_fields, settings.event_decoder),
+            make_decoder(settings.event_fields, settings.event_decoder, settings.event_format),
             self._limits,
             self._sample,
             are_swept=self._are_swept,
@@ -222,9 +225,11 @@ class _Proving:
             if self._client:
                 vectors.check_cold_start(version, read_cold_start(self._client, self._settings, categories))
 
-    def _proof(self, windows: WindowCheck, vectors: VectorCheck | None, malformed: int) -> Proof:
+    def _proof(
+        self, windows: WindowCheck, vectors: VectorCheck | None, malformed: int, skipped: int
+    ) -> Proof:
         return Proof(
-            published=windows.events + malformed,
+            published=windows.events + malformed + skipped,
             applied=windows.applied,
             duplicate=windows.duplicate,
             late=windows.late,
@@ -234,6 +239,7 @@ class _Proving:
             complaint=self._findings.complaint,
             models=frozenset(self._artifacts),
             apart=self._findings.apart,
+            skipped=skipped,
         )
 
     def _messages(self, topic: str, offsets: OffsetRange) -> Iterator[Message]:

@@ -16,11 +16,12 @@ from tqdm import tqdm
 
 from models.errors import DataError
 from models.log.bad_rows import BadRows
-from models.log.content import PARQUET, PARQUET_NAMES, kind_of
+from models.log.content import PARQUET, PARQUET_NAMES, is_json, kind_of
 from models.log.csv_file import read_csv
 from models.log.file_rows import FileRows
 from models.log.files import LogFile, LogPath, find_files, name_of
 from models.log.format import TIANCHI, LogFormat
+from models.log.json_file import read_json
 from models.log.parquet_file import read_parquet
 from models.log.places import NOWHERE, Places
 from models.log.times import HOUR_MS as HOUR_MS
@@ -137,7 +138,9 @@ def _read_files(name: str, files: Sequence[LogFile], log_format: LogFormat) -> l
                 bar.update(min(before + position, total) - bar.n)
 
             try:
-                read_file = read_parquet if kind_of(file) == PARQUET else read_csv
+                read_file = (
+                    read_parquet if kind_of(file) == PARQUET else read_json if is_json(file) else read_csv
+                )
                 parts.append(read_file(file, log_format, show))
             except DataError as error:
                 if len(files) == 1:
@@ -173,12 +176,11 @@ def log_of(parts: list[FileRows], log_format: LogFormat, bad: BadRows) -> Behavi
     time_ms = _times_of(parts, log_format, bad)
     table = _joined(parts)
     user, item = (
-        id_column_of(table, name, bad, are_whole=log_format.whole_ids)
-        for name in (log_format.user, log_format.item)
+        id_column_of(table, log_format.source(name), bad, are_whole=log_format.whole_ids)
+        for name in ("user", "item")
     )
     category, geohash, behaviour = (
-        column_of(table, name, bad)
-        for name in (log_format.category, log_format.geohash, log_format.behaviour)
+        column_of(table, log_format.source(name), bad) for name in ("category", "geohash", "behaviour")
     )
     return BehaviourLog(
         path=bad.name,

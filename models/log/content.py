@@ -25,6 +25,9 @@ DAMAGED = (
     RuntimeError,
 )
 
+#: Bytes within which a text that is JSON shows it.
+LOOK_BYTES = 1 << 10
+
 #: What people try that is neither CSV nor Parquet, by first bytes.
 OTHERS = {
     b"ORC": "ORC",
@@ -54,6 +57,17 @@ def open_text(file: LogFile, stream: Any) -> Any:
     """Return a stream of the text in a file, whose bytes `stream` reads; DataError for a strange zip."""
     opened = COMPRESSED.get(kind_of(file))
     return stream if opened is None else opened(file, stream)
+
+
+def is_json(file: LogFile) -> bool:
+    """Return whether a file, which may be compressed, begins with a JSON object."""
+    try:
+        with file.open() as stream:
+            return bool(
+                open_text(file, stream).read(LOOK_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+            )
+    except DAMAGED:  # which whoever reads it will say
+        return False
 
 
 def _by_arrow(codec: str) -> Callable[[LogFile, Any], Any]:

@@ -56,7 +56,7 @@ class _Layout:
 
     @property
     def types(self) -> dict[str, Any]:
-        return {name: pa.binary() if name == self.log_format.time else CODED for name in self.wanted}
+        return {name: pa.binary() if name == self.log_format.time_column else CODED for name in self.wanted}
 
     def nothing(self) -> Any:
         """Return the wanted columns without a row."""

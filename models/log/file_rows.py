@@ -83,5 +83,5 @@ def file_rows(
     }
     constant = {name: pa.DictionaryArray.from_arrays(codes, value) for name, value in values.items()}
     columns = columns | {name: pa.chunked_array([array], CODED) for name, array in constant.items()}
-    time = columns.pop(log_format.time)
+    time = columns.pop(log_format.time_column)
     return FileRows(pa.table(columns), time, line, line_count, broken or BrokenLines(), unit)

@@ -1,4 +1,4 @@
-"""What other people's behaviour logs call their columns and behaviours, by name or from a TOML file."""
+"""What other people's logs and events call their fields and behaviours, by name or from a TOML file."""
 
 import tomllib
 from collections.abc import Callable, Mapping
@@ -11,24 +11,41 @@ import msgspec
 
 from models.errors import SettingsError
 from models.events import Behaviour
+from models.log.sources import Given, KeyPath, Source, name_of, source_of
 
 #: What a behaviour may be called in a format; None: rows with it are left out.
 BEHAVIOUR_NAMES: Mapping[str, Behaviour | None] = {b.name.lower(): b for b in Behaviour} | {"skip": None}
 
+#: What behaviours are called where a file does not say it.
+NUMBERS_AND_NAMES: Mapping[str, Behaviour | None] = {str(int(b)): b for b in Behaviour} | {
+    b.name.lower(): b for b in Behaviour
+}
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+#: Fields of a format that are sources; the last is of events alone.
+SOURCES = ("user", "item", "behaviour", "geohash", "category", "event_id")
 
 
 @dataclass(frozen=True, slots=True)
 class LogFormat:
-    """What a file calls its columns and its behaviours; Tianchi's names by default."""
+    """Where a log's rows, or a topic's events, have what is needed of them; Tianchi's names by default.
 
-    user: str = "user_id"
-    item: str = "item_id"
+    See sources.py for what each may be beside the name of a column.
+    """
+
+    user: Given = "user_id"
+    item: Given = "item_id"
     #: These three may be missing, and are "" then: every row is a view, nothing has a category or a place.
-    behaviour: str = "behavior_type"
-    geohash: str = "user_geohash"
-    category: str = "item_category"
+    behaviour: Given = "behavior_type"
+    geohash: Given = "user_geohash"
+    category: Given = "item_category"
+    #: One column, or one path.
     time: str = "time"
+    #: Of events alone: what tells a redelivery from a second, equal click. Rows of a log are told apart by
+    #: what stands in them (event_ids.py).
+    event_id: Given = "event_id"
     #: "text", such as 2014-11-18 09 or 2014-11-18T09:30:00.5+01:00, in UTC where it says nothing else; or the
     #: unit of an epoch time. "auto": whichever it plainly is. A Parquet file's timestamps need no unit.
     time_unit: Literal["auto", "text", "seconds", "milliseconds", "microseconds", "nanoseconds"] = "auto"
@@ -52,10 +69,14 @@ class LogFormat:
         for name in ("user", "item", "time"):
             if not getattr(self, name):
                 raise SettingsError(f"the format's {name} is empty: name the column that holds it")
-        if self.time in (self.user, self.item, self.behaviour, self.geohash, self.category):
+        sources = {name: self._checked_source(name) for name in (*SOURCES, "time")}
+        if not sources["time"].is_path:
+            raise SettingsError(f"the format's time is {self.time!r}; it must be one column or path")
+        if any(self.time_path in sources[name].paths for name in SOURCES):
             raise SettingsError(
                 f"the format's time is {self.time}, as is another column: name that of the time"
             )
+        self._check_constants(sources["behaviour"])
         if len(self.delimiter.encode()) != 1 or self.delimiter in '"\r\n':
             raise SettingsError(
                 f"the format's delimiter is {self.delimiter!r}; it must be one character like ','"
@@ -66,9 +87,42 @@ class LogFormat:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Return the names of the columns that a file must have."""
-        named = (self.user, self.item, self.behaviour, self.geohash, self.category, self.time)
-        return tuple(dict.fromkeys(name for name in named if name))
+        """Return the names of the columns that a log must have."""
+        return tuple(dict.fromkeys(map(name_of, self.paths)))
+
+    @property
+    def paths(self) -> tuple[KeyPath, ...]:
+        """Return the paths at which a log must have something."""
+        paths = (path for name in SOURCES[:-1] for path in self.source(name).paths)
+        return tuple(dict.fromkeys((*paths, self.time_path)))
+
+    @property
+    def time_path(self) -> KeyPath:
+        """Return the path to the time."""
+        return source_of(self.time).paths[0]
+
+    @property
+    def time_column(self) -> str:
+        """Return the name of the column of times."""
+        return name_of(self.time_path)
+
+    def source(self, name: str) -> Source:
+        """Return where the values of one of `SOURCES` come from."""
+        return source_of(getattr(self, name))
+
+    def _checked_source(self, name: str) -> Source:
+        try:
+            return self.source(name)
+        except SettingsError as error:
+            raise SettingsError(f"the format's {name}: {error}") from error
+
+    def _check_constants(self, behaviour: Source) -> None:
+        for template in behaviour.templates:
+            if not template.paths and template.texts[0] not in self.behaviours:
+                raise SettingsError(
+                    f"the format's behaviour is {template.texts[0]!r}, which behaviours does not have; "
+                    f"it has {', '.join(self.behaviours)}"
+                )
 
 
 #: The form of Tianchi's `tianchi_mobile_recommend_train_user.csv`, and of what `offline.sample` writes.
@@ -120,11 +174,11 @@ def log_format_option(command: F) -> F:
     )(command)
 
 
-def read_log_format(text: str) -> LogFormat:
+def read_log_format(text: str, asked_by: str = "--format") -> LogFormat:
     """Return the format of this name or in this TOML file; SettingsError where it is neither.
 
     The file's keys are LogFormat's fields; behaviours maps each text of the log to view, favourite, cart,
-    buy or skip.
+    buy or skip. asked_by: the option or variable that has the text.
     """
     if text in FORMATS:
         return FORMATS[text]
@@ -132,11 +186,11 @@ def read_log_format(text: str) -> LogFormat:
         values = tomllib.loads(Path(text).read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(
-            f"--format {text}: no such format ({', '.join(FORMATS)}), and as a file it cannot be read: "
+            f"{asked_by} {text}: no such format ({', '.join(FORMATS)}), and as a file it cannot be read: "
             f"{error.strerror}"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"--format {text} is not TOML: {error}") from error
+        raise SettingsError(f"{asked_by} {text} is not TOML: {error}") from error
     return _format_of(text, values)
 
 
@@ -147,13 +201,14 @@ def _format_of(file: str, values: dict[str, Any]) -> LogFormat:
         raise SettingsError(f"{file}: there is no key {unknown[0]!r}; the keys are {', '.join(known)}")
     behaviours = values.get("behaviours", {})
     for text, name in behaviours.items() if isinstance(behaviours, dict) else ():
-        if name not in BEHAVIOUR_NAMES:
+        if not isinstance(name, str) or name not in BEHAVIOUR_NAMES:
             raise SettingsError(
                 f"{file}: behaviours says {text} = {name!r}; it must be one of {', '.join(BEHAVIOUR_NAMES)}"
             )
-    if isinstance(behaviours, dict) and behaviours:
-        values = values | {"behaviours": {text: BEHAVIOUR_NAMES[name] for text, name in behaviours.items()}}
+    if isinstance(behaviours, dict):
+        meant = {text: BEHAVIOUR_NAMES[name] for text, name in behaviours.items()}
+        values = values | {"behaviours": meant or NUMBERS_AND_NAMES}
     try:
         return msgspec.convert(values, LogFormat)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, SettingsError) as error:
         raise SettingsError(f"{file}: {error}") from error

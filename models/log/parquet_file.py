@@ -25,10 +25,10 @@ def read_parquet(file: LogFile, log_format: LogFormat, progress: Callable[[int],
         with file.open() as stream:
             # Spark's old timestamps have nanoseconds, which end in 2262: a year 9999 would come out as 1816.
             parquet = pyarrow.parquet.ParquetFile(stream, coerce_int96_timestamp_unit="ms")
-            schema = parquet.schema_arrow
-            columns = _columns_of(
-                file, parquet, columns_of(file, schema.names, log_format), log_format, progress
-            )
+            names = parquet.schema_arrow.names
+            names += [name for name in _types_of(parquet.schema_arrow) if name not in names]
+            names = columns_of(file, names, log_format)
+            columns = _columns_of(file, parquet, names, log_format, progress)
     except DAMAGED as error:
         raise unreadable(file.name, error) from error
     line = np.arange(1, parquet.metadata.num_rows + 1, dtype=np.int64)
@@ -43,15 +43,31 @@ def _columns_of(
     rows = 0
     for batch in parquet.iter_batches(BATCH_ROWS, columns=names):
         for name in names:
-            column = batch.column(name)
-            found[name].append(column if name == log_format.time else _coded(file, name, column))
+            column = _column_at(batch, name)
+            found[name].append(column if name == log_format.time_column else _coded(file, name, column))
         rows += len(batch)
         progress(file.size * rows // parquet.metadata.num_rows)
-    types = {name: CODED for name in names} | {log_format.time: None}
-    return {
-        name: pa.chunked_array(chunks, types[name] or parquet.schema_arrow.field(name).type)
-        for name, chunks in found.items()
-    }
+    types = {name: CODED for name in names}
+    types[log_format.time_column] = _types_of(parquet.schema_arrow)[log_format.time_column]
+    return {name: pa.chunked_array(chunks, types[name]) for name, chunks in found.items()}
+
+
+def _types_of(fields: Any, before: str = "") -> dict[str, Any]:
+    """Return the types of a file's columns, and of what lies in them under their names with dots between."""
+    found = {}
+    for field in fields:
+        found[before + field.name] = field.type
+        if pa.types.is_struct(field.type):
+            found |= _types_of(field.type, f"{before}{field.name}.")
+    return found
+
+
+def _column_at(batch: Any, name: str) -> Any:
+    """Return the column of this name, which may lie in another."""
+    if name in batch.schema.names:
+        return batch.column(name)
+    outer = max((each for each in batch.schema.names if name.startswith(f"{each}.")), key=len)
+    return pa.compute.struct_field(batch.column(outer), name.removeprefix(f"{outer}.").split("."))
 
 
 def _coded(file: LogFile, name: str, column: Any) -> Any:

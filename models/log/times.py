@@ -34,6 +34,8 @@ SAMPLE = 1_000
 TEXT_EXPECTED = "like 2014-11-18 09, 2014-11-18 09:30:00 or 2014-11-18T09:30:00.250+01:00"
 
 _NUMBER = r"^\s*-?\d{1,19}(\.\d*)?\s*$"
+#: Fits into 64 bits.
+_WHOLE = r"^\s*-?\d{1,18}\s*$"
 _TEXT = (
     r"^\s*(?P<day>\d{4}-\d{2}-\d{2})[ Tt](?P<hour>[01]\d|2[0-3])"
     r"(?::(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?:\.(?P<fraction>\d+))?)?)?"
@@ -72,13 +74,54 @@ def times_of(times: Any, log_format: LogFormat, file: str, note: Note) -> NDArra
         found = _of_texts(_decoded(times), log_format.time_unit)
     else:
         raise DataError(
-            f"{file}: {log_format.time} is of type {kind}; it must be a timestamp, text or number"
+            f"{file}: {log_format.time_column} is of type {kind}; it must be a timestamp, text or number"
         )
     if not found.is_wrong.any():
         return found.ms
-    reason = f"{log_format.time} is {{}}; it must be {found.expected}"
+    reason = f"{log_format.time_column} is {{}}; it must be {found.expected}"
     note(np.flatnonzero(found.is_wrong), lambda row: reason.format(_shown(times[row].as_py())))
     return np.where(found.is_wrong, 0, found.ms)
+
+
+def each_time_of(times: Any, unit: str) -> Times:
+    """Return the times (R,) of an array of texts or numbers, each read by itself.
+
+    So what a time is depends on no other, as it must on a topic, whose events come in batches of any size.
+    """
+    if not _is_text(times.type):
+        return _each_number(times, unit)
+    is_whole, is_number = (_matches(times, each) & (unit != "text") for each in (_WHOLE, _NUMBER))
+    kinds: list[tuple[NDArray[np.bool_], Callable[[Any], Times]]] = [
+        (is_whole, lambda some: _each_number(pc.ascii_trim_whitespace(some).cast(pa.int64()), unit)),
+        (is_number & ~is_whole, lambda some: _each_number(_floats(some), unit)),
+    ]
+    if unit not in UNITS:
+        kinds.append((~is_number, lambda some: _of_texts(pa.chunked_array([some]), "text")))
+    ms, is_wrong = np.zeros(len(times), np.int64), np.ones(len(times), np.bool_)
+    for is_kind, read in kinds:
+        rows = np.flatnonzero(is_kind)
+        if len(rows):
+            ms[rows], is_wrong[rows], _ = read(
+                times if len(rows) == len(times) else times.take(pa.array(rows))
+            )
+    return Times(np.where(is_wrong, 0, ms), is_wrong, TEXT_EXPECTED)
+
+
+def _each_number(numbers: Any, unit: str) -> Times:
+    if unit in UNITS:
+        return _since_1970(numbers, unit)
+    found = [_in_unit(numbers, each, PLAIN_MS) for each in UNITS]
+    are_wrong = [is_wrong for _, is_wrong in found]
+    ms = sum(np.where(is_wrong, 0, each) for each, is_wrong in found)  # one alone is plain
+    return Times(np.asarray(ms), np.logical_and.reduce(are_wrong), "an epoch time between 1990 and 2033")
+
+
+def _floats(texts: Any) -> Any:
+    return pc.ascii_trim_whitespace(texts).cast(pa.float64())
+
+
+def _matches(texts: Any, pattern: str) -> NDArray[np.bool_]:
+    return _to_numpy(pc.match_substring_regex(texts, pattern).fill_null(False))
 
 
 def precision_of(time_ms: NDArray[np.int64]) -> int:
@@ -128,22 +171,28 @@ def _are_numbers(texts: Any) -> bool:
 
 def _since_1970(numbers: Any, unit: str) -> Times:
     """Return epoch times as ms; where the unit is not said, it is what the middle one's digits say."""
+    if unit in UNITS:
+        return Times(*_in_unit(numbers, unit, SOUND_MS), f"a number of {unit} since 1970")
+    values = _to_numpy(numbers.drop_null().cast(pa.float64(), safe=False))
+    unit = _unit_of(values[~np.isnan(values)])
+    hint = "between 1990 and 2033; else time_unit of --format says what it is"
+    return Times(*_in_unit(numbers, unit, PLAIN_MS), f"a number of {unit} since 1970, as most here, {hint}")
+
+
+def _in_unit(
+    numbers: Any, unit: str, limits_ms: tuple[int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return numbers of a unit (R,) as ms, and which of them are none, or not within limits."""
     is_signed = pa.types.is_signed_integer(numbers.type)
     numbers = numbers.cast(pa.int64() if is_signed else pa.float64(), safe=False)
     values = _to_numpy(numbers.fill_null(0))
-    is_wrong = _to_numpy(pc.is_null(numbers, nan_is_null=True))
-    limits_ms, is_plain = SOUND_MS, unit in UNITS
-    if not is_plain:
-        unit, limits_ms = _unit_of(values[~is_wrong]), PLAIN_MS
     factor, divisor = UNITS[unit]
     low, high = (limit_ms * divisor / factor for limit_ms in limits_ms)
-    is_wrong |= ~((values >= low) & (values <= high))
+    is_wrong = _to_numpy(pc.is_null(numbers, nan_is_null=True)) | ~((values >= low) & (values <= high))
     sound = np.where(is_wrong, 0, values)
-    ms = sound * factor // divisor if is_signed else np.rint(sound * (factor / divisor)).astype(np.int64)
-    if is_plain:
-        return Times(ms, is_wrong, f"a number of {unit} since 1970")
-    hint = "between 1990 and 2033; else time_unit of --format says what it is"
-    return Times(ms, is_wrong, f"a number of {unit} since 1970, as most here, {hint}")
+    if is_signed:
+        return sound * factor // divisor, is_wrong
+    return np.rint(sound * (factor / divisor)).astype(np.int64), is_wrong
 
 
 def _unit_of(values: NDArray[Any]) -> str:

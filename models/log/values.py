@@ -1,5 +1,6 @@
 """The columns of a behaviour log as values: its texts, its ids, and what its behaviours mean."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 from models.events import Behaviour
 from models.log.bad_rows import BadRows
 from models.log.format import LogFormat
+from models.log.sources import Source, name_of
 
+#: An id that became a float on its way, as pandas makes them of columns with gaps.
+WHOLE_ID = re.compile(r"([0-9]+)\.0")
 #: In place of a behaviour: the row is left out.
 SKIPPED = 0
 
@@ -37,10 +41,20 @@ class Column:
         return ends, np.frombuffer(text, np.uint8, int(ends[-1])) if text else np.zeros(0, np.uint8)
 
 
-def column_of(table: Any, name: str, bad: BadRows) -> Column:
-    """Return a column of coded bytes as strings; one that the format does not have is empty in every row."""
-    if not name:
-        return Column(np.zeros(len(table), dtype=np.int32), np.array([""], dtype=object))
+def column_of(table: Any, source: Source, bad: BadRows) -> Column:
+    """Return what a source gives in each row of a table of coded bytes; "" where it is missing."""
+    if source.is_path:
+        return _column_at(table, source.label, bad)
+    texts = {
+        path: pa.array(_column_at(table, name_of(path), bad).strings(), pa.string()) for path in source.paths
+    }
+    encoded = source.column(texts, len(bad.line)).dictionary_encode()
+    codes = np.asarray(np.from_dlpack(encoded.indices), np.int32)
+    return Column(codes, np.array(encoded.dictionary.to_pylist(), dtype=object))
+
+
+def _column_at(table: Any, name: str, bad: BadRows) -> Column:
+    """Return a column of coded bytes as strings."""
     chunks = table.column(name).chunks
     codes = np.concatenate([np.from_dlpack(chunk.indices) for chunk in chunks])
     texts = chunks[0].dictionary
@@ -61,27 +75,33 @@ def _decoded(column: Column, name: str, bad: BadRows) -> Column:
     return Column(column.codes, decoded)
 
 
-def id_column_of(table: Any, name: str, bad: BadRows, *, are_whole: bool) -> Column:
+def id_column_of(table: Any, source: Source, bad: BadRows, *, are_whole: bool) -> Column:
     """Return a column in which no row may be empty; are_whole: ids such as 266079.0 mean 266079."""
-    column = column_of(table, name, bad)
+    column = column_of(table, source, bad)
     empty = np.flatnonzero(column.values == "")
     if len(empty):
         rows = np.flatnonzero(column.codes == empty[0])
-        bad.add(rows, lambda _: f"{name} is empty; every row needs one")
+        bad.add(rows, lambda _: f"{source.label} is empty; every row needs one")
     return _as_whole(column) if are_whole else column
 
 
 def _as_whole(column: Column) -> Column:
     """Return the column with ids such as 266079.0 as 266079; two that become one share a code."""
     place: dict[str, int] = {}
-    whole = (text[:-2] if text.endswith(".0") and text[:-2].isdigit() else text for text in column.values)
+    whole = (whole_id(text) for text in column.values)
     moved = np.array([place.setdefault(text, len(place)) for text in whole], dtype=np.int32)
     return Column(moved[column.codes], np.array(list(place), dtype=object))
 
 
+def whole_id(text: str) -> str:
+    """Return an id such as 266079.0 as 266079."""
+    return text[:-2] if WHOLE_ID.fullmatch(text) else text
+
+
 def behaviours_of(column: Column, log_format: LogFormat, bad: BadRows) -> NDArray[np.uint8]:
     """Return the behaviours (R,), SKIPPED where the format says so; a text without meaning is bad."""
-    if not log_format.behaviour:
+    label = log_format.source("behaviour").label
+    if not label:
         return np.full(len(column.codes), Behaviour.VIEW, dtype=np.uint8)
     meaning = log_format.behaviours
     unknown = [code for code, text in enumerate(column.values) if text not in meaning]
@@ -91,9 +111,7 @@ def behaviours_of(column: Column, log_format: LogFormat, bad: BadRows) -> NDArra
         )
         bad.add(
             np.flatnonzero(np.isin(column.codes, unknown)),
-            lambda row: (
-                f"{log_format.behaviour} is {column.values[column.codes[row]]!r}; it must be one of {known}"
-            ),
+            lambda row: f"{label} is {column.values[column.codes[row]]!r}; it must be one of {known}",
         )
     by_code = np.array([meaning.get(text) or SKIPPED for text in column.values], dtype=np.uint8)
     return by_code[column.codes]

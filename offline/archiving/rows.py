@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from models.events import CANARY_PREFIX, MAX_AHEAD_MS, Event
+from models.events import CANARY_PREFIX, MAX_AHEAD_MS, SKIPPED_EVENT, Event
 from stream.events.decoder import Decoder
 from stream.events.incoming import Record, complaint, user_to_forget
 
@@ -39,7 +39,8 @@ class RecordRows:
     """What some records bring; rows: an Arrow record batch of `SCHEMA`."""
 
     rows: Any
-    #: Records that cannot be used, by the reason with which a worker sends them to the dead letters.
+    #: Records that are left out, by the reason with which a worker sends them to the dead letters; those that
+    #: the format says to skip as "skipped".
     rejected: Counter[str] = field(default_factory=Counter)
     #: Requests to forget a user.
     forgets: int = 0
@@ -53,7 +54,9 @@ def rows_of_records(records: Sequence[PlacedRecord], decoder: Decoder) -> Record
     events = decoder.events([record.value() for record in records])
     for record, event in zip(records, events, strict=True):
         reason = complaint(event, record.key(), latest_ms) or _why_left_out(event)
-        if event is not None and not reason:
+        if event is SKIPPED_EVENT:
+            rejected["skipped"] += 1
+        elif event is not None and not reason:
             rows.append((*_fields(event), record.partition(), record.offset()))
         elif user_to_forget(record):
             forgets += 1

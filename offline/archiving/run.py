@@ -66,7 +66,7 @@ def archive_topic(
     A new topic is noted before it has an event, so that what retention takes from then on is known as lost.
     Joins no group. Raises TwintideError where there is no topic, or another of its name after a portion.
     """
-    decoder = make_decoder(settings.event_fields, settings.event_decoder)
+    decoder = make_decoder(settings.event_fields, settings.event_decoder, settings.event_format)
     left = _what_is_new(settings, archive.progress)
     with tqdm(total=len(left), unit="event", unit_scale=True, desc="archive", disable=None) as bar:
         while (len(left) or left.lost or left.topic_id != archive.progress.topic_id) and not is_stopping():

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from models.events import BEHAVIOURS, MAX_AHEAD_MS, Event
+from models.events import BEHAVIOURS, MAX_AHEAD_MS, SKIPPED_EVENT, Event
 from models.ids.texts import Texts
 from models.windows.fold import EventColumns
 from models.windows.window import MAX_ID_BYTES
-from stream.events.decoder import DecodedEvents, Decoder, columns_of_events
+from stream.events.columns import DecodedEvents, Decoder, columns_of_events
 
 #: Header with the producer's wall-clock time, epoch ms in ASCII digits.
 SENT_AT_HEADER = "sent_at"
@@ -62,23 +62,30 @@ class Incoming:
     sent_at_ms: dict[int, list[int]]
     rejected: list[Rejected]
     forgets: dict[str, int]
+    #: Events that the format says to skip.
+    skipped: int = 0
 
 
-def read_records(records: Sequence[Record], decoder: Decoder, source: str) -> Incoming:
-    """Read records, which stand in offset order; `source` names their topic and partition.
+def read_records(fetched: Sequence[Record], decoder: Decoder, source: str) -> Incoming:
+    """Read fetched records, which stand in offset order; `source` names their topic and partition.
 
     An event without an id is known by its place in the source.
     """
-    position, timestamp_ms = records[-1].offset() + 1, records[-1].timestamp()[1]
+    records, position, timestamp_ms = fetched, fetched[-1].offset() + 1, fetched[-1].timestamp()[1]
     latest_ms = int(time.time() * 1000) + MAX_AHEAD_MS
     rejected: list[Rejected] = []
     forgets: dict[str, int] = {}
     values, keys = [record.value() for record in records], [record.key() for record in records]
     columns = decoder.columns(values)
+    if columns is not None and columns.places is not None:
+        records = [records[place] for place in columns.places.tolist()]
+        keys = [record.key() for record in records]
+    skipped = len(values) - len(records)
     if columns is None or not _are_readable(columns, keys, latest_ms):
         events = decoder.events(values)
-        kept = _readable(records, events, latest_ms, rejected, forgets)
-        records = [records[place] for place in kept]
+        skipped = sum(event is SKIPPED_EVENT for event in events)
+        kept = _readable(fetched, events, latest_ms, rejected, forgets)
+        records = [fetched[place] for place in kept]
         columns = decoder.columns([values[place] for place in kept])
         if columns is None:
             columns = columns_of_events([event for place in kept if (event := events[place])])
@@ -93,7 +100,7 @@ def read_records(records: Sequence[Record], decoder: Decoder, source: str) -> In
         category=columns.category,
     )
     sent_at_ms = _send_times(records, found)
-    return Incoming(position, timestamp_ms, columns.user_ids, found, sent_at_ms, rejected, forgets)
+    return Incoming(position, timestamp_ms, columns.user_ids, found, sent_at_ms, rejected, forgets, skipped)
 
 
 def _are_readable(columns: DecodedEvents, keys: Sequence[bytes | None], latest_ms: int) -> bool:
@@ -139,6 +146,8 @@ def _readable(
     """
     kept: dict[int, str] = {}
     for place, (record, event) in enumerate(zip(records, events, strict=True)):
+        if event is SKIPPED_EVENT:
+            continue
         if reason := complaint(event, record.key(), latest_ms):
             if user_id := user_to_forget(record):
                 forgets[user_id] = record.offset()

@@ -11,18 +11,18 @@ class SourceError(TwintideError):
 
 
 def assigned_consumer(
-    kafka: KafkaConnection, read_ahead_mb: int = 64, *, tells_end: bool = False
+    kafka: KafkaConnection, read_ahead_mb: int = 64, *, tells_end: bool = False, group: str = "unused"
 ) -> Consumer:
     """Return a consumer without a group: `assign` says which partitions it reads, and from where.
 
     An offset that does not exist any more stands for the oldest that does. librdkafka holds at most so many
     megabytes of records ready. With `tells_end`, a message with the error _PARTITION_EOF comes whenever the
-    end of a partition is reached.
+    end of a partition is reached. Offsets may be committed for `group`, which must have no members.
     """
     return Consumer(
         {
             **kafka.librdkafka(),
-            "group.id": "unused",  # librdkafka wants one; nothing joins or commits
+            "group.id": group,  # librdkafka wants one; nothing joins it
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "earliest",

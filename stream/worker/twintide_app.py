@@ -70,7 +70,7 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         topic = Topic(settings.topic, topic_id(settings.kafka, settings.topic), partitions)
         _check_writable(settings.data_dir)
         self.parts = build_parts(settings, self.tables[WINDOWS_TABLE], topic, models, artifact)
-        decoder = make_decoder(settings.event_fields, settings.event_decoder)
+        decoder = make_decoder(settings.event_fields, settings.event_decoder, settings.event_format)
         self.source = RecordSource(
             settings.kafka,
             settings.topic,

@@ -1,7 +1,11 @@
 """Other logs: no header, epoch seconds, words for behaviours, ids that are float text."""
 
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 
 from models.errors import DataError, SettingsError
@@ -16,6 +20,25 @@ JDATA_ROWS = (
     "266079.0,138778,2016-01-31 23:59:03,0,3,8,403\n"
     "266079,138779,2016-01-31 23:59:04,0,4,8,403\n"
 )
+FLAT = (
+    'user = "who"\nitem = "what"\ntime = "when"\nbehaviour = ""\ngeohash = ""\ncategory = ""\n'
+    'time_unit = "milliseconds"\nheader = ["when", "who", "what"]\n'
+)
+SHOP_FIELDS: list[Any] = [
+    (
+        "payload",
+        pa.struct(
+            {
+                "shop": pa.string(),
+                "user": pa.struct({"id": pa.string()}),
+                "item": pa.string(),
+                "at": pa.int64(),
+            }
+        ),
+    ),
+    ("action", pa.string()),
+    ("device", pa.string()),
+]
 
 
 def read(folder: Path, content: str, log_format: LogFormat) -> BehaviourLog:
@@ -41,14 +64,53 @@ def test_jdata_leaves_out_the_uncart_and_reads_float_ids_as_whole(tmp_path: Path
 
 
 def test_toml_file_names_everything(tmp_path: Path) -> None:
-    (tmp_path / "shop.toml").write_text(
-        'user = "who"\nitem = "what"\ntime = "when"\nbehaviour = ""\ngeohash = ""\ncategory = ""\n'
-        'time_unit = "milliseconds"\nheader = ["when", "who", "what"]\n'
-    )
+    (tmp_path / "shop.toml").write_text(FLAT)
     log = read(tmp_path, "5,a,b\n\n7,a,c\n", read_log_format(str(tmp_path / "shop.toml")))
     assert (log.time_ms.tolist(), log.behaviour.tolist(), log.line.tolist()) == ([5, 7], [1, 1], [1, 3])
     assert log.category.values.tolist() == [""]
     assert log.precision_ms == 1
+
+
+NESTED = """
+user = ["{payload.shop}:{payload.user.id}", "device:{device}"]
+item = "payload.item"
+behaviour = ["action", { constant = "look" }]
+category = { constant = 7 }
+geohash = ""
+time = "payload.at"
+[behaviours]
+look = "view"
+take = "buy"
+move = "skip"
+"""
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "flat.parquet"])
+def test_format_of_events_reads_a_log(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "shop.toml").write_text(NESTED)
+    rows = [
+        {"payload": {"shop": "s", "user": {"id": "1"}, "item": "i", "at": 1_511_544_070}, "action": "take"},
+        {"payload": {"shop": "s", "user": None, "item": "i", "at": 1_511_544_071}, "device": "d"},
+        {"payload": {"shop": "s", "user": {"id": "2"}, "item": "j", "at": 1_511_544_072}, "action": "move"},
+    ]
+    table = pa.Table.from_pylist(rows, pa.schema(SHOP_FIELDS))
+    if kind != "parquet":
+        table = table.flatten().flatten().flatten()
+    if kind == "csv":
+        pyarrow.csv.write_csv(table, tmp_path / "log")
+    else:
+        pyarrow.parquet.write_table(table, tmp_path / "log")
+    log = read_behaviour_log(tmp_path / "log", read_log_format(str(tmp_path / "shop.toml")))
+    assert log.user.strings().tolist() == ["s:1", "device:d"]
+    assert log.behaviour.tolist() == [Behaviour.BUY, Behaviour.VIEW]
+    assert log.category.strings().tolist() == ["7", "7"]
+    assert (log.time_ms // 1000).tolist() == [1_511_544_070, 1_511_544_071]
+
+
+def test_row_whose_parts_make_no_user_is_named(tmp_path: Path) -> None:
+    (tmp_path / "shop.toml").write_text(FLAT.replace('user = "who"', 'user = "{who}@{what}"'))
+    with pytest.raises(DataError, match=r"log\.csv:2: \{who\}@\{what\} is empty"):
+        read(tmp_path, "5,a,b\n7,,c\n", read_log_format(str(tmp_path / "shop.toml")))
 
 
 @pytest.mark.parametrize(
@@ -82,6 +144,15 @@ def test_log_whose_rows_are_all_left_out_is_refused(tmp_path: Path) -> None:
         ('header = ["user_id"]', "lacks item_id"),
         ('[behaviours]\nlook = "stare"', "look = 'stare'"),
         ("behaviours = 3", "behaviours"),
+        ("[behaviours]\nlook = []", r"look = \[\]"),
+        ("user = 3", "user"),
+        ('user = "a..b"', "user: 'a..b' is no path"),
+        ('user = "{a"', "user: '{a' is no template"),
+        ('user = "{a!r}"', "a path alone"),
+        ('item = { constant = "x", path = "y" }', "path"),
+        ('time = "{day} {hour}"', "it must be one column or path"),
+        ('time = "user_id"', "as is another column"),
+        ('behaviour = { constant = "look" }', "'look', which behaviours does not have"),
     ],
 )
 def test_format_that_makes_no_sense_is_refused(tmp_path: Path, content: str | None, words: str) -> None:

@@ -1,0 +1,150 @@
+"""What a worker would make of a sample of records, by the worker's own rules."""
+
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka.partitioner import murmur2
+
+from models.events import MAX_AHEAD_MS, SKIPPED_EVENT, Behaviour, Event
+from models.log.json_leaves import json_object
+from stream.checking.given import GivenOf
+from stream.checking.sample import PlacedRecord, Sample
+from stream.checking.times import TimeFindings, findings_of_times
+from stream.events.decoder import Decoder
+from stream.events.incoming import complaint, user_to_forget
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found in the records of a sample."""
+
+    #: What would become of them: applied, duplicate, skipped, dead letter, forget.
+    outcomes: Counter[str] = field(default_factory=Counter)
+    #: Dead letters by reason, and the first of each.
+    reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, PlacedRecord] = field(default_factory=dict)
+    #: What the behaviours of events mean that are sound but for their key; the texts of those that mean
+    #: nothing; of those that are skipped.
+    behaviours: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    #: Records of each partition, and events of each user.
+    partitions: Counter[int] = field(default_factory=Counter)
+    users: Counter[str] = field(default_factory=Counter)
+    #: In which partitions each user's events are.
+    places: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    #: A key that is not the user's, and whose event it is.
+    wrong_key: tuple[bytes | None, str] | None = None
+    #: Events whose key is right, but stand where the Java clients' partitioner does not put it.
+    misplaced: int = 0
+    #: Events that are sound but for their key, and have an id.
+    with_id: int = 0
+    times: TimeFindings | None = None
+    #: The paths in the first JSON object, as a format names them.
+    fields: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Return how much would be applied of what is not to be skipped."""
+        wanted = self.outcomes.total() - self.outcomes["skipped"] - self.outcomes["forget"]
+        return self.outcomes["applied"] / wanted if wanted else 0.0
+
+
+class Examination:
+    """Takes the records of a sample, one by one."""
+
+    def __init__(self, sample: Sample, given_of: GivenOf | None) -> None:
+        self.findings = Findings()
+        self._sample = sample
+        self._given_of = given_of
+        self._latest_ms = int(time.time() * 1000) + MAX_AHEAD_MS
+        self._ids: set[tuple[str, str]] = set()
+        self._times: list[tuple[int, Any, int]] = []
+
+    def take(self, record: PlacedRecord, event: Event | None) -> None:
+        """Take the next record, and what the decoder made of it."""
+        found, given = self.findings, self._given_of and self._given_of(record.value())
+        found.partitions[record.partition()] += 1
+        if not found.fields:
+            found.fields = tuple(_paths_in(json_object(record.value()) or {}))
+        if event is SKIPPED_EVENT:
+            found.outcomes["skipped"] += 1
+            found.skipped[given[0]["behaviour"] if given else ""] += 1
+            return
+        if event is not None:
+            self._times.append((event.time, given[1] if given else event.time, record.timestamp()[1]))
+        # A file's lines have no keys: theirs would be right.
+        key = (
+            record.key()
+            if self._sample.is_topic or event is None
+            else str(event.user_id).encode(errors="replace")
+        )
+        reason = complaint(event, key, self._latest_ms)
+        if reason in ("", "key") and event is not None:
+            self._note_user(record, str(event.user_id), is_key_right=not reason)
+            self._note_event(event)
+        if not reason and event is not None:
+            found.outcomes["duplicate" if self._is_known(event) else "applied"] += 1
+        elif user_to_forget(record):
+            found.outcomes["forget"] += 1
+        else:
+            self._reject(record, event, reason, given[0] if given else {})
+
+    def finish(self) -> Findings:
+        """Return what was found in all of them."""
+        if self._times:
+            self.findings.times = findings_of_times(*zip(*self._times, strict=True))
+        return self.findings
+
+    def _note_event(self, event: Event) -> None:
+        self.findings.behaviours[Behaviour(event.behavior_type).name.lower()] += 1
+        self.findings.with_id += event.event_id is not None
+
+    def _is_known(self, event: Event) -> bool:
+        """Return whether an event of this id and user was there before, and take note of it."""
+        if event.event_id is None:
+            return False
+        event_id = (str(event.user_id), str(event.event_id))
+        is_known = event_id in self._ids
+        self._ids.add(event_id)
+        return is_known
+
+    def _reject(self, record: PlacedRecord, event: Event | None, reason: str, given: dict[str, str]) -> None:
+        found = self.findings
+        found.outcomes["dead letter"] += 1
+        found.reasons[reason] += 1
+        found.examples.setdefault(reason, record)
+        if reason == "behaviour" and event is not None:
+            found.unknown[given.get("behaviour", str(event.behavior_type))] += 1
+        if reason == "key" and event is not None and found.wrong_key is None:
+            found.wrong_key = record.key(), str(event.user_id)
+
+    def _note_user(self, record: PlacedRecord, user_id: str, *, is_key_right: bool) -> None:
+        found, count = self.findings, len(self._sample.held)
+        found.users[user_id] += 1
+        found.places[user_id].add(record.partition())
+        if is_key_right and count:
+            found.misplaced += record.partition() != (murmur2(user_id.encode()) & 0x7FFFFFFF) % count
+
+
+def _paths_in(found: dict[str, Any], before: str = "") -> Iterator[str]:
+    """Yield the paths of what stands in an object, as a format names them."""
+    for name, value in found.items():
+        path = before + (f'"{name}"' if re.search(r'[.{}\s"]', name) else name)
+        if isinstance(value, dict) and value:
+            yield from _paths_in(value, f"{path}.")
+        else:
+            yield path
+
+
+def examine(sample: Sample, decoder: Decoder, given_of: GivenOf | None) -> Findings:
+    """Return what a worker with this decoder would make of a sample's records."""
+    examination = Examination(sample, given_of)
+    events = decoder.events([record.value() for record in sample.records])
+    for record, event in zip(sample.records, events, strict=True):
+        examination.take(record, event)
+    return examination.finish()

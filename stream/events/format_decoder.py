@@ -1,0 +1,204 @@
+"""Reading events by a format: nested JSON, behaviours by name, ids put together, times of any form."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.arrays import Ints
+from models.events import SKIPPED_EVENT, Behaviour, Event
+from models.log.format import SOURCES, LogFormat
+from models.log.json_leaves import (
+    TYPES,
+    JsonLeaves,
+    Leaves,
+    NotTogetherError,
+    json_object,
+    text_of,
+    texts_of_leaf,
+    value_at,
+)
+from models.log.times import each_time_of
+from models.log.values import WHOLE_ID, whole_id
+from stream.events.columns import DecodedEvents, numbers_of_column, texts_of_column
+
+#: In place of a behaviour: the event is to be skipped; or nobody said what its text means.
+SKIPPED, UNKNOWN = 0, -1
+
+#: Floats from here on may, as times, be integers of microseconds, which are floored.
+EXACT_TIME = 10**14
+
+#: Fewer events are read sooner one by one.
+MANY = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Together:
+    """E events as columns of Arrow: texts by the names of SOURCES, and the places of DecodedEvents."""
+
+    places: Ints | None
+    behaviour: Ints
+    time_ms: Ints
+    texts: dict[str, Any]
+
+
+class FormatDecoder:
+    """Decodes all values together into columns; one by one where they are not alike."""
+
+    def __init__(self, log_format: LogFormat) -> None:
+        self._format = log_format
+        self._sources = {name: log_format.source(name) for name in SOURCES}
+        self._text_paths = tuple({path: None for each in self._sources.values() for path in each.paths})
+        self._paths = (*self._text_paths, log_format.time_path)
+        self._leaves = JsonLeaves(self._paths)
+
+    def columns(self, values: Sequence[bytes | None]) -> DecodedEvents | None:
+        """Return those not to be skipped as columns, None where any is not as the rest."""
+        found = self._together(values)
+        if found is None:
+            return None
+        users = found.texts["user"].dictionary_encode()
+        return DecodedEvents(
+            user_ids=users.dictionary.to_pylist(),
+            user=numbers_of_column(users.indices, np.int32).astype(np.int64),
+            users=texts_of_column(found.texts["user"]),
+            item=texts_of_column(found.texts["item"]),
+            category=texts_of_column(found.texts["category"]),
+            behaviour=found.behaviour,
+            time_ms=found.time_ms,
+            event_ids=[event_id or None for event_id in found.texts["event_id"].to_pylist()],
+            places=found.places,
+        )
+
+    def events(self, values: Sequence[bytes | None]) -> list[Event | None]:
+        """Return each event, SKIPPED_EVENT for what is to be skipped, None for what cannot be read."""
+        found = self._together(values) if len(values) >= MANY else None
+        if found is None:
+            return self.events_one_by_one(values)
+        user, item, category, geohash, event_id = (
+            found.texts[name].to_pylist() for name in ("user", "item", "category", "geohash", "event_id")
+        )
+        rows = zip(
+            user,
+            item,
+            found.behaviour.tolist(),
+            found.time_ms.tolist(),
+            category,
+            geohash,
+            event_id,
+            strict=True,
+        )
+        events = [_event_of(*row) for row in rows]
+        if found.places is None:
+            return [*events]
+        all_events: list[Event | None] = [SKIPPED_EVENT] * len(values)
+        for place, event in zip(found.places.tolist(), events, strict=True):
+            all_events[place] = event
+        return all_events
+
+    def events_one_by_one(self, values: Sequence[bytes | None]) -> list[Event | None]:
+        """Return what `events` does, reading each value by itself."""
+        objects = [json_object(value) for value in values]
+        path = self._format.time_path
+        times = _times_of([None if each is None else value_at(each, path) for each in objects], self._format)
+        return [
+            None if each is None else self._event(each, time_ms)
+            for each, time_ms in zip(objects, times, strict=True)
+        ]
+
+    def given(self, value: bytes | None) -> tuple[dict[str, str], Any] | None:
+        """Return the texts of a value, by the names of SOURCES, and its time as it is; None of no JSON."""
+        found = json_object(value)
+        return None if found is None else (self._texts_in(found), value_at(found, self._format.time_path))
+
+    def _texts_in(self, found: dict[str, Any]) -> dict[str, str]:
+        at = {path: text_of(value_at(found, path)) for path in self._text_paths}
+        return {name: source.text(at.__getitem__) for name, source in self._sources.items()}
+
+    def _event(self, found: dict[str, Any], time_ms: int) -> Event:
+        texts = self._texts_in(found)
+        behaviour = self._behaviour(texts["behaviour"])
+        if behaviour == SKIPPED:
+            return SKIPPED_EVENT
+        if self._format.whole_ids:
+            texts |= {name: whole_id(texts[name]) for name in ("user", "item")}
+        names = ("user", "item"), ("category", "geohash", "event_id")
+        (user, item), others = ([texts[name] for name in some] for some in names)
+        return _event_of(user, item, behaviour, time_ms, *others)
+
+    def _behaviour(self, text: str) -> int:
+        if not self._sources["behaviour"].templates:
+            return Behaviour.VIEW
+        return int(self._format.behaviours.get(text, UNKNOWN) or SKIPPED)
+
+    def _together(self, values: Sequence[bytes | None]) -> "_Together | None":
+        """Return the events as Arrow's columns, None where any is not as the rest."""
+        if None in values:
+            return None
+        try:
+            return self._fields(self._leaves.together(cast(Sequence[bytes], values)), len(values))
+        except NotTogetherError:
+            return None
+
+    def _fields(self, leaves: Leaves, rows: int) -> "_Together":
+        behaviour, places = self._behaviours(leaves, rows), None
+        if not behaviour.all():
+            places = np.flatnonzero(behaviour)
+            behaviour = behaviour[places]
+            leaves = {path: leaf.take(pa.array(places)) for path, leaf in leaves.items()}
+        texts = {name: self._texts(name, leaves, len(behaviour)) for name in SOURCES if name != "behaviour"}
+        return _Together(places, behaviour, self._times(leaves[self._format.time_path]), texts)
+
+    def _behaviours(self, leaves: Leaves, rows: int) -> Ints:
+        """Return the behaviours (R,), SKIPPED or UNKNOWN where there is none."""
+        if not self._sources["behaviour"].templates:
+            return np.full(rows, Behaviour.VIEW, np.int64)
+        texts = self._texts("behaviour", leaves, rows).dictionary_encode()
+        meanings = np.array([self._behaviour(text) for text in texts.dictionary.to_pylist()], np.int64)
+        found: Ints = meanings[numbers_of_column(texts.indices, np.int32)]
+        return found
+
+    def _texts(self, name: str, leaves: Leaves, rows: int) -> Any:
+        source = self._sources[name]
+        texts = source.column({path: texts_of_leaf(leaves[path]) for path in source.paths}, rows)
+        if self._format.whole_ids and name in ("user", "item"):
+            return pc.replace_substring_regex(texts, f"^{WHOLE_ID.pattern}$", "\\1")
+        return texts
+
+    def _times(self, leaf: Any) -> Ints:
+        """Return the times (R,), epoch ms, 0 where there is none."""
+        unit = self._format.time_unit
+        if leaf.type == pa.float64():
+            # Integers among floats look like them here.
+            largest = pc.max(pc.abs(leaf)).as_py() or 0
+            if unit in ("microseconds", "nanoseconds") or largest >= EXACT_TIME:
+                raise NotTogetherError
+        if leaf.type == pa.bool_():
+            raise NotTogetherError
+        return each_time_of(leaf, unit).ms
+
+
+def _event_of(
+    user: str, item: str, behaviour: int, time_ms: int, category: str, geohash: str, event_id: str
+) -> Event:
+    return Event(user, item, behaviour, time_ms, category, geohash or None, event_id or None)
+
+
+def _times_of(values: Sequence[Any], log_format: LogFormat) -> list[int]:
+    """Return times of any types, epoch ms, 0 where there is none."""
+    found = [0] * len(values)
+    for kind in (str, int, float):
+        places = [place for place, value in enumerate(values) if type(value) is kind]
+        if kind is int:
+            places = [place for place in places if -(2**63) <= values[place] < 2**63]
+        some = [values[place] for place in places]
+        if kind is str:
+            some = [text.encode(errors="replace").decode() for text in some]
+        if places:
+            read = each_time_of(pa.array(some, TYPES[kind]), log_format.time_unit)
+            for place, time_ms in zip(places, read.ms.tolist(), strict=True):
+                found[place] = time_ms
+    return found

@@ -1,0 +1,95 @@
+"""Reading the JSON of the topic: flat, with numbered behaviours and epoch ms, under these names or others."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.errors import SettingsError
+from models.events import Event
+from models.log.json_table import json_table, parse_options
+from stream.events.columns import DecodedEvents, numbers_of_column, texts_of_column
+from stream.events.function_decoder import FunctionDecoder
+
+#: Fields of an event that are ids: text, or numbers that mean the same as their text.
+IDS = ("user_id", "item_id", "item_category", "event_id")
+
+
+class JsonDecoder(FunctionDecoder):
+    """Decodes all values together into columns, outside the interpreter lock."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        super().__init__(msgspec.json.Decoder(_event_type(names)).decode)
+        self._names = {each: names.get(each, each) for each in (*IDS, "behavior_type", "time")}
+        self._options: dict[tuple[bool, ...], Any] = {}
+
+    def columns(self, values: Sequence[bytes | None]) -> DecodedEvents | None:
+        """Return all of them as columns, None where any is not as the first is."""
+        first = self._event(values[0]) if values and None not in values else None
+        if first is None:
+            return None
+        table = json_table(cast(Sequence[bytes], values), self._options_of(first))
+        return None if table is None else self._columns(table)
+
+    def _options_of(self, first: Event) -> Any:
+        """Return how events with ids like this one's are read."""
+        are_numbers = tuple(isinstance(getattr(first, name), int) for name in IDS)
+        if are_numbers not in self._options:
+            types = [pa.int64() if is_number else pa.string() for is_number in are_numbers]
+            names = [*self._names.values()]
+            schema = pa.schema(zip(names, [*types, pa.int64(), pa.int64()], strict=True))
+            self._options[are_numbers] = parse_options(schema)
+        return self._options[are_numbers]
+
+    def _columns(self, table: "pa.Table") -> DecodedEvents | None:
+        columns = {each: table.column(name).combine_chunks() for each, name in self._names.items()}
+        if any(columns[each].null_count for each in ("user_id", "item_id", "behavior_type", "time")):
+            return None
+        ids = {each: columns[each].cast(pa.string()) for each in IDS}
+        if ids["item_category"].null_count:  # another import of pandas, which most need not wait for
+            ids["item_category"] = pc.fill_null(ids["item_category"], "")
+        users = ids["user_id"].dictionary_encode()
+        return DecodedEvents(
+            user_ids=users.dictionary.to_pylist(),
+            user=numbers_of_column(users.indices, np.int32).astype(np.int64),
+            users=texts_of_column(ids["user_id"]),
+            item=texts_of_column(ids["item_id"]),
+            category=texts_of_column(ids["item_category"]),
+            behaviour=numbers_of_column(columns["behavior_type"], np.int64),
+            # A copy, as the fold is compiled for what can be written.
+            time_ms=numbers_of_column(columns["time"], np.int64).copy(),
+            event_ids=ids["event_id"].to_pylist(),
+        )
+
+
+def mapped_names(event_fields: str) -> dict[str, str]:
+    """Return the name of each field that has another one, of pairs such as user_id=uid,time=ts."""
+    names = dict(pair.split("=", 1) for pair in event_fields.split(",") if "=" in pair)
+    known = [each.name for each in msgspec.structs.fields(Event)]
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"TWINTIDE_EVENT_FIELDS maps {name!r}; an event has {', '.join(known)}")
+    if event_fields and not names:
+        raise SettingsError(
+            f"TWINTIDE_EVENT_FIELDS is {event_fields!r}; write pairs such as user_id=uid,time=ts"
+        )
+    return names
+
+
+def _event_type(names: Mapping[str, str]) -> type[Event]:
+    if not names:
+        return Event
+    mapped = msgspec.defstruct(
+        "MappedEvent",
+        [
+            (each.name, each.type, msgspec.field(default=each.default, name=names.get(each.name)))
+            for each in msgspec.structs.fields(Event)
+        ],
+        bases=(Event,),
+        frozen=True,
+        gc=False,
+    )
+    return cast(type[Event], mapped)

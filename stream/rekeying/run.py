@@ -1,0 +1,187 @@
+"""A topic -> its events on another, keyed by user id, from where the last call ended.
+
+Offsets are committed once all that comes before them has arrived, so a kill loses nothing, and what it makes
+happen again has the ids that it had: workers know duplicates by them. There is no transaction around it: its
+events would be seen only once it is committed, which is later than a vector may be, and its markers are
+offsets without a record, by which a worker at the end of a topic would seem to lag.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from tqdm import tqdm
+
+from models.errors import SettingsError, TwintideError, UnreachableError
+from stream.events.decoder import make_decoder
+from stream.events.incoming import Rejected
+from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
+from stream.kafka.group import committed_offsets
+from stream.kafka.topics import begin_offsets, end_offsets, ensure_topic, partition_counts, topic_id
+from stream.rekeying.producer import KeyedProducer
+from stream.rekeying.rekeyed import rekeyed
+from stream.settings import Settings
+
+logger = logging.getLogger("rekey")
+
+#: Records fetched at once, and how long a fetch waits for the first (s).
+FETCH_RECORDS, FETCH_S = 10_000, 0.2
+#: Seconds between two commits: what a kill makes it do again.
+COMMIT_S = 1.0
+#: Pause before another try (s).
+PAUSE_S = 1.0
+#: Bytes of a dead letter's value at most: with its headers it must still be a record.
+DEAD_LETTER_BYTES = 900_000
+
+
+@dataclass(slots=True)
+class Done:
+    """What was done."""
+
+    events: int = 0
+    skipped: int = 0
+    dead_letters: int = 0
+    #: Records that retention took before they were read.
+    lost: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"rekeyed: events={self.events} skipped={self.skipped} dead_letters={self.dead_letters} "
+            f"lost={self.lost} seconds={self.seconds:.1f} "
+            f"events_per_second={self.events / max(self.seconds, 1e-9):.0f}"
+        )
+
+
+def rekey(
+    settings: Settings, source: str, partitions: int | None, *, follow: bool, is_stopping: Callable[[], bool]
+) -> Done:
+    """Send the events of `source` that are not there yet to the behaviour topic, up to the end it has now.
+
+    partitions: of the behaviour topic where it must be made; None: as many as the source has. follow: go on
+    until `is_stopping`, also where Kafka is down for a while. Raises TwintideError where there is no such
+    topic, and UnreachableError where Kafka does not take what is sent.
+    """
+    if source == settings.topic:
+        raise SettingsError(f"--topic and --to are both {source}: a topic cannot be rekeyed into itself")
+    counts = partition_counts(settings.kafka)
+    if source not in counts:
+        raise TwintideError(f"there is no topic {source} at {settings.kafka.bootstrap_servers}: see --topic")
+    for topic in (settings.topic, settings.dead_letter_topic):
+        ensure_topic(
+            settings.kafka, topic, partitions or counts[source], replicas=settings.replication_factor
+        )
+    done, started = Done(), time.monotonic()
+    while not is_stopping():
+        try:
+            Rekeying(settings, source, done).run(follow, is_stopping)
+            break
+        except UnreachableError as error:
+            if not follow:
+                raise
+            logger.warning("%s; it is tried again", error)
+            time.sleep(PAUSE_S)
+    done.seconds = time.monotonic() - started
+    return done
+
+
+class Rekeying:
+    """One try: from the committed offsets on."""
+
+    def __init__(self, settings: Settings, source: str, done: Done) -> None:
+        self._settings, self._source, self._done = settings, source, done
+        self._decoder = make_decoder(settings.event_fields, settings.event_decoder, settings.event_format)
+        # Another one once the topic is deleted and made again, and so are its events' ids and its progress.
+        self._topic_id = topic_id(settings.kafka, source)
+        self._group = f"{settings.app_id}-rekey-{source}-{settings.topic}-{self._topic_id}"
+        self._ends = end_offsets(settings.kafka, source)
+        self._positions = self._first_offsets()
+        self._producer = KeyedProducer(settings.kafka)
+        self._consumer = assigned_consumer(settings.kafka, tells_end=True, group=self._group)
+
+    def run(self, follow: bool, is_stopping: Callable[[], bool]) -> None:
+        """Rekey until the end, or until `is_stopping`."""
+        left = sum(self._ends[partition] - offset for partition, offset in self._positions.items())
+        due_at = time.monotonic() + COMMIT_S
+        try:
+            self._consumer.assign([TopicPartition(self._source, *place) for place in self._positions.items()])
+            with tqdm(total=left, unit="event", unit_scale=True, desc="rekey", disable=None) as bar:
+                while (follow or not self._is_at_end()) and not is_stopping():
+                    bar.update(self._send(fetch(self._consumer, FETCH_RECORDS, FETCH_S)))
+                    if time.monotonic() > due_at:
+                        self._commit()
+                        due_at = time.monotonic() + COMMIT_S
+            self._commit()
+        finally:
+            self._consumer.close()
+
+    def _first_offsets(self) -> dict[int, int]:
+        """Return from where each partition is to be read."""
+        begin = begin_offsets(self._settings.kafka, self._source)
+        committed = committed_offsets(self._settings.kafka, self._group, self._source)
+        lost = sum(max(oldest - committed.get(partition, oldest), 0) for partition, oldest in begin.items())
+        if lost:
+            logger.warning(
+                "retention took %d records of topic %s before they were rekeyed", lost, self._source
+            )
+            self._done.lost += lost
+        return {partition: max(committed.get(partition, 0), oldest) for partition, oldest in begin.items()}
+
+    def _is_at_end(self) -> bool:
+        return all(self._positions[partition] >= end for partition, end in self._ends.items())
+
+    def _commit(self) -> None:
+        """Let the next call continue behind what was sent, once it has arrived."""
+        self._producer.arrived()
+        places = [TopicPartition(self._source, *place) for place in self._positions.items()]
+        try:
+            self._consumer.commit(offsets=places, asynchronous=False)
+        except KafkaException as error:
+            raise UnreachableError(f"Kafka did not take offsets: {error.args[0].str()}") from error
+
+    def _send(self, messages: Iterable[Message]) -> int:
+        """Send what messages become, and return how many records were among them."""
+        records = self._by_partition(messages)
+        for partition, some in records.items():
+            found = rekeyed(some, self._decoder, f"{self._topic_id}/{partition}")
+            for key, value, time_ms, headers in found.events:
+                self._producer.send(self._settings.topic, key, value, headers, time_ms)
+            for each in found.rejected:
+                self._reject(partition, each)
+            self._done.events += len(found.events)
+            self._done.skipped += found.skipped
+            self._done.dead_letters += len(found.rejected)
+        return sum(map(len, records.values()))
+
+    def _by_partition(self, messages: Iterable[Message]) -> dict[int, list[Message]]:
+        """Return the records among messages by their partition, and take note how far it is read."""
+        records: dict[int, list[Message]] = defaultdict(list)
+        for message in messages:
+            error, partition, position = message.error(), message.partition(), message.offset()
+            if error is None:
+                records[partition].append(message)
+                position += 1
+            elif error.code() != KafkaError._PARTITION_EOF:
+                raise_unless_retried(error, self._source)
+                continue
+            # The offset of an end is that of the record to come, also behind gaps that transactions leave.
+            self._positions[partition] = max(self._positions[partition], position)
+        return records
+
+    def _reject(self, partition: int, rejected: Rejected) -> None:
+        """Send a record to the dead letters, cut short where it and its headers would be too long."""
+        record = rejected.record
+        headers = {
+            "reason": rejected.reason,
+            "topic": self._source,
+            "partition": str(partition),
+            "offset": str(record.offset()),
+        }
+        value = record.value()
+        if value is not None and len(value) > DEAD_LETTER_BYTES:
+            headers["size"], value = str(len(value)), value[:DEAD_LETTER_BYTES]
+        named = [(name, text.encode()) for name, text in headers.items()]
+        self._producer.send(self._settings.dead_letter_topic, record.key(), value, named)
