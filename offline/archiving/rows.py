@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from models.events import MAX_AHEAD_MS, Event
 from stream.events.decoder import Decoder
-from stream.events.incoming import Record, complaint, user_to_forget
+from stream.events.incoming import Record, complaint, item_to_forget, user_to_forget
 
 #: Tianchi's columns, with what tells a redelivery, and where the event stood on the topic.
 SCHEMA = pa.schema(
@@ -41,7 +41,7 @@ class RecordRows:
     rows: Any
     #: Records that cannot be used, by the reason with which a worker sends them to the dead letters.
     rejected: Counter[str] = field(default_factory=Counter)
-    #: Requests to forget a user.
+    #: Requests to forget a user or an item.
     forgets: int = 0
 
 
@@ -55,7 +55,7 @@ def rows_of_records(records: Sequence[PlacedRecord], decoder: Decoder) -> Record
         reason = complaint(event, record.key(), latest_ms)
         if event is not None and not reason:
             rows.append((*_fields(event), record.partition(), record.offset()))
-        elif user_to_forget(record):
+        elif user_to_forget(record) or item_to_forget(record):
             forgets += 1
         else:
             rejected[reason] += 1

@@ -8,8 +8,8 @@ import redis
 
 from models.errors import TwintideError, UnreachableError
 from offline.continual import metrics
-from offline.continual.lease import Lease, LeaseLostError
 from offline.continual.step import Done
+from stream.store.lease import Lease, LeaseLostError
 
 logger = logging.getLogger(__name__)
 

@@ -23,6 +23,8 @@ SEND_TIMES_PER_BATCH = 256
 
 #: A record without a value that has this header asks for its key's user to be forgotten (stream/forget.py).
 FORGET_HEADER = "twintide-forget"
+#: The same of an item, whose id is the key: the item learner's affair, and nothing to a user's window.
+FORGET_ITEM_HEADER = "twintide-forget-item"
 
 
 class Record(Protocol):
@@ -140,7 +142,7 @@ def _readable(
             if user_id := user_to_forget(record):
                 forgets[user_id] = record.offset()
                 kept = {before: of_user for before, of_user in kept.items() if of_user != user_id}
-            else:
+            elif not item_to_forget(record):
                 rejected.append(Rejected(record, reason))
         else:
             kept[place] = (record.key() or b"").decode()
@@ -174,7 +176,16 @@ def complaint(event: Event | None, key: bytes | None, latest_ms: int) -> str:
 
 def user_to_forget(record: Record) -> str:
     """Return which user a control record says to forget; empty where it is no such record."""
-    if record.value() is None and any(name == FORGET_HEADER for name, _ in record.headers() or ()):
+    return _to_forget(record, FORGET_HEADER)
+
+
+def item_to_forget(record: Record) -> str:
+    """Return which item a control record says to forget; empty where it is no such record."""
+    return _to_forget(record, FORGET_ITEM_HEADER)
+
+
+def _to_forget(record: Record, header: str) -> str:
+    if record.value() is None and any(name == header for name, _ in record.headers() or ()):
         return (record.key() or b"").decode(errors="replace")
     return ""
 

@@ -82,6 +82,17 @@ def ensure_topic(
     return partitions
 
 
+def delete_topic(kafka: KafkaConnection, name: str) -> None:
+    """Delete a topic, unless it is gone already."""
+    client = admin_client(kafka)
+    future = client.delete_topics([name], operation_timeout=TIMEOUT_S)[name]
+    try:
+        future.result(timeout=TIMEOUT_S)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise UnreachableError(f"topic {name} could not be deleted: {error.args[0].str()}") from error
+
+
 def topic_id(kafka: KafkaConnection, name: str) -> str:
     """Return the id that Kafka gave an existing topic: another one after it is deleted and made again."""
     client = admin_client(kafka)
