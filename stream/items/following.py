@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 
 import msgspec
 import redis
-from models.items.learner import ItemLearner, LearnerSettings
 
 from models.artifact.artifact import Artifact
+from models.items.learner import ItemLearner, LearnerSettings
 from stream.events.decoder import Decoder, make_decoder
 from stream.items import metrics
 from stream.items.merge import Batch, Position
@@ -77,6 +77,11 @@ class Following:
     def learner(self) -> ItemLearner:
         """Return what learns."""
         return self._learner
+
+    @property
+    def offsets(self) -> dict[int, int]:
+        """Return where each partition goes on."""
+        return {partition: place.offset for partition, place in self._source.positions.items()}
 
     @property
     def stopped(self) -> str:

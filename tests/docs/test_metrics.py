@@ -1,4 +1,4 @@
-"""docs/metrics.md has every metric of worker and trainer, with its kind, its labels and what they may be."""
+"""docs/metrics.md has every metric of worker, trainer and item learner, with its kind, its labels and what they may be."""
 
 import ast
 import re
@@ -8,6 +8,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 import stream.metrics
 from offline.continual import metrics as trainer_metrics
+from stream.items import metrics as items_metrics
 from stream.rollout.decision import Step
 from tests.docs.markdown import DOCS, ROOT, plain, rows
 
@@ -16,7 +17,8 @@ ROWS = rows(DOCS / "metrics.md", "metric")
 
 def metrics() -> Iterator[tuple[str, str, str]]:
     """Yield name, kind and label of every metric."""
-    for metric in (*vars(stream.metrics).values(), *vars(trainer_metrics).values()):
+    modules = stream.metrics, trainer_metrics, items_metrics
+    for metric in (metric for module in modules for metric in vars(module).values()):
         if isinstance(metric, MetricWrapperBase | stream.metrics.BatchHistogram):
             (family,) = metric.collect()
             suffix = "_total" if family.type == "counter" else ""

@@ -1,5 +1,8 @@
 """One order for the events of several partitions, whenever each of them is fetched."""
 
+from collections.abc import Set
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,7 +18,7 @@ NOW_MS = 10_000_000
 class Topic:
     """Partitions with timestamps (as producers sent them) and, here and there, a control record."""
 
-    def __init__(self, timestamps: list[list[int]], controls: set[tuple[int, int]] = frozenset()) -> None:
+    def __init__(self, timestamps: list[list[int]], controls: Set[tuple[int, int]] = frozenset()) -> None:
         self.timestamps, self.controls = timestamps, controls
 
     def pieces(self, partition: int, position: Position, end: int) -> list[Piece]:
@@ -40,7 +43,7 @@ class Topic:
     @staticmethod
     def _stretches(start: int, end: int, cuts: list[int]) -> list[tuple[int, int]]:
         edges = sorted({start, end, *cuts, *(cut + 1 for cut in cuts)})
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(pairwise(edges))
 
     def _events(self, partition: int, offsets: "np.ndarray") -> tuple[list[str], EventColumns]:
         names = [f"{partition}:{offset}" for offset in offsets.tolist()]

@@ -1,0 +1,231 @@
+"""Live items on real servers: from an event to a ranker, exactly once, and never of two models."""
+
+import dataclasses
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+import torch
+from confluent_kafka import Producer
+
+from local.items import ItemsProcess
+from local.worker import worker_environment
+from models.artifact import artifact as artifacts
+from models.artifact.artifact import Artifact
+from models.artifact.live_items import LiveItemsSettings
+from models.ids.vocabulary import Vocabulary
+from models.items.learner import ItemLearner, LearnerSettings
+from models.towers.dual_towers import DualTowers, ModelSettings
+from stream.items.following import Following, ItemsSettings, snapshots_topic
+from stream.items.snapshots import Snapshots
+from stream.kafka.topics import end_offsets, ensure_topic
+from stream.serving.live_items import LiveItems
+from stream.serving.read_protocol import Reason, UserVectors
+from stream.serving.recommender import Recommender
+from stream.settings import Settings
+from stream.store.model_registry import ModelRegistry
+
+pytestmark = pytest.mark.integration
+
+KNOWN, NEW = 40, 20
+PARTITIONS = 3
+START_MS = 1_700_000_000_000
+LEARNER = LearnerSettings(remembered_pairs=2_000, negatives=8, recent_events=256)
+
+
+def make(store: Path, seed: int) -> Artifact:
+    torch.manual_seed(seed)
+    vocabulary = Vocabulary(
+        [f"i{item}" for item in range(KNOWN)], [2 + item % 3 for item in range(KNOWN)], ["c0", "c1", "c2"]
+    )
+    live = LiveItemsSettings(is_on=True, half_lives_ms=(60_000, 3_600_000), weights=(1.0, 0.5))
+    settings = artifacts.ArtifactSettings(model=ModelSettings(dimension=16), live_items=live)
+    towers = DualTowers(vocabulary, settings.features, settings.model)
+    return artifacts.save(store, towers, vocabulary, settings, {}, {})
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    store = tmp_path_factory.mktemp("live")
+    made = make(store, 0)
+    artifacts.publish(store, made.version)
+    return made
+
+
+@pytest.fixture
+def live_settings(settings: Settings, model: Artifact) -> Settings:
+    ensure_topic(settings.kafka, settings.topic, PARTITIONS)
+    return dataclasses.replace(settings, artifact=model.path.parent)
+
+
+@pytest.fixture
+def process(live_settings: Settings, tmp_path: Path) -> Iterator[ItemsProcess]:
+    running = ItemsProcess(tmp_path / "items", worker_environment(live_settings), snapshot_s=0.2)
+    yield running
+    running.kill()
+
+
+class Clicks:
+    """Publishes clicks of many users on known and new items, some late, some twice."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic, self._random, self._number = settings.topic, random.Random(3), 0
+        self._producer = Producer({**settings.kafka.librdkafka(), "acks": "all", "enable.idempotence": True})
+
+    def send(self, count: int) -> None:
+        for _ in range(count):
+            self._number += 1
+            late_ms = 50_000 * (self._random.random() < 0.1)
+            user, item = f"u{self._random.randrange(50)}", f"i{self._random.randrange(KNOWN + NEW)}"
+            self.click(user, item, int(self._number * 1_000 - late_ms))
+        self.flush()
+
+    def click(self, user: str, item: str, after_ms: int, category: str = "c1") -> None:
+        event = {
+            "event_id": f"{user} {item} {after_ms}",
+            "user_id": user,
+            "item_id": item,
+            "behavior_type": 1,
+            "item_category": category,
+            "time": START_MS + after_ms,
+        }
+        value, partition = json.dumps(event).encode(), int(user[1:]) % PARTITIONS
+        for _ in range(1 + (self._random.random() < 0.05)):  # a producer that tries again
+            self._producer.produce(self._topic, value, user.encode(), partition)
+
+    def control(self, header: str, key: str, partition: int = 0) -> None:
+        self._producer.produce(self._topic, None, key.encode(), partition, headers=[(header, b"1")])
+        self.flush()
+
+    def flush(self) -> None:
+        assert self._producer.flush(30) == 0
+
+
+@pytest.fixture
+def clicks(live_settings: Settings) -> Clicks:
+    return Clicks(live_settings)
+
+
+def follow(settings: Settings, model: Artifact, client: "redis.Redis", snapshot_s: float = 1e9) -> Following:
+    return Following(settings, ItemsSettings(0.01, snapshot_s, learner=LEARNER), model, client)
+
+
+def drain(settings: Settings, following: Following, until_step: int = 2**62) -> None:
+    """Learn all there is, or up to a step."""
+    ends, deadline = end_offsets(settings.kafka, settings.topic), time.monotonic() + 60
+    while following.learner.step < until_step and following.offsets != ends:
+        assert time.monotonic() < deadline
+        following.step(0.1)
+
+
+def states_differ(one: ItemLearner, other: ItemLearner) -> list[str]:
+    ours, theirs = one.state(), other.state()
+    assert ours.keys() == theirs.keys()
+    return [name for name in ours if _as_set(name, ours[name]) != _as_set(name, theirs[name])]
+
+
+def _as_set(name: str, array: "np.ndarray[Any, Any]") -> tuple[Any, ...]:
+    is_set = name.startswith("pairs/")
+    return array.dtype, array.shape, (np.sort(array) if is_set else array).tobytes()
+
+
+def test_learner_that_crashed_at_twenty_points_is_the_one_that_never_did(
+    live_settings: Settings,
+    model: Artifact,
+    redis_client: redis.Redis,
+    clicks: Clicks,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stream.items.source.FETCH_RECORDS", 150)
+    clicks.send(3_000)
+    clicks.control("twintide-forget", "u7", 7 % PARTITIONS)
+    clicks.control("twintide-forget-item", "i45")
+    clicks.send(1_000)
+    chance, steps = random.Random(5), []
+    for _ in range(20):
+        crashing = follow(live_settings, model, redis_client, snapshot_s=0.001)
+        began_at = crashing.learner.step
+        for _ in range(chance.randrange(1, 5)):
+            drain(live_settings, crashing, until_step=crashing.learner.step + 1)
+            if chance.random() < 0.3:
+                crashing._await_keeping()  # so that there is a snapshot, and then more is learned
+        steps.append((began_at, crashing.learner.step))
+        crashing.abandon()  # a snapshot that is being written is fenced off by the next learner
+    assert len({began_at for began_at, _ in steps}) > 5
+    assert any(began_at < reached for (began_at, _), (_, reached) in zip(steps[1:], steps, strict=False))
+    survivor = follow(live_settings, model, redis_client)
+    drain(live_settings, survivor)
+    other = dataclasses.replace(live_settings, app_id=f"{live_settings.app_id}-other")
+    unharmed = follow(other, model, redis_client)
+    drain(other, unharmed)
+    assert survivor.learner.step == unharmed.learner.step > 4_000
+    assert states_differ(survivor.learner, unharmed.learner) == []
+    survivor.close()
+    unharmed.close()
+    first = Snapshots(live_settings.kafka, snapshots_topic(live_settings, model.version), 1).load()
+    second = Snapshots(other.kafka, snapshots_topic(other, model.version), 1).load()
+    assert first and second and first.positions == second.positions
+
+
+class OneUser:
+    """A reader that knows one user of a model."""
+
+    def __init__(self, vec: "np.ndarray[Any, Any]", version: str, reason: Reason = "") -> None:
+        self.user = UserVectors("u", vec, vec, vec, version, 1, 1, 0.0, 1, reason)
+
+    def read(self, user_ids: list[str], category: str) -> list[UserVectors]:
+        return [self.user for _ in user_ids]
+
+
+def ranker(settings: Settings, client: "redis.Redis", model: Artifact, reason: Reason = "") -> Recommender:
+    vec = model.item_vectors[3] / np.linalg.norm(model.item_vectors[3])
+    reader: Any = OneUser(vec, model.version, reason)
+    return Recommender(reader, settings.artifact, live_items=LiveItems(client, settings.key_prefix))
+
+
+def test_item_that_nobody_knew_is_ranked_seconds_after_its_first_readers(
+    live_settings: Settings,
+    model: Artifact,
+    redis_client: redis.Redis,
+    clicks: Clicks,
+    process: ItemsProcess,
+    until: Callable[..., None],
+) -> None:
+    ModelRegistry(redis_client, live_settings.key_prefix).serve(model.version, 1)
+    recommender = ranker(live_settings, redis_client, model)
+    before = recommender.recommend("u", 5)
+    assert before.not_live == "no item learner has run for this model"
+    assert before.item_ids == recommender.recommend("u", 5, fresh=False).item_ids
+    process.start()
+    clicks.send(300)
+    until(lambda: process.metrics().get(f"twintide_items_lag_events{{{model.version}}}") == 0)
+    until(lambda: not recommender.recommend("u", 5).not_live)
+    for user in range(4):
+        clicks.click(f"u{user}", "just in", 400_000, "c2")
+    clicks.flush()
+    time.sleep(2.5)
+    assert "just in" not in recommender.recommend("u", 100).item_ids  # of four readers, it would be theirs
+    sent_at = time.monotonic()
+    for user in range(4, 12):
+        clicks.click(f"u{user}", "just in", 400_000, "c2")
+    clicks.flush()
+    until(lambda: "just in" in recommender.recommend("u", 100).item_ids, timeout_s=10)
+    print(f"event to ranked item: {time.monotonic() - sent_at:.2f} s")
+    found = recommender.recommend("u", 100, category="c2")
+    assert "just in" in found.item_ids
+    assert found.new_items >= 1
+    assert "just in" not in recommender.recommend("u", 100, category="c1").item_ids
+    cold = ranker(live_settings, redis_client, model, "cold_start").recommend("u", 1)
+    assert cold.item_ids == ["just in"]  # the most clicked of the last minute
+    process.kill()  # nobody publishes any more: what there is is used for a while, then the model's items
+    assert "just in" in recommender.recommend("u", 100).item_ids
+    late = ranker(live_settings, redis_client, model)
+    late._live_items._clock = lambda: time.time() + 100
+    assert late.recommend("u", 5).not_live == "no item learner has written for 60 s"
+    assert late.recommend("u", 5).item_ids == before.item_ids
