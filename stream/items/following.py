@@ -15,7 +15,7 @@ from stream.events.decoder import Decoder, make_decoder
 from stream.items import metrics
 from stream.items.merge import Batch, Position
 from stream.items.publisher import Publisher
-from stream.items.snapshots import Snapshot, Snapshots
+from stream.items.snapshots import Snapshot, Snapshots, snapshots_topic
 from stream.items.source import Source
 from stream.kafka.topics import begin_offsets, offsets_from, topic_id
 from stream.settings import Settings
@@ -38,11 +38,6 @@ class ItemsSettings:
     learner: LearnerSettings = field(default_factory=LearnerSettings)
 
 
-def snapshots_topic(settings: Settings, version: str) -> str:
-    """Return the topic that holds the state of a model's learner."""
-    return f"{settings.app_id}-items-{version}"
-
-
 class Following:
     """A learner that follows the topic. Raises what Snapshots and Source raise; Redis is tried again."""
 
@@ -58,7 +53,7 @@ class Following:
         self._settings, self._items, self._clock = settings, items, clock
         self._topic_id = topic_id(settings.kafka, settings.topic)
         self._snapshots = Snapshots(
-            settings.kafka, snapshots_topic(settings, artifact.version), settings.replication_factor
+            settings.kafka, snapshots_topic(settings.app_id, artifact.version), settings.replication_factor
         )
         self._learner, positions = self._begin(artifact)
         self._source = Source(settings.kafka, settings.topic, self._topic_id, self._decoder(), positions)
@@ -66,7 +61,7 @@ class Following:
         self._keeper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keep")
         self._keeping: Future[int] | None = None
         self._publish_at = self._keep_at = clock()
-        self._kept_step = -1
+        self._kept_offsets: dict[int, int] = {}
         self._keep_at += items.snapshot_s
         #: Why Redis does not take anything, and since when (monotonic, s).
         self.redis_error, self.redis_error_since = "", 0.0
@@ -104,7 +99,7 @@ class Following:
     def close(self) -> None:
         """Keep the state, and read no more."""
         self._await_keeping()
-        if self._learner.step != self._kept_step:
+        if self.offsets != self._kept_offsets:
             self._snapshots.save(self._snapshot())
         self.abandon()
 
@@ -181,7 +176,7 @@ class Following:
 
     def _snapshot(self) -> Snapshot:
         self._publisher.take_removed()
-        self._kept_step = self._learner.step
+        self._kept_offsets = self.offsets
         state, learner = self._learner.state(), self._items.learner
         return Snapshot(state, self._source.positions, self._topic_id, _text(learner))
 
@@ -190,7 +185,7 @@ class Following:
         if self._keeping and not self._keeping.done():
             return
         self._await_keeping()
-        if self._learner.step != self._kept_step:
+        if self.offsets != self._kept_offsets:
             self._keeping = self._keeper.submit(self._snapshots.save, self._snapshot())
 
     def _await_keeping(self) -> None:

@@ -11,7 +11,8 @@ import redis
 from models.errors import ArtifactError, TwintideError, UnreachableError
 from stream.encoding.live_models import ArtifactSource
 from stream.items import metrics
-from stream.items.following import Following, ItemsSettings, snapshots_topic
+from stream.items.following import Following, ItemsSettings
+from stream.items.snapshots import snapshots_topic
 from stream.kafka.topics import delete_topic, partition_counts
 from stream.settings import Settings
 from stream.store.lease import Lease, LeaseLostError
@@ -155,7 +156,7 @@ class Service:
         """Delete the states of models that are not live any more."""
         models = self._registry.read()
         live = {model.version for model in models.live} if models else set()
-        begin = snapshots_topic(self._settings, "")
+        begin = snapshots_topic(self._settings.app_id, "")
         for topic in partition_counts(self._settings.kafka):
             if models and topic.startswith(begin) and topic.removeprefix(begin) not in live:
                 delete_topic(self._settings.kafka, topic)

@@ -78,6 +78,17 @@ class Snapshot:
     number: int = 0
 
 
+def snapshots_topic(app_id: str, version: str) -> str:
+    """Return the topic that holds the state of a model's learner."""
+    return f"{app_id}-items-{version}"
+
+
+def read_manifest(kafka: KafkaConnection, topic: str) -> Manifest | None:
+    """Return the manifest of the newest snapshot, None where it is not among the last records."""
+    values = [each.value() for each in read_all(kafka, topic, last=10) if each.key() == MANIFEST]
+    return msgspec.json.decode(values[-1], type=Manifest) if values and values[-1] else None
+
+
 class Snapshots:
     """The snapshots of one learner. Raises UnreachableError, and FencedError once another has opened them."""
 

@@ -23,8 +23,9 @@ CHUNK_ROWS = 512
 #: Snapshots between two writes of a chunk at least, and those that a reader may lag behind before it begins
 #: anew.
 CHUNK_EVERY, MAY_LAG = 60, 60
-#: How long all of it is kept after the last snapshot (s), and how often what did not change is kept longer.
-KEPT_S, RENEWED_S = 3600, 1200
+#: How long all of it is kept after the last snapshot (s), and after how long a chunk is written, or kept
+#: longer where it did not change: before the deltas that it lacks are gone.
+KEPT_S, RENEWED_S = 3600, 600
 
 #: A run that begins is written so many chunks at a time.
 CHUNKS_PER_TRIP = 32
@@ -158,7 +159,8 @@ class ItemWriter:
 
     def _due(self) -> Ints:
         """Return the chunks to write now: those that changed long ago, so many that all come in turn."""
-        is_due = (self._changed > 0) & (self._snapshot - self._held >= CHUNK_EVERY)
+        is_old = (self._snapshot - self._held >= CHUNK_EVERY) | (self._clock() - self._renewed_s > RENEWED_S)
+        is_due = (self._changed > 0) & is_old
         due = np.flatnonzero(is_due)
         new = due[self._held[due] < 0]  # nobody could read the table without them
         old = due[self._held[due] >= 0]
@@ -167,7 +169,7 @@ class ItemWriter:
 
     def _to_renew(self) -> list[int]:
         """Return the chunks that would expire, although nothing in them changes."""
-        is_old = (self._clock() - self._renewed_s > RENEWED_S) & (self._renewed_s > 0)
+        is_old = (self._clock() - self._renewed_s > RENEWED_S) & (self._changed == 0)
         old = np.flatnonzero(is_old)[:CHUNKS_PER_TRIP]
         self._renewed_s[old] = self._clock()
         return [int(chunk) for chunk in old]

@@ -1,4 +1,4 @@
-"""docs/metrics.md has every metric of worker, trainer and item learner, with its kind, its labels and what they may be."""
+"""docs/metrics.md has every metric of worker, trainer and item learner: kind, labels and what they may be."""
 
 import ast
 import re
@@ -26,8 +26,8 @@ def metrics() -> Iterator[tuple[str, str, str]]:
 
 
 def words_of_the_code() -> set[str]:
-    """Return all texts in the code of stream/ and the trainer, and the names of the steps of a rollout."""
-    rooms = ROOT / "stream", ROOT / "offline" / "continual"
+    """Return all texts in the code of stream/, trainer and learner, and the steps of a rollout."""
+    rooms = ROOT / "stream", ROOT / "offline" / "continual", ROOT / "models" / "items"
     trees = [ast.parse(path.read_text()) for room in rooms for path in room.rglob("*.py")]
     nodes = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
     return {str(node.value) for node in nodes} | {step.name.lower() for step in Step}

@@ -22,8 +22,8 @@ from models.artifact.live_items import LiveItemsSettings
 from models.ids.vocabulary import Vocabulary
 from models.items.learner import ItemLearner, LearnerSettings
 from models.towers.dual_towers import DualTowers, ModelSettings
-from stream.items.following import Following, ItemsSettings, snapshots_topic
-from stream.items.snapshots import Snapshots
+from stream.items.following import Following, ItemsSettings
+from stream.items.snapshots import Snapshots, snapshots_topic
 from stream.kafka.topics import end_offsets, ensure_topic
 from stream.serving.live_items import LiveItems
 from stream.serving.read_protocol import Reason, UserVectors
@@ -168,8 +168,8 @@ def test_learner_that_crashed_at_twenty_points_is_the_one_that_never_did(
     assert states_differ(survivor.learner, unharmed.learner) == []
     survivor.close()
     unharmed.close()
-    first = Snapshots(live_settings.kafka, snapshots_topic(live_settings, model.version), 1).load()
-    second = Snapshots(other.kafka, snapshots_topic(other, model.version), 1).load()
+    first = Snapshots(live_settings.kafka, snapshots_topic(live_settings.app_id, model.version), 1).load()
+    second = Snapshots(other.kafka, snapshots_topic(other.app_id, model.version), 1).load()
     assert first and second and first.positions == second.positions
 
 
