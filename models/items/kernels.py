@@ -192,11 +192,19 @@ def learn_events(
 
 @compiled_with_fast_sums
 def user_vector(
-    items: Items, users: Users, user: int, until: int, trained: Trained, horizon_ms: int, room: Room
+    items: Items,
+    users: Users,
+    user: int,
+    until: int,
+    trained: Trained,
+    horizon_ms: int,
+    min_readers: int,
+    room: Room,
 ) -> float:
     """Write the vector of the first `until` events of a user into room.user; return their gate.
 
-    A user without events has the cold start's. room.rows, room.weight: which rows it is made of.
+    A user without events has the cold start's. An item with fewer readers enters as trained. room.rows,
+    room.weight: which rows it is made of.
     """
     held = users.item.shape[1]
     room.rows[:] = -1
@@ -224,10 +232,32 @@ def user_vector(
             continue
         weight = trained.by_place[back, int(is_same)] * trained.by_behaviour[users.behaviour[user, event]]
         room.rows[back], room.weight[back] = row, weight
+        source = items.inputs[row]
+        if items.readers[row] < min_readers:
+            own = items.trained[row]
+            source = trained.inputs[own] if own >= 0 else trained.new_inputs[items.category[row]]
         for column in range(len(room.short)):
-            room.short[column] += weight * items.inputs[row, column]
+            room.short[column] += weight * source[column]
     room.has_long[0] = place > 0 if trained.is_ratio else place - (last - session_from) % held > 0
     return _mix(trained, room)
+
+
+@compiled_with_fast_sums
+def score_shown(items: Items, trained: Trained, user: Floats, min_readers: int, scores: Floats) -> None:
+    """Write each row's score (n,) for a user's vector (D,), popularity aside, as its published output has it.
+
+    Minus infinity for a new item with fewer readers, which is not published, and for a row that is free.
+    """
+    for row in range(len(scores)):
+        own, is_live = items.trained[row], items.readers[row] >= min_readers
+        if own < 0 and not is_live:
+            scores[row] = -np.inf
+            continue
+        source = items.outputs[row] if is_live else trained.outputs[own]
+        score = np.float32(0)
+        for column in range(len(user)):
+            score += user[column] * source[column]
+        scores[row] = score
 
 
 @compiled_with_fast_sums
@@ -266,13 +296,13 @@ def _learn(
 ) -> None:
     """Take one step of sampled softmax: the item of `row` came after the user's first `place` events."""
     step = stream.numbers[STEP]
-    gate = user_vector(items, users, user, place, trained, rules.horizon_ms, room)
+    gate = user_vector(items, users, user, place, trained, rules.horizon_ms, 0, room)
     count = _draw(items, stream, row, rules.seed, room)
     loss = _softmax_loss(items, room, count)
     if step % SCORED_EVERY == 0:
         _compare(items, trained, stream.losses, loss, room, count)
         # The comparison has the vectors as trained in the room.
-        gate = user_vector(items, users, user, place, trained, rules.horizon_ms, room)
+        gate = user_vector(items, users, user, place, trained, rules.horizon_ms, 0, room)
         _softmax_loss(items, room, count)
     age = max(stream.numbers[NEWEST_MS] - time_ms, 0)
     weight = np.float32(np.exp2(-age / rules.half_lives_ms[1]))
@@ -287,9 +317,11 @@ def _learn(
         drawn, slope = room.drawn[each], room.scores[each]
         items.output_squares[drawn] += slope * slope * length
         change = rate * slope / np.sqrt(items.output_squares[drawn] + _TINY)
+        output = items.outputs[drawn]
         for column in range(dimension):
-            room.gradient[column] += slope * items.outputs[drawn, column]
-            items.outputs[drawn, column] -= change * room.user[column]
+            before = output[column]
+            room.gradient[column] += slope * before
+            output[column] = before - change * room.user[column]
         items.revision[drawn] = step
     _learn_inputs(items, np.float32(trained.scale) * np.float32(gate), rate, step, room)
     if items.trained[row] >= 0:
@@ -422,6 +454,7 @@ def _expire(items: Items, slots: Slots, before_ms: int, event: int, freed: Ints,
             return free
         release(slots, oldest)
         items.generation[oldest] += 1
+        items.readers[oldest] = 0
         freed[free, 0], freed[free, 1] = event, oldest
         free += 1
     return free

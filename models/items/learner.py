@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.arrays import Doubles, Flags, Floats, Ints
+from models.arrays import Doubles, Flags, Floats, Ints, Words
 from models.artifact.artifact import Artifact
 from models.artifact.live_items import LiveItemsSettings
 from models.ids.hashes import hashes_of
@@ -241,6 +241,11 @@ class ItemLearner:
         return self._items.revision[: len(self.item_ids)]
 
     @property
+    def hashes(self) -> Words:
+        """The 64 bits by which each row's item (n,) is known (`models.ids.hashes`)."""
+        return self._item_slots.hashes[: len(self.item_ids)]
+
+    @property
     def is_known(self) -> Flags:
         """Whether each row (n,) is an item of the model."""
         found: Flags = self._items.trained[: len(self.item_ids)] >= 0
@@ -307,6 +312,7 @@ class ItemLearner:
             slots.older[row], slots.ends[FREE] = slots.ends[FREE], row
             self._items.trained[row] = -1
         self._items.generation[row] += 1
+        self._items.readers[row] = 0
         self._clear(row)
 
     def forget_user(self, user_id: str) -> bool:
@@ -323,18 +329,27 @@ class ItemLearner:
         return row >= 0
 
     def user_vectors(self, user_ids: Sequence[str]) -> Floats:
-        """Return the vectors (B, D) of users by the direct path over their last events, unrotated.
+        """Return the vectors (B, D) of users by the direct path over their last events' published inputs.
 
-        The last coordinate is 0; a user who is not held has the cold start's.
+        Unrotated; the last coordinate is 0; a user who is not held has the cold start's.
         """
         found = np.empty((len(user_ids), len(self._room.user)), np.float32)
         for place, bits in enumerate(hashes_of(texts_of(user_ids))):
             row = find(self._user_slots, bits)
             held = self._users.item.shape[1]
             until = min(int(self._users.had[row]), held) if row >= 0 else 0
-            tables = self._items, self._users, row, until, self.trained, self._rules.horizon_ms, self._room
-            kernels.user_vector(*tables)
+            tables = self._items, self._users, row, until, self.trained, self._rules.horizon_ms
+            kernels.user_vector(*tables, self.settings.min_readers, self._room)
             found[place] = self._room.user
+        return found
+
+    def scores(self, user: Floats) -> Floats:
+        """Return each row's score (n,) for a user's vector (D,), unrotated, popularity aside, as `published`.
+
+        Minus infinity for what is not published.
+        """
+        found = np.empty(len(self.item_ids), np.float32)
+        kernels.score_shown(self._items, self.trained, user, self.settings.min_readers, found)
         return found
 
     def health(self) -> Health:
