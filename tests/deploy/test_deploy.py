@@ -17,6 +17,7 @@ from prometheus_client import REGISTRY
 import stream.metrics  # registers every metric
 from offline import trainer
 from offline.continual import metrics as trainer_metrics
+from stream.items import metrics as items_metrics
 from stream.settings import Settings, variable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +49,8 @@ def metric_series() -> dict[str, set[str]]:
     assert stream.metrics is not None
     return {
         family.name: {family.name + suffix for suffix in SUFFIXES[family.type]}
-        for family in (*REGISTRY.collect(), *trainer_metrics.REGISTRY.collect())
+        for registry in (REGISTRY, trainer_metrics.REGISTRY, items_metrics.REGISTRY)
+        for family in registry.collect()
         if family.name.startswith("twintide_")
     }
 
@@ -82,7 +84,17 @@ def test_compose_keeps_to_the_specification() -> None:
 
 
 def test_compose_has_every_service_of_the_design() -> None:
-    expected = {"kafka", "redis", "trainer", "retrainer", "worker", "replay", "prometheus", "grafana"}
+    expected = {
+        "kafka",
+        "redis",
+        "trainer",
+        "retrainer",
+        "worker",
+        "items",
+        "replay",
+        "prometheus",
+        "grafana",
+    }
     assert SERVICES.keys() == expected
     assert SERVICES["replay"]["profiles"] == ["replay"]
 

@@ -6,29 +6,37 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
 import pytest
 import redis
 import torch
+from click.testing import CliRunner
 from confluent_kafka import Producer
 
 from local.items import ItemsProcess
 from local.worker import worker_environment
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
+from models.artifact.item_vectors import load_item_vectors
 from models.artifact.live_items import LiveItemsSettings
+from models.ids.texts import texts_of
 from models.ids.vocabulary import Vocabulary
 from models.items.learner import ItemLearner, LearnerSettings
 from models.towers.dual_towers import DualTowers, ModelSettings
+from models.windows.fold import EventColumns
+from stream import forget
 from stream.items.following import Following, ItemsSettings
-from stream.items.snapshots import Snapshots, snapshots_topic
-from stream.kafka.topics import end_offsets, ensure_topic
-from stream.serving.live_items import LiveItems
+from stream.items.service import Service
+from stream.items.snapshots import FencedError, Snapshots, snapshots_topic
+from stream.kafka.topics import end_offsets, ensure_topic, partition_counts
+from stream.serving.live_items import LiveItems, LiveTable
 from stream.serving.read_protocol import Reason, UserVectors
 from stream.serving.recommender import Recommender
 from stream.settings import Settings
+from stream.store.item_writer import ReplacedError
 from stream.store.model_registry import ModelRegistry
 
 pytestmark = pytest.mark.integration
@@ -56,6 +64,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     made = make(store, 0)
     artifacts.publish(store, made.version)
     return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(model: Artifact) -> None:
+    """Have the learner's machine code: making it may take longer than the tests wait."""
+    one = texts_of(["i1"])
+    numbers = np.zeros(1, np.int64)
+    events = EventColumns(numbers, numbers, numbers + 1, np.ones(1, np.uint8), numbers, one, one)
+    learner = ItemLearner.start(model, model.settings.live_items, LEARNER)
+    assert learner.learn(["u"], events) == 1
+    ItemLearner.resume(model, model.settings.live_items, learner.state(), LEARNER).forget_item("i1")
 
 
 @pytest.fixture
@@ -229,3 +248,116 @@ def test_item_that_nobody_knew_is_ranked_seconds_after_its_first_readers(
     late._live_items._clock = lambda: time.time() + 100
     assert late.recommend("u", 5).not_live == "no item learner has written for 60 s"
     assert late.recommend("u", 5).item_ids == before.item_ids
+
+
+@pytest.fixture
+def service(live_settings: Settings, redis_client: redis.Redis) -> Iterator[Service]:
+    """Give an item learner that runs in a thread."""
+    running = Service(live_settings, ItemsSettings(0.05, 0.3, learner=LEARNER), redis_client)
+    stop = Event()
+    thread = Thread(target=running.serve, args=[stop])
+    thread.start()
+    yield running
+    stop.set()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_next_model_has_its_own_learner_before_it_serves_and_after_a_rollback(
+    live_settings: Settings,
+    model: Artifact,
+    redis_client: redis.Redis,
+    clicks: Clicks,
+    until: Callable[..., None],
+    service: Service,
+) -> None:
+    registry = ModelRegistry(redis_client, live_settings.key_prefix)
+    second = make(model.path.parent, 1)
+    registry.serve(model.version, 1)
+    old, new = (ranker(live_settings, redis_client, each) for each in (model, second))
+    for user in range(8):
+        clicks.click(f"u{user}", "fresh", 1_000)
+    clicks.flush()
+    until(lambda: "fresh" in old.recommend("u", 100).item_ids)
+    assert service.status.health().status == "ready"
+    assert new.recommend("u", 3).not_live == "no item learner has run for this model"
+    registry.stage(second.version, 2, partitions=1)
+    until(lambda: "fresh" in new.recommend("u", 100).item_ids)  # from the stream, before anybody is switched
+    assert registry.read().serving.version == model.version  # type: ignore[union-attr]
+    registry.report_coverage(second.version, 0, 1, 1)
+    for user in range(8):
+        clicks.click(f"u{user}", "after the switch", 2_000)
+    clicks.flush()
+    for each in (old, new):  # the old one learns on, for a rollback
+        until(lambda each=each: "after the switch" in each.recommend("u", 100).item_ids)
+    vectors = {
+        item: table_of(each, made).vectors[0]
+        for item, (each, made) in {"old": (old, model), "new": (new, second)}.items()
+    }
+    assert not np.allclose(vectors["old"][:-2], vectors["new"][:-2])
+    registry.rollback(second.version)
+    registry.retire(second.version)
+    until(lambda: new.recommend("u", 3).not_live == "no item learner has run for this model")
+    topics = partition_counts(live_settings.kafka)
+    assert snapshots_topic(live_settings.app_id, model.version) in topics
+    until(
+        lambda: (
+            snapshots_topic(live_settings.app_id, second.version) not in partition_counts(live_settings.kafka)
+        )
+    )
+    assert not old.recommend("u", 3).not_live
+
+
+def table_of(recommender: Recommender, model: Artifact) -> LiveTable:
+    assert recommender._live_items
+    table, reason = recommender._live_items.of(load_item_vectors(model.path))
+    assert table is not None, reason
+    return table
+
+
+def test_item_that_is_forgotten_is_gone_for_readers_until_it_is_clicked_again(
+    live_settings: Settings,
+    model: Artifact,
+    redis_client: redis.Redis,
+    clicks: Clicks,
+    until: Callable[..., None],
+    service: Service,
+) -> None:
+    ModelRegistry(redis_client, live_settings.key_prefix).serve(model.version, 1)
+    recommender = ranker(live_settings, redis_client, model)
+    for user in range(8):
+        clicks.click(f"u{user}", "regretted", 1_000)
+        clicks.click(f"u{user}", "i3", 2_000)
+    clicks.flush()
+    until(lambda: "regretted" in recommender.recommend("u", 100).item_ids)
+    for item in ("regretted", "i3"):  # one that the stream brought, and one of the model's own
+        said = CliRunner().invoke(forget.main, ["--item", item], env=worker_environment(live_settings))
+        assert said.exit_code == 0, said.output
+        assert said.stdout.startswith(f"forgotten: item {item!r} partition=")
+        until(lambda item=item: item not in recommender.recommend("u", 100).item_ids)
+    assert {"regretted", "i3"}.isdisjoint(
+        ranker(live_settings, redis_client, model).recommend("u", 100).item_ids
+    )
+    for user in range(8, 16):
+        clicks.click(f"u{user}", "i3", 3_000)
+    clicks.flush()
+    until(lambda: "i3" in recommender.recommend("u", 100).item_ids)
+    assert recommender.recommend("u", 100).item_ids.count("i3") == 1
+
+
+def test_second_learner_of_a_model_fences_the_first(
+    live_settings: Settings, model: Artifact, redis_client: redis.Redis, clicks: Clicks
+) -> None:
+    clicks.send(50)
+    first = follow(live_settings, model, redis_client)
+    drain(live_settings, first)
+    second = follow(live_settings, model, redis_client)
+    with pytest.raises(FencedError, match="another item learner has taken over"):
+        first.close()
+    first.abandon()
+    second.step(0.1)
+    with pytest.raises(ReplacedError):
+        first._publisher.publish()
+    drain(live_settings, second)
+    assert second.learner.step > 50
+    second.close()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import redis
+from redis.crc import key_slot
 
 from models.artifact.item_vectors import ItemVectors
 from stream.serving import live_items
@@ -76,10 +77,11 @@ class World:
         )
         every = [none, *rows]
         return ItemRows(
-            *(
-                np.concatenate([getattr(each, name) for each in every])
-                for name in ("row", "vector", "count", "counted_ms", "is_gone")
-            ),
+            np.concatenate([each.row for each in every]),
+            np.concatenate([each.vector for each in every]),
+            np.concatenate([each.count for each in every]),
+            np.concatenate([each.counted_ms for each in every]),
+            np.concatenate([each.is_gone for each in every]),
             [name for each in every for name in each.item_ids],
             [name for each in every for name in each.categories],
         )
@@ -229,5 +231,5 @@ def test_keys_of_a_model_are_in_one_slot_and_end_with_the_prefix() -> None:
     for prefix in ("user:", "a{b", "x}y:", "{t}:"):
         keys = ItemKeys(prefix, "0123456789ab")
         every = [keys.header, keys.runs, keys.delta(3, 4), keys.chunk(3, 4)]
-        assert len({redis.cluster.key_slot(key.encode()) for key in every}) == 1
+        assert len({key_slot(key.encode()) for key in every}) == 1
         assert all(key.startswith("twintide:items:") and key.endswith(f":{prefix}") for key in every)
