@@ -10,11 +10,12 @@ from local.worker import WorkerProcess
 class ItemsProcess(WorkerProcess):
     """An item learner; it keeps nothing in its directory but its log."""
 
-    def __init__(self, directory: Path, environment: Mapping[str, str], snapshot_s: float = 60.0) -> None:
+    def __init__(
+        self, directory: Path, environment: Mapping[str, str], snapshot_s: float = 60.0, always: bool = False
+    ) -> None:
         super().__init__(directory, environment, name="items")
-        self._snapshot_s = snapshot_s
+        self._options = ["--snapshot-s", str(snapshot_s), *(["--always"] if always else [])]
 
     def command(self) -> list[str]:
         """Return what is run."""
-        options = ["--snapshot-s", str(self._snapshot_s), "--metrics-port", str(self.port)]
-        return [sys.executable, "-m", "stream.items", *options]
+        return [sys.executable, "-m", "stream.items", *self._options, "--metrics-port", str(self.port)]

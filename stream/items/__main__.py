@@ -31,13 +31,16 @@ from stream.worker.health import serve
     help="Bytes of live items that each reader takes in a second at most; what moved most comes first.",
 )
 @click.option(
+    "--always", is_flag=True, help="Also for a model on whose own log live items did not help in training."
+)
+@click.option(
     "--metrics-port",
     type=click.IntRange(1, 65535),
     default=9110,
     show_default=True,
     help="Port of /health and /metrics, at TWINTIDE_METRICS_HOST; where it is taken, the next free one.",
 )
-def main(snapshot_s: float, bytes_per_s: int, metrics_port: int) -> None:
+def main(snapshot_s: float, bytes_per_s: int, always: bool, metrics_port: int) -> None:
     """Teach the items of every live model what the stream brings, and publish them to Redis each second.
 
     Of several learners one leads, by a lease in Redis, and the others wait. State and source offsets are one
@@ -54,7 +57,7 @@ def main(snapshot_s: float, bytes_per_s: int, metrics_port: int) -> None:
     settings = Settings.from_environment(os.environ)
     service = Service(
         settings,
-        ItemsSettings(snapshot_s=snapshot_s, bytes_per_s=bytes_per_s),
+        ItemsSettings(snapshot_s=snapshot_s, bytes_per_s=bytes_per_s, always=always),
         redis_client(settings.redis),
     )
     serve(settings.metrics_host, metrics_port, service.status.health, metrics.REGISTRY)

@@ -35,6 +35,8 @@ class ItemsSettings:
     snapshot_s: float = 60.0
     #: Bytes that a reader takes in a second at most.
     bytes_per_s: int = 1_000_000
+    #: Also for models on whose own log live items did not help.
+    always: bool = False
     learner: LearnerSettings = field(default_factory=LearnerSettings)
 
 

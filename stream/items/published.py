@@ -122,7 +122,8 @@ class Published:
         moved = np.full(len(now), np.inf)
         held = np.flatnonzero(self.is_there(now.row))
         row = now.row[held]
-        vector = now.vector[held] - self._vector[row].astype(np.float32)
+        # As readers would have it: what is lost in writing a row does not make it move.
+        vector = as_read(now.vector[held]) - self._vector[row].astype(np.float32)
         half_lives_ms = self._pace.half_lives_ms
         before = log_popularity(self._count[row], self._counted_ms[row], half_lives_ms, now_ms)
         after = log_popularity(now.count[held], now.counted_ms[held], half_lives_ms, now_ms)

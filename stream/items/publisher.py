@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import redis
-from models.items.health import Health
-from models.items.learner import ItemLearner
 
 from models.arrays import Flags, Floats, Ints
 from models.ids.vocabulary_file import FIRST_KNOWN
+from models.items.health import Health
+from models.items.learner import ItemLearner
 from stream.items import metrics
 from stream.items.published import Pace, Published
 from stream.store.item_rows import ItemRows
@@ -19,6 +19,8 @@ from stream.store.keys import ItemKeys
 
 logger = logging.getLogger(__name__)
 
+#: How often it is seen whether what is learned is sane, which takes a moment where items are many (s).
+LOOK_EVERY_S = 5.0
 #: Rows that are copied at once where all are.
 ROWS_AT_ONCE = 8_192
 
@@ -49,6 +51,7 @@ class Publisher:
         self._step = 0
         self._waiting = np.zeros(0, np.int64)
         self._stopped = ""
+        self._look_at_s = 0.0
 
     @property
     def stopped(self) -> str:
@@ -57,15 +60,13 @@ class Publisher:
 
     def publish(self) -> None:
         """Publish what has moved. Raises redis.RedisError, and ReplacedError where another learner does."""
-        health = self._learner.health()
-        self._show(health)
+        if self._clock() >= self._look_at_s:
+            self._look_at_s = self._clock() + LOOK_EVERY_S
+            self._look_after()
         if self._writer.run == 0:
             self._begin()
-        if health.reason != self._stopped:
-            logger.warning("model %s: items are %s", self._version, health.reason or "sane again: published")
-        self._stopped = health.reason
-        if health.reason:
-            self._writer.stop(health.reason, self._learner.now_ms)
+        if self._stopped:
+            self._writer.stop(self._stopped, self._learner.now_ms)
             return
         try:
             self._writer.flush()
@@ -73,6 +74,15 @@ class Publisher:
         except LostError as error:
             logger.warning("%s", error)
             self._begin()
+
+    def _look_after(self) -> None:
+        """See whether what is learned is fit to be shown."""
+        health = self._learner.health()
+        self._show(health)
+        if bool(health.reason) != bool(self._stopped):
+            what = f"are not published: {health.reason}" if health.reason else "are sane again, and published"
+            logger.warning("model %s: its live items %s", self._version, what)
+        self._stopped = health.reason
 
     def take_removed(self) -> None:
         """Take from the learner which items are gone: that is no part of its state."""

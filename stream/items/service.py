@@ -140,8 +140,8 @@ class Service:
             logger.warning("model %s cannot be loaded, it is tried again: %s", version, error)
             self._not_before[version] = self._clock() + RETRY_S
             return
-        if not artifact.settings.live_items.is_on:
-            logger.info("model %s: live items do not help on its own log, so it has none", version)
+        if not (artifact.settings.live_items.is_on or self._items.always):
+            logger.info("model %s: live items do not help on its own log, so it has none (--always)", version)
             self._not_before[version] = float("inf")
             return
         self._following[version] = Following(self._settings, self._items, artifact, self._client)
