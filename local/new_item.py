@@ -47,12 +47,14 @@ def tell(settings: Settings, log: BehaviourLog, reader: Reader, learner: ItemsPr
     """
     recommender = Recommender(reader, settings.artifact)
     alike, others = _users(log)
-    learner.start()
+    learner.start(wait=False)
     clicking, asked = alike[:CLICKING], alike[CLICKING : CLICKING + ASKED]
-    _wait(lambda: _has_learned(learner) and not _recommended(recommender, asked[0]).not_live, START_S)
+    what = "the item learner has not caught up with the stream"
+    _wait(lambda: _has_learned(learner) and not _recommended(recommender, asked[0]).not_live, START_S, what)
     clicked_at = time.monotonic()
     clicks = _click(settings, clicking, int(log.time_ms.max()))
-    _wait(lambda: NEW_ITEM in _recommended(recommender, asked[0]).item_ids, THERE_S)
+    what = "the new item is in no list"
+    _wait(lambda: NEW_ITEM in _recommended(recommender, asked[0]).item_ids, THERE_S, what)
     seconds = time.monotonic() - clicked_at
     items = len(_recommended(recommender, asked[0], 10_000_000).item_ids)
     places = [[_place(recommender, user) for user in users[:ASKED]] for users in (asked, others)]
@@ -103,9 +105,9 @@ def _place(recommender: Recommender, user: str) -> int:
     return 1 + (item_ids.index(NEW_ITEM) if NEW_ITEM in item_ids else len(item_ids))
 
 
-def _wait(condition: Callable[[], object], seconds: float) -> None:
+def _wait(condition: Callable[[], object], seconds: float, what: str) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise TwintideError(f"the new item was in no list in {seconds:g} s: see the item learner's log")
+            raise TwintideError(f"{what} after {seconds:g} s: see the item learner's log")
         time.sleep(0.2)

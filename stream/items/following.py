@@ -4,12 +4,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import msgspec
 import redis
 
 from models.artifact.artifact import Artifact
+from models.artifact.live_items import LiveItemsSettings
 from models.items.learner import ItemLearner, LearnerSettings
 from stream.events.decoder import Decoder, make_decoder
 from stream.items import metrics
@@ -126,7 +127,7 @@ class Following:
 
     def _begin(self, artifact: Artifact) -> tuple[ItemLearner, Mapping[int, Position]]:
         """Return the learner of the last snapshot, or a new one, and where the topic goes on for it."""
-        live, learner = artifact.settings.live_items, self._items.learner
+        live, learner = _live_settings(artifact), self._items.learner
         found = self._snapshots.load()
         if found and (reason := self._why_not(found, learner)):
             logger.warning("model %s: its state is not taken up (%s): it begins anew", self.version, reason)
@@ -205,6 +206,13 @@ class Following:
         metrics.lag_events.labels(version).set(self._source.lag())
         if self._learner.step:
             metrics.event_time_lag_seconds.labels(version).set(time.time() - self._learner.now_ms / 1000)
+
+
+def _live_settings(artifact: Artifact) -> LiveItemsSettings:
+    """Return how the items go on learning: from the events on that the model itself has not learned."""
+    live = artifact.settings.live_items
+    until_ms = int(artifact.training.get("learned_until_ms") or live.learned_until_ms)
+    return replace(live, learned_until_ms=max(until_ms, live.learned_until_ms))
 
 
 def _text(settings: LearnerSettings) -> str:
