@@ -20,6 +20,7 @@ from stream.items.snapshots import Snapshot, Snapshots, snapshots_topic
 from stream.items.source import Source
 from stream.kafka.topics import begin_offsets, offsets_from, topic_id
 from stream.settings import Settings
+from stream.store.item_writer import LostError, ReplacedError
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ class Following:
         self.abandon()
         try:
             self._publisher.delete()
-        except redis.RedisError as error:
+        except (redis.RedisError, ReplacedError, LostError) as error:
             logger.warning("live items of model %s stay until they expire (%s)", self.version, error)
         metrics.forget(self.version)
 

@@ -114,8 +114,8 @@ class Publisher:
         learner = self._learner
         self.take_removed()
         gone, step = self._gone_rows(), learner.step
-        rows = np.union1d(learner.changed_since(self._step), self._waiting)
-        rows = rows[self._may_be_shown(rows)]
+        waiting = self._waiting[self._may_be_shown(self._waiting)]
+        rows = np.union1d(learner.changed_since(self._step), waiting)
         now = _joined(self._rows(rows), self._published.gone(gone))
         chosen, waiting = self._published.choose(now, learner.now_ms, self._budget)
         delta = now.select(chosen)
@@ -143,10 +143,11 @@ class Publisher:
 
     def _may_be_shown(self, rows: Ints) -> Flags:
         """Return which rows (n,) have an item that readers may see."""
-        learner = self._learner
-        has_item = np.array([bool(learner.item_ids[row]) for row in rows.tolist()], np.bool_)
-        is_shown = (learner.readers[rows] >= learner.settings.min_readers) | learner.is_known[rows]
-        return np.asarray(has_item & is_shown, np.bool_)
+        if not len(rows):
+            return np.zeros(0, np.bool_)
+        names, known = self._learner.item_ids, self._learner.artifact.item_ids
+        is_own = [row < len(known) and names[row] == known[row] for row in rows.tolist()]
+        return np.asarray(np.array(is_own) | np.isin(rows, self._learner.changed_since(0)), np.bool_)
 
     def _rows(self, rows: Ints) -> ItemRows:
         found = self._learner.published(rows)

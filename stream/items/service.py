@@ -144,7 +144,12 @@ class Service:
             logger.info("model %s: live items do not help on its own log, so it has none (--always)", version)
             self._not_before[version] = float("inf")
             return
-        self._following[version] = Following(self._settings, self._items, artifact, self._client)
+        try:
+            self._following[version] = Following(self._settings, self._items, artifact, self._client)
+        except ArtifactError as error:
+            logger.error("model %s has no live items: %s", version, error)
+            self._not_before[version] = float("inf")
+            return
         self._drop_topics()
 
     def _drop(self, version: str) -> None:

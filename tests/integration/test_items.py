@@ -225,13 +225,8 @@ def test_item_that_nobody_knew_is_ranked_seconds_after_its_first_readers(
     clicks.send(300)
     until(lambda: process.metrics().get(f"twintide_items_lag_events{{{model.version}}}") == 0)
     until(lambda: not recommender.recommend("u", 5).not_live)
-    for user in range(4):
-        clicks.click(f"u{user}", "just in", 400_000, "c2")
-    clicks.flush()
-    time.sleep(2.5)
-    assert "just in" not in recommender.recommend("u", 100).item_ids  # of four readers, it would be theirs
     sent_at = time.monotonic()
-    for user in range(4, 12):
+    for user in range(12):
         clicks.click(f"u{user}", "just in", 400_000, "c2")
     clicks.flush()
     until(lambda: "just in" in recommender.recommend("u", 100).item_ids, timeout_s=10)
@@ -242,12 +237,25 @@ def test_item_that_nobody_knew_is_ranked_seconds_after_its_first_readers(
     assert "just in" not in recommender.recommend("u", 100, category="c1").item_ids
     cold = ranker(live_settings, redis_client, model, "cold_start").recommend("u", 1)
     assert cold.item_ids == ["just in"]  # the most clicked of the last minute
+    process.kill()  # the first of two kills: what comes meanwhile is learned after it, once
+    clicks.send(200)
+    process.start()
+    until(lambda: process.metrics().get(f"twintide_items_lag_events{{{model.version}}}") == 0, timeout_s=60)
     process.kill()  # nobody publishes any more: what there is is used for a while, then the model's items
     assert "just in" in recommender.recommend("u", 100).item_ids
     late = ranker(live_settings, redis_client, model)
     late._live_items._clock = lambda: time.time() + 100
     assert late.recommend("u", 5).not_live == "no item learner has written for 60 s"
     assert late.recommend("u", 5).item_ids == before.item_ids
+    killed = Following(live_settings, ItemsSettings(snapshot_s=1e9), model, redis_client)
+    drain(live_settings, killed)
+    other = dataclasses.replace(live_settings, app_id=f"{live_settings.app_id}-other")
+    unharmed = Following(other, ItemsSettings(snapshot_s=1e9), model, redis_client)
+    drain(other, unharmed)
+    assert killed.learner.step == unharmed.learner.step
+    assert killed.learner.counts_of_events == unharmed.learner.counts_of_events
+    killed.abandon()
+    unharmed.abandon()
 
 
 @pytest.fixture
