@@ -16,8 +16,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from local import show
+from local import new_item, show
 from local.freshness import FreshnessProbe
+from local.items import ItemsProcess
 from local.processes import spawn
 from local.proof import Proof, prove, wait_until_committed
 from local.servers import LOCAL, ROOT, servers
@@ -153,15 +154,22 @@ def _stream(
         reader=Reader(client, key_prefix=settings.key_prefix, model=artifact.version),
         user_id=_busiest_user(replayed),
     )
+    learner = ItemsProcess(directory / "items", worker_environment(settings), always=True)
     try:
         demo.worker.start()
         demo.probe.start()
         published, before = _replay_and_watch(demo, directory / "logs" / "replay.out")
         wait_until_committed(settings, timeout_s=120)
+        show.heading("An item that did not exist")
+        story = new_item.tell(settings, replayed, demo.reader, learner)
+        show.console.print(f"  {story}")
+        published += story.clicks
+        wait_until_committed(settings, timeout_s=120)
         demo.probe.stop(drain_s=0.5)
         (after,) = demo.reader.read([demo.user_id])
         counts = demo.worker.metrics()
     finally:
+        learner.stop()
         demo.worker.stop()
     show.one_user(artifact, replayed, before, after)
     show.summary(published, counts, demo.probe)

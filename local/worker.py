@@ -42,10 +42,12 @@ class WorkerProcess:
     def start(self, wait: bool = True) -> None:
         """Start the worker and return when it is ready to read; at once where nobody is to wait for that."""
         self.process.directory.mkdir(parents=True, exist_ok=True)
-        faust = Path(sys.executable).with_name("faust")
-        command = [str(faust), "-A", self.app, "worker", "-l", "info"]
         is_ready = self.is_ready if wait else lambda: True
-        self.process.start(command, is_ready, {**os.environ, **self._environment})
+        self.process.start(self.command(), is_ready, {**os.environ, **self._environment})
+
+    def command(self) -> list[str]:
+        """Return what is run."""
+        return [str(Path(sys.executable).with_name("faust")), "-A", self.app, "worker", "-l", "info"]
 
     def stop(self) -> None:
         """Ask the worker to finish and leave (SIGTERM)."""

@@ -13,7 +13,6 @@ from models.errors import SettingsError
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
 from offline.continual import metrics
-from offline.continual.lease import Lease
 from offline.continual.pause import Pause
 from offline.continual.service import once, serve
 from offline.continual.step import Step
@@ -22,6 +21,7 @@ from offline.stream_log.log import read_stream_log
 from stream.kafka.topics import end_offsets
 from stream.settings import Settings
 from stream.store.clients import redis_client
+from stream.store.lease import Lease
 from stream.store.model_registry import ModelRegistry
 
 

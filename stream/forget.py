@@ -1,9 +1,12 @@
-"""`python -m stream.forget USER`: erase one user from the windows, the changelog and Redis, and prove it.
+"""`python -m stream.forget USER`: erase one user, or with --item an item, from state and Redis, and prove it.
 
 A control record on the behaviour topic, with the user's key, says it to whichever worker holds the user: it
 is folded in its place among the user's events, so what came before is forgotten even if it is read again, and
 what comes later makes a new window. That worker writes the tombstone at its next checkpoint, deletes the row
 and the Redis key, and only then commits the control record.
+
+An item is known to the item learner alone (stream/items/), which forgets it at the place of its own control
+record, and takes it from readers with its next publication.
 """
 
 import os
@@ -17,7 +20,8 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 
 from models.command import Command
 from models.errors import TwintideError, UnreachableError
-from stream.events.incoming import FORGET_HEADER
+from stream.events.incoming import FORGET_HEADER, FORGET_ITEM_HEADER
+from stream.items.snapshots import read_manifest, snapshots_topic
 from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
 from stream.kafka.topic_reader import read_between
 from stream.kafka.topics import changelog_topic, end_offsets, partition_counts
@@ -50,19 +54,41 @@ class Erasure:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ItemErasure:
+    """The proof that an item is forgotten: the states of so many models' learners are behind the record."""
+
+    item_id: str
+    partition: int
+    control_offset: int
+    models: int
+
+    def __str__(self) -> str:
+        return (
+            f"forgotten: item {self.item_id!r} partition={self.partition} control={self.control_offset} "
+            f"models={self.models}: readers do not get it until it is clicked again"
+        )
+
+
 @click.command(cls=Command)
-@click.argument("user")
-@click.option("--timeout-s", default=60.0, show_default=True, help="How long to wait for the proof.")
-def main(user: str, timeout_s: float) -> None:
+@click.argument("user", metavar="USER")
+@click.option("--item", "is_item", is_flag=True, help="USER is the id of an item, to be forgotten instead.")
+@click.option("--timeout-s", default=120.0, show_default=True, help="How long to wait for the proof.")
+def main(user: str, is_item: bool, timeout_s: float) -> None:
     """Erase USER from the workers' state, its changelog and Redis, and prove it; a worker must be running.
+
+    With --item, erase an item from what the item learner knows; that one must be running.
 
     The user's events on the behaviour topic itself are not touched: they are the topic's owner's. Reads the
     worker's settings (KAFKA_*, REDIS_*, TWINTIDE_*). Exit 1 where the proof is not there in time.
 
     \b
-    Example: python -m stream.forget 98047837
+    Example:
+      python -m stream.forget 98047837
+      python -m stream.forget --item 64059432
     """
-    click.echo(str(forget(Settings.from_environment(os.environ), user, timeout_s)))
+    settings = Settings.from_environment(os.environ)
+    click.echo(str((forget_item if is_item else forget)(settings, user, timeout_s)))
 
 
 def forget(settings: Settings, user_id: str, timeout_s: float) -> Erasure:
@@ -72,7 +98,7 @@ def forget(settings: Settings, user_id: str, timeout_s: float) -> Erasure:
     client = redis_client(settings.redis)
     changelog = _changelog(settings)
     started_at = end_offsets(settings.kafka, changelog)
-    partition, control_offset = _publish(settings, user_id, timeout_s)
+    partition, control_offset = _publish(settings, user_id, timeout_s, FORGET_HEADER)
     deadline = time.monotonic() + timeout_s
     consumer = assigned_consumer(settings.kafka)
     try:
@@ -89,6 +115,30 @@ def forget(settings: Settings, user_id: str, timeout_s: float) -> Erasure:
     return Erasure(user_id, partition, control_offset, tombstone_offset, is_back)
 
 
+def forget_item(settings: Settings, item_id: str, timeout_s: float) -> ItemErasure:
+    """Have the item forgotten and return the proof. Raises NotForgottenError."""
+    if not item_id:
+        raise NotForgottenError("the empty id is no item's")
+    begin = snapshots_topic(settings.app_id, "")
+    if not any(name.startswith(begin) for name in partition_counts(settings.kafka)):
+        raise NotForgottenError(
+            f"there is no topic {begin}...: start `python -m stream.items`, or set TWINTIDE_APP_ID to its own"
+        )
+    partition, offset = _publish(settings, item_id, timeout_s, FORGET_ITEM_HEADER)
+    deadline = time.monotonic() + timeout_s
+    while True:
+        topics = [name for name in partition_counts(settings.kafka) if name.startswith(begin)]
+        manifests = [read_manifest(settings.kafka, name) for name in topics]
+        reached = [each.positions.get(partition, (0, 0))[0] for each in manifests if each]
+        if topics and len(reached) == len(topics) and min(reached) > offset:
+            return ItemErasure(item_id, partition, offset, len(topics))
+        if time.monotonic() > deadline:
+            raise NotForgottenError(
+                f"no item learner has forgotten item {item_id!r} in time: start one, and it will; ask again"
+            )
+        time.sleep(0.5)
+
+
 def _changelog(settings: Settings) -> str:
     name = changelog_topic(settings.app_id)
     if name not in partition_counts(settings.kafka):
@@ -98,7 +148,7 @@ def _changelog(settings: Settings) -> str:
     return name
 
 
-def _publish(settings: Settings, user_id: str, timeout_s: float) -> tuple[int, int]:
+def _publish(settings: Settings, key: str, timeout_s: float, header: str) -> tuple[int, int]:
     """Publish the control record, and return its partition and offset."""
     reports: list[tuple[KafkaError | None, Message]] = []
     producer = Producer(
@@ -112,9 +162,9 @@ def _publish(settings: Settings, user_id: str, timeout_s: float) -> tuple[int, i
     )
     producer.produce(
         settings.topic,
-        key=user_id.encode(),
+        key=key.encode(),
         value=None,
-        headers=[(FORGET_HEADER, b"1")],
+        headers=[(header, b"1")],
         on_delivery=lambda error, message: reports.append((error, message)),
     )
     producer.flush(timeout_s + 1)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from models.events import CANARY_PREFIX, MAX_AHEAD_MS, SKIPPED_EVENT, Event
 from stream.events.decoder import Decoder
-from stream.events.incoming import Record, complaint, user_to_forget
+from stream.events.incoming import Record, complaint, item_to_forget, user_to_forget
 
 #: Tianchi's columns, with what tells a redelivery, and where the event stood on the topic.
 SCHEMA = pa.schema(
@@ -42,7 +42,7 @@ class RecordRows:
     #: Records that are left out, by the reason with which a worker sends them to the dead letters; those that
     #: the format says to skip as "skipped".
     rejected: Counter[str] = field(default_factory=Counter)
-    #: Requests to forget a user.
+    #: Requests to forget a user or an item.
     forgets: int = 0
 
 
@@ -58,7 +58,7 @@ def rows_of_records(records: Sequence[PlacedRecord], decoder: Decoder) -> Record
             rejected["skipped"] += 1
         elif event is not None and not reason:
             rows.append((*_fields(event), record.partition(), record.offset()))
-        elif user_to_forget(record):
+        elif user_to_forget(record) or item_to_forget(record):
             forgets += 1
         else:
             rejected[reason] += 1

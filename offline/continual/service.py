@@ -9,9 +9,9 @@ import redis
 
 from models.errors import TwintideError, UnreachableError
 from offline.continual import metrics
-from offline.continual.lease import Lease, LeaseLostError
 from offline.continual.pause import Pause
 from offline.continual.step import Done
+from stream.store.lease import Lease, LeaseLostError
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from models.log.behaviour_log import BehaviourLog
 from offline.continual import metrics
 from offline.continual.gate import Verdict, judge
 from offline.continual.held_back import Parts, parts_of, without_future
-from offline.continual.lease import Lease
 from offline.training.continuing import Learned, go_on_from, learned_of, learned_until, settings_of
 from offline.training.parallel import Processes, one_process
 from offline.training.settings import TrainSettings
+from stream.store.lease import Lease
 from stream.store.model_registry import ModelRegistry
 
 logger = logging.getLogger(__name__)

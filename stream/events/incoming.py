@@ -26,6 +26,8 @@ REDRIVEN_HEADER = "twintide-redriven"
 
 #: A record without a value that has this header asks for its key's user to be forgotten (stream/forget.py).
 FORGET_HEADER = "twintide-forget"
+#: The same of an item, whose id is the key: the item learner's affair, and nothing to a user's window.
+FORGET_ITEM_HEADER = "twintide-forget-item"
 
 
 class Record(Protocol):
@@ -152,7 +154,7 @@ def _readable(
             if user_id := user_to_forget(record):
                 forgets[user_id] = record.offset()
                 kept = {before: of_user for before, of_user in kept.items() if of_user != user_id}
-            else:
+            elif not item_to_forget(record):
                 rejected.append(Rejected(record, reason))
         else:
             kept[place] = (record.key() or b"").decode()
@@ -186,11 +188,19 @@ def complaint(event: Event | None, key: bytes | None, latest_ms: int) -> str:
 
 def user_to_forget(record: Record) -> str:
     """Return which user a control record says to forget; empty where it is no such record."""
+    return _to_forget(record, FORGET_HEADER)
+
+
+def item_to_forget(record: Record) -> str:
+    """Return which item a control record says to forget; empty where it is no such record."""
+    return _to_forget(record, FORGET_ITEM_HEADER)
+
+
+def _to_forget(record: Record, header: str) -> str:
     key = record.key() or b""
-    is_control = record.value() is None and any(name == FORGET_HEADER for name, _ in record.headers() or ())
-    # No user has a longer id, and Kafka might not take the tombstone.
+    is_control = record.value() is None and any(name == header for name, _ in record.headers() or ())
+    # No id is longer, and Kafka might not take the tombstone.
     return key.decode(errors="replace") if is_control and len(key) <= MAX_ID_BYTES else ""
-    return ""
 
 
 def _send_times(records: Sequence[Record], events: EventColumns) -> dict[int, list[int]]:

@@ -10,6 +10,7 @@ import redis
 import redis.asyncio
 
 from stream.serving.exchange import Ask, Exchange
+from stream.serving.live_items import LiveItems
 from stream.serving.read_protocol import NoVectorsError, ReaderSettings, ReadProtocol, Reason, UserVectors
 
 __all__ = ["AsyncReader", "NoVectorsError", "Reader", "Reason", "UserVectors"]
@@ -59,6 +60,10 @@ class Reader(_RedisReader["redis.Redis"]):
     user really has none; where it changed, everything is read again. What the cache holds is of one version
     too, and dropped when another is seen.
     """
+
+    def live_items(self) -> LiveItems:
+        """Return the live items that are beside these users."""
+        return LiveItems(self._client, self._protocol.settings.key_prefix)
 
     def read(self, user_ids: Sequence[str], category: str = "") -> list[UserVectors]:
         """Return the vectors of these users, in order, from one round trip.

@@ -18,11 +18,14 @@ from models.artifact.item_vectors import ItemVectors, load_item_vectors
 from models.artifact.local_store import CURRENT
 from models.errors import TwintideError, UnreachableError
 from models.location import BucketUrl, location
+from stream.serving.live_items import LiveItems, LiveTable
 from stream.serving.read_protocol import UserVectors
 from stream.serving.reader import Reader
 
 #: Versions of item vectors that are kept in memory: the serving one, and one before or after it.
 KEPT_VERSIONS = 2
+#: Why a user has no vector of their own: then the list is what is popular now.
+_STRANGERS = ("category", "cold_start", "other_model")
 #: Pause before a bucket that did not answer is asked again (s).
 RETRY_AFTER_S = 5.0
 
@@ -34,6 +37,10 @@ class Recommendation:
     user: UserVectors
     item_ids: list[str]
     scores: list[float]
+    #: Why live items had no part in it; empty where they had.
+    not_live: str = ""
+    #: How many of them appeared since the model was trained.
+    new_items: int = 0
 
 
 class Index(Protocol):
@@ -95,8 +102,11 @@ class Recommender:
         store: str | Path | BucketUrl,
         make_index: Callable[[Floats], Index] = ExactIndex,
         clock: Callable[[], float] = time.monotonic,
+        live_items: LiveItems | None = None,
     ) -> None:
+        """Read users with the reader, and live items from its Redis, or by `live_items` if given."""
         self._reader = reader
+        self._live_items = live_items or (reader.live_items() if isinstance(reader, Reader) else None)
         where = location(store)
         self._store = where.parent if where.name == CURRENT else where
         self._make_index = make_index
@@ -114,6 +124,7 @@ class Recommender:
         exclude: Collection[str] = (),
         category: str | None = None,
         at_category: str = "",
+        fresh: bool = True,
     ) -> Recommendation:
         """Return the k best items for a user; see `rank`.
 
@@ -121,18 +132,33 @@ class Recommender:
         `category`; see `Reader.read`.
         """
         (user,) = self._reader.read([user_id], at_category or category or "")
-        return self.rank(user, k, exclude=exclude, category=category)
+        return self.rank(user, k, exclude=exclude, category=category, fresh=fresh)
 
     def rank(
-        self, user: UserVectors, k: int = 10, *, exclude: Collection[str] = (), category: str | None = None
+        self,
+        user: UserVectors,
+        k: int = 10,
+        *,
+        exclude: Collection[str] = (),
+        category: str | None = None,
+        fresh: bool = True,
     ) -> Recommendation:
         """Return the k best items for a user as read (by AsyncReader, too).
 
         Left out are the items of `exclude` and of the user's history, where the worker stores it. With
         `category`, only its items: all of them are scored. Raises ArtifactError where the store does not have
         the vector's version.
+
+        With `fresh`, items are as the item learner has them a second ago, new ones among them, and all are
+        scored. Where it is down or publishes nothing for this model, they are the artifact's, and `not_live`
+        says why.
         """
         items, index = self.prepare(user.model)
+        table, reason = None, "they are not asked for"
+        if fresh:
+            table, reason = self._live_items.of(items) if self._live_items else (None, "there is no Redis")
+        if table is not None:
+            return _rank_live(table, user, k, {*exclude, *user.history}, category, len(items.item_ids))
         left_out = {items.row_of[item] for item in {*exclude, *user.history} if item in items.row_of}
         if category is None:
             rows, scores = index.search(user.vec, min(k + len(left_out), len(items.item_ids)))
@@ -142,7 +168,10 @@ class Recommender:
             rows = members[places]
         kept = [place for place, row in enumerate(rows.tolist()) if row not in left_out][:k]
         return Recommendation(
-            user, [items.item_ids[row] for row in rows[kept]], [float(score) for score in scores[kept]]
+            user,
+            [items.item_ids[row] for row in rows[kept]],
+            [float(score) for score in scores[kept]],
+            reason,
         )
 
     def prepare(self, version: str) -> tuple[ItemVectors, Index]:
@@ -171,6 +200,34 @@ class Recommender:
         self._loaded[version] = items, self._make_index(items.vectors)
         for old in list(self._loaded)[:-KEPT_VERSIONS]:
             del self._loaded[old]
+        if self._live_items:
+            self._live_items.keep(set(self._loaded))
+
+
+def _rank_live(
+    table: LiveTable, user: UserVectors, k: int, left_out: set[str], category: str | None, known: int
+) -> Recommendation:
+    """Return the k best live items for a user; those of rows from `known` on are new."""
+    with table.lock.shared():
+        members = np.flatnonzero(table.is_there if category is None else table.is_of(category))
+        out = np.array([table.row_of[item] for item in left_out if item in table.row_of], np.int64)
+        members = members[~np.isin(members, out)] if len(out) else members
+        vectors = table.vectors
+        # Copying all rows but a few would cost more than scoring them.
+        scores = vectors @ _query(table, user, category) if category is None else None
+        found = scores[members] if scores is not None else vectors[members] @ _query(table, user, category)
+        places, top = best(found, k)
+        rows = members[places]
+        item_ids = [table.item_ids[row] for row in rows]
+    return Recommendation(user, item_ids, [float(score) for score in top], "", int((rows >= known).sum()))
+
+
+def _query(table: LiveTable, user: UserVectors, category: str | None) -> Floats:
+    """Return what to multiply live items with (D + 2,); popularity alone for who is unknown to the model."""
+    weights = table.weights
+    is_stranger = user.reason in _STRANGERS and (user.reason != "category" or category is not None)
+    taste = np.zeros_like(user.vec) if is_stranger and weights.any() else user.vec
+    return np.concatenate([taste, weights])
 
 
 def best(scores: Floats, k: int) -> tuple[Ints, Floats]:

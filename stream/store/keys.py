@@ -23,6 +23,11 @@ has the rule of writing).
                                        prefix
     twintide:writer:user:{writer}      counter of a writer's calls, by which it notices that writes were lost
     twintide:topic-epochs              HASH of topic id -> epoch
+    twintide:items:{version}:...       live items of a model (item_rows.py); they end with the key prefix:
+        header           HASH, what there is
+        delta:run:n      the rows that snapshot n changed
+        chunk:run:c      the rows of chunk c, for whoever has none yet
+        runs             counter, the number of the learner that writes
 """
 
 from typing import Literal
@@ -62,3 +67,32 @@ def models_key(key_prefix: str) -> str:
 def writer_key(key_prefix: str, writer: str) -> str:
     """Return the key that counts the calls of one writer."""
     return f"twintide:writer:{key_prefix}{writer}"
+
+
+class ItemKeys:
+    """The keys of the live items of one model, for the users of a prefix.
+
+    All have the model's version as their hash tag, so that in a Cluster they are in one slot, and one script
+    may write them together.
+    """
+
+    def __init__(self, key_prefix: str, version: str) -> None:
+        self._begin, self._prefix = f"twintide:items:{{{version}}}", key_prefix
+
+    @property
+    def header(self) -> str:
+        """Return the key of the HASH that says what there is."""
+        return f"{self._begin}:header:{self._prefix}"
+
+    @property
+    def runs(self) -> str:
+        """Return the key of the counter that gives every learner its number."""
+        return f"{self._begin}:runs:{self._prefix}"
+
+    def delta(self, run: int, snapshot: int) -> str:
+        """Return the key of what a snapshot changed."""
+        return f"{self._begin}:delta:{run}:{snapshot}:{self._prefix}"
+
+    def chunk(self, run: int, number: int) -> str:
+        """Return the key of the rows of a chunk."""
+        return f"{self._begin}:chunk:{run}:{number}:{self._prefix}"

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import make_wsgi_app
+from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
 
 from models.errors import SettingsError
 from stream.encoding.writer import VectorWriter
@@ -75,12 +75,12 @@ class _QuietHandler(WSGIRequestHandler):
         """Say nothing: a scrape every few seconds is no news."""
 
 
-def serve(host: str, port: int, health: Callable[[], Health]) -> int:
+def serve(host: str, port: int, health: Callable[[], Health], registry: CollectorRegistry = REGISTRY) -> int:
     """Answer /health and /metrics in a thread of its own, and return the port it took.
 
     Where the port is taken, as by another worker of this host, the next free one is.
     """
-    metrics_app = make_wsgi_app()
+    metrics_app = make_wsgi_app(registry)
 
     def application(environment: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if environment["PATH_INFO"] == "/metrics":

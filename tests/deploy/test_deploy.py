@@ -20,6 +20,7 @@ from offline import trainer
 from offline.continual import metrics as trainer_metrics
 from stream.canary import metrics as canary_metrics
 from stream.canary.__main__ import main as canary_main
+from stream.items import metrics as items_metrics
 from stream.settings import Settings, variable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,11 +52,8 @@ def metric_series() -> dict[str, set[str]]:
     assert stream.metrics is not None
     return {
         family.name: {family.name + suffix for suffix in SUFFIXES[family.type]}
-        for family in (
-            *REGISTRY.collect(),
-            *trainer_metrics.REGISTRY.collect(),
-            *canary_metrics.REGISTRY.collect(),
-        )
+        for registry in (REGISTRY, trainer_metrics.REGISTRY, canary_metrics.REGISTRY, items_metrics.REGISTRY)
+        for family in registry.collect()
         if family.name.startswith("twintide_")
     }
 
@@ -95,6 +93,7 @@ def test_compose_has_every_service_of_the_design() -> None:
         "trainer",
         "retrainer",
         "worker",
+        "items",
         "replay",
         "canary",
         "prometheus",

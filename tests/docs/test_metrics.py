@@ -9,10 +9,11 @@ from prometheus_client.metrics import MetricWrapperBase
 import stream.metrics
 from offline.continual import metrics as trainer_metrics
 from stream.canary import metrics as canary_metrics
+from stream.items import metrics as items_metrics
 from stream.rollout.decision import Step
 from tests.docs.markdown import DOCS, ROOT, plain, rows
 
-MODULES = (stream.metrics, trainer_metrics, canary_metrics)
+MODULES = (stream.metrics, trainer_metrics, canary_metrics, items_metrics)
 ROWS = rows(DOCS / "metrics.md", "metric")
 
 
@@ -26,8 +27,8 @@ def metrics() -> Iterator[tuple[str, str, str]]:
 
 
 def words_of_the_code() -> set[str]:
-    """Return all texts in the code of stream/ and the trainer, and the names of the steps of a rollout."""
-    rooms = ROOT / "stream", ROOT / "offline" / "continual"
+    """Return all texts in the code of stream/, trainer and learner, and the steps of a rollout."""
+    rooms = ROOT / "stream", ROOT / "offline" / "continual", ROOT / "models" / "items"
     trees = [ast.parse(path.read_text()) for room in rooms for path in room.rglob("*.py")]
     nodes = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
     return {str(node.value) for node in nodes} | {step.name.lower() for step in Step}

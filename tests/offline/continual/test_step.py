@@ -23,11 +23,11 @@ from models.artifact.publications import OvertakenError
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from offline import train
 from offline.continual import step as continual_step
-from offline.continual.lease import Lease, LeaseLostError, lease_key
 from offline.continual.service import serve
 from offline.continual.step import Done, Step
 from offline.training.continuing import Learned, go_on_from
 from stream.store.connection import RedisConnection
+from stream.store.lease import Lease, LeaseLostError, lease_key
 from stream.store.model_registry import ModelRegistry
 
 pytestmark = pytest.mark.integration

@@ -1,5 +1,6 @@
 """Ranking: the best by dot product, of the vector's version, without what was seen."""
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -13,12 +14,13 @@ from hypothesis import strategies as st
 from local.ports import free_port
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
-from models.artifact.item_vectors import load_item_vectors
+from models.artifact.item_vectors import ItemVectors, load_item_vectors
 from models.artifact.version_cache import VersionCache
 from models.errors import ArtifactError, UnreachableError
 from models.ids.vocabulary import Vocabulary
 from models.location import BucketUrl, Location
 from models.towers.dual_towers import DualTowers, ModelSettings
+from stream.serving.live_items import LiveTable
 from stream.serving.read_protocol import UserVectors
 from stream.serving.recommender import (
     KEPT_VERSIONS,
@@ -29,6 +31,7 @@ from stream.serving.recommender import (
     best,
     search_recall,
 )
+from stream.store.item_rows import ItemRows, ItemsHeader
 
 ITEMS = 60
 
@@ -189,3 +192,63 @@ def test_items_come_from_a_bucket_and_one_that_is_away_is_not_asked_by_every_cal
     now_s[0] += RETRY_AFTER_S
     found = ranker.recommend("u", k=3)
     assert found.item_ids == [made.item_ids[row] for row in np.argsort(-(made.item_vectors @ of.vec))[:3]]
+
+
+class FixedItems:
+    """Live items that stay as they are."""
+
+    def __init__(self, artifact: Artifact, *, count: float = 0.0) -> None:
+        popular = np.zeros(16, np.float32)
+        popular[-1] = 1
+        self.table = LiveTable(load_item_vectors(artifact.path), popular)
+        header = ItemsHeader(1, 1, 1, 0, ITEMS, (1.0, 0.0), (60_000.0, 60_000.0), 1_000, 0)
+        new = ItemRows(
+            np.array([5, ITEMS, ITEMS + 1]),
+            np.stack([np.full(16, 3.0), np.full(16, 2.0), np.full(16, 9.0)]).astype(np.float32),
+            np.array([[count, 0], [2 * count, 0], [0, 0]], np.float32),
+            np.full(3, 1_000),
+            np.array([False, False, True]),
+            ["i5", "new", ""],
+            ["c3", "c2", ""],
+        )
+        self.table.take(header, [new])
+
+    def of(self, items: ItemVectors) -> tuple[LiveTable, str]:
+        return self.table, ""
+
+    def keep(self, versions: set[str]) -> None:
+        pass
+
+
+def test_trained_and_new_items_are_scored_together(store: Path, artifact: Artifact) -> None:
+    of = user(artifact)
+    live = FixedItems(artifact, count=3.0)
+    expected = {f"i{row}": artifact.item_vectors[row, :-1] @ of.vec[:-1] for row in range(ITEMS)}
+    expected["i5"] = 3 * of.vec.sum() + np.log1p(3)
+    expected["new"] = 2 * of.vec.sum() + np.log1p(6)
+    order = sorted(expected, key=lambda item: -expected[item])
+    found = recommender(store, of, live_items=live).recommend("u", 200)
+    assert found.item_ids == order
+    assert (found.not_live, found.new_items) == ("", 1)
+    np.testing.assert_allclose(found.scores, [expected[item] for item in order], rtol=1e-4, atol=1e-4)
+    of_category = [item for item in order if item == "new" or (item != "i5" and int(item[1:]) % 3 == 1)]
+    found = recommender(store, of, live_items=live).recommend("u", 5, category="c2", exclude=["new"])
+    assert found.item_ids == [item for item in of_category if item != "new"][:5]
+    trained = recommender(store, of, live_items=live).recommend("u", 5, fresh=False)
+    assert trained.item_ids == recommender(store, of).recommend("u", 5).item_ids
+    assert (trained.not_live, trained.new_items) == ("they are not asked for", 0)
+
+
+def test_stranger_gets_what_is_popular_now_of_a_category_too(store: Path, artifact: Artifact) -> None:
+    stranger = dataclasses.replace(user(artifact), reason="cold_start")
+    live = FixedItems(artifact, count=3.0)
+    assert recommender(store, stranger, live_items=live).recommend("u", 2).item_ids == ["new", "i5"]
+    at_category = dataclasses.replace(user(artifact), reason="category")
+    assert recommender(store, at_category, live_items=live).recommend("u", 1, category="c3").item_ids == [
+        "i5"
+    ]
+    known = recommender(store, user(artifact), live_items=live).recommend("u", 200).item_ids
+    assert (
+        recommender(store, at_category, live_items=live).recommend("u", 200, at_category="c3").item_ids
+        == known
+    )

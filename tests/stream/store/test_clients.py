@@ -16,11 +16,14 @@ import redis
 from local.ports import free_port
 from local.processes import spawn
 from local.redis import RedisServer, find_server
+from models.artifact.item_vectors import ItemVectors
 from models.errors import SettingsError, UnreachableError
 from stream.serving.reader import Reader
 from stream.store.clients import HostsUrl, parse_hosts_url, redis_client
 from stream.store.connection import RedisConnection
-from stream.store.keys import COLD_START_USER
+from stream.store.item_rows import ItemRows
+from stream.store.item_writer import ItemWriter, Scoring
+from stream.store.keys import COLD_START_USER, ItemKeys
 from stream.store.user_row import UserRow
 from stream.store.vector_store import Store
 
@@ -116,6 +119,33 @@ def test_cluster_keeps_every_rule(cluster: list[RedisServer], cluster_client: "r
     assert store.forget([(user, 2) for user in users[:150]], epoch=10) == 150
     assert [each.reason for each in reader.read(users)] == ["cold_start"] * 150 + [""] * 150
     assert store.losses == 0
+
+
+@pytest.mark.integration
+def test_live_items_go_through_a_cluster(cluster_client: "redis.Redis") -> None:
+    items = ItemVectors("m1", ["i0"], np.array([""], object), np.ones((1, 4), np.float32))
+    rows = ItemRows(
+        np.array([0, 700]),
+        np.eye(2, 4, dtype=np.float32),
+        np.ones((2, 2), np.float32),
+        np.array([5, 5]),
+        np.zeros(2, np.bool_),
+        ["i0", "new"],
+        ["", "c"],
+    )
+    scoring = Scoring(1, np.array([0, 0, 0, 1], np.float32), (1.0, 0.0), (60_000.0, 60_000.0))
+    none = rows.select(np.zeros(0, np.int64))
+    writer = ItemWriter(cluster_client, ItemKeys("user:", "m1"), scoring, lambda first, end: none)
+    writer.begin(701, 5)
+    writer.publish(rows, 701, 5)
+    table, reason = Reader(cluster_client).live_items().of(items)
+    assert table is not None, reason
+    assert (table.item_ids[700], table.row_of["new"], table.header and table.header.snapshot) == (
+        *("new", 700),
+        1,
+    )
+    writer.delete()
+    assert cluster_client.exists(ItemKeys("user:", "m1").header) == 0
 
 
 @pytest.mark.integration

@@ -1,4 +1,4 @@
-"""One trainer at a time: a lease in Redis, renewed by a thread for as long as its owner lives."""
+"""One at a time of what must not run twice: a lease in Redis, renewed by a thread while its owner lives."""
 
 import logging
 import time
@@ -17,23 +17,28 @@ LEASE_S, RENEWALS = 30.0, 3
 
 
 class LeaseLostError(TwintideError):
-    """Another trainer may lead by now."""
+    """Another one may lead by now."""
 
 
-def lease_key(key_prefix: str) -> str:
-    """Return the key whose owner trains for the users of this prefix."""
-    return f"twintide:trainer:{key_prefix}"
+def lease_key(key_prefix: str, who: str = "trainer") -> str:
+    """Return the key whose owner leads, of all trainers or item learners for the users of this prefix."""
+    return f"twintide:{who}:{key_prefix}"
 
 
 class Lease:
     """Held by one process at a time; the key's value is a token that nobody else has (redis-py's Lock).
 
-    Redis may forget it (a failover), so it saves work and does not by itself keep two from publishing: the
-    store of artifacts does, which is told what is to be replaced.
+    Redis may forget it (a failover), so it saves work and does not by itself keep two from publishing. Of
+    trainers, the store of artifacts does, which is told what is to be replaced; of item learners, Kafka,
+    which takes snapshots of one alone.
     """
 
-    def __init__(self, client: "redis.Redis", key_prefix: str, lease_s: float = LEASE_S) -> None:
-        self._lock = client.lock(lease_key(key_prefix), timeout=lease_s, thread_local=False)
+    def __init__(
+        self, client: "redis.Redis", key_prefix: str, lease_s: float = LEASE_S, who: str = "trainer"
+    ) -> None:
+        """Ask for the lease of `who`: trainer, or item-learner."""
+        self._who = who.replace("-", " ")
+        self._lock = client.lock(lease_key(key_prefix, who), timeout=lease_s, thread_local=False)
         self._every_s = lease_s / RENEWALS
         self._ended = Event()
         self._renewal: Thread | None = None
@@ -54,7 +59,7 @@ class Lease:
             if self.take():
                 return True
             if not said:
-                logger.info("another trainer leads; this one waits until it ends")
+                logger.info("another %s leads; this one waits until it ends", self._who)
                 said = True
             time.sleep(poll_s)
         return False
@@ -65,7 +70,7 @@ class Lease:
             self._lock.reacquire()
         except (LockError, redis.RedisError) as error:
             raise LeaseLostError(
-                f"this trainer does not lead any more ({error}): it publishes nothing, and begins again"
+                f"this {self._who} does not lead any more ({error}): it publishes nothing, and begins again"
             ) from error
 
     def give_up(self) -> None:
@@ -76,14 +81,14 @@ class Lease:
         try:
             self._lock.release()
         except (LockError, redis.RedisError) as error:
-            logger.warning("the trainer's lease was not given back (%s): it runs out by itself", error)
+            logger.warning("the %s's lease was not given back (%s): it runs out by itself", self._who, error)
 
     def _renew(self, ended: Event) -> None:
         while not ended.wait(self._every_s):
             try:
                 self._lock.reacquire()
             except LockError as error:
-                logger.warning("this trainer does not lead any more: %s", error)
+                logger.warning("this %s does not lead any more: %s", self._who, error)
                 return
             except redis.RedisError as error:
-                logger.warning("the trainer's lease could not be renewed, it is tried again: %s", error)
+                logger.warning("the %s's lease could not be renewed, it is tried again: %s", self._who, error)

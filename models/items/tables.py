@@ -1,0 +1,114 @@
+"""The tables of a learner of items: made, grown, written down as plain arrays, and read back."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from models.arrays import Flags
+from models.items.kernels import LONG_AGO_MS, MAX_READERS, Items, Stream, Users
+from models.items.slots import Slots, grown, make_slots, refill
+from models.items.trained import Trained
+
+T = TypeVar("T", Items, Users)
+
+
+class Held(NamedTuple):
+    """Rows and who is in them: `rows` is Items or Users, `slots` finds them."""
+
+    rows: Any
+    slots: Slots
+
+
+def make_items(capacity: int, dimension: int) -> Items:
+    """Return rows that no item has."""
+    return Items(
+        inputs=np.zeros((capacity, dimension), np.float32),
+        outputs=np.zeros((capacity, dimension), np.float32),
+        input_squares=np.zeros(capacity, np.float32),
+        output_squares=np.zeros(capacity, np.float32),
+        trained=np.full(capacity, -1, np.int64),
+        category=np.zeros(capacity, np.int64),
+        counts=np.zeros((capacity, 2), np.float64),
+        counted_ms=np.full(capacity, LONG_AGO_MS, np.int64),
+        readers=np.zeros(capacity, np.int64),
+        reader_hashes=np.zeros((capacity, MAX_READERS), np.uint32),
+        generation=np.zeros(capacity, np.int32),
+        revision=np.zeros(capacity, np.int64),
+        last_ms=np.full(capacity, LONG_AGO_MS, np.int64),
+    )
+
+
+def make_users(capacity: int, held: int) -> Users:
+    """Return rows that no user has, for the last `held` events of each."""
+    return Users(
+        had=np.zeros(capacity, np.int64),
+        item=np.zeros((capacity, held), np.int32),
+        generation=np.zeros((capacity, held), np.int32),
+        behaviour=np.zeros((capacity, held), np.uint8),
+        time_ms=np.zeros((capacity, held), np.int64),
+        event_hash=np.zeros((capacity, held), np.int64),
+    )
+
+
+def make_stream(recent: int) -> Stream:
+    """Return a stream of which nothing was seen."""
+    return Stream(np.zeros(6, np.int64), np.zeros(3, np.float64), np.zeros((recent, 2), np.int32))
+
+
+def with_room(rows: T, slots: Slots, needed: int) -> tuple[T, Slots]:
+    """Return the same rows with places for so many, or as they are where they have them."""
+    if needed <= len(slots.hashes):
+        return rows, slots
+    capacity = max(needed, len(slots.hashes) * 3 // 2)
+    wider = type(rows)(*(_wider(column, capacity) for column in rows))
+    return wider, grown(slots, capacity, used(slots))
+
+
+def _wider(column: np.ndarray[Any, Any], capacity: int) -> np.ndarray[Any, Any]:
+    found = np.zeros((capacity, *column.shape[1:]), column.dtype)
+    found[: len(column)] = column
+    return found
+
+
+def used(slots: Slots) -> Flags:
+    """Return whether each row ever used (USED,) is in use now."""
+    is_used = np.zeros(len(slots.hashes), np.bool_)
+    is_used[slots.table[slots.table >= 0]] = True
+    return is_used[: slots.ends[2]]
+
+
+def to_arrays(name: str, rows: Items | Users, slots: Slots) -> dict[str, np.ndarray[Any, Any]]:
+    """Return what rows and slots hold as arrays, all but `ends` with a row for each row ever used."""
+    count = slots.ends[2]
+    columns = {**rows._asdict(), "hash": slots.hashes, "newer": slots.newer, "older": slots.older}
+    found = {f"{name}/{key}": column[:count].copy() for key, column in columns.items()}
+    found[f"{name}/is_used"] = used(slots)
+    found[f"{name}/ends"] = slots.ends.copy()
+    return found
+
+
+def from_arrays(name: str, empty: T, state: Mapping[str, np.ndarray[Any, Any]]) -> tuple[T, Slots]:
+    """Return the rows and slots of `to_arrays`; `empty` are rows of their kind, at least as many."""
+    count = len(state[f"{name}/is_used"])
+    slots = make_slots(len(empty[0]))
+    for key, column in empty._asdict().items():
+        column[:count] = state[f"{name}/{key}"]
+    slots.hashes[:count] = state[f"{name}/hash"]
+    slots.newer[:count], slots.older[:count] = state[f"{name}/newer"], state[f"{name}/older"]
+    slots.ends[:] = state[f"{name}/ends"]
+    refill(slots, np.flatnonzero(state[f"{name}/is_used"]))
+    return empty, slots
+
+
+def fill_known(
+    items: Items, slots: Slots, trained: Trained, categories: Any, hashes: Any, squares: float
+) -> None:
+    """Give the first rows to the known items of a model, for good."""
+    count = len(trained.inputs)
+    items.inputs[:count], items.outputs[:count] = trained.inputs, trained.outputs
+    items.input_squares[:count] = items.output_squares[:count] = squares
+    items.trained[:count], items.category[:count] = np.arange(count), categories
+    slots.hashes[:count] = hashes
+    slots.ends[2] = count
+    refill(slots, np.arange(count))

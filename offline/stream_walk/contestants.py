@@ -1,0 +1,176 @@
+"""Who ranks on a walk: the learner of items, the model as it was trained, and what only counts."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations, product
+
+import numpy as np
+
+from models.arrays import Doubles, Flags, Floats, Ints
+from models.artifact.artifact import Artifact
+from models.artifact.live_items import LiveItemsSettings
+from models.items.learner import ItemLearner
+from models.items.trained import trained_of
+from models.log.times import HOUR_MS
+from models.towers.histories import Histories
+from offline.stream_walk.counts import HALF_LIVES_MS, DecayedCounts
+from offline.stream_walk.events import WalkedLog
+from offline.stream_walk.peers import Peer
+from offline.stream_walk.ranking import MISSING, rank, weighed_ranks
+from offline.stream_walk.walk import Case
+
+#: Weights that are tried of one count, and of each of two.
+SINGLE_WEIGHTS, PAIR_WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.25), (0.25, 0.5, 0.75)
+
+
+def all_ways() -> Doubles:
+    """Return the ways to weigh popularity that are tried (W, 4): place of a half-life, weight; the same."""
+    halves = range(len(HALF_LIVES_MS))
+    ways = [(0, 0.0, 0, 0.0)]
+    ways += [(place, weight, place, 0.0) for place, weight in product(halves, SINGLE_WEIGHTS)]
+    for (one, other), weights in product(combinations(halves, 2), product(PAIR_WEIGHTS, PAIR_WEIGHTS)):
+        ways.append((one, weights[0], other, weights[1]))
+    return np.array(ways)
+
+
+def name_of(way: Doubles) -> str:
+    """Return what a way is called."""
+    one, other = (f"{HALF_LIVES_MS[int(way[at])] / HOUR_MS:.3g} h" for at in (0, 2))
+    return f"{way[1]:g} x {one}" + (f" + {way[3]:g} x {other}" if way[3] else "")
+
+
+class Weighed:
+    """Ranks by scores and weighed popularity: of each user's first event with an item in an hour."""
+
+    def __init__(self, stream: WalkedLog, ways: Doubles) -> None:
+        self.ways = ways
+        self._stream, self._names = stream, [name_of(way) for way in ways]
+        self._counts = DecayedCounts(stream.item_count, HALF_LIVES_MS)
+        self._is_first = first_in_hour(stream)
+
+    def count(self, begin: int, end: int) -> None:
+        """Count rows."""
+        rows = slice(begin, end)
+        items = self._stream.item[rows].astype(np.int64)
+        self._counts.add(items, self._stream.log.time_ms[rows], self._is_first[rows])
+
+    def ranks(self, case: Case, base: Doubles) -> Mapping[str, int]:
+        """Return the rank of the target by scores (C,) with each way."""
+        found = np.empty(len(self.ways), np.int64)
+        logs = self._counts.logs(case.time_ms)
+        weighed_ranks(base, logs, case.is_ranked, case.target, self.ways, found)
+        return dict(zip(self._names, found.tolist(), strict=True))
+
+
+def first_in_hour(stream: WalkedLog) -> Flags:
+    """Return whether each row (R,) is its user's first with its item in its hour."""
+    hours = stream.log.time_ms // HOUR_MS
+    order = np.lexsort((np.arange(len(stream)), hours, stream.item, stream.user))
+    columns = [each[order] for each in (stream.user, stream.item, hours)]
+    is_first = np.zeros(len(stream), np.bool_)
+    changes = [each[1:] != each[:-1] for each in columns]
+    is_first[order] = np.append(True, changes[0] | changes[1] | changes[2])
+    return is_first
+
+
+class Counting:
+    """A peer."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    def learn(self, begin: int, end: int, lasts: Sequence[Sequence[int]]) -> None:
+        """Learn rows."""
+        self._peer.learn(begin, end, lasts)
+
+    def ranks(self, case: Case) -> Mapping[str, int]:
+        """Return the rank of the target by each variant."""
+        scores = self._peer.scores(case)
+        return {name: rank(each, case.is_ranked, case.target) for name, each in scores.items()}
+
+
+class Learning:
+    """The learner of items, whose published vectors are weighed with popularity."""
+
+    def __init__(self, stream: WalkedLog, artifact: Artifact, live: LiveItemsSettings, ways: Doubles) -> None:
+        self.learner = ItemLearner.start(artifact, live)
+        self._stream, self._weighed = stream, Weighed(stream, ways)
+
+    def learn(self, begin: int, end: int, lasts: Sequence[Sequence[int]]) -> None:
+        """Learn rows."""
+        self._weighed.count(begin, end)
+        self.learner.learn(*self._stream.columns(begin, end))
+
+    def ranks(self, case: Case) -> Mapping[str, int]:
+        """Return the rank of the target by each way to weigh popularity."""
+        user_id = self._stream.log.user.values[case.user]
+        return self._weighed.ranks(case, self._scores(self.learner.user_vectors([user_id])[0]))
+
+    def _scores(self, user: Floats) -> Doubles:
+        scores = np.full(self._stream.item_count, -np.inf)
+        by_row = self.learner.scores(user)
+        rows = np.flatnonzero(by_row > -np.inf)
+        scores[self._stream.codes_of(self.learner.hashes[rows])] = by_row[rows]
+        return scores
+
+
+class Frozen:
+    """The model as it was trained: its items alone, or new ones too as unknown items of their category."""
+
+    def __init__(self, stream: WalkedLog, artifact: Artifact, asked: Ints, ways: Doubles | None) -> None:
+        self._stream = stream
+        self._weighed = None if ways is None else Weighed(stream, ways)
+        self._outputs = artifact.item_vectors
+        histories = histories_before(stream, artifact, asked)
+        users = artifact.encode(histories).user
+        if self._weighed:
+            trained, rotation = trained_of(artifact), artifact.towers.rotation
+            self._outputs = trained.new_outputs[categories_of_items(stream, artifact)]
+            self._outputs[stream.known_codes] = trained.outputs
+            users = users if rotation is None else users @ rotation.numpy().T
+        self._users = dict(zip(asked.tolist(), users, strict=True))
+
+    def learn(self, begin: int, end: int, lasts: Sequence[Sequence[int]]) -> None:
+        """Count rows; the vectors stay."""
+        if self._weighed:
+            self._weighed.count(begin, end)
+
+    def ranks(self, case: Case) -> Mapping[str, int]:
+        """Return the rank of the target, by each way to weigh popularity where there are any."""
+        found = self._outputs @ self._users[case.row]
+        if self._weighed:
+            return self._weighed.ranks(case, found.astype(np.float64))
+        scores = np.full(self._stream.item_count, -np.inf)
+        scores[self._stream.known_codes] = found
+        return {"": rank(scores, case.is_ranked, case.target) if scores[case.target] > -np.inf else MISSING}
+
+
+def categories_of_items(stream: WalkedLog, artifact: Artifact) -> Ints:
+    """Return the model's index of the category (C,) that each item's first row names; 0 for no row."""
+    log, first = stream.log, stream.first_row
+    in_log = first < len(stream)
+    index = artifact.vocabulary.category_indices(log.category.values.tolist())
+    categories = np.zeros(stream.item_count, np.int64)
+    categories[in_log] = index[log.category.codes[first[in_log]]]
+    return categories
+
+
+def histories_before(stream: WalkedLog, artifact: Artifact, asked: Ints) -> Histories:
+    """Return the windows of the users of the rows asked (A,), as they were just before each."""
+    log, vocabulary = stream.log, artifact.vocabulary
+    items = vocabulary.item_indices(log.item.values.tolist())[log.item.codes]
+    categories = vocabulary.category_indices(log.category.values.tolist())[log.category.codes]
+    categories = vocabulary.categories_of(items, categories)
+    order = np.lexsort((np.arange(len(stream)), stream.user))
+    place = np.empty(len(stream), np.int64)
+    place[order] = np.arange(len(stream))
+    first = np.searchsorted(stream.user[order], stream.user[asked])
+    window, ends = artifact.settings.window, place[asked]
+    begins = np.maximum(first, ends - window.max_events)
+    spans = [order[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+    spans = [
+        rows[log.time_ms[rows] >= (log.time_ms[rows[-1]] - window.horizon_ms)] if len(rows) else rows
+        for rows in spans
+    ]
+    rows = np.concatenate([*spans, np.zeros(0, np.int64)])
+    starts = np.concatenate(([0], np.cumsum([len(each) for each in spans])))
+    return Histories(items[rows], categories[rows], log.behaviour[rows], log.time_ms[rows], starts)
