@@ -32,6 +32,8 @@ MAX_READERS = 5
 MAX_JUMP_MS, FREED_PER_EVENT = 600_000, 2
 #: What AdaGrad's sums of squares begin with, for the model's items and for new ones.
 KNOWN_SQUARES, NEW_SQUARES = 1e-3, 1e-4
+#: What is left of them at the row's next step: an item that was learned a thousand times still moves.
+MEMORY = np.float32(0.999)
 #: The time of what never was.
 LONG_AGO_MS = -(2**62)
 _HOUR_MS, _TINY = 3_600_000, np.float32(1e-12)
@@ -177,7 +179,8 @@ def learn_events(
         items.last_ms[row] = max(items.last_ms[row], time_ms)
         if is_first(pairs, user_bits, bits, time_ms // _HOUR_MS):
             _count(items, row, time_ms, np.uint32(user_bits >> np.uint64(32)), rules.half_lives_ms)
-            if batch.time_ms[event] > rules.learned_until_ms and (place > 0 or users.had[user] == 0):
+            is_new = rules.rate > 0 and batch.time_ms[event] > rules.learned_until_ms
+            if is_new and (place > 0 or users.had[user] == 0):
                 _learn(items, users, user, place, row, time_ms, stream, trained, rules, room)
                 numbers[LEARNED] += 1
             at = numbers[COUNTED] % len(stream.recent)
@@ -315,7 +318,7 @@ def _learn(
     length /= np.float32(dimension)
     for each in range(count):
         drawn, slope = room.drawn[each], room.scores[each]
-        items.output_squares[drawn] += slope * slope * length
+        items.output_squares[drawn] = MEMORY * items.output_squares[drawn] + slope * slope * length
         change = rate * slope / np.sqrt(items.output_squares[drawn] + _TINY)
         output = items.outputs[drawn]
         for column in range(dimension):
@@ -341,7 +344,7 @@ def _learn_inputs(items: Items, scale: np.float32, rate: np.float32, step: int, 
         if row < 0:
             continue
         slope = scale * room.weight[back]
-        items.input_squares[row] += slope * slope * length
+        items.input_squares[row] = MEMORY * items.input_squares[row] + slope * slope * length
         change = rate * slope / np.sqrt(items.input_squares[row] + _TINY)
         for column in range(dimension):
             items.inputs[row, column] -= change * room.gradient[column]

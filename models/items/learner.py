@@ -18,7 +18,7 @@ from models.ids.texts import Texts, texts_of
 from models.ids.vocabulary import indices_of_places
 from models.items import kernels
 from models.items.health import Health, health_of
-from models.items.kernels import Batch, Room, Rules
+from models.items.kernels import Batch, Items, Room, Rules
 from models.items.pairs import Pairs, make_pairs, members, remember_all
 from models.items.slots import FREE, OLDEST, USED, find, forget, make_slots, release
 from models.items.tables import (
@@ -30,6 +30,7 @@ from models.items.tables import (
     to_arrays,
     used,
     with_room,
+    with_rows,
 )
 from models.items.trained import Trained, trained_of
 from models.windows.fold import EventColumns
@@ -328,28 +329,36 @@ class ItemLearner:
             release(self._user_slots, row)
         return row >= 0
 
-    def user_vectors(self, user_ids: Sequence[str]) -> Floats:
+    def snapshot(self) -> Items:
+        """Return what all rows are now, as arrays of its own."""
+        return Items(*(column.copy() for column in self._items))
+
+    def user_vectors(self, user_ids: Sequence[str], items: Items | None = None) -> Floats:
         """Return the vectors (B, D) of users by the direct path over their last events' published inputs.
 
-        Unrotated; the last coordinate is 0; a user who is not held has the cold start's.
+        Unrotated; the last coordinate is 0; a user who is not held has the cold start's. items: an earlier
+        `snapshot`; else as they are now.
         """
+        items = self._items if items is None else with_rows(items, len(self._items.category))
         found = np.empty((len(user_ids), len(self._room.user)), np.float32)
         for place, bits in enumerate(hashes_of(texts_of(user_ids))):
             row = find(self._user_slots, bits)
             held = self._users.item.shape[1]
             until = min(int(self._users.had[row]), held) if row >= 0 else 0
-            tables = self._items, self._users, row, until, self.trained, self._rules.horizon_ms
+            tables = items, self._users, row, until, self.trained, self._rules.horizon_ms
             kernels.user_vector(*tables, self.settings.min_readers, self._room)
             found[place] = self._room.user
         return found
 
-    def scores(self, user: Floats) -> Floats:
+    def scores(self, user: Floats, items: Items | None = None) -> Floats:
         """Return each row's score (n,) for a user's vector (D,), unrotated, popularity aside, as `published`.
 
         Minus infinity for what is not published.
         """
         found = np.empty(len(self.item_ids), np.float32)
-        kernels.score_shown(self._items, self.trained, user, self.settings.min_readers, found)
+        items = self._items if items is None else with_rows(items, len(self._items.category))
+        kernels.score_shown(items, self.trained, user, self.settings.min_readers, found)
+        found[(items.generation != self._items.generation)[: len(found)]] = -np.inf
         return found
 
     def health(self) -> Health:
