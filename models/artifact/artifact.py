@@ -32,6 +32,7 @@ from models.artifact.files import (
     version_of,
 )
 from models.artifact.golden_users import check_golden, golden_histories
+from models.artifact.live_items import LiveItemsSettings
 from models.artifact.stores import find, open_store
 from models.artifact.version_cache import PARTIAL, VersionCache, place
 from models.errors import ArtifactError
@@ -50,6 +51,7 @@ class ArtifactSettings:
     window: WindowSettings = field(default_factory=WindowSettings)
     features: FeatureSettings = field(default_factory=FeatureSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
+    live_items: LiveItemsSettings = field(default_factory=LiveItemsSettings)
 
     @property
     def gap_ms(self) -> int:

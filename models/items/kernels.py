@@ -249,14 +249,17 @@ def user_vector(
 def score_shown(items: Items, trained: Trained, user: Floats, min_readers: int, scores: Floats) -> None:
     """Write each row's score (n,) for a user's vector (D,), popularity aside, as its published output has it.
 
-    Minus infinity for a new item with fewer readers, which is not published, and for a row that is free.
+    An item with fewer readers is scored as trained, a new one as the unknown item of its category. Minus
+    infinity for a row that is free.
     """
     for row in range(len(scores)):
         own, is_live = items.trained[row], items.readers[row] >= min_readers
-        if own < 0 and not is_live:
+        if own < 0 and items.counted_ms[row] == LONG_AGO_MS:
             scores[row] = -np.inf
             continue
-        source = items.outputs[row] if is_live else trained.outputs[own]
+        source = items.outputs[row]
+        if not is_live:
+            source = trained.outputs[own] if own >= 0 else trained.new_outputs[items.category[row]]
         score = np.float32(0)
         for column in range(len(user)):
             score += user[column] * source[column]
@@ -457,7 +460,7 @@ def _expire(items: Items, slots: Slots, before_ms: int, event: int, freed: Ints,
             return free
         release(slots, oldest)
         items.generation[oldest] += 1
-        items.readers[oldest] = 0
+        items.readers[oldest], items.counted_ms[oldest] = 0, LONG_AGO_MS
         freed[free, 0], freed[free, 1] = event, oldest
         free += 1
     return free

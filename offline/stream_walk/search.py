@@ -48,7 +48,7 @@ def find_live_items(
     asked = sampled(np.arange(begin, end), cases, seed=0)
     ways = all_ways()
     rates = [0.0, min(losses, key=lambda rate: losses[rate])]
-    rankers = {f"{rate}": Learning(stream, artifact, replace(live, rate=rate), ways) for rate in rates}
+    rankers = {f"{rate}": Learning(stream, artifact, replace(live, rate=rate), asked, ways) for rate in rates}
     _, ranks = Walk(stream, exclude_seen).through(
         asked, {**rankers, "frozen": Frozen(stream, artifact, asked, None)}
     )
