@@ -340,7 +340,7 @@ class ItemLearner:
 
     def snapshot(self) -> Items:
         """Return what all rows are now, as arrays of its own."""
-        return Items(*(column.copy() for column in self._items))
+        return Items._make(column.copy() for column in self._items)
 
     def user_vectors(self, user_ids: Sequence[str], items: Items | None = None) -> Floats:
         """Return the vectors (B, D) of users by the direct path over their last events' published inputs.
@@ -360,7 +360,7 @@ class ItemLearner:
         return found
 
     def published_inputs(self, rows: Ints, categories: Ints, items: Items | None = None) -> Floats:
-        """Return the inputs (R, D) of rows as `published`; of -1, those of the unknown item of its category."""
+        """Return the inputs (R, D) of rows as `published`; of -1, the unknown item's of the category."""
         now, trained = self._items, self.trained
         items = now if items is None else with_rows(items, len(now.category))
         is_same = items.generation[rows] == now.generation[rows]

@@ -142,17 +142,18 @@ class Learning:
         """Return the user's vector (D,) as a worker makes it of the published inputs, unrotated."""
         if self._towers is None:
             user_id = self._stream.log.user.values[case.user]
-            return self.learner.user_vectors([user_id], self._shown)[0]
+            own: Floats = self.learner.user_vectors([user_id], self._shown)[0]
+            return own
         rows, histories = self._windows.of(self._place[case.row])
         row = self.learner.rows_of(self._stream.hashes[self._stream.item[rows]])
         inputs = self.learner.published_inputs(row, histories.category, self._shown)
         events = replace(histories, item=np.arange(len(rows)), category=np.zeros(len(rows), np.int64))
         path = self._towers.with_inputs(inputs)
-        user = Inference(self._artifact.towers, self._artifact.settings.features, path).encode(events).user[0]
+        user = Inference(self._artifact.towers, self._artifact.settings.features, path).encode(events).user
         rotation = self._artifact.towers.rotation
-        user = user if rotation is None else user @ rotation.numpy().T
-        user[-1] = 0
-        return user
+        found: Floats = (user if rotation is None else user @ rotation.numpy().T)[0]
+        found[-1] = 0
+        return found
 
     def _scores(self, user: Floats) -> Doubles:
         scores = np.full(self._stream.item_count, -np.inf)

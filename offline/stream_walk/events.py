@@ -1,4 +1,4 @@
-"""A log as a stream: its rows in time order, the items of log and model together, and which rows are asked."""
+"""A log as a stream: its rows in time order, the items of log and model together, which rows are asked."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ from models.windows.fold import EventColumns
 class WalkedLog:
     """R rows in time order, and C items: those of the log, and those of the model that it does not have.
 
-    item, user (R,) codes; hashes (C,) of the items; sorted_hashes, sorted_codes (C,): to find them by it; known_codes (I,) the
-    model's; first_row (C,) the row at which an item first occurs, R where it does not.
+    item, user (R,) codes; hashes (C,) of the items; sorted_hashes, sorted_codes (C,): to find them by
+    it; known_codes (I,) the model's; first_row (C,) the row where an item first occurs, R for none.
     """
 
     log: BehaviourLog

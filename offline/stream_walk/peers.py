@@ -87,8 +87,9 @@ class Transitions:
 
     def learn(self, begin: int, end: int, lasts: Sequence[Sequence[int]]) -> None:
         """Note what came after what."""
-        rows = zip(self._stream.item[begin:end].tolist(), self._stream.log.time_ms[begin:end].tolist(), lasts)
-        for item, time_ms, last in rows:
+        times_ms = self._stream.log.time_ms[begin:end].tolist()
+        rows = zip(self._stream.item[begin:end].tolist(), times_ms, strict=True)
+        for (item, time_ms), last in zip(rows, lasts, strict=True):
             if last:
                 self._after[last[0]].append((item, time_ms))
 
@@ -111,7 +112,7 @@ class Transitions:
             age = np.exp2((times_ms - case.time_ms) / half_life_ms)
             for weight in PLACE_WEIGHTS:
                 counts = np.bincount(item, age * weight**place, self._stream.item_count)
-                yield f"{_text_of(half_life_ms)} {weight}", counts
+                yield f"{_text_of(half_life_ms)} {weight}", counts.astype(np.float64)
 
 
 class TransitionsTimesPopularity:

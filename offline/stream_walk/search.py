@@ -1,11 +1,11 @@
-"""How a model's items should go on learning: found by walking the rows that it was chosen by, in time order."""
+"""How a model's items should go on learning: found by a walk of the rows that it was chosen by."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from models.arrays import Doubles, Ints
+from models.arrays import Doubles
 from models.artifact.artifact import Artifact
 from models.artifact.live_items import LiveItemsSettings
 from models.items.learner import ItemLearner
@@ -25,7 +25,7 @@ SURE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The best setting, and NDCG@10 on the rows by which it was found: of the model frozen, and with live items.
+    """The best setting, and NDCG@10 on the rows that it was found by: as trained, and with live items.
 
     losses: by rate, nats per event of the rows walked; error: that of the difference (one standard error).
     """
@@ -52,26 +52,22 @@ def find_live_items(
     _, ranks = Walk(stream, exclude_seen).through(
         asked, {**rankers, "frozen": Frozen(stream, artifact, asked, None)}
     )
-    gains = {
-        (rate, way): gains_in_ten(ranks[f"{rate}"][name_of(way)])
-        for rate in rates
-        for way in map(tuple, ways.tolist())
-    }
-    (rate, way), best = max(gains.items(), key=lambda pair: float(pair[1].mean()))
+    tried = [(rate, way) for rate in rates for way in ways]
+    gains = [gains_in_ten(ranks[f"{rate}"][name_of(way)]) for rate, way in tried]
+    best = max(gains, key=lambda each: float(each.mean()))
+    rate, way = tried[next(place for place, each in enumerate(gains) if each is best)]
     frozen = gains_in_ten(ranks["frozen"][""])
     ahead, error = best - frozen, float((best - frozen).std() / np.sqrt(len(best)))
     found = replace(_weighed(live, way), rate=rate, is_on=bool(ahead.mean() > SURE * error))
     return Found(found, losses, float(frozen.mean()), float(best.mean()), error, len(best))
 
 
-def _weighed(live: LiveItemsSettings, way: tuple[float, ...]) -> LiveItemsSettings:
+def _weighed(live: LiveItemsSettings, way: Doubles) -> LiveItemsSettings:
     one, other = (int(HALF_LIVES_MS[int(way[at])]) for at in (0, 2))
-    return replace(live, half_lives_ms=(one, other), weights=(way[1], way[3]))
+    return replace(live, half_lives_ms=(one, other), weights=(float(way[1]), float(way[3])))
 
 
-def _loss(
-    stream: WalkedLog, artifact: Artifact, live: LiveItemsSettings, begin: int, end: int
-) -> float:
+def _loss(stream: WalkedLog, artifact: Artifact, live: LiveItemsSettings, begin: int, end: int) -> float:
     """Return the learner's loss (nats per event), each event scored before it is learned."""
     learner, losses = ItemLearner.start(artifact, live), []
     for at in range(max(begin - ROWS_BEFORE, 0), end, LOSS_ROWS):
