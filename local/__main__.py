@@ -86,13 +86,13 @@ def bench(name: str, arguments: tuple[str, ...]) -> None:
     \b
     Example: ./run bench ingest --json ingest.json
     """
-    names = sorted(path.stem for path in (ROOT / "bench").glob("[!_]*.py"))
+    names = sorted(path.stem.replace("_", "-") for path in (ROOT / "bench").glob("[!_]*.py"))
     if name not in names:
         raise SettingsError(f"no benchmark {name!r}; there are: {', '.join(names) or 'none yet'}")
     # Kafka's default: who starts together shares the partitions from the first event on.
     with servers(LOCAL / "bench", os.environ, join_delay_ms=3_000) as running:
         environment = {**os.environ, **running.environment, "PYTHONPATH": str(ROOT)}
-        command = [*leash(), sys.executable, "-P", "-m", f"bench.{name}", *arguments]
+        command = [*leash(), sys.executable, "-P", "-m", f"bench.{name.replace('-', '_')}", *arguments]
         sys.exit(subprocess.run(command, env=environment).returncode)
 
 

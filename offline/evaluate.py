@@ -19,6 +19,8 @@ from offline.options import (
 )
 from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
 from offline.source import from_stream_option, read_log
+from offline.stream_walk.evaluation import evaluate_stream
+from offline.stream_walk.report import parse_ages, stream_table
 
 
 @click.command(cls=Command)
@@ -28,7 +30,7 @@ from offline.source import from_stream_option, read_log
 @from_stream_option
 @click.option(
     "--protocol",
-    type=click.Choice(["time", "leave-one-out"]),
+    type=click.Choice(["time", "leave-one-out", "stream"]),
     help="What is asked.  [default: as the artifact was trained]",
 )
 @cutoff_option
@@ -38,6 +40,12 @@ from offline.source import from_stream_option, read_log
     show_default=True,
     help="Do not rank what a user had before, and leave out who returns to it. For logs without repeats, "
     "such as ratings.",
+)
+@click.option(
+    "--cases", default=2_000, show_default=True, help="Of --protocol stream: targets drawn of the last part."
+)
+@click.option(
+    "--item-lag", help="Of --protocol stream: also rank by live items up to so old, such as 1s,1m,1h."
 )
 @click.option(
     "--details/--no-details",
@@ -55,6 +63,8 @@ def main(
     protocol: str | None,
     cutoff: str | None,
     exclude_seen: bool,
+    cases: int,
+    item_lag: str | None,
     with_details: bool,
 ) -> None:
     """Rank all items for every user and print Recall, NDCG and MRR beside baselines.
@@ -70,6 +80,10 @@ def main(
     What is published has learned every row of its log. Asked about these rows, it is the version that its own
     figures are of that is ranked, which has not; with a --cutoff after all it learned, it is itself.
 
+    stream: the rows in time order, every item that exists at the moment ranked, all learning as they go: the
+    model as it was trained, its live items (docs/items.md), and what only counts. Live items' settings are
+    found on the rows between training and the cutoff; the figures are of rows from there on.
+
     "category alone" and "cold start" rank by the vectors that users without one of their own get: "category
     alone" by the category of their last event, "cold start" without any.
 
@@ -80,8 +94,11 @@ def main(
     log_to_stderr()
     artifact = load_evaluated(artifact_path, cutoff)
     log = read_log(data_path, log_format, from_stream)
-    cases, question = _cases(artifact, log, protocol, cutoff)
-    found = evaluate(artifact, cases, exclude_seen=exclude_seen, with_details=with_details)
+    if protocol == "stream":
+        click.echo(_walked(artifact, log, cases, item_lag, cutoff, exclude_seen=exclude_seen))
+        return
+    asked, question = _cases(artifact, log, protocol, cutoff)
+    found = evaluate(artifact, asked, exclude_seen=exclude_seen, with_details=with_details)
     ranked = "items new to the user are ranked" if exclude_seen else "all items are ranked"
     click.echo(f"model {artifact.version}, {len(artifact.item_ids):,} items, {question}; {ranked}")
     if found.repeats:
@@ -93,6 +110,25 @@ def main(
     click.echo(ranking_table(found))
     if with_details:
         click.echo(f"\n{details_table(found)}")
+
+
+def _walked(
+    artifact: Artifact,
+    log: BehaviourLog,
+    cases: int,
+    item_lag: str | None,
+    cutoff: str | None,
+    *,
+    exclude_seen: bool,
+) -> str:
+    if cases < 2:
+        raise SettingsError(f"--cases {cases}: 2 are the least")
+    lags_ms = parse_ages("--item-lag", item_lag) if item_lag else []
+    cutoff_ms = cutoff_of(artifact, cutoff)
+    found = evaluate_stream(artifact, log, cases, lags_ms, cutoff_ms=cutoff_ms, exclude_seen=exclude_seen)
+    ranked = "items new to the user are ranked" if exclude_seen else "all items that exist are ranked"
+    title = f"model {artifact.version}, rows from {describe_time(cutoff_ms)} on, in time order; {ranked}"
+    return f"{title}\n{stream_table(found)}"
 
 
 def _cases(

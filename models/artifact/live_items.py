@@ -19,17 +19,17 @@ class LiveItemsSettings:
     half_lives_ms: tuple[int, int] = (600_000, 14_400_000)
     #: What the logs of the two counts weigh in a score.
     weights: tuple[float, float] = (1.0, 0.0)
-    #: AdaGrad's learning rate, per row.
-    rate: float = 0.1
+    #: AdaGrad's learning rate, per row; 0: vectors stay as trained, and items are counted alone.
+    rate: float = 0.02
     #: Share of the way back to its trained vectors that a known item goes when it is clicked.
-    pull: float = 0.001
+    pull: float = 0.0003
     #: Events up to this time (epoch ms) the model has learned: they are counted, not learned again.
     learned_until_ms: int = -(2**62)
 
     def __post_init__(self) -> None:
         if not 0 < self.half_lives_ms[0] <= self.half_lives_ms[1]:
             raise SettingsError(f"half_lives_ms is {self.half_lives_ms}; they must be over 0, and ascend")
-        if self.rate <= 0:
-            raise SettingsError(f"rate is {self.rate}; it must be over 0")
+        if not 0 <= self.rate < 1:
+            raise SettingsError(f"rate is {self.rate}; it must be at least 0 and under 1")
         if not 0 <= self.pull < 1:
             raise SettingsError(f"pull is {self.pull}; it must be at least 0 and under 1")

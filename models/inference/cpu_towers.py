@@ -9,6 +9,7 @@ with the gains of the norms inside the folded matrices. What is left per event i
 and a user's vector does not depend on who else is encoded.
 """
 
+import copy
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.arrays import Floats
 from models.inference import kernels
 from models.inference.kernels import Tables, TowerEvents
 from models.towers.dual_towers import DualTowers
@@ -79,6 +81,12 @@ class CpuTowers:
             )
             self._by_place = towers.direct.place.numpy()
             self._by_detail = towers.direct.behaviour.exp().repeat_interleave(GAP_BUCKETS).numpy()
+
+    def with_inputs(self, inputs: Floats) -> "CpuTowers":
+        """Return these towers for events whose item is a row of inputs (E, D), and whose category is 0."""
+        other = copy.copy(self)
+        other._tables = Tables(inputs, np.zeros((1, inputs.shape[1]), np.float32), self._tables.detail)
+        return other
 
     @staticmethod
     def can_run(towers: DualTowers) -> bool:

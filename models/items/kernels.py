@@ -32,6 +32,8 @@ MAX_READERS = 5
 MAX_JUMP_MS, FREED_PER_EVENT = 600_000, 2
 #: What AdaGrad's sums of squares begin with, for the model's items and for new ones.
 KNOWN_SQUARES, NEW_SQUARES = 1e-3, 1e-4
+#: What is left of them at the row's next step: an item that was learned a thousand times still moves.
+MEMORY = np.float32(0.999)
 #: The time of what never was.
 LONG_AGO_MS = -(2**62)
 _HOUR_MS, _TINY = 3_600_000, np.float32(1e-12)
@@ -177,7 +179,8 @@ def learn_events(
         items.last_ms[row] = max(items.last_ms[row], time_ms)
         if is_first(pairs, user_bits, bits, time_ms // _HOUR_MS):
             _count(items, row, time_ms, np.uint32(user_bits >> np.uint64(32)), rules.half_lives_ms)
-            if batch.time_ms[event] > rules.learned_until_ms and (place > 0 or users.had[user] == 0):
+            is_new = rules.rate > 0 and batch.time_ms[event] > rules.learned_until_ms
+            if is_new and (place > 0 or users.had[user] == 0):
                 _learn(items, users, user, place, row, time_ms, stream, trained, rules, room)
                 numbers[LEARNED] += 1
             at = numbers[COUNTED] % len(stream.recent)
@@ -246,14 +249,17 @@ def user_vector(
 def score_shown(items: Items, trained: Trained, user: Floats, min_readers: int, scores: Floats) -> None:
     """Write each row's score (n,) for a user's vector (D,), popularity aside, as its published output has it.
 
-    Minus infinity for a new item with fewer readers, which is not published, and for a row that is free.
+    An item with fewer readers is scored as trained, a new one as the unknown item of its category. Minus
+    infinity for a row that is free.
     """
     for row in range(len(scores)):
         own, is_live = items.trained[row], items.readers[row] >= min_readers
-        if own < 0 and not is_live:
+        if own < 0 and items.counted_ms[row] == LONG_AGO_MS:
             scores[row] = -np.inf
             continue
-        source = items.outputs[row] if is_live else trained.outputs[own]
+        source = items.outputs[row]
+        if not is_live:
+            source = trained.outputs[own] if own >= 0 else trained.new_outputs[items.category[row]]
         score = np.float32(0)
         for column in range(len(user)):
             score += user[column] * source[column]
@@ -315,7 +321,7 @@ def _learn(
     length /= np.float32(dimension)
     for each in range(count):
         drawn, slope = room.drawn[each], room.scores[each]
-        items.output_squares[drawn] += slope * slope * length
+        items.output_squares[drawn] = MEMORY * items.output_squares[drawn] + slope * slope * length
         change = rate * slope / np.sqrt(items.output_squares[drawn] + _TINY)
         output = items.outputs[drawn]
         for column in range(dimension):
@@ -341,7 +347,7 @@ def _learn_inputs(items: Items, scale: np.float32, rate: np.float32, step: int, 
         if row < 0:
             continue
         slope = scale * room.weight[back]
-        items.input_squares[row] += slope * slope * length
+        items.input_squares[row] = MEMORY * items.input_squares[row] + slope * slope * length
         change = rate * slope / np.sqrt(items.input_squares[row] + _TINY)
         for column in range(dimension):
             items.inputs[row, column] -= change * room.gradient[column]
@@ -454,7 +460,7 @@ def _expire(items: Items, slots: Slots, before_ms: int, event: int, freed: Ints,
             return free
         release(slots, oldest)
         items.generation[oldest] += 1
-        items.readers[oldest] = 0
+        items.readers[oldest], items.counted_ms[oldest] = 0, LONG_AGO_MS
         freed[free, 0], freed[free, 1] = event, oldest
         free += 1
     return free

@@ -18,9 +18,9 @@ from models.ids.texts import Texts, texts_of
 from models.ids.vocabulary import indices_of_places
 from models.items import kernels
 from models.items.health import Health, health_of
-from models.items.kernels import Batch, Room, Rules
+from models.items.kernels import Batch, Items, Room, Rules
 from models.items.pairs import Pairs, make_pairs, members, remember_all
-from models.items.slots import FREE, OLDEST, USED, find, forget, make_slots, release
+from models.items.slots import FREE, OLDEST, USED, find, find_all, forget, make_slots, release
 from models.items.tables import (
     fill_known,
     from_arrays,
@@ -30,6 +30,7 @@ from models.items.tables import (
     to_arrays,
     used,
     with_room,
+    with_rows,
 )
 from models.items.trained import Trained, trained_of
 from models.windows.fold import EventColumns
@@ -49,7 +50,7 @@ class LearnerSettings:
     remembered_pairs: int = 1_000_000
     #: A new item without an event for so long is gone (ms of event time).
     item_ttl_ms: int = 14 * 86_400_000
-    #: An item's vectors are published from so many different users on (5 at most are told apart).
+    #: An item's own vectors are published from so many different users on (5 at most are told apart).
     min_readers: int = 5
     #: Negatives of each event, and the last events of which they are drawn.
     negatives: int = 32
@@ -251,6 +252,12 @@ class ItemLearner:
         found: Flags = self._items.trained[: len(self.item_ids)] >= 0
         return found
 
+    def rows_of(self, hashes: Words) -> Ints:
+        """Return the row of each item (n,) by its hash, -1 where there is none."""
+        found = np.empty(len(hashes), np.int64)
+        find_all(self._item_slots, hashes, found)
+        return found
+
     def popularity(self, now_ms: int) -> Doubles:
         """Return log(1 + decayed count) of each row (n, 2) at a time."""
         count = len(self.item_ids)
@@ -258,25 +265,28 @@ class ItemLearner:
         return popularity_of(items.counts[:count], items.counted_ms[:count], self.live.half_lives_ms, now_ms)
 
     def changed_since(self, revision: int) -> Ints:
-        """Return the rows that changed after that step and may be published, the last changed first.
+        """Return the rows that changed after that step, the last changed first.
 
-        A new item needs its readers; a known one is there anyway, with its vectors as trained until it has
-        them (`published`).
+        What may be shown of them, `published` knows: below `min_readers` readers, nothing but their counts.
         """
         count = len(self.item_ids)
         rows = np.flatnonzero((self.revision > revision) & used(self._item_slots)[:count])
-        is_shown = (self.readers[rows] >= self.settings.min_readers) | self.is_known[rows]
-        rows = rows[is_shown]
         newest_first: Ints = rows[np.argsort(-self.revision[rows], kind="stable")]
         return newest_first
 
     def published(self, rows: Ints) -> PublishedItems:
-        """Return what may be shown of rows (R,), as `changed_since` returns them."""
+        """Return what may be shown of rows (R,), as `changed_since` returns them.
+
+        An item with fewer than `min_readers` readers has its vectors as trained, a new one those of the
+        unknown item of its category: nobody's taste is in them.
+        """
         items, trained = self._items, self.trained
         inputs, outputs = items.inputs[rows], items.outputs[rows]
-        own = items.trained[rows]
-        few = np.flatnonzero((items.readers[rows] < self.settings.min_readers) & (own >= 0))
-        inputs[few], outputs[few] = trained.inputs[own[few]], trained.outputs[own[few]]
+        own, few = items.trained[rows], items.readers[rows] < self.settings.min_readers
+        known, new = few & (own >= 0), few & (own < 0)
+        inputs[known], outputs[known] = trained.inputs[own[known]], trained.outputs[own[known]]
+        category = items.category[rows][new]
+        inputs[new], outputs[new] = trained.new_inputs[category], trained.new_outputs[category]
         rotation = self.artifact.towers.rotation
         if rotation is not None:
             outputs = outputs @ rotation.numpy()
@@ -312,7 +322,7 @@ class ItemLearner:
             slots.older[row], slots.ends[FREE] = slots.ends[FREE], row
             self._items.trained[row] = -1
         self._items.generation[row] += 1
-        self._items.readers[row] = 0
+        self._items.readers[row], self._items.counted_ms[row] = 0, kernels.LONG_AGO_MS
         self._clear(row)
 
     def forget_user(self, user_id: str) -> bool:
@@ -328,28 +338,46 @@ class ItemLearner:
             release(self._user_slots, row)
         return row >= 0
 
-    def user_vectors(self, user_ids: Sequence[str]) -> Floats:
+    def snapshot(self) -> Items:
+        """Return what all rows are now, as arrays of its own."""
+        return Items._make(column.copy() for column in self._items)
+
+    def user_vectors(self, user_ids: Sequence[str], items: Items | None = None) -> Floats:
         """Return the vectors (B, D) of users by the direct path over their last events' published inputs.
 
-        Unrotated; the last coordinate is 0; a user who is not held has the cold start's.
+        Unrotated; the last coordinate is 0; a user who is not held has the cold start's. items: an earlier
+        `snapshot`; else as they are now.
         """
+        items = self._items if items is None else with_rows(items, len(self._items.category))
         found = np.empty((len(user_ids), len(self._room.user)), np.float32)
         for place, bits in enumerate(hashes_of(texts_of(user_ids))):
             row = find(self._user_slots, bits)
             held = self._users.item.shape[1]
             until = min(int(self._users.had[row]), held) if row >= 0 else 0
-            tables = self._items, self._users, row, until, self.trained, self._rules.horizon_ms
+            tables = items, self._users, row, until, self.trained, self._rules.horizon_ms
             kernels.user_vector(*tables, self.settings.min_readers, self._room)
             found[place] = self._room.user
         return found
 
-    def scores(self, user: Floats) -> Floats:
+    def published_inputs(self, rows: Ints, categories: Ints, items: Items | None = None) -> Floats:
+        """Return the inputs (R, D) of rows as `published`; of -1, the unknown item's of the category."""
+        now, trained = self._items, self.trained
+        items = now if items is None else with_rows(items, len(now.category))
+        is_same = items.generation[rows] == now.generation[rows]
+        is_live = (rows >= 0) & is_same & (items.readers[rows] >= self.settings.min_readers)
+        own = np.where((rows >= 0) & is_same, items.trained[rows], -1)
+        found = np.where((own >= 0)[:, None], trained.inputs[own], trained.new_inputs[categories])
+        return np.where(is_live[:, None], items.inputs[rows], found)
+
+    def scores(self, user: Floats, items: Items | None = None) -> Floats:
         """Return each row's score (n,) for a user's vector (D,), unrotated, popularity aside, as `published`.
 
-        Minus infinity for what is not published.
+        Minus infinity for a row that is free.
         """
         found = np.empty(len(self.item_ids), np.float32)
-        kernels.score_shown(self._items, self.trained, user, self.settings.min_readers, found)
+        items = self._items if items is None else with_rows(items, len(self._items.category))
+        kernels.score_shown(items, self.trained, user, self.settings.min_readers, found)
+        found[(items.generation != self._items.generation)[: len(found)]] = -np.inf
         return found
 
     def health(self) -> Health:

@@ -77,6 +77,13 @@ def find(slots: Slots, bits: np.uint64) -> int:
 
 
 @compiled
+def find_all(slots: Slots, bits: Words, found: Ints) -> None:
+    """Write the row (n,) of each of these bits (n,), as `find` does."""
+    for each in range(len(bits)):
+        found[each] = find(slots, bits[each])
+
+
+@compiled
 def take(slots: Slots, bits: np.uint64, limit: int) -> int:
     """Return a row for new bits, as the newest: a free one, or that of the oldest where `limit` are used."""
     if slots.ends[FREE] < 0 and slots.ends[USED] >= limit:

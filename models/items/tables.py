@@ -61,8 +61,18 @@ def with_room(rows: T, slots: Slots, needed: int) -> tuple[T, Slots]:
     if needed <= len(slots.hashes):
         return rows, slots
     capacity = max(needed, len(slots.hashes) * 3 // 2)
+    return with_rows(rows, capacity), grown(slots, capacity, used(slots))
+
+
+def with_rows(rows: T, capacity: int) -> T:
+    """Return the same rows and empty ones, `capacity` in all."""
+    count = len(rows[0])
+    if count >= capacity:
+        return rows
     wider = type(rows)(*(_wider(column, capacity) for column in rows))
-    return wider, grown(slots, capacity, used(slots))
+    if isinstance(wider, Items):
+        wider.trained[count:] = -1
+    return wider
 
 
 def _wider(column: np.ndarray[Any, Any], capacity: int) -> np.ndarray[Any, Any]:

@@ -1,6 +1,8 @@
 """Who ranks on a walk: the learner of items, the model as it was trained, and what only counts."""
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 
 import numpy as np
@@ -8,6 +10,9 @@ import numpy as np
 from models.arrays import Doubles, Flags, Floats, Ints
 from models.artifact.artifact import Artifact
 from models.artifact.live_items import LiveItemsSettings
+from models.inference.cpu_towers import CpuTowers
+from models.inference.inference import Inference
+from models.items.kernels import Items
 from models.items.learner import ItemLearner
 from models.items.trained import trained_of
 from models.log.times import HOUR_MS
@@ -46,6 +51,12 @@ class Weighed:
         self._stream, self._names = stream, [name_of(way) for way in ways]
         self._counts = DecayedCounts(stream.item_count, HALF_LIVES_MS)
         self._is_first = first_in_hour(stream)
+        #: Earlier counts that are shown instead of those of now.
+        self.shown: DecayedCounts | None = None
+
+    def snapshot(self) -> DecayedCounts:
+        """Return the counts as they are now."""
+        return copy.deepcopy(self._counts)
 
     def count(self, begin: int, end: int) -> None:
         """Count rows."""
@@ -56,7 +67,7 @@ class Weighed:
     def ranks(self, case: Case, base: Doubles) -> Mapping[str, int]:
         """Return the rank of the target by scores (C,) with each way."""
         found = np.empty(len(self.ways), np.int64)
-        logs = self._counts.logs(case.time_ms)
+        logs = (self.shown or self._counts).logs(case.time_ms)
         weighed_ranks(base, logs, case.is_ranked, case.target, self.ways, found)
         return dict(zip(self._names, found.tolist(), strict=True))
 
@@ -92,24 +103,61 @@ class Learning:
     """The learner of items, whose published vectors are weighed with popularity."""
 
     def __init__(
-        self, stream: WalkedLog, artifact: Artifact, live: LiveItemsSettings, ways: Doubles
+        self,
+        stream: WalkedLog,
+        artifact: Artifact,
+        live: LiveItemsSettings,
+        asked: Ints,
+        ways: Doubles,
+        lag_ms: int = 0,
     ) -> None:
         self.learner = ItemLearner.start(artifact, live)
-        self._stream, self._weighed = stream, Weighed(stream, ways)
+        self._stream, self._weighed, self._artifact = stream, Weighed(stream, ways), artifact
+        self._windows = windows_before(stream, artifact, asked)
+        self._place = {row: place for place, row in enumerate(asked.tolist())}
+        self._lag_ms = lag_ms
+        self._shown: Items | None = None
+        self._towers = CpuTowers(artifact.towers) if has_transformers(artifact) else None
 
     def learn(self, begin: int, end: int, lasts: Sequence[Sequence[int]]) -> None:
-        """Learn rows."""
+        """Learn rows; where there is a lag, what is shown is what was known when it last passed."""
+        if self._lag_ms:
+            now_ms = int(self._stream.log.time_ms[end])
+            middle = int(np.searchsorted(self._stream.log.time_ms, now_ms // self._lag_ms * self._lag_ms))
+            if middle > begin:
+                self._learn(begin, middle)
+                self._shown, self._weighed.shown = self.learner.snapshot(), self._weighed.snapshot()
+                begin = middle
+        self._learn(begin, end)
+
+    def _learn(self, begin: int, end: int) -> None:
         self._weighed.count(begin, end)
         self.learner.learn(*self._stream.columns(begin, end))
 
     def ranks(self, case: Case) -> Mapping[str, int]:
         """Return the rank of the target by each way to weigh popularity."""
-        user_id = self._stream.log.user.values[case.user]
-        return self._weighed.ranks(case, self._scores(self.learner.user_vectors([user_id])[0]))
+        return self._weighed.ranks(case, self._scores(self._user(case)))
+
+    def _user(self, case: Case) -> Floats:
+        """Return the user's vector (D,) as a worker makes it of the published inputs, unrotated."""
+        if self._towers is None:
+            user_id = self._stream.log.user.values[case.user]
+            own: Floats = self.learner.user_vectors([user_id], self._shown)[0]
+            return own
+        rows, histories = self._windows.of(self._place[case.row])
+        row = self.learner.rows_of(self._stream.hashes[self._stream.item[rows]])
+        inputs = self.learner.published_inputs(row, histories.category, self._shown)
+        events = replace(histories, item=np.arange(len(rows)), category=np.zeros(len(rows), np.int64))
+        path = self._towers.with_inputs(inputs)
+        user = Inference(self._artifact.towers, self._artifact.settings.features, path).encode(events).user
+        rotation = self._artifact.towers.rotation
+        found: Floats = (user if rotation is None else user @ rotation.numpy().T)[0]
+        found[-1] = 0
+        return found
 
     def _scores(self, user: Floats) -> Doubles:
         scores = np.full(self._stream.item_count, -np.inf)
-        by_row = self.learner.scores(user)
+        by_row = self.learner.scores(user, self._shown)
         rows = np.flatnonzero(by_row > -np.inf)
         scores[self._stream.codes_of(self.learner.hashes[rows])] = by_row[rows]
         return scores
@@ -122,8 +170,7 @@ class Frozen:
         self._stream = stream
         self._weighed = None if ways is None else Weighed(stream, ways)
         self._outputs = artifact.item_vectors
-        histories = histories_before(stream, artifact, asked)
-        users = artifact.encode(histories).user
+        users = artifact.encode(windows_before(stream, artifact, asked).histories).user
         if self._weighed:
             trained, rotation = trained_of(artifact), artifact.towers.rotation
             self._outputs = trained.new_outputs[categories_of_items(stream, artifact)]
@@ -156,7 +203,26 @@ def categories_of_items(stream: WalkedLog, artifact: Artifact) -> Ints:
     return categories
 
 
-def histories_before(stream: WalkedLog, artifact: Artifact, asked: Ints) -> Histories:
+def has_transformers(artifact: Artifact) -> bool:
+    """Return whether a user's vector is more than what the direct path gives."""
+    towers = artifact.towers
+    return bool(towers.short_scale.any() or towers.long_scale.any())
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The windows of A users: their rows (E,) of the log, and what the model knows of these."""
+
+    rows: Ints
+    histories: Histories
+
+    def of(self, place: int) -> tuple[Ints, Histories]:
+        """Return the rows and the history of one."""
+        begin, end = self.histories.starts[place : place + 2]
+        return self.rows[begin:end], self.histories.take(np.array([place]))
+
+
+def windows_before(stream: WalkedLog, artifact: Artifact, asked: Ints) -> Windows:
     """Return the windows of the users of the rows asked (A,), as they were just before each."""
     log, vocabulary = stream.log, artifact.vocabulary
     items = vocabulary.item_indices(log.item.values.tolist())[log.item.codes]
@@ -175,4 +241,5 @@ def histories_before(stream: WalkedLog, artifact: Artifact, asked: Ints) -> Hist
     ]
     rows = np.concatenate([*spans, np.zeros(0, np.int64)])
     starts = np.concatenate(([0], np.cumsum([len(each) for each in spans])))
-    return Histories(items[rows], categories[rows], log.behaviour[rows], log.time_ms[rows], starts)
+    found = Histories(items[rows], categories[rows], log.behaviour[rows], log.time_ms[rows], starts)
+    return Windows(rows, found)

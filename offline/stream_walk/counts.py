@@ -6,9 +6,10 @@ from models.arrays import Doubles, Flags, Ints
 from models.compiled import compiled
 from models.log.times import HOUR_MS, MINUTE_MS
 
-
 #: Half-lives that are tried (ms), from ten minutes to what is nearly for ever.
-HALF_LIVES_MS = np.array([10 * MINUTE_MS, *(hours * HOUR_MS for hours in (1, 4, 24, 96, 384, 1536))], np.float64)
+HALF_LIVES_MS = np.array(
+    [10 * MINUTE_MS, *(hours * HOUR_MS for hours in (1, 4, 24, 96, 384, 1536))], np.float64
+)
 
 
 class DecayedCounts:

@@ -1,4 +1,4 @@
-"""A log as a stream: its rows in time order, the items of log and model together, and which rows are asked."""
+"""A log as a stream: its rows in time order, the items of log and model together, which rows are asked."""
 
 from dataclasses import dataclass
 
@@ -17,13 +17,14 @@ from models.windows.fold import EventColumns
 class WalkedLog:
     """R rows in time order, and C items: those of the log, and those of the model that it does not have.
 
-    item, user (R,) codes; hashes (C,) sorted_codes (C,): items by hash, to find them; known_codes (I,) the
-    model's; first_row (C,) the row at which an item first occurs, R where it does not.
+    item, user (R,) codes; hashes (C,) of the items; sorted_hashes, sorted_codes (C,): to find them by
+    it; known_codes (I,) the model's; first_row (C,) the row where an item first occurs, R for none.
     """
 
     log: BehaviourLog
     item: npt.NDArray[np.int32]
     user: npt.NDArray[np.int32]
+    hashes: Words
     sorted_hashes: Words
     sorted_codes: Ints
     known_codes: Ints
@@ -68,7 +69,7 @@ def walked(log: BehaviourLog, artifact: Artifact) -> WalkedLog:
     first_row = np.full(len(ids), len(log))
     first_row[log.item.codes[::-1]] = np.arange(len(log))[::-1]
     known = np.array([codes[item_id] for item_id in artifact.item_ids])
-    return WalkedLog(log, log.item.codes, log.user.codes, hashes[order], order, known, first_row)
+    return WalkedLog(log, log.item.codes, log.user.codes, hashes, hashes[order], order, known, first_row)
 
 
 def sampled(rows: Ints, count: int, seed: int) -> Ints:

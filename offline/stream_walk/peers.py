@@ -41,6 +41,7 @@ class Popularity:
     def __init__(self, stream: WalkedLog) -> None:
         self._stream = stream
         self._counts = DecayedCounts(stream.item_count, HALF_LIVES_MS)
+        self._asked: tuple[int, dict[str, Doubles]] = -1, {}
 
     def learn(self, begin: int, end: int, lasts: Sequence[Sequence[int]]) -> None:
         """Count rows."""
@@ -50,8 +51,10 @@ class Popularity:
 
     def scores(self, case: Case) -> Mapping[str, Doubles]:
         """Return the log of each item's count and 1, by half-life."""
-        logs = self._counts.logs(case.time_ms)
-        return {_text_of(each): logs[:, place] for place, each in enumerate(HALF_LIVES_MS)}
+        if self._asked[0] != case.row:
+            logs = np.ascontiguousarray(self._counts.logs(case.time_ms).T)
+            self._asked = case.row, {_text_of(each): logs[at] for at, each in enumerate(HALF_LIVES_MS)}
+        return self._asked[1]
 
 
 class HadLast:
@@ -80,30 +83,36 @@ class Transitions:
     def __init__(self, stream: WalkedLog, popularity: Popularity) -> None:
         self._stream, self._popularity = stream, popularity
         self._after: dict[int, deque[tuple[int, int]]] = defaultdict(lambda: deque(maxlen=HELD))
+        self._asked: tuple[int, dict[str, Doubles]] = -1, {}
 
     def learn(self, begin: int, end: int, lasts: Sequence[Sequence[int]]) -> None:
         """Note what came after what."""
-        rows = zip(self._stream.item[begin:end].tolist(), self._stream.log.time_ms[begin:end].tolist(), lasts)
-        for item, time_ms, last in rows:
+        times_ms = self._stream.log.time_ms[begin:end].tolist()
+        rows = zip(self._stream.item[begin:end].tolist(), times_ms, strict=True)
+        for (item, time_ms), last in zip(rows, lasts, strict=True):
             if last:
                 self._after[last[0]].append((item, time_ms))
 
     def scores(self, case: Case) -> Mapping[str, Doubles]:
         """Return the counts, by half-life and by how many of the last items count."""
         ties = next(iter(self._popularity.scores(case).values())) * 1e-6
-        return {name: counts + ties for name, counts in self.counts(case)}
+        return {name: counts + ties for name, counts in self.counts(case).items()}
 
-    def counts(self, case: Case) -> Iterator[tuple[str, Doubles]]:
-        """Yield the name and the counts (C,) of each variant."""
+    def counts(self, case: Case) -> dict[str, Doubles]:
+        """Return the counts (C,) of each variant."""
+        if self._asked[0] != case.row:
+            self._asked = case.row, dict(self._counts(case))
+        return self._asked[1]
+
+    def _counts(self, case: Case) -> Iterator[tuple[str, Doubles]]:
+        after = [np.array(self._after.get(item, ()), np.int64).reshape(-1, 2) for item in case.last]
+        place = np.repeat(np.arange(len(after)), [len(each) for each in after])
+        item, times_ms = np.concatenate([*after, np.zeros((0, 2), np.int64)]).T
         for half_life_ms in TRANSITION_HALF_LIVES_MS:
+            age = np.exp2((times_ms - case.time_ms) / half_life_ms)
             for weight in PLACE_WEIGHTS:
-                counts = np.zeros(self._stream.item_count)
-                for back, item in enumerate(case.last if weight else case.last[:1]):
-                    if self._after.get(item):
-                        after, times_ms = np.array(self._after[item]).T
-                        age = np.exp2((times_ms - case.time_ms) / half_life_ms)
-                        np.add.at(counts, after, age * weight**back)
-                yield f"{_text_of(half_life_ms)} {weight}", counts
+                counts = np.bincount(item, age * weight**place, self._stream.item_count)
+                yield f"{_text_of(half_life_ms)} {weight}", counts.astype(np.float64)
 
 
 class TransitionsTimesPopularity:
@@ -120,7 +129,7 @@ class TransitionsTimesPopularity:
         popular = {name: np.expm1(logs) for name, logs in self._popularity.scores(case).items()}
         return {
             f"{name} {half_life} {spread}": (counts + spread) * popularity
-            for name, counts in self._transitions.counts(case)
+            for name, counts in self._transitions.counts(case).items()
             for half_life, popularity in popular.items()
             for spread in SPREADS
         }

@@ -1,7 +1,7 @@
 """The walk: each row of a log in time order is learned by all, and the rows asked are ranked just before."""
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -69,7 +69,8 @@ class Walk:
                 for way, rank in ranker.ranks(case).items():
                     found[name].setdefault(way, []).append(rank)
         ranks = {
-            name: {way: np.array(each, np.int64) for way, each in ways.items()} for name, ways in found.items()
+            name: {way: np.array(each, np.int64) for way, each in ways.items()}
+            for name, ways in found.items()
         }
         return np.array(rows, np.int64), ranks
 

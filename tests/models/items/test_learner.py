@@ -78,10 +78,10 @@ def assert_same(left: ItemLearner, right: ItemLearner) -> None:
     ours, theirs = left.state(), right.state()
     assert ours.keys() == theirs.keys()
     for name in ours:
-        values = [each[name] for each in (ours, theirs)]
+        one, other = ours[name], theirs[name]
         if name.startswith("pairs/"):
-            values = [np.sort(each) for each in values]
-        np.testing.assert_array_equal(*values, err_msg=name)
+            one, other = np.sort(one), np.sort(other)
+        np.testing.assert_array_equal(one, other, err_msg=name)
 
 
 #: Limits so low that rows of items and users are given to others all the time.
