@@ -133,13 +133,24 @@ class Following:
         if found and (reason := self._why_not(found, learner)):
             logger.warning("model %s: its state is not taken up (%s): it begins anew", self.version, reason)
             found = None
-        if found:
-            logger.info("model %s: its learner goes on at step of snapshot %d", self.version, found.number)
-            return ItemLearner.resume(artifact, live, found.arrays, learner), self._still_there(found)
+        if found and (resumed := self._resumed(artifact, live, found)):
+            return resumed, self._still_there(found)
         first = self._first_offsets(live.learned_until_ms - LOOK_BACK_MS)
         logger.info("model %s: its learner begins at offsets %s", self.version, first)
         positions = {partition: Position(offset, 0) for partition, offset in first.items()}
         return ItemLearner.start(artifact, live, learner), positions
+
+    def _resumed(self, artifact: Artifact, live: LiveItemsSettings, found: Snapshot) -> ItemLearner | None:
+        """Return the learner of a snapshot, None where it is of another version of the program."""
+        try:
+            learner = ItemLearner.resume(artifact, live, found.arrays, self._items.learner)
+        except (KeyError, ValueError) as error:
+            logger.warning(
+                "model %s: its state is of another program (%s): it begins anew", self.version, error
+            )
+            return None
+        logger.info("model %s: its learner goes on behind snapshot %d", self.version, found.number)
+        return learner
 
     def _why_not(self, found: Snapshot, learner: LearnerSettings) -> str:
         if found.topic_id != self._topic_id:

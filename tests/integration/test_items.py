@@ -17,6 +17,8 @@ from click.testing import CliRunner
 from confluent_kafka import Producer
 
 from local.items import ItemsProcess
+from local.kafka import KafkaServer
+from local.redis import RedisServer
 from local.worker import worker_environment
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
@@ -369,3 +371,32 @@ def test_second_learner_of_a_model_fences_the_first(
     drain(live_settings, second)
     assert second.learner.step > 50
     second.close()
+
+
+def test_learner_outlives_servers_that_are_down(
+    live_settings: Settings,
+    model: Artifact,
+    redis_client: redis.Redis,
+    clicks: Clicks,
+    until: Callable[..., None],
+    service: Service,
+    kafka_server: KafkaServer,
+    redis_server: RedisServer,
+) -> None:
+    if live_settings.kafka.bootstrap_servers != kafka_server.bootstrap_servers:
+        pytest.skip("another broker is used, which is not ours to kill")
+    ModelRegistry(redis_client, live_settings.key_prefix).serve(model.version, 1)
+    recommender = ranker(live_settings, redis_client, model)
+    for number, server in enumerate((kafka_server, redis_server, None)):
+        item = f"before fault {number}"
+        for user in range(8):
+            clicks.click(f"u{user}", item, 1_000 + number)
+        clicks.flush()
+        until(lambda item=item: item in recommender.recommend("u", 100).item_ids, timeout_s=90)
+        if server is not None:
+            server.kill()
+            time.sleep(2)
+            server.start()
+    redis_client.flushall()  # it came back, and empty
+    ModelRegistry(redis_client, live_settings.key_prefix).serve(model.version, 1)
+    until(lambda: "before fault 2" in ranker(live_settings, redis_client, model).recommend("u", 99).item_ids)
