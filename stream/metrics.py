@@ -72,6 +72,12 @@ rewritten_users_total = Counter(
     "Users backfilled: written again from state for a new model, or because Redis lost their vectors.",
 )
 
+# To Prometheus a counter that begins at 1 has not grown, and an alert would miss the first time.
+for _reason in ("unreadable", "no_user", "no_item", "long_id", "behaviour", "time", "key"):
+    dlq_total.labels(_reason)
+for _step in ("refused", "not_fetched"):
+    model_changes_total.labels(_step)
+
 
 class BatchHistogram(Collector):
     """A histogram that observes a whole batch at once: per-event observing costs more than the fold."""

@@ -11,6 +11,8 @@ steps_total = Counter(
     ["result"],
     registry=REGISTRY,
 )
+for _result in ("published", "refused", "too_few", "rolling_out", "failed"):
+    steps_total.labels(_result)  # to Prometheus a counter that begins at 1 has not grown
 rows_learned_total = Counter(
     "twintide_trainer_rows_learned_total", "New rows of models that were published.", registry=REGISTRY
 )
