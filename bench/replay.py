@@ -1,6 +1,7 @@
 """`./run bench replay`: events a second into Kafka, beside a bare producer loop, and how a pace is kept."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -31,6 +32,8 @@ SPEED = 100
 #: Events a second that are due at SPEED; the real Tianchi log has 460 at 100x.
 PACED_RATE = 1_000
 SMOKE_EVENTS, SMOKE_MINUTES = 20_000, 0.05
+#: Gives a producer all records.
+HandOver = Callable[[Producer, str, list[ReplayMessage]], None]
 HEADERS = [("sent_at", b"1418860801000")]
 
 COLUMNS = {"events": ",.0f", "events/s": ",.0f", "CPU s": ",.1f", "pace": ".2%", "p99 ms late": ",.1f"}
@@ -45,9 +48,10 @@ COLUMNS = {"events": ",.0f", "events/s": ",.0f", "CPU s": ",.1f", "pace": ".2%",
 def main(events: int, rounds: int, minutes: float, json_path: Path | None, smoke: bool) -> None:
     """Measure a replay at full speed and at 100x.
 
-    At full speed it stands beside a bare loop that hands records made beforehand to a producer with the same
-    settings. The replay makes its records as it goes, tells the digest, and writes down what has been
-    acknowledged. Both end with the last acknowledgement.
+    At full speed it stands beside two bare loops that hand records made beforehand to a producer with the
+    same settings: `producer` as confluent-kafka's documentation does, `producer-by-place` as fast as it goes.
+    The replay makes its records as it goes, tells the digest, and writes down what has been acknowledged. All
+    end with the last acknowledgement.
 
     \b
     Example: ./run bench replay --json replay.json
@@ -64,21 +68,22 @@ def run(events: int, rounds: int, minutes: float) -> Report:
     if events < 1 or rounds < 1 or minutes <= 0:
         raise SettingsError("--events, --rounds and --minutes must be above 0")
     log = make_log(events, USERS).in_time_order()
-    runs: dict[str, list[Result]] = {"producer": [], "replay": []}
+    runs: dict[str, list[Result]] = {"producer": [], "replay": [], "producer-by-place": []}
     with stage(PARTITIONS) as here:
         messages = MessageSource(log).messages(slice(None))
         for number in range(rounds):
             for name, of_name in runs.items():
                 topic = f"{here.prefix}-{name}-{number}"
                 ensure_topic(here.kafka, topic, PARTITIONS)
-                measured = _bare(here, topic, messages) if name == "producer" else _replay(here, topic, log)
+                bare = BARE.get(name)
+                measured = _bare(here, topic, messages, bare) if bare else _replay(here, topic, log)
                 click.echo(f"{name}: {measured['events_per_second']:,.0f} events/s", err=True)
                 of_name.append(measured)
         results = {name: _median(each) for name, each in runs.items()}
         results[f"{SPEED}x"] = _paced(here, minutes)
     settings = {"events": events, "rounds": rounds, "minutes": minutes, "partitions": PARTITIONS}
     report = Report(settings, results)
-    report.compare("replay", ("producer",), "events_per_second")
+    report.compare("replay", tuple(BARE), "events_per_second")
     return report
 
 
@@ -87,13 +92,31 @@ def _median(results: list[Result]) -> Result:
     return min(results, key=lambda result: abs(result["events_per_second"] - middle))
 
 
-def _bare(here: Stage, topic: str, messages: list[ReplayMessage]) -> Result:
+def _bare(here: Stage, topic: str, messages: list[ReplayMessage], hand_over: HandOver) -> Result:
     """Hand over records that are there already, as fast as it goes."""
     settings = PublisherSettings(topic=topic).librdkafka()
     producer = Producer({**here.kafka.librdkafka(), **settings})
     producer.list_topics(topic, timeout=30)
-    produce = producer.produce
     start, cpu_start = time.monotonic(), time.process_time()
+    hand_over(producer, topic, messages)
+    producer.flush()
+    return _result(len(messages), time.monotonic() - start, time.process_time() - cpu_start)
+
+
+def _by_name(producer: Producer, topic: str, messages: list[ReplayMessage]) -> None:
+    """Hand over records as confluent-kafka's documentation does."""
+    for key, value, time_ms in messages:
+        while True:
+            try:
+                producer.produce(topic, value=value, key=key, timestamp=time_ms, headers=HEADERS)
+                break
+            except BufferError:
+                producer.poll(ROOM_WAIT_S)
+
+
+def _by_place(producer: Producer, topic: str, messages: list[ReplayMessage]) -> None:
+    """Hand over records as the replay does: arguments by their places take a third less time."""
+    produce = producer.produce
     for key, value, time_ms in messages:
         while True:
             try:
@@ -101,8 +124,10 @@ def _bare(here: Stage, topic: str, messages: list[ReplayMessage]) -> Result:
                 break
             except BufferError:
                 producer.poll(ROOM_WAIT_S)
-    producer.flush()
-    return _result(len(messages), time.monotonic() - start, time.process_time() - cpu_start)
+
+
+#: The bare loops, by the names of their results.
+BARE: dict[str, HandOver] = {"producer": _by_name, "producer-by-place": _by_place}
 
 
 def _replay(here: Stage, topic: str, log: BehaviourLog) -> Result:

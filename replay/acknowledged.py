@@ -1,6 +1,7 @@
 """How far a replay has come for sure, kept in a file: what a replay that was cut off goes on from."""
 
 import logging
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -14,8 +15,10 @@ from replay.publisher import ReplayProducer
 
 logger = logging.getLogger(__name__)
 
-#: After this long without knowing that all has arrived, the replay waits until it has (s).
-LONGEST_UNKNOWN_S = 2.0
+#: After this long without knowing that all has arrived, the replay waits until it has (s): as rarely as makes
+#: these waits WAITING_SHARE of the time, so that they do not decide how late events are, within these bounds.
+SHORTEST_UNKNOWN_S, LONGEST_UNKNOWN_S = 2.0, 10.0
+WAITING_SHARE = 0.004
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Checkpoints:
         self, file: AcknowledgedFile, publisher: ReplayProducer, start: Acknowledged = Acknowledged()
     ) -> None:
         self._file, self._publisher, self._start = file, publisher, start
-        self._written, self._known_at_s = start.records, 0.0
+        self._written, self._wait_at_s = start.records, SHORTEST_UNKNOWN_S
         file.write(start)
 
     @property
@@ -80,11 +83,18 @@ class Checkpoints:
         Raises UnreachableError where one did not arrive.
         """
         self._publisher.poll()
-        if self.records == self._written and now_s - self._known_at_s > LONGEST_UNKNOWN_S:
-            self._publisher.finish()
+        if self.records == self._written and now_s > self._wait_at_s:
+            self._wait(now_s)
+        elif self.records != self._written:
+            self._wait_at_s = now_s + SHORTEST_UNKNOWN_S
         if self.records != self._written:
-            self._known_at_s = now_s
             self.write()
+
+    def _wait(self, now_s: float) -> None:
+        started = time.monotonic()
+        self._publisher.finish()
+        rest_s = (time.monotonic() - started) / WAITING_SHARE
+        self._wait_at_s = now_s + min(max(rest_s, SHORTEST_UNKNOWN_S), LONGEST_UNKNOWN_S)
 
     def write(self) -> None:
         """Write how many records have arrived; a warning where the disk does not take it."""

@@ -33,6 +33,8 @@ class Pace:
     def of(cls, speed: str, ramp: str | None = None, rate_limit: float | None = None) -> "Pace":
         """Return the pace of the options --speed, --ramp, which takes its place, and --rate-limit."""
         limit = math.inf if rate_limit is None else rate_limit
+        if not limit > 0:
+            raise SettingsError(f"--rate-limit is {limit:g}; give a number of events a second above 0")
         if ramp is None:
             factor = math.inf if speed == "max" else parse_factor("--speed", speed)
             return cls(factor, factor, rate_limit=limit)

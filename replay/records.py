@@ -75,7 +75,8 @@ class Digest:
         """Take in the next records."""
         for digest, texts in ((self._keys, records.keys), (self._values, records.values)):
             if texts:
-                digest.update(b"\0".join(texts) + b"\0")
+                digest.update(b"\0".join(texts))
+                digest.update(b"\0")
         self._times.update(np.ascontiguousarray(records.time_ms, dtype="<i8").tobytes())
 
     def __str__(self) -> str:

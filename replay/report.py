@@ -30,7 +30,7 @@ class Report:
     first_due_s: float = 0.0
     last_due_s: float = 0.0
     handed_over_s: float = 0.0
-    #: From the start to the last acknowledgement, without pauses (s); and these.
+    #: From when the first record was due to the last acknowledgement, without pauses (s); and these.
     seconds: float = 0.0
     paused_s: float = 0.0
     #: The earliest and the latest event (epoch ms).

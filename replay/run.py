@@ -42,7 +42,6 @@ class Replay:
         """
         report = self.report
         report.resumed_at = resume_at
-        started = time.monotonic()
         try:
             with Progress(report, self.schedule.records_about) as progress:
                 for records, digest in self._left(resume_at):
@@ -56,7 +55,7 @@ class Replay:
         finally:
             self.clock.resume()
             report.paused_s = self.clock.paused_s
-            report.seconds = time.monotonic() - started - report.paused_s
+            report.seconds = self.clock() - report.first_due_s if report.records else 0.0
             report.acknowledged = self.publisher.acknowledged
             if self.checkpoints:
                 self.checkpoints.write()

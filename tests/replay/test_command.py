@@ -47,6 +47,7 @@ BAD_OPTIONS = [
     "--format nowhere.toml",
     "--ramp 1x:100x",
     "--rate-limit 0",
+    "--rate-limit nan",
     "--spread odd",
     "--loop 0",
     "--rebase-time later",
