@@ -32,8 +32,7 @@ class Findings:
     behaviours: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
-    #: Records of each partition, and events of each user.
-    partitions: Counter[int] = field(default_factory=Counter)
+    #: Events of each user.
     users: Counter[str] = field(default_factory=Counter)
     #: In which partitions each user's events are.
     places: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
@@ -68,7 +67,6 @@ class Examination:
     def take(self, record: PlacedRecord, event: Event | None) -> None:
         """Take the next record, and what the decoder made of it."""
         found, given = self.findings, self._given_of and self._given_of(record.value())
-        found.partitions[record.partition()] += 1
         if not found.fields:
             found.fields = tuple(_paths_in(json_object(record.value()) or {}))
         if event is SKIPPED_EVENT:
@@ -77,13 +75,7 @@ class Examination:
             return
         if event is not None:
             self._times.append((event.time, given[1] if given else event.time, record.timestamp()[1]))
-        # A file's lines have no keys: theirs would be right.
-        key = (
-            record.key()
-            if self._sample.is_topic or event is None
-            else str(event.user_id).encode(errors="replace")
-        )
-        reason = complaint(event, key, self._latest_ms)
+        reason = complaint(event, self._key(record, event), self._latest_ms)
         if reason in ("", "key") and event is not None:
             self._note_user(record, str(event.user_id), is_key_right=not reason)
             self._note_event(event)
@@ -99,6 +91,12 @@ class Examination:
         if self._times:
             self.findings.times = findings_of_times(*zip(*self._times, strict=True))
         return self.findings
+
+    def _key(self, record: PlacedRecord, event: Event | None) -> bytes | None:
+        """Return a record's key; that of a file's line, which has none, is the user's."""
+        if self._sample.is_topic or event is None:
+            return record.key()
+        return str(event.user_id).encode(errors="replace")
 
     def _note_event(self, event: Event) -> None:
         self.findings.behaviours[Behaviour(event.behavior_type).name.lower()] += 1

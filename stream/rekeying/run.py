@@ -9,7 +9,7 @@ offsets without a record, by which a worker at the end of a topic would seem to 
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
@@ -19,7 +19,6 @@ from models.errors import SettingsError, TwintideError, UnreachableError
 from stream.events.decoder import make_decoder
 from stream.events.incoming import Rejected
 from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
-from stream.kafka.group import committed_offsets
 from stream.kafka.topics import begin_offsets, end_offsets, ensure_topic, partition_counts, topic_id
 from stream.rekeying.producer import KeyedProducer
 from stream.rekeying.rekeyed import rekeyed
@@ -31,6 +30,8 @@ logger = logging.getLogger("rekey")
 FETCH_RECORDS, FETCH_S = 10_000, 0.2
 #: Seconds between two commits: what a kill makes it do again.
 COMMIT_S = 1.0
+#: How long Kafka has to say what was committed (s).
+COMMITTED_TIMEOUT_S = 30.0
 #: Pause before another try (s).
 PAUSE_S = 1.0
 #: Bytes of a dead letter's value at most: with its headers it must still be a record.
@@ -96,17 +97,18 @@ class Rekeying:
         self._decoder = make_decoder(settings.event_fields, settings.event_decoder, settings.event_format)
         # Another one once the topic is deleted and made again, and so are its events' ids and its progress.
         self._topic_id = topic_id(settings.kafka, source)
-        self._group = f"{settings.app_id}-rekey-{source}-{settings.topic}-{self._topic_id}"
+        group = f"{settings.app_id}-rekey-{source}-{settings.topic}-{self._topic_id}"
         self._ends = end_offsets(settings.kafka, source)
-        self._positions = self._first_offsets()
         self._producer = KeyedProducer(settings.kafka)
-        self._consumer = assigned_consumer(settings.kafka, tells_end=True, group=self._group)
+        self._consumer = assigned_consumer(settings.kafka, tells_end=True, group=group)
+        self._positions: dict[int, int] = {}
 
     def run(self, follow: bool, is_stopping: Callable[[], bool]) -> None:
         """Rekey until the end, or until `is_stopping`."""
-        left = sum(self._ends[partition] - offset for partition, offset in self._positions.items())
-        due_at = time.monotonic() + COMMIT_S
         try:
+            self._positions = self._first_offsets()
+            left = sum(self._ends[partition] - offset for partition, offset in self._positions.items())
+            due_at = time.monotonic() + COMMIT_S
             self._consumer.assign([TopicPartition(self._source, *place) for place in self._positions.items()])
             with tqdm(total=left, unit="event", unit_scale=True, desc="rekey", disable=None) as bar:
                 while (follow or not self._is_at_end()) and not is_stopping():
@@ -121,7 +123,7 @@ class Rekeying:
     def _first_offsets(self) -> dict[int, int]:
         """Return from where each partition is to be read."""
         begin = begin_offsets(self._settings.kafka, self._source)
-        committed = committed_offsets(self._settings.kafka, self._group, self._source)
+        committed = self._committed([*begin])
         lost = sum(max(oldest - committed.get(partition, oldest), 0) for partition, oldest in begin.items())
         if lost:
             logger.warning(
@@ -129,6 +131,18 @@ class Rekeying:
             )
             self._done.lost += lost
         return {partition: max(committed.get(partition, 0), oldest) for partition, oldest in begin.items()}
+
+    def _committed(self, partitions: Sequence[int]) -> dict[int, int]:
+        """Return the offsets that were committed, by partition.
+
+        Asked of the consumer: librdkafka's admin client crashes where the group's coordinator has just moved.
+        """
+        places = [TopicPartition(self._source, partition) for partition in partitions]
+        try:
+            found = self._consumer.committed(places, timeout=COMMITTED_TIMEOUT_S)
+        except KafkaException as error:
+            raise UnreachableError(f"Kafka did not give offsets: {error.args[0].str()}") from error
+        return {place.partition: place.offset for place in found if place.offset >= 0}
 
     def _is_at_end(self) -> bool:
         return all(self._positions[partition] >= end for partition, end in self._ends.items())

@@ -62,15 +62,15 @@ class TwintideApp(faust.App):  # type: ignore[misc]
 
     def prepare(self) -> None:
         """Check artifact, Kafka and Redis, and have everything ready that the worker needs."""
-        compile_fold()
         settings = self.settings
+        decoder = make_decoder(settings.event_fields, settings.event_decoder, settings.event_format)
+        compile_fold()
         models = ArtifactSource(settings.artifact) if settings.encode else None
         artifact = models.load(models.wanted().version) if models else None
         partitions = self._follow_topic()
         topic = Topic(settings.topic, topic_id(settings.kafka, settings.topic), partitions)
         _check_writable(settings.data_dir)
         self.parts = build_parts(settings, self.tables[WINDOWS_TABLE], topic, models, artifact)
-        decoder = make_decoder(settings.event_fields, settings.event_decoder, settings.event_format)
         self.source = RecordSource(
             settings.kafka,
             settings.topic,
