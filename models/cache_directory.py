@@ -22,13 +22,15 @@ def default_directory() -> Path:
 def writable_directory(name: str) -> Path:
     """Return the directory of this name under the cache's, made where it is not there.
 
-    Where it cannot be written to, a temporary directory stands in, and a warning says so, once.
+    Where it cannot be written to, a temporary directory stands in, and a warning says so, once. Raises
+    FileNotFoundError where there is none for temporary files either.
     """
     directory = default_directory() / name
-    return directory if _can_write(directory) else _stand_in(directory)
+    return directory if can_write(directory) else _stand_in(directory)
 
 
-def _can_write(directory: Path) -> bool:
+def can_write(directory: Path) -> bool:
+    """Return whether files can be made in a directory, which is made where it is not there."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

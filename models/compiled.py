@@ -1,11 +1,16 @@
 """Functions as machine code that runs outside the interpreter lock: the only file that knows Numba."""
 
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+
+from models.cache_directory import can_write, writable_directory
+
+logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -18,7 +23,7 @@ def compiled(function: F) -> F:
 
     It may use numbers, NumPy arrays, NamedTuples of them, and other compiled functions.
     """
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
+    return cast(F, numba.njit(cache=_is_kept, nogil=True)(function))
 
 
 def compiled_with_fast_sums(function: F) -> F:
@@ -26,7 +31,7 @@ def compiled_with_fast_sums(function: F) -> F:
 
     What is divided by 0 is infinite or NaN, and no ZeroDivisionError.
     """
-    return cast(F, numba.njit(cache=True, nogil=True, fastmath=_FAST_SUMS, error_model="numpy")(function))
+    return cast(F, numba.njit(cache=_is_kept, nogil=True, fastmath=_FAST_SUMS, error_model="numpy")(function))
 
 
 def _keep_code_by_its_sources() -> None:
@@ -34,11 +39,19 @@ def _keep_code_by_its_sources() -> None:
 
     By itself it compiles a function again when the function's own file changes, but not when that of a
     function or number used in it does; these may come from anywhere in models/.
+    Where it cannot be kept beside the sources, it is in this user's cache, or in a temporary directory.
     """
     folder = Path(__file__).parent
     state = hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(folder.rglob("*.py"))))
     kept = Path(numba.config.CACHE_DIR or folder / "__pycache__")
+    if not can_write(kept):
+        kept = writable_directory("compiled")
     numba.config.CACHE_DIR = str(kept / f"compiled-{state.hexdigest()[:12]}")
 
 
-_keep_code_by_its_sources()
+try:
+    _keep_code_by_its_sources()
+    _is_kept = True
+except FileNotFoundError as error:  # nothing can be written at all, not even temporary files
+    _is_kept = False
+    logger.warning("compiled code cannot be kept, so every start compiles it: %s", error)

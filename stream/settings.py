@@ -1,5 +1,6 @@
 """The worker's settings; `Settings.from_environment` is the only reader of the TWINTIDE_* variables."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -17,6 +18,10 @@ from stream.store.keys import VectorFormat
 
 Device = Literal["auto", "cpu", "cuda"]
 
+
+#: What follows a Service's name in the variables that Kubernetes makes of it, and the value of one of them.
+_LINK = r"(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+_LINK_VALUE = re.compile(r"(?:tcp|udp|sctp)://")
 
 #: What a number is called in messages.
 _NUMBERS: dict[type, str] = {int: "a whole number", float: "a number"}
@@ -118,13 +123,14 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
         """Read KAFKA_*, REDIS_* and TWINTIDE_* variables; what is not set keeps its default."""
         known = {variable(each.name): each for each in fields(cls) if each.name not in ("kafka", "redis")}
-        unknown = [name for name in environment if name.startswith("TWINTIDE_") and name not in known]
+        expected = known.keys() | service_links(environment)
+        unknown = [name for name in environment if name.startswith("TWINTIDE_") and name not in expected]
         if unknown:
             raise SettingsError(f"{unknown[0]} is no setting; there are {', '.join(sorted(known))}")
         values: dict[str, Any] = {
             each.name: _parsed(name, environment[name], each.default)
             for name, each in known.items()
-            if name in environment
+            if name in environment and not _refuse_link(name, environment[name])
         }
         return cls(
             kafka=KafkaConnection.from_environment(environment),
@@ -136,6 +142,24 @@ class Settings:
 def variable(field_name: str) -> str:
     """Return the environment variable that sets a field."""
     return f"TWINTIDE_{field_name.upper()}"
+
+
+def service_links(environment: Mapping[str, str]) -> set[str]:
+    """Return the variables that Kubernetes (or Docker) puts there for the Services of a namespace."""
+    services = [name.removesuffix("_SERVICE_HOST") for name in environment if name.endswith("_SERVICE_HOST")]
+    names = re.compile(f"(?:{'|'.join(map(re.escape, services))})_{_LINK}" if services else "(?!)")
+    return {name for name in environment if names.fullmatch(name)}
+
+
+def _refuse_link(name: str, value: str) -> bool:
+    """Raise SettingsError where a Service's address stands where a setting should; else return False."""
+    if _LINK_VALUE.match(value):
+        service = name.removesuffix("_PORT").lower().replace("_", "-")
+        raise SettingsError(
+            f"{name} is {value!r}, which Kubernetes puts there for a Service named {service}: name the "
+            f"Service otherwise, set {name} in the pod, or set its enableServiceLinks to false"
+        )
+    return False
 
 
 @cache

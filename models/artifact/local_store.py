@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -33,9 +34,16 @@ class LocalStore:
         self.where = path
 
     def prepare(self) -> Path:
-        """Make the directory where it is not there; return where to keep what is not finished."""
-        self.where.mkdir(parents=True, exist_ok=True)
-        return self.where
+        """Make the directory where it is not there; return where to keep what is not finished.
+
+        Raises ArtifactError where it cannot be written to.
+        """
+        try:
+            self.where.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.where):
+                return self.where
+        except OSError as error:
+            raise ArtifactError(f"{self.where}: nothing can be written there ({error.strerror})") from error
 
     def current(self) -> Publication:
         """Return what is active. Raises ArtifactError."""

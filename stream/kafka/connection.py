@@ -1,9 +1,13 @@
 """Where Kafka is and how to get in; the only reader of these environment variables."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from models.errors import SettingsError
+
+#: A host, or an IPv6 address in brackets, and its port.
+_SERVER = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,14 @@ class KafkaConnection:
             raise SettingsError(
                 f"KAFKA_SASL_MECHANISM is {self.sasl_mechanism!r}; use one of {', '.join(mechanisms)}"
             )
-        if not self.bootstrap_servers:
+        servers = [each.strip() for each in self.bootstrap_servers.split(",") if each.strip()]
+        if not servers:
             raise SettingsError("KAFKA_BOOTSTRAP_SERVERS is empty; give host:port of at least one broker")
+        if not all(_SERVER.fullmatch(each) for each in servers):  # not shown: it may hold a password
+            raise SettingsError(
+                "KAFKA_BOOTSTRAP_SERVERS must be host:port,host:port, with nothing around them"
+            )
+        object.__setattr__(self, "bootstrap_servers", ",".join(servers))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "KafkaConnection":

@@ -40,6 +40,9 @@ _NOT_YET = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 )
 
+#: What a broker says to whom its ACLs do not allow to ask.
+_NOT_ALLOWED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
+
 #: Name of the Faust table of windows.
 WINDOWS_TABLE = "windows"
 
@@ -127,11 +130,12 @@ def record_bytes(kafka: KafkaConnection, name: str) -> int:
     """
     client, topic = admin_client(kafka), ConfigResource(ResourceType.TOPIC, name)
     try:
-        found = client.describe_configs([topic])[topic].result(timeout=TIMEOUT_S)
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        found = answered(lambda: client.describe_configs([topic])[topic], f"the settings of topic {name}")
+    except UnreachableError as error:
+        reason = error.__cause__
+        if isinstance(reason, KafkaException) and reason.args[0].code() in _NOT_ALLOWED:
             return DEFAULT_RECORD_BYTES
-        raise UnreachableError(f"topic {name} cannot be described: {error.args[0].str()}") from error
+        raise
     return int(found[RECORD_BYTES].value)
 
 
@@ -144,11 +148,11 @@ def ensure_record_bytes(kafka: KafkaConnection, name: str, at_least: int) -> int
     topic = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[limit])
     client = admin_client(kafka)
     try:
-        client.incremental_alter_configs([topic])[topic].result(timeout=TIMEOUT_S)
-    except KafkaException as error:
+        answered(lambda: client.incremental_alter_configs([topic])[topic], f"the settings of topic {name}")
+    except UnreachableError as error:
         raise SettingsError(
             f"topic {name} takes records of {before} bytes at most, and one may have {at_least}: set its "
-            f"{RECORD_BYTES} to that ({error.args[0].str()})"
+            f"{RECORD_BYTES} to that ({error})"
         ) from error
     logger.warning("topic %s took records of %d bytes at most: it takes %d now", name, before, at_least)
     return at_least
@@ -169,13 +173,12 @@ def topic_id(kafka: KafkaConnection, name: str) -> str:
 
 def topic_state(kafka: KafkaConnection, name: str) -> TopicState:
     """Return an existing topic as it is now. Raises UnreachableError."""
-    client = admin_client(kafka)
-    future = client.describe_topics(TopicCollection([name]), request_timeout=TIMEOUT_S)[name]
-    try:
-        found = future.result(timeout=TIMEOUT_S)
-        return TopicState(str(found.topic_id), len(found.partitions))
-    except KafkaException as error:
-        raise UnreachableError(f"topic {name} cannot be described: {error.args[0].str()}") from error
+    client, topics = admin_client(kafka), TopicCollection([name])
+    found = answered(
+        lambda: client.describe_topics(topics, request_timeout=TIMEOUT_S)[name],
+        f"the partitions of topic {name}",
+    )
+    return TopicState(str(found.topic_id), len(found.partitions))
 
 
 def begin_offsets(kafka: KafkaConnection, name: str) -> dict[int, int]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any, cast
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.sentinel import Sentinel
@@ -34,7 +34,11 @@ def redis_client(connection: RedisConnection) -> "redis.Redis":
     try:
         client = _client(connection)
         client.ping()
-    except redis.RedisError as error:
+    except (TypeError, ValueError):  # what redis-py says of an option that it does not know
+        raise SettingsError(
+            f"REDIS_URL has options, after the ?, that are none of {connection.place}"
+        ) from None
+    except (redis.RedisError, redis.exceptions.RedisClusterException) as error:
         raise UnreachableError(
             f"no Redis at {connection.place} ({error}): start one with `./run up`, or set REDIS_URL"
         ) from error
@@ -51,6 +55,8 @@ def _client(connection: RedisConnection) -> "redis.Redis":
     if scheme.startswith("rediss") and connection.ssl_ca_file:
         options["ssl_ca_certs"] = connection.ssl_ca_file
     if "+" not in scheme:
+        if scheme != "unix":
+            _database(connection, urlsplit(connection.url).path.removeprefix("/"))
         return redis.Redis.from_url(connection.url, **options)
     place = parse_hosts_url(connection.url, SENTINEL_PORT if scheme.endswith("sentinel") else REDIS_PORT)
     options |= {"username": place.username, "password": place.password}
@@ -59,8 +65,25 @@ def _client(connection: RedisConnection) -> "redis.Redis":
     if scheme.endswith("cluster"):
         node: Any = redis.cluster.ClusterNode
         nodes = [node(host, port) for host, port in place.hosts]
-        return cast("redis.Redis", redis.RedisCluster(startup_nodes=nodes, **options))
+        return cast("redis.Redis", _one_kind_of_errors(redis.RedisCluster(startup_nodes=nodes, **options)))
     return _master(connection, place, options)
+
+
+def _one_kind_of_errors(client: Any) -> Any:
+    """Have a Cluster of which no node answers raise what a server raises that does not answer.
+
+    By itself redis-py raises what is no RedisError then, so that nobody would wait for it to be back.
+    """
+    ask_nodes = client.nodes_manager.initialize
+
+    def initialize(*args: Any, **options: Any) -> Any:
+        try:
+            return ask_nodes(*args, **options)
+        except redis.exceptions.RedisClusterException as error:
+            raise redis.ConnectionError(str(error)) from error
+
+    client.nodes_manager.initialize = initialize
+    return client
 
 
 def _master(connection: RedisConnection, place: HostsUrl, options: dict[str, Any]) -> "redis.Redis":
@@ -78,8 +101,15 @@ def _master(connection: RedisConnection, place: HostsUrl, options: dict[str, Any
         },
         **options,
     )
-    database = int(place.path[1]) if len(place.path) > 1 and place.path[1] else 0
+    database = _database(connection, place.path[1] if len(place.path) > 1 else "")
     return cast("redis.Redis", sentinel.master_for(place.path[0], db=database))
+
+
+def _database(connection: RedisConnection, text: str) -> int:
+    """Return the number of a database; redis-py takes 0 for what is none."""
+    if text and not text.isdecimal():
+        raise SettingsError(f"REDIS_URL {connection.place} has database {text!r}, which must be a number")
+    return int(text or 0)
 
 
 def parse_hosts_url(url: str, default_port: int) -> HostsUrl:
@@ -89,11 +119,9 @@ def parse_hosts_url(url: str, default_port: int) -> HostsUrl:
     hosts, *path = places.partition("?")[0].split("/")
     username, _, password = credentials.partition(":")
     try:
-        pairs = [_host(host, default_port) for host in hosts.split(",")]
-    except ValueError as error:
-        raise SettingsError(
-            f"REDIS_URL has hosts {hosts!r}; they must be host:port, with commas between them"
-        ) from error
+        pairs = [_host(host.strip(), default_port) for host in hosts.split(",") if host.strip()]
+    except ValueError:
+        raise SettingsError("the hosts in REDIS_URL must be host:port, with commas between them") from None
     return HostsUrl(pairs, unquote(username) or None, unquote(password) or None, path)
 
 

@@ -1,5 +1,6 @@
 """Where Redis is and how to get in; the only reader of these environment variables."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +16,24 @@ REDIS_SCHEMES = (
     "redis+sentinel",
     "rediss+sentinel",
 )
+
+
+#: What must be percent-encoded in a user name or password; % itself, unless it begins such a code.
+_RESERVED = re.compile(r"[/?#@\[\]\s]|%(?![\da-fA-F]{2})")
+
+#: host:port,host:port/path?options, and the path of a socket.
+_HOST = r"(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d{1,5})?"
+_HOSTS = re.compile(rf"{_HOST}(?:,\s*{_HOST})*,?\s*(?:/[\w.-]*)*(?:\?[^#@\s]*)?")
+_SOCKET = re.compile(r"/[^?#]+(?:\?[^#\s]*)?")
+
+#: Scheme, or what follows its plus -> what it needs.
+_FORMS = {
+    "redis": "host:port/database",
+    "rediss": "host:port/database",
+    "unix": "/path/to/socket",
+    "cluster": "host:port,host:port",
+    "sentinel": "host:port,host:port/master/database",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +57,11 @@ class RedisConnection:
     sentinel_password: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "url", self.url.strip())
         if not self.url.startswith(tuple(f"{scheme}://" for scheme in REDIS_SCHEMES)):
             raise SettingsError(f"REDIS_URL must start with one of {', '.join(REDIS_SCHEMES)}, and ://")
-        if self.timeout_s <= 0:
+        self._check_url()
+        if not self.timeout_s > 0:
             raise SettingsError(f"REDIS_TIMEOUT_S is {self.timeout_s}; it must be above 0")
 
     @classmethod
@@ -61,5 +82,25 @@ class RedisConnection:
     @property
     def place(self) -> str:
         """Return the URL without user name and password, for messages."""
+        scheme, _, place = self._parts()
+        return f"{scheme}://{place.partition('?')[0]}"
+
+    def _parts(self) -> tuple[str, str, str]:
+        """Return the scheme, user name and password, and what follows."""
         scheme, _, rest = self.url.partition("://")
-        return f"{scheme}://{rest.rpartition('@')[2]}"
+        credentials, _, place = rest.rpartition("@")
+        if scheme == "unix" and "/" in credentials:  # the @ is one of the path
+            return scheme, "", rest
+        return scheme, credentials, place
+
+    def _check_url(self) -> None:
+        """Raise SettingsError for a URL that cannot be taken apart; nothing of it is shown."""
+        scheme, credentials, place = self._parts()
+        if _RESERVED.search(credentials):
+            raise SettingsError(
+                "the user name or password in REDIS_URL holds one of / ? # @ [ ] % or a blank: "
+                "percent-encode it there (%2F %3F %23 %40 %5B %5D %25 %20)"
+            )
+        if not (_SOCKET if scheme == "unix" else _HOSTS).fullmatch(place):
+            form = _FORMS[scheme.partition("+")[2] or scheme]
+            raise SettingsError(f"REDIS_URL must be {scheme}://{form}, user:password@ before it if need be")

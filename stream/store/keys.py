@@ -64,9 +64,12 @@ def models_key(key_prefix: str) -> str:
     return f"twintide:models:{key_prefix}"
 
 
-def writer_key(key_prefix: str, writer: str) -> str:
-    """Return the key that counts the calls of one writer."""
-    return f"twintide:writer:{key_prefix}{writer}"
+def writer_key(key_prefix: str, writer: str, tag: str = "") -> str:
+    """Return the key that counts the calls of one writer.
+
+    In a Cluster the tag decides on which node it is, whatever tag the key prefix may have behind it.
+    """
+    return f"twintide:writer:{f'{{{tag}}}:' if tag else ''}{key_prefix}{writer}"
 
 
 class ItemKeys:

@@ -1,6 +1,5 @@
 """Calls of scripts in one round trip, which also brings back how Redis is."""
 
-import itertools
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,9 @@ Call = tuple[list[str], Arguments]
 
 #: The counter of a writer that has not written for this long is removed (s).
 WRITER_TTL_S = 86_400
+
+#: Keys tried at most until every node of a Cluster has one: some for each of 16,384 slots.
+KEYS_TRIED = 100_000
 
 #: So many trips may overtake one of another thread.
 COUNTS_KEPT = 1_000
@@ -111,13 +113,13 @@ class RoundTrips:
 
 def _counters(client: "redis.Redis", key_prefix: str) -> list[str]:
     """Return the key of a counter of a new writer's round trips, one on every node of a Cluster."""
-    writer = writer_key(key_prefix, uuid.uuid4().hex)
+    writer = uuid.uuid4().hex
     if not isinstance(client, redis.RedisCluster):
-        return [writer]
+        return [writer_key(key_prefix, writer)]
     found: dict[str, str] = {}
     nodes = len(client.get_primaries())
-    for number in itertools.count():
-        key = f"{writer}:{number}"
+    for number in range(KEYS_TRIED):  # a node of few slots may get none: then its losses are not noticed
+        key = writer_key(key_prefix, writer, str(number))
         found.setdefault(client.get_node_from_key(key).name, key)
         if len(found) == nodes:
             break

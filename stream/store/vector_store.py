@@ -1,10 +1,12 @@
 """Writing vectors to Redis: the only module that does, and it never replaces a newer vector by an older."""
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
 
 import redis
 
@@ -16,6 +18,8 @@ from stream.store.round_trips import Arguments, Call, RoundTrips
 from stream.store.topic_epochs import TopicEpochs
 from stream.store.user_keys import UserKeys
 from stream.store.user_row import UserRow, slot_values
+
+logger = logging.getLogger(__name__)
 
 #: Rows of one round trip.
 ROWS_PER_TRIP = 1_000
@@ -69,7 +73,8 @@ class Store:
         self._restored_losses = 0
 
     def check_server(self) -> None:
-        """Raise SettingsError where the server cannot do what is asked of it."""
+        """Raise SettingsError where the server cannot do what is asked of it; warn where it evicts keys."""
+        self._warn_of_eviction()
         if not self._settings.short_ttl_s:
             return
         try:
@@ -78,6 +83,22 @@ class Store:
             raise SettingsError(
                 f"TWINTIDE_SHORT_TTL_S needs Redis >= 7.4 or Valkey >= 9, to expire single fields ({error})"
             ) from error
+
+    def _warn_of_eviction(self) -> None:
+        primaries: Any = {"target_nodes": "primaries"} if isinstance(self._client, redis.RedisCluster) else {}
+        try:
+            found: Any = self._client.info("memory", **primaries)
+        except redis.ResponseError:  # not allowed to ask
+            return
+        for memory in found.values() if primaries else [found]:
+            policy = memory.get("maxmemory_policy", "noeviction")
+            if memory.get("maxmemory") and policy != "noeviction":
+                logger.warning(
+                    "Redis evicts keys when it is full (maxmemory-policy %s), and their users are served as "
+                    "cold-start users: set it to noeviction",
+                    policy,
+                )
+                return
 
     # -- which models are live, and whether Redis still has what was written
 

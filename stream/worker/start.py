@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 import click
 import faust
+import redis
+from confluent_kafka import KafkaException
 
 from models.errors import TwintideError
 from stream.kafka.connection import KafkaConnection
@@ -121,3 +123,9 @@ def one_line_errors() -> Iterator[None]:
     except TwintideError as error:
         click.echo(f"Error: {error}", err=True)
         raise SystemExit(error.exit_code) from error
+    except redis.RedisError as error:
+        click.echo(f"Error: Redis does not do what a worker needs of it: {error}", err=True)
+        raise SystemExit(1) from error
+    except KafkaException as error:
+        click.echo(f"Error: Kafka does not do what a worker needs of it: {error.args[0].str()}", err=True)
+        raise SystemExit(1) from error

@@ -3,6 +3,7 @@
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
+from urllib.parse import quote
 
 import pytest
 
@@ -10,6 +11,7 @@ from models.errors import SettingsError
 from models.location import BucketUrl
 from stream.kafka.connection import KafkaConnection
 from stream.settings import Settings, variable
+from stream.store.clients import parse_hosts_url
 from stream.store.connection import RedisConnection
 from stream.store.keys import VECTOR_FORMATS, VectorFormat
 
@@ -110,3 +112,69 @@ def test_secrets_never_show() -> None:
     assert "hunter2" not in repr(Settings(kafka=kafka, redis=redis))
     assert redis.place == "rediss://cache:6380/0"
     assert kafka.librdkafka()["sasl.password"] == "hunter2"
+
+
+LINKS = {
+    "TWINTIDE_WORKER_SERVICE_HOST": "10.96.0.17",
+    "TWINTIDE_WORKER_SERVICE_PORT": "9108",
+    "TWINTIDE_WORKER_SERVICE_PORT_METRICS": "9108",
+    "TWINTIDE_WORKER_PORT": "tcp://10.96.0.17:9108",
+    "TWINTIDE_WORKER_PORT_9108_TCP": "tcp://10.96.0.17:9108",
+    "TWINTIDE_WORKER_PORT_9108_TCP_PROTO": "tcp",
+    "TWINTIDE_WORKER_PORT_9108_TCP_PORT": "9108",
+    "TWINTIDE_WORKER_PORT_9108_TCP_ADDR": "10.96.0.17",
+}
+
+
+def test_variables_that_kubernetes_makes_of_services_are_no_settings_and_typos_are_still_found() -> None:
+    assert Settings.from_environment(LINKS) == Settings()
+    whole = {name.replace("TWINTIDE_WORKER", "TWINTIDE"): value for name, value in LINKS.items()}
+    assert Settings.from_environment({**LINKS, **whole}) == Settings(), "a Service named twintide"
+    for typo in ("TWINTIDE_WORKER_TOPIC", "TWINTIDE_WORKERS_PORT", "TWINTIDE_PARTITION"):
+        with pytest.raises(SettingsError, match=f"^{typo} is no setting"):
+            Settings.from_environment({**LINKS, typo: "1"})
+
+
+def test_service_whose_variable_has_the_name_of_a_setting_is_named() -> None:
+    links = {"TWINTIDE_METRICS_SERVICE_HOST": "10.0.0.1", "TWINTIDE_METRICS_PORT": "tcp://10.0.0.1:9108"}
+    with pytest.raises(SettingsError, match="puts there for a Service named twintide-metrics: name"):
+        Settings.from_environment(links)
+    assert Settings.from_environment({**links, "TWINTIDE_METRICS_PORT": "9300"}).metrics_port == 9300
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster", "rediss+sentinel"])
+@pytest.mark.parametrize("secret", [f"hun{each}ter2" for each in "#/?@%[ "])
+def test_password_that_is_not_percent_encoded_is_one_line_without_any_of_it(scheme: str, secret: str) -> None:
+    with pytest.raises(SettingsError, match="percent-encode") as error:
+        RedisConnection(f"{scheme}://me:{secret}@cache:6380/0")
+    assert "ter2" not in str(error.value)
+    assert "hun" not in str(error.value)
+    encoded = RedisConnection(f"{scheme}://me:{quote(secret, safe='')}@cache:6380/0")
+    assert encoded.place == f"{scheme}://cache:6380/0"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://:hunter2", "redis://me:hunter2:6379/0", "redis+cluster://:hunter2:7000", "redis://me:hunter2@"],
+)
+def test_url_that_cannot_be_taken_apart_is_never_shown(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"REDIS_URL must be redis\S*://host:port") as error:
+        RedisConnection(url)
+    assert "hunter2" not in str(error.value)
+
+
+def test_password_among_a_urls_options_does_not_show() -> None:
+    assert RedisConnection("redis://cache:6380/0?password=hunter2").place == "redis://cache:6380/0"
+    assert RedisConnection("unix:///run/a@b.sock?db=1").place == "unix:///run/a@b.sock"
+
+
+def test_blanks_and_empty_places_in_lists_of_servers_do_not_matter() -> None:
+    assert KafkaConnection(" a:9092, [::1]:9092,").bootstrap_servers == "a:9092,[::1]:9092"
+    assert parse_hosts_url(RedisConnection(" redis+cluster://a:7001, b:7002, ").url, 1).hosts == [
+        ("a", 7001),
+        ("b", 7002),
+    ]
+    for wrong in ("a", "a:b", "kafka://a:9092", "me:hunter2@a:9092", ",", "a:9092;b:9092"):
+        with pytest.raises(SettingsError, match="KAFKA_BOOTSTRAP_SERVERS") as error:
+            KafkaConnection(wrong)
+        assert "hunter2" not in str(error.value)

@@ -11,6 +11,7 @@ import torch
 
 from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save
 from models.artifact.files import FILES
+from models.artifact.local_store import LocalStore
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
@@ -160,3 +161,9 @@ def test_artifact_of_another_format_is_refused(artifact: Artifact) -> None:
 def test_pickle_is_never_loaded(artifact: Artifact, name: str) -> None:
     with pytest.raises(ArtifactError, match=name):
         load(rewritten(artifact, name, pickle.dumps({"weights": [1.0]})))
+
+
+def test_store_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match=r"file/artifacts: nothing can be written there \(Not a"):
+        LocalStore(tmp_path / "file" / "artifacts").prepare()

@@ -25,7 +25,7 @@ from stream.store.item_rows import ItemRows
 from stream.store.item_writer import ItemWriter, Scoring
 from stream.store.keys import COLD_START_USER, ItemKeys
 from stream.store.user_row import UserRow
-from stream.store.vector_store import Store
+from stream.store.vector_store import Store, StoreSettings
 
 SLOTS = 16_384
 
@@ -162,6 +162,43 @@ def test_node_of_a_cluster_that_came_back_empty_is_noticed(
         assert store.losses == losses
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize("prefix", ["{tw}:user:", "a{b}c", "{}:", "{{x}}"])
+def test_key_prefix_with_a_hash_tag_works_on_a_cluster(
+    cluster: list[RedisServer], cluster_client: "redis.Redis", prefix: str
+) -> None:
+    store = Store(cluster_client, StoreSettings(key_prefix=prefix))
+    store.registry.serve("m1", 1)
+    users = [f"user {number}" for number in range(100)]
+    assert store.upsert([row(user) for user in [COLD_START_USER, *users]]) == 101
+    reader = Reader(cluster_client, key_prefix=prefix)
+    assert [each.reason for each in reader.read([*users, "nobody"])] == [""] * 100 + ["cold_start"]
+    assert len(set(store.stored_keys())) == 101
+    for losses, node in enumerate(cluster, start=1):  # a counter is on every node
+        with redis.Redis(port=node.port) as client:
+            client.flushall()
+        store.poll()
+        assert store.losses == losses
+
+
+@pytest.mark.integration
+def test_cluster_that_does_not_answer_is_told_as_a_server_is(
+    cluster: list[RedisServer], cluster_client: "redis.Redis"
+) -> None:
+    with pytest.raises(UnreachableError, match=r"no Redis at redis\+cluster://127\.0\.0\.1:1 "):
+        redis_client(RedisConnection("redis+cluster://127.0.0.1:1"))
+    store = Store(cluster_client)
+    for node in cluster:
+        node.kill()
+    try:
+        with pytest.raises(redis.RedisError):
+            store.poll()
+    finally:
+        for node in cluster:
+            node.start()
+    wait_for(lambda: store.poll() is None)
+
+
 @pytest.fixture
 def sentinel(tmp_path: Path) -> Iterator[tuple[list[RedisServer], int]]:
     """Give a master and its replica, and the port of a Sentinel that watches them."""
@@ -257,7 +294,7 @@ def test_sentinel_gets_its_own_password_and_the_master_the_urls() -> None:
     ("url", "reason"),
     [
         ("redis+sentinel://one:1", "names no master"),
-        ("redis+cluster://one:x", "must be host:port"),
+        ("redis+cluster://one:x", "://host:port"),
         ("http://one", "REDIS_URL must start with"),
     ],
 )

@@ -329,3 +329,22 @@ def test_full_server_refuses_the_whole_write_and_takes_it_later(tmp_path: Path) 
             assert (store.upsert([row()]), store.losses) == (1, 0)
     finally:
         server.kill()
+
+
+def test_redis_that_evicts_keys_is_told_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = RedisServer(
+        tmp_path / "redis", settings={"maxmemory": "50mb", "maxmemory-policy": "allkeys-lru"}
+    )
+    server.start()
+    try:
+        with redis.Redis.from_url(server.url) as client:
+            Store(client).check_server()
+            assert "evicts keys when it is full (maxmemory-policy allkeys-lru)" in caplog.text
+            caplog.clear()
+            client.config_set("maxmemory-policy", "noeviction")
+            Store(client).check_server()
+            assert not caplog.text
+    finally:
+        server.stop()
