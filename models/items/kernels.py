@@ -368,13 +368,13 @@ def _draw(items: Items, stream: Stream, row: int, seed: int, room: Room) -> int:
     """Write target and negatives into room.drawn; return how many they are.
 
     Negatives are items of the events that counted last; what is gone, or is the target, is left out. Which
-    ones follows from the seed and the step alone.
+    ones follows from the seed and from how many events counted: clicks that do not count change nothing.
     """
     room.drawn[0], count = row, 1
     held = min(stream.numbers[COUNTED], len(stream.recent))
     if not held:
         return count
-    start = mixed(np.uint64(seed) ^ mixed(np.uint64(stream.numbers[STEP])))
+    start = mixed(np.uint64(seed) ^ mixed(np.uint64(stream.numbers[COUNTED])))
     for each in range(1, len(room.drawn)):
         draw = mixed(start + np.uint64(each)) >> np.uint64(32)
         at = np.int64((draw * np.uint64(held)) >> np.uint64(32))

@@ -1,5 +1,6 @@
 """The learner of items: what it computes, that batches and restarts change nothing, and spam."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,13 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 
 from bench.harness.artifact import publish_untrained
 from models.artifact.artifact import Artifact, load
 from models.artifact.live_items import LiveItemsSettings
 from models.ids.texts import texts_of
 from models.ids.vocabulary import Vocabulary
+from models.inference.inference import Inference
 from models.items.learner import ItemLearner, LearnerSettings
+from models.towers.histories import Histories
 from models.windows.fold import EventColumns
 
 LIVE = LiveItemsSettings(half_lives_ms=(60_000, 3_600_000), rate=0.1)
@@ -99,3 +103,129 @@ def test_batches_and_restarts_change_no_bit(artifact: Artifact, settings: Learne
         resumed = ItemLearner.resume(artifact, LIVE, resumed.state(), settings)
     assert_same(whole, resumed)
     assert whole.counts_of_events["learned"] > 100 and whole.counts_of_events["duplicate"] > 10
+
+
+def shown(learner: ItemLearner) -> dict[str, tuple[bytes, bytes, bytes]]:
+    """Return what may be seen of each item: vectors and counts."""
+    items = learner.published(np.arange(len(learner.item_ids)))
+    return {
+        item_id: (items.inputs[row].tobytes(), items.outputs[row].tobytes(), items.counts[row].tobytes())
+        for row, item_id in enumerate(items.item_ids)
+    }
+
+
+def test_ten_thousand_clicks_of_one_user_move_no_more_than_one(artifact: Artifact) -> None:
+    before, after, farm_ms = traffic(200), traffic(100, seed=1), 1_200_000
+    once = [Click("farm", "new", farm_ms)]
+    often = once + [Click("farm", "new", farm_ms + n % 900, event_id=10**9 + n) for n in range(10_000)]
+    honest, spammed = (learned(artifact, [*before, *some, *after], 5_000) for some in (once, often))
+    assert shown(honest) == shown(spammed)
+
+
+def test_a_hundred_users_on_one_item_are_a_hundred_honest_ones(artifact: Artifact) -> None:
+    farm = [Click(f"farm{n}", "new", 1_200_000 + n) for n in range(100)]
+    clicking_on = [each._replace(event_id=10**9 + n) for n, each in enumerate(farm * 20)]
+    honest, spammed = (
+        learned(artifact, [*traffic(200), *some], 5_000) for some in (farm, farm + clicking_on)
+    )
+    assert shown(honest) == shown(spammed)
+
+
+def test_what_has_few_readers_shows_nobodys_taste(artifact: Artifact) -> None:
+    clicks = [Click(f"u{n}", item, 1_000_000 + n, "a") for n in range(5) for item in ("i1", "i2", "new")]
+    learner = learned(artifact, clicks[:-3], 100)
+    row = learner.item_ids.index("new")
+    category = artifact.vocabulary.category_indices(["a"])
+    few = learner.published(np.array([row]))
+    np.testing.assert_array_equal(few.outputs, learner.trained.new_outputs[category])
+    np.testing.assert_array_equal(few.inputs, learner.trained.new_inputs[category])
+    assert few.counts[0, 1] > 3.9 and few.categories == ["a"]
+    assert (learner.outputs[row] != few.outputs[0]).any()  # it has learned, and does not show it
+    learner.learn(*columns(clicks[-3:]))
+    np.testing.assert_array_equal(learner.published(np.array([row])).outputs[0], learner.outputs[row])
+
+
+def test_counts_are_sums_of_decayed_events_in_any_order(artifact: Artifact) -> None:
+    times_ms = [5_000_000, 5_090_000, 5_030_000, 5_200_000, 5_010_000]
+    learner = learned(artifact, [Click(f"u{n}", "new", each) for n, each in enumerate(times_ms)], 2)
+    now_ms = 5_260_000
+    expected = [
+        np.log1p(sum(2 ** ((each - now_ms) / half_life_ms) for each in times_ms))
+        for half_life_ms in LIVE.half_lives_ms
+    ]
+    row = learner.item_ids.index("new")
+    np.testing.assert_allclose(learner.popularity(now_ms)[row], expected)
+
+
+def test_users_are_what_the_towers_make_of_the_same_events(artifact: Artifact) -> None:
+    towers = copy.deepcopy(artifact.towers)
+    with torch.no_grad():
+        towers.short_scale.zero_()
+        towers.long_scale.zero_()
+    plain = replace(artifact, towers=towers, inference=Inference(towers, artifact.settings.features))
+    random = np.random.default_rng(0)
+    clicks: list[Click] = []
+    for _ in range(300):
+        user = f"u{random.integers(40)}"
+        pause_ms = 7_200_000 if random.random() < 0.02 else 1_000
+        clicks.append(
+            Click(user, f"i{random.integers(25)}", (clicks[-1].time_ms if clicks else 0) + pause_ms, "a")
+        )
+    learner = ItemLearner.start(plain, replace(LIVE, rate=0.0), SMALL)
+    learner.learn(*columns(clicks))
+    users = sorted({click.user for click in clicks})
+    own = [[click for click in clicks if click.user == user] for user in users] + [[]]
+    vocabulary = plain.vocabulary
+    item = vocabulary.item_indices([click.item for some in own for click in some])
+    category = vocabulary.categories_of(item, np.full(len(item), 2))
+    times_ms = np.array([click.time_ms for some in own for click in some])
+    starts = np.concatenate(([0], np.cumsum([len(some) for some in own])))
+    histories = Histories(item, category, np.ones(len(item), np.uint8), times_ms, starts)
+    expected = plain.encode(histories).user[:, :-1]
+    np.testing.assert_allclose(learner.user_vectors([*users, "nobody"])[:, :-1], expected, atol=1e-5)
+
+
+def test_a_new_item_is_learned_for_those_like_its_readers(artifact: Artifact) -> None:
+    random = np.random.default_rng(0)
+    clicks: list[Click] = []
+    for number in range(4_000):
+        group = number % 2
+        item = f"i{2 * random.integers(10) + group}" if random.random() < 0.8 else f"new{group}"
+        clicks.append(Click(f"u{group}-{random.integers(50)}", item, number * 60_000))
+    learner = learned(artifact, clicks, 500)
+    users = learner.user_vectors(["u0-1", "u1-1"])
+    rows = [learner.item_ids.index(f"new{group}") for group in (0, 1)]
+    for group, user in enumerate(users):
+        scores = learner.scores(user)
+        assert scores[rows[group]] > scores[rows[1 - group]] + 1
+    health = learner.health()
+    assert health.is_sane and health.loss < health.frozen_loss
+
+
+def test_a_learner_that_goes_wrong_says_so(artifact: Artifact) -> None:
+    learner = learned(artifact, traffic(600), 100)
+    assert learner.health().is_sane
+    learner.outputs[3] *= 1e6
+    assert "long" in learner.health().reason
+    learner.outputs[3] = np.nan
+    assert "no number" in learner.health().reason
+
+
+def test_items_expire_and_are_forgotten_and_start_anew(artifact: Artifact) -> None:
+    learner = learned(artifact, [Click(f"u{n}", "new", n) for n in range(6)], 10, TIGHT)
+    learner.learn(*columns([Click("u1", "other", 100_000)]))
+    assert learner.removed == ["new"] and "new" not in learner.item_ids
+    assert learner.forget_item("i3") and not learner.forget_item("i3")
+    learner.learn(*columns([Click("u2", "i3", 101_000)]))
+    row = learner.item_ids.index("i3")
+    assert not learner.is_known[row] and learner.readers[row] == 1
+    assert learner.forget_user("u2") and not learner.forget_user("u2")
+    assert learner.expire(10**9) == 2 and "i0" in learner.item_ids
+
+
+def test_a_clock_that_is_ahead_makes_no_other_event_late(artifact: Artifact) -> None:
+    day_ms = 86_400_000
+    learner = learned(artifact, [Click("u0", "new", 1_000), Click("u1", "new", day_ms)], 10)
+    assert learner.now_ms < day_ms / 100
+    learner.learn(*columns([Click(f"u{n}", "new", 700_000 + n) for n in range(2, 9)]))
+    assert learner.popularity(700_010)[learner.item_ids.index("new"), 1] > np.log(8)
