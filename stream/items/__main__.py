@@ -36,7 +36,7 @@ from stream.worker.health import serve
 @click.option(
     "--metrics-port",
     type=click.IntRange(1, 65535),
-    default=9110,
+    default=9111,
     show_default=True,
     help="Port of /health and /metrics, at TWINTIDE_METRICS_HOST; where it is taken, the next free one.",
 )

@@ -21,6 +21,7 @@ from offline.continual import metrics as trainer_metrics
 from stream.canary import metrics as canary_metrics
 from stream.canary.__main__ import main as canary_main
 from stream.items import metrics as items_metrics
+from stream.items.__main__ import main as items_main
 from stream.settings import Settings, variable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,15 +161,13 @@ def test_metrics_port_is_the_same_everywhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "command"), [(1, "retrainer", trainer.main), (2, "canary", canary_main)]
+    ("name", "command"), [("retrainer", trainer.main), ("canary", canary_main), ("items", items_main)]
 )
-def test_trainer_and_canary_are_scraped_where_they_answer(
-    place: int, name: str, command: click.Command
-) -> None:
+def test_what_is_no_worker_is_scraped_where_it_answers(name: str, command: click.Command) -> None:
     port = next(option.default for option in command.params if option.name == "metrics_port")
-    scrape = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"][place]
-    assert scrape["dns_sd_configs"][0]["port"] == port
-    assert scrape["dns_sd_configs"][0]["names"] == [name]
+    jobs = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
+    (found,) = (job["dns_sd_configs"][0] for job in jobs if job["dns_sd_configs"][0]["names"] == [name])
+    assert found["port"] == port
     assert SERVICES[name]["expose"] == [str(port)]
     assert f":{port}/metrics" in SERVICES[name]["healthcheck"]["test"][-1]
 

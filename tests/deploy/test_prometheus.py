@@ -47,6 +47,7 @@ def counter(alert: str, series: str, bad: str, good: str = "3x60") -> list[Situa
 
 UP = 'up{job="twintide-worker",instance="a"}'
 AGE, LAG = 'twintide_commit_age_seconds{instance="a"}', 'twintide_consumer_lag_events{instance="a"}'
+PUBLISHED, BEHIND = "twintide_items_published_timestamp_seconds", "twintide_items_lag_events"
 LEFT, RESTORED = "twintide_recovery_remaining", "twintide_recovery_records_total"
 MODELS = ('twintide_model_info{version="x",instance="a"}', 'twintide_model_info{version="y",instance="b"}')
 FRESHNESS, CANARY = "twintide_event_to_vector_seconds", "twintide_canary_seconds"
@@ -80,6 +81,10 @@ SITUATIONS = [
     *counter("ModelOld", "twintide_trainer_unlearned_seconds", "90000x60", "80000x60"),
     *counter("CanaryLost", 'twintide_canary_events_total{partition="1",result="lost"}', "0x17 1x60"),
     *both("CanarySlow", histogram(CANARY, SLOW), histogram(CANARY, FAST)),
+    *counter("PartitionsUnread", "twintide_unread_partitions", "2x60", "0x60"),
+    *counter("NoItemLearner", "twintide_items_leads", "0x60", "1x60"),
+    *both("ItemsStale", {PUBLISHED: "0x60", BEHIND: "5x60"}, {PUBLISHED: "0+60x60", BEHIND: "5x60"}),
+    *counter("ItemsNotSane", 'twintide_items_sane{version="v1"}', "0x60", "1x60"),
 ]
 
 
