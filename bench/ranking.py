@@ -1,9 +1,7 @@
 """`./run bench ranking`: how well what is published ranks, beside baselines and RecTools' SASRec."""
 
 import csv
-import json
 import math
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,12 +13,12 @@ import click
 import numpy as np
 
 from bench.harness.report import Report, Result, print_table
-from bench.peers.environment import python_with
-from local.servers import LOCAL
+from bench.peers.sasrec_run import NAME as SASREC_NAME
+from bench.peers.sasrec_run import SASREC, run_sasrec
 from models.arrays import Floats, Ints
 from models.artifact.artifact import Artifact
 from models.command import Command, log_to_stderr
-from models.errors import SettingsError, TwintideError
+from models.errors import SettingsError
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
 from models.log.cache import read_cached
@@ -34,10 +32,6 @@ from offline.training.data import slice_log
 from offline.training.run import train
 from offline.training.settings import TrainSettings, read_config
 
-RECTOOLS = ["rectools[torch]==0.19.0"]
-PEER = Path(__file__).parent / "peers" / "sasrec.py"
-#: SASRec's settings: RecTools' own but for the length of the vectors, which is ours, and the epochs.
-SASREC = {"n_factors": 128, "session_max_len": 100, "loss": "softmax"}
 #: What the columns are called, and whether what a user had before is left out of the ranking.
 QUESTIONS = {"": False, " new": True}
 #: The ranks of the targets (B,) by question; a contestant's, with how long training took (s).
@@ -126,7 +120,7 @@ def run(
             found.setdefault("twintide", []).append((_twintide(artifact, cases, questions), seconds[0]))
             if sasrec_epochs:
                 theirs = _sasrec(cases, questions, artifact.item_ids, Path(folder), seed, sasrec_epochs)
-                found.setdefault("SASRec (RecTools)", []).append(theirs)
+                found.setdefault(SASREC_NAME, []).append(theirs)
             if not seed:
                 gap_ms = artifact.settings.gap_ms
                 found |= {name: [each] for name, each in _baselines(cases, vocabulary, gap_ms, questions)}
@@ -194,16 +188,8 @@ def _sasrec(
     cases: Cases, questions: Mapping[str, bool], item_ids: list[str], folder: Path, seed: int, epochs: int
 ) -> Contestant:
     """Return SASRec's ranks, from the ten items that it recommends to each user."""
-    python = python_with(RECTOOLS, LOCAL / "bench-rectools", "give --sasrec-epochs 0")
-    job = {"train": str(folder / "train.csv"), "out": str(folder / "out.csv"), "seed": seed, "epochs": epochs}
-    _write_train(cases.known, folder / "train.csv")
-    (folder / "job.json").write_text(json.dumps(job | {"model": SASREC}))
     with _timed() as seconds:
-        done = subprocess.run(
-            [str(python), str(PEER), str(folder / "job.json")], capture_output=True, text=True, cwd=folder
-        )
-    if done.returncode:
-        raise TwintideError(f"SASRec failed with {done.returncode}: {done.stderr.strip()[-300:]}")
+        run_sasrec(cases.known, folder, seed, epochs)
     ranks: dict[tuple[str, str, str], int] = {}
     with (folder / "out.csv").open(newline="") as file:
         for row in csv.DictReader(file):
@@ -220,16 +206,6 @@ def _ranks_of(
     targets = [item_ids[target] if target >= 0 else "" for target in cases.target]
     pairs = zip(cases.user_ids, targets, strict=True)
     return np.array([ranks.get((exclude_seen, user, target), MISSING) for user, target in pairs])
-
-
-def _write_train(known: BehaviourLog, path: Path) -> None:
-    """Write who had which item, in the order of each user's history."""
-    ordered = known.select(known.by_user())
-    rows = zip(ordered.user.strings(), ordered.item.strings(), range(len(ordered)), strict=True)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["user", "item", "place"])
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,11 @@ def compiled(function: F) -> F:
 
 
 def compiled_with_fast_sums(function: F) -> F:
-    """Return what `compiled` does; sums of floats may be added up in any order, several at once."""
-    return cast(F, numba.njit(cache=True, nogil=True, fastmath=_FAST_SUMS)(function))
+    """Return what `compiled` does, several numbers at once: sums of floats may be added up in any order.
+
+    What is divided by 0 is infinite or NaN, and no ZeroDivisionError.
+    """
+    return cast(F, numba.njit(cache=True, nogil=True, fastmath=_FAST_SUMS, error_model="numpy")(function))
 
 
 def _keep_code_by_its_sources() -> None:

@@ -15,10 +15,12 @@ from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
 from offline.continual import metrics
 from offline.continual.lease import Lease
+from offline.continual.pause import Pause
 from offline.continual.service import once, serve
 from offline.continual.step import Step
 from offline.publishing.publication import followed_store
 from offline.stream_log.log import read_stream_log
+from stream.kafka.topics import end_offsets
 from stream.settings import Settings
 from stream.store.clients import redis_client
 from stream.store.model_registry import ModelRegistry
@@ -37,6 +39,13 @@ def duration_s(text: str) -> float:
 
 @click.command(cls=Command)
 @click.option("--every", default="1h", show_default=True, help="Time between two steps: 90s, 30m, 1h, 1d.")
+@click.option(
+    "--events",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="So many new events on the topic begin a step before that; 0: they do not.",
+)
 @click.option("--once", "is_once", is_flag=True, help="Make one step, and end.")
 @click.option(
     "--data-path",
@@ -61,6 +70,7 @@ def duration_s(text: str) -> float:
 )
 def main(
     every: str,
+    events: int,
     is_once: bool,
     data_path: tuple[str, ...],
     log_format: str,
@@ -81,7 +91,7 @@ def main(
 
     \b
     Example:
-      python -m offline.trainer --every 1h
+      python -m offline.trainer --every 1h --events 1000000
       python -m offline.trainer --once
     """
     log_to_stderr()
@@ -101,7 +111,8 @@ def main(
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    serve(step, lease, every_s, stop)
+    pause = Pause(every_s, events, lambda: sum(end_offsets(settings.kafka, settings.topic).values()))
+    serve(step, lease, pause, stop)
 
 
 def _serve_metrics(host: str, port: int) -> None:

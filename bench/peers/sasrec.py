@@ -3,11 +3,13 @@
     python sasrec.py JOB.json
 
 The job names `train` (CSV: user, item, place in the user's history), `out`, `seed`, `epochs` and what else
-SASRecModel takes under `model`. Into `out` go ten items per user, CSV: user, item, rank, exclude_seen.
+SASRecModel takes under `model`. Into `out` go ten items per user, CSV: user, item, rank, exclude_seen. The
+last line of stdout is JSON: `seconds` and `cpu_seconds` of training.
 """
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -33,7 +35,9 @@ def main(job_file: str) -> None:
     )
     pytorch_lightning.seed_everything(job["seed"])
     model = SASRecModel(epochs=job["epochs"], deterministic=True, **job["model"])
+    started, started_cpu = time.monotonic(), time.process_time()
     model.fit(dataset)
+    took = {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - started_cpu}
     users = rows["user"].unique()
     parts = []
     for exclude_seen in (True, False):
@@ -43,6 +47,7 @@ def main(job_file: str) -> None:
         columns={Columns.User: "user", Columns.Item: "item", Columns.Rank: "rank"}
     )
     found[["user", "item", "rank", "exclude_seen"]].to_csv(job["out"], index=False)
+    print(json.dumps(took))
 
 
 if __name__ == "__main__":

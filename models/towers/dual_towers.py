@@ -12,6 +12,7 @@ from torch.nn import functional
 from models.errors import SettingsError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
+from models.towers.asked import asked_places, distinct
 from models.towers.features import Tokens, TowerInputs
 from models.towers.histories import GAP_BUCKETS, FeatureSettings
 from models.towers.layers import BEHAVIOUR_ROWS, DirectPath, Dropout, Embedded, Tower, at_places
@@ -212,11 +213,15 @@ class DualTowers(nn.Module):
         `EventFeatures`. Equal to `forward` of each history cut off behind its place, as long as none is
         longer than the towers read.
         """
+        asked = asked_places(wanted, short_start, self.direct.reach)
         events = self.embed(tokens)
-        short = self.short_vectors(events, None, short_start)[wanted]  # (M, D)
-        at_boundary = at_places(self.long_vectors(events, None), (boundary - 1).clamp(min=0))  # (B, T, D)
-        has_long = (boundary > 0)[wanted][:, None]  # (M, 1)
-        return self.mix(torch.where(has_long, at_boundary[wanted], self.unseen_long), short)
+        short = self.short_vectors(asked.embedded(events), asked.query, asked.first)[asked.wanted]  # (M, D)
+        boundary = asked.at_query(boundary)  # (B, Q)
+        boundaries, number = distinct(boundary)  # (B, U), (B, Q)
+        long = self.long_vectors(events, (boundaries - 1).clamp(min=0))  # (B, U, D)
+        of_asked = at_places(long, number)[asked.wanted]  # (M, D)
+        has_long = (boundary > 0)[asked.wanted][:, None]  # (M, 1)
+        return self.mix(torch.where(has_long, of_asked, self.unseen_long), short)
 
     def forward_direct(
         self, tokens: Tokens, boundary: Tensor, short_start: Tensor, wanted: Tensor
@@ -224,10 +229,12 @@ class DualTowers(nn.Module):
         """Return what `forward_every` returns while the scales of both Transformers are 0, as at first.
 
         Training starts with it: on little data the direct path must stand before the Transformers learn what
-        it leaves over, and it costs a quarter.
+        it leaves over, and it costs a tenth.
         """
-        short = self.direct(self.embed(tokens), None, short_start)[wanted]  # (M, D)
-        has_long = (boundary > 0)[wanted][:, None]  # (M, 1)
+        asked = asked_places(wanted, short_start, self.direct.reach)
+        events = self.embed(asked.tokens(tokens))
+        short = self.direct(events, asked.query, asked.first)[asked.wanted]  # (M, D)
+        has_long = (asked.at_query(boundary) > 0)[asked.wanted][:, None]  # (M, 1)
         return self.mix(self.unseen_long * ~has_long, short)
 
     def cold_start(self, count: int) -> TowerVectors:

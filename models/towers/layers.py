@@ -81,7 +81,7 @@ class AttentionBias(nn.Module):
     def _of_distance(self, distance: Tensor) -> Tensor:
         """Return the term (..., H) of so many events back (...)."""
         bucket = torch.log2(distance.clamp(min=0) + 1.0).long().clamp(max=DISTANCE_BUCKETS - 1)
-        return look_up(self.distance, bucket)
+        return pick(self.distance, bucket)
 
 
 class Layer(nn.Module):
@@ -174,7 +174,7 @@ class DirectPath(nn.Module):
         is_seen = _is_seen(distance, places, first, self.reach)  # (B, Q, T)
         session = events.session.gather(1, places.expand(len(events.session), -1))  # (B, Q)
         is_same = session[..., None] == events.session[:, None]  # (B, Q, T)
-        other, same = look_up(self.place, distance.clamp(0, self.reach - 1)).unbind(-1)  # (1 or B, Q, T) each
+        other, same = pick(self.place, distance.clamp(0, self.reach - 1)).unbind(-1)  # (1 or B, Q, T) each
         weight = torch.where(is_same, same, other)  # (B, Q, T)
         weight = weight * look_up(self.behaviour.exp()[:, None], events.behaviour).mT  # (B, Q, T)
         return (weight * is_seen) @ events.items  # (B, Q, D)
@@ -188,9 +188,16 @@ def look_up(table: Tensor, index: Tensor) -> Tensor:
     return functional.embedding(index, table)
 
 
+def pick(table: Tensor, index: Tensor) -> Tensor:
+    """Return what `look_up` does, of a table of a few rows: for many places the gradient costs far less."""
+    return functional.one_hot(index, len(table)).to(table.dtype) @ table
+
+
 def at_places(events: Tensor, places: Tensor) -> Tensor:
-    """Return events (B, T, D) at places (B, Q): (B, Q, D)."""
-    return events.gather(1, places[..., None].expand(-1, -1, events.shape[2]))
+    """Return events (B, T, D) at places (B, Q), or (1, Q) where they are the same in all rows: (B, Q, D)."""
+    batch, length, _ = events.shape
+    of_row = torch.arange(0, batch * length, max(length, 1), device=events.device)[:, None]  # (B, 1)
+    return look_up(events.flatten(0, 1), of_row + places)
 
 
 def _every_place(session: Tensor) -> Tensor:

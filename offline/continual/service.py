@@ -1,6 +1,7 @@
 """Steps for ever: one leads, others wait; what fails is said, counted, and tried again."""
 
 import logging
+import math
 from collections.abc import Callable
 from threading import Event
 
@@ -9,6 +10,7 @@ import redis
 from models.errors import TwintideError, UnreachableError
 from offline.continual import metrics
 from offline.continual.lease import Lease, LeaseLostError
+from offline.continual.pause import Pause
 from offline.continual.step import Done
 
 logger = logging.getLogger(__name__)
@@ -33,26 +35,26 @@ def once(step: Callable[[], Done], lease: Lease) -> Done:
         lease.give_up()
 
 
-def serve(step: Callable[[], Done], lease: Lease, every_s: float, stop: Event) -> None:
-    """Make a step every `every_s` seconds, until `stop` is set.
+def serve(step: Callable[[], Done], lease: Lease, pause: Pause, stop: Event) -> None:
+    """Make steps with pauses between them, until `stop` is set.
 
     It leads until it stops, or loses the lease; then it waits for it once more.
     """
     while not stop.is_set():
         try:
             if lease.wait(stop.is_set):
-                _lead(step, lease, every_s, stop)
+                _lead(step, lease, pause, stop)
         except redis.RedisError as error:
             logger.warning("Redis does not say who leads; it is asked again in %g s: %s", ASK_AGAIN_S, error)
             stop.wait(ASK_AGAIN_S)
 
 
-def _lead(step: Callable[[], Done], lease: Lease, every_s: float, stop: Event) -> None:
+def _lead(step: Callable[[], Done], lease: Lease, pause: Pause, stop: Event) -> None:
     logger.info("this trainer leads")
     metrics.leads.set(1)
     try:
         while not stop.is_set():
-            pause_s = every_s
+            before, at_most_s = pause.begin(), math.inf
             try:
                 lease.require()
                 logger.info("%s", _counted(step).line)
@@ -60,9 +62,9 @@ def _lead(step: Callable[[], Done], lease: Lease, every_s: float, stop: Event) -
                 logger.warning("%s", error)
                 return
             except (TwintideError, redis.RedisError, OSError) as error:
-                pause_s = min(every_s, RETRY_S)
-                logger.error("a step failed, the next is in %g s: %s", pause_s, error)
-            stop.wait(pause_s)
+                at_most_s = RETRY_S
+                logger.error("a step failed; the next is in %g s at the latest: %s", RETRY_S, error)
+            pause.wait(before, stop, at_most_s)
     finally:
         metrics.leads.set(0)
         lease.give_up()

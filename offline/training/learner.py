@@ -18,11 +18,15 @@ from offline.training.objective import Objective, loss_name, objective_of
 from offline.training.parallel import Processes
 from offline.training.popularity import popularity_of
 from offline.training.progress import Learns, TrainingProgress
+from offline.training.row_adam import RowAdam
 from offline.training.schedules import lr_share
 from offline.training.settings import TrainSettings
 
 #: Gradients of all but sparse tables are scaled down to this norm.
 MAX_GRADIENT_NORM = 5.0
+#: Stretches per batch where it is not set: on a CPU, which is busy with few; on a GPU at most, and the fewest
+#: steps that a pass must have for more than on a CPU.
+SMALL_BATCH, GPU_BATCH, LEAST_STEPS = 8, 64, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Learner:
         torch.manual_seed(int(own_random.integers(2**63)))
         self.progress.towers.train()
         total = torch.zeros((), device=processes.device)
-        batches = list(shuffled(self._train, stretches_per_step(settings, processes), random))
+        batches = list(shuffled(self._train, stretches_per_step(self._train, settings, processes), random))
         silent = None if processes.is_first else True
         for step, pieces in enumerate(tqdm(batches, desc="epoch", leave=False, disable=silent)):
             self._objective.prepare(step, random)
@@ -118,12 +122,21 @@ def _objective(
 
 def steps_of(train: Stretches, settings: TrainSettings, processes: Processes) -> int:
     """Return how many steps a pass over these stretches has, at least 1."""
-    return max(-(-round(float(train.share.sum())) // stretches_per_step(settings, processes)), 1)
+    count = float(train.share.sum())
+    return max(-(-round(count) // stretches_per_step(train, settings, processes)), 1)
 
 
-def stretches_per_step(settings: TrainSettings, processes: Processes) -> int:
-    """Return how many stretches all processes together read per step."""
-    return settings.batch_size * settings.accumulate * processes.count
+def stretches_per_step(train: Stretches, settings: TrainSettings, processes: Processes) -> int:
+    """Return how many stretches all processes together read per step.
+
+    Where it is not set, a GPU reads as many at a time as keep it busy, if a pass then still has enough steps.
+    """
+    at_once = settings.accumulate * processes.count
+    size = settings.batch_size or SMALL_BATCH
+    if settings.batch_size is None and processes.device.type == "cuda":
+        affordable = round(float(train.share.sum())) // (at_once * LEAST_STEPS)
+        size = min(max(affordable, SMALL_BATCH), GPU_BATCH)
+    return size * at_once
 
 
 def optimisers_of(towers: DualTowers, settings: TrainSettings) -> list[torch.optim.Optimizer]:
@@ -136,10 +149,11 @@ def optimisers_of(towers: DualTowers, settings: TrainSettings) -> list[torch.opt
     for table in tables:
         table.sparse = is_sparse
     if not is_sparse:
-        return [torch.optim.Adam(towers.parameters(), lr=settings.lr)]
+        return [torch.optim.Adam(towers.parameters(), lr=settings.lr, fused=True)]
     rows = [table.weight for table in tables]
     others = [each for each in towers.parameters() if all(each is not row for row in rows)]
-    return [torch.optim.Adam(others, lr=settings.lr), torch.optim.SparseAdam(rows, lr=settings.lr)]
+    by_row = RowAdam if towers.everyone.device.type == "cpu" else torch.optim.SparseAdam
+    return [torch.optim.Adam(others, lr=settings.lr, fused=True), by_row(rows, lr=settings.lr)]
 
 
 def _update(progress: TrainingProgress, processes: Processes) -> None:
@@ -150,9 +164,10 @@ def _update(progress: TrainingProgress, processes: Processes) -> None:
     for optimiser in optimisers:
         scaler.unscale_(optimiser)
     torch.nn.utils.clip_grad_norm_(parameters[0], MAX_GRADIENT_NORM)
+    progress.average.before_step()
     for optimiser, schedule in zip(optimisers, progress.schedules, strict=True):
         scaler.step(optimiser)
         schedule.step()
         optimiser.zero_grad(set_to_none=True)
     scaler.update()
-    progress.average.step(progress.towers)
+    progress.average.step()

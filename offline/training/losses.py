@@ -1,17 +1,12 @@
 """The losses that the towers learn by: small functions of scores that return (M,), a loss per target.
 
-Shapes: M targets, N negatives of each, V items, D dimension. A negative that is the target itself is given
+Shapes: M targets, N negatives of each, D dimension. A negative that is the target itself is given
 the score minus infinity beforehand and then costs nothing.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-
-def full_softmax(scores: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of the targets (M,) among all items, scores (M, V)."""
-    return functional.cross_entropy(scores, target, reduction="none")
 
 
 def sampled_softmax(positive: Tensor, negative: Tensor, log_q: Tensor, log_q_negative: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from offline.training.data import Stretch, Stretches
 from offline.training.negatives import HardNegatives, Negatives, NegativeSampler, negative_sampler
 from offline.training.popularity import Popularity
 from offline.training.settings import LossName, TrainSettings
+from offline.training.shared_softmax import shared_softmax
 
 #: What gives the user vectors at the wanted places: `DualTowers.forward_every` or `forward_direct`.
 Forward = Callable[[Tokens, Tensor, Tensor, Tensor], TowerVectors]
@@ -68,20 +69,22 @@ class Objective:
 
     def next_item(self, user: Tensor, target: Tensor, period: Tensor, negatives: Negatives) -> Tensor:
         """Return the chosen loss (M,) of targets (M,) in these periods (M,) for user vectors (M, D)."""
-        items, name = self.towers.items, loss_name(self.towers, self.settings)
-        if name == "full-softmax":
-            begins_with = items.popularity_weight * self.popularity.of_all(period)  # (M, I)
-            scores = torch.addmm(begins_with, user, self.towers.item_vectors().T)  # (M, I)
-            return losses.full_softmax(scores, target - FIRST_KNOWN)
+        items, name, popular = self.towers.items, loss_name(self.towers, self.settings), self.popularity
         positive = (user * items.outputs(target)).sum(dim=-1)  # (M,)
+        of_target = popular.of(period, target[:, None])[:, 0]  # (M,)
+        positive = positive + items.popularity_weight * of_target  # (M,)
+        if name == "full-softmax":
+            begins = items.popularity_weight * popular.log_share  # (P, I)
+            return shared_softmax(
+                user, self.towers.item_vectors(), begins, period, positive, target - FIRST_KNOWN
+            )
+        if name == "sampled-softmax" and not negatives.hard.shape[1]:
+            return self._sampled_softmax(user, target, period, positive, negatives.shared)
         shared = user @ items.outputs(negatives.shared).T  # (M, N)
         hard = torch.einsum("md,mkd->mk", user, items.outputs(negatives.hard))  # (M, K)
         compared = negatives.items()  # (M, N + K)
-        popular = self.popularity
-        log_share = popular.of_shared(period, negatives.shared), popular.of(period, negatives.hard)
+        log_share = popular.of_all(negatives.shared)[period], popular.of(period, negatives.hard)
         begins_with = items.popularity_weight * torch.cat(log_share, dim=1)  # (M, N + K)
-        of_target = popular.of(period, target[:, None])[:, 0]  # (M,)
-        positive = positive + items.popularity_weight * of_target  # (M,)
         is_none = (compared == PADDING) | (compared == target[:, None])
         negative = torch.cat([shared, hard], dim=1) + begins_with  # (M, N + K)
         negative = negative.masked_fill(is_none, -torch.inf)
@@ -96,6 +99,20 @@ class Objective:
             case _:
                 rate = min(compared.shape[1] / len(self.sampler.probability), 1.0)
                 return losses.gbce(positive, negative, rate)
+
+    def _sampled_softmax(
+        self, user: Tensor, target: Tensor, period: Tensor, positive: Tensor, shared: Tensor
+    ) -> Tensor:
+        """Return the loss (M,) of targets (M,) with these scores (M,), against shared negatives (N,)."""
+        of_batch = len(target) if self.settings.in_batch_negatives else 0
+        items = self.towers.items
+        drawn, times = torch.unique(shared, return_counts=True)  # (U,)
+        offset = times.log() - self.sampler.log_expected(drawn, of_batch)  # (U,)
+        begins = items.popularity_weight * self.popularity.of_all(drawn) + offset  # (P, U)
+        place = torch.searchsorted(drawn, target).clamp(max=len(drawn) - 1)  # (M,)
+        place = torch.where(drawn[place] == target, place, -1)
+        positive = positive - self.sampler.log_expected(target, of_batch)
+        return shared_softmax(user, items.outputs(drawn), begins, period, positive, place)
 
     def _log_q(self, target: Tensor, negatives: Negatives) -> tuple[Tensor, Tensor]:
         """Return log q of targets (M,) and their negatives (M, N + K); hard ones are certain: 0."""

@@ -47,13 +47,9 @@ class Popularity:
         """Return the log shares (M, J) of items (M, J) in periods (M,); of what is no known item anything."""
         return self.log_share[period[:, None], (items - FIRST_KNOWN).clamp(min=0)]
 
-    def of_shared(self, period: Tensor, items: Tensor) -> Tensor:
-        """Return the log shares (M, N) of the same items (N,) for all, in periods (M,)."""
-        return self.log_share[:, items - FIRST_KNOWN][period]
-
-    def of_all(self, period: Tensor) -> Tensor:
-        """Return the log shares (M, I) of all items in periods (M,)."""
-        return self.log_share[period]
+    def of_all(self, items: Tensor) -> Tensor:
+        """Return the log shares (P + 1, N) of known items (N,) in all periods, and at the end."""
+        return self.log_share[:, items - FIRST_KNOWN]
 
     def to(self, device: torch.device) -> "Popularity":
         """Return it on a device."""

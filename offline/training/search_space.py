@@ -43,7 +43,7 @@ def space_of(log: BehaviourLog, ground: Ground, config: TrainingConfig, given: M
     space = {
         "lr": number(3e-4, 3e-2, log=True),
         "dropout": number(0.0, 0.85, step=0.05),
-        "batch_size": choice((4, 8, 16, 32, 64)),
+        "batch_size": choice((None, 4, 16, 32, 64)),  # None: that of the device
         "unknown_share": choice((0.0, 0.01, 0.02, 0.05, 0.1, 0.2)),
         "contrast_weight": choice((0.0, 0.003, 0.01, 0.03, 0.1, 0.3)),
         "without": choice(("", "transformers")),
@@ -68,7 +68,8 @@ def space_of(log: BehaviourLog, ground: Ground, config: TrainingConfig, given: M
 
 def settings_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings, by name, that a point of the space means; numbers have three digits."""
-    rounded = {k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in parameters.items()}
+    given = {name: value for name, value in parameters.items() if value is not None}
+    rounded = {k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in given.items()}
     settings = {name: value for name, value in rounded.items() if not name.startswith(WEIGHT)}
     if len(settings) < len(rounded):
         names = [behaviour.name.lower() for behaviour in Behaviour]

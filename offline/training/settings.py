@@ -40,7 +40,8 @@ class TrainSettings:
     epochs: Count | None = None
     #: Stretches of user histories (up to 100 targets each) per batch, and batches per step: their gradients
     #: are added up, as if they were one batch. Under torchrun a step has as many of them in every process.
-    batch_size: Count = 8
+    #: None: 8 on a CPU; on a GPU more, up to 64, where the log is long.
+    batch_size: Count | None = None
     accumulate: Count = 1
     #: Highest learning rate of Adam; it falls to a tenth.
     lr: Annotated[float, Meta(gt=0, lt=1)] = 3e-3
@@ -50,7 +51,7 @@ class TrainSettings:
     #: Epochs without a better validation NDCG after which training stops.
     patience: Count = 3
     #: Where it trains: "cuda" is a GPU (under torchrun, one per process), "auto" a GPU where there is one.
-    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    device: Literal["cpu", "cuda", "auto"] = "auto"
     #: Precision of what the towers compute in training; weights, scores and losses stay float32.
     #: float16, whose range is small, has its losses scaled up for it.
     precision: Literal["float32", "bfloat16", "float16"] = "float32"

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench import ranking
+from bench.peers import sasrec_run
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.log.behaviour_log import read_behaviour_log
 from models.windows.window import WindowSettings
@@ -63,7 +64,7 @@ def test_peer_gets_the_histories_in_order_without_the_targets(sample_csv: Path, 
     log = read_behaviour_log(sample_csv)
     vocabulary = vocabulary_of_log(log)
     cases = cases_leave_one_out(log, vocabulary, WindowSettings())
-    ranking._write_train(cases.known, tmp_path / "train.csv")
+    sasrec_run.write_histories(cases.known, tmp_path / "train.csv")
     with (tmp_path / "train.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(log) - len(set(log.user.strings()))
