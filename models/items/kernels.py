@@ -162,7 +162,7 @@ def learn_events(
         free = _expire(items, item_slots, numbers[NEWEST_MS] - rules.item_ttl_ms, event, freed, free)
         user_bits, bits = batch.users[batch.user[event]], batch.item[event]
         user = _user_row(users, user_slots, user_bits, rules.max_users)
-        place = _place_of(users, user, time_ms, batch.event_hash[event])
+        place = _place_of(users, user, batch.time_ms[event], batch.event_hash[event])
         if place < 0:
             numbers[DUPLICATE] += 1
             continue
@@ -189,7 +189,7 @@ def learn_events(
             items.revision[row] = numbers[STEP]
         else:
             numbers[REPEATED] += 1
-        _insert(users, user, place, row, items.generation[row], time_ms, batch, event)
+        _insert(users, user, place, row, items.generation[row], batch.time_ms[event], batch, event)
     return free
 
 
