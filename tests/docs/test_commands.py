@@ -64,7 +64,7 @@ def check(words: list[str]) -> None:
         case ["./run"]:
             pass
         case ["./run", "bench", name, *rest]:
-            parse(command_of(f"bench.{name}"), rest)
+            parse(command_of(f"bench.{name.replace('-', '_')}"), rest)
         case ["./run", "demo", *rest]:
             parse(command_of("local.demo"), rest)
         case ["./run", "test", *rest]:
