@@ -16,6 +16,7 @@ from models.location import Location
 from models.log.format import log_format_option
 from offline.options import data_path_option, describe_time
 from offline.source import from_stream_option, read_log
+from offline.stream_walk.report import text_of_found
 from offline.training.continuing import Continued, continue_training
 from offline.training.parallel import joined
 from offline.training.progress import Epoch
@@ -177,6 +178,8 @@ def _print(done: Trained, store: Location) -> None:
         until = describe_time(done.artifact.training["learned_until_ms"])
         click.echo(f"these are figures of version {done.held_out}, which did not learn the rows held out;")
         click.echo(f"what is published is the same learned anew from all rows, until {until}")
+    if done.live_items:
+        click.echo(text_of_found(done.live_items))
     _print_artifact(done.artifact, store)
 
 

@@ -8,7 +8,9 @@ from models.artifact.artifact import Artifact, load, publish, save
 from models.artifact.stores import open_store
 from models.location import Location
 from models.log.behaviour_log import BehaviourLog
+from offline.stream_walk.search import Found
 from offline.training.final_fit import fit_finally
+from offline.training.live_items import live_items_of
 from offline.training.parallel import Processes, one_process
 from offline.training.progress import Epoch
 from offline.training.selection import Selected, checkpoint_of, select
@@ -26,6 +28,8 @@ class Trained:
     artifact: Artifact
     held_out: str
     selected: Selected
+    #: Whether its items should go on learning from the stream; None where that could not be told.
+    live_items: Found | None
 
 
 def train(
@@ -53,9 +57,14 @@ def train(
         "data_fingerprint": log.fingerprint,
         "data_rows": len(log),
     }
-    version = ""
+    version, live = "", None
     if processes.is_first:
-        version = _save(store, selected, training).version
+        held_out = _save(store, selected, training)
+        version = held_out.version
+        if config.train.final_fit and config.train.live_items:
+            live = live_items_of(log, held_out, selected.slices.cutoff_ms)
+    if live:
+        selected = replace(selected, settings=replace(selected.settings, live_items=live.live))
     if config.train.final_fit:
         final = checkpoint.with_name(checkpoint.name + ".final")
         towers, vocabulary = fit_finally(log, selected, config.train, final, processes)
@@ -69,7 +78,7 @@ def train(
             path.unlink()
     processes.wait()
     artifact = load(store)
-    return Trained(artifact, artifact.training.get("held_out_version", artifact.version), selected)
+    return Trained(artifact, artifact.training.get("held_out_version", artifact.version), selected, live)
 
 
 def _save(store: Location, made: Selected, training: dict[str, Any]) -> Artifact:

@@ -65,6 +65,9 @@ class TrainSettings:
     #: Whether what is published learns from all rows at last, those held out too; the figures are of the
     #: model that did not.
     final_fit: bool = True
+    #: Whether it is found out by a walk of the rows held out by time if the items should go on learning from
+    #: the stream (docs/items.md), with a final fit only; where not, they do not.
+    live_items: bool = True
     #: After how many hours an event counts half, as a target and in an item's popularity: "for ever", or
     #: "found" by the rows held out by time; leave-one-out knows no present, so there nothing ages.
     half_life_h: HalfLife = "found"
