@@ -150,7 +150,7 @@ def _users(settings: Settings, name: str) -> tuple[str, ...]:
 def _canary(
     settings: Settings, canary_settings: CanarySettings, event_encoder: str, stopping: threading.Event
 ) -> Canary:
-    decoder = make_decoder(settings.event_fields, settings.event_decoder)
+    decoder = make_decoder(settings.event_fields, settings.event_decoder, settings.event_format)
     event_clock = EventClock(lambda: newest_event_ms(settings, decoder))
     threading.Thread(target=event_clock.keep_following, args=(stopping,), daemon=True).start()
     producer = Producer(

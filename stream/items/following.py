@@ -124,7 +124,9 @@ class Following:
     # -- how
 
     def _decoder(self) -> Decoder:
-        return make_decoder(self._settings.event_fields, self._settings.event_decoder)
+        return make_decoder(
+            self._settings.event_fields, self._settings.event_decoder, self._settings.event_format
+        )
 
     def _begin(self, artifact: Artifact) -> tuple[ItemLearner, Mapping[int, Position]]:
         """Return the learner of the last snapshot, or a new one, and where the topic goes on for it."""

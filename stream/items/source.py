@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from confluent_kafka import KafkaError, Message, TopicPartition
 
+from models.events import CANARY_PREFIX
 from stream.events.decoder import Decoder
 from stream.events.incoming import item_to_forget, read_records, user_to_forget
 from stream.items.merge import Batch, Control, Merge, Piece, Position
@@ -85,13 +86,16 @@ class Source:
             self._merge.add(partition, piece, self._now_ms())
 
     def _piece(self, partition: int, records: Sequence[Message]) -> tuple[Piece, int]:
-        """Return records as a piece, and how many of them are no events."""
+        """Return records as a piece, and how many are no events; the canary's users teach nobody anything."""
         timestamps = np.array([record.timestamp()[1] for record in records], np.int64)
         clock = np.maximum(np.maximum.accumulate(timestamps), self._merge.newest_ms(partition))
         offsets = np.array([record.offset() for record in records], np.int64)
         after = Position(int(offsets[-1]) + 1, int(clock[-1]))
         if control := _control(records[0]):
             return Piece(clock, offsets, [], None, control, after), 0
+        records = [each for each in records if not (each.key() or b"").startswith(CANARY_PREFIX.encode())]
+        if not records:
+            return Piece(clock[:0], offsets[:0], [], None, None, after), 0
         found = read_records(records, self._decoder, f"{self._topic_id}/{partition}")
         of_event = clock[np.searchsorted(offsets, found.events.offset)]
         piece = Piece(of_event, found.events.offset, found.user_ids, found.events, None, after)

@@ -24,6 +24,7 @@ from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.artifact.item_vectors import load_item_vectors
 from models.artifact.live_items import LiveItemsSettings
+from models.events import CANARY_PREFIX
 from models.ids.texts import texts_of
 from models.ids.vocabulary import Vocabulary
 from models.items.learner import ItemLearner, LearnerSettings
@@ -116,7 +117,7 @@ class Clicks:
             "item_category": category,
             "time": START_MS + after_ms,
         }
-        value, partition = json.dumps(event).encode(), int(user[1:]) % PARTITIONS
+        value, partition = json.dumps(event).encode(), sum(user.encode()) % PARTITIONS
         for _ in range(1 + (self._random.random() < 0.05)):  # a producer that tries again
             self._producer.produce(self._topic, value, user.encode(), partition)
 
@@ -230,12 +231,14 @@ def test_item_that_nobody_knew_is_ranked_seconds_after_its_first_readers(
     sent_at = time.monotonic()
     for user in range(12):
         clicks.click(f"u{user}", "just in", 400_000, "c2")
+        clicks.click(f"{CANARY_PREFIX}{user}", "the canary's", 400_000, "c2")
     clicks.flush()
     until(lambda: "just in" in recommender.recommend("u", 100).item_ids, timeout_s=10)
     print(f"event to ranked item: {time.monotonic() - sent_at:.2f} s")
     found = recommender.recommend("u", 100, category="c2")
     assert "just in" in found.item_ids
     assert found.new_items >= 1
+    assert "the canary's" not in found.item_ids
     assert "just in" not in recommender.recommend("u", 100, category="c1").item_ids
     cold = ranker(live_settings, redis_client, model, "cold_start").recommend("u", 1)
     assert cold.item_ids == ["just in"]  # the most clicked of the last minute
