@@ -106,6 +106,10 @@ def ensure_topic(
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise UnreachableError(f"topic {name} could not be made: {error.args[0].str()}") from error
         return partition_counts(kafka)[name]
+    except TimeoutError as error:
+        raise UnreachableError(
+            f"topic {name}: Kafka did not say within {TIMEOUT_S:g} s that it is made"
+        ) from error
     return partitions
 
 
@@ -228,6 +232,8 @@ def answered(request: Callable[[], Future[Any]], what: str) -> Any:
     except KafkaException as error:
         reason = error.args[0].str() or error.args[0].name()
         raise UnreachableError(f"{what}: Kafka did not do as asked ({reason})") from error
+    except TimeoutError as error:
+        raise UnreachableError(f"{what}: Kafka did not answer within {TIMEOUT_S:g} s") from error
 
 
 def _is_not_yet(error: BaseException) -> bool:
