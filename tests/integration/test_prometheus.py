@@ -27,8 +27,8 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not on the PATH"),
 ]
 
-#: Panels that need a trainer, or a situation that is not made here.
-OTHERS = "Trainer: "
+#: Panels that need a trainer or an item learner, which do not run here, and the alerts that say so.
+OTHERS, ABSENT = ("Trainer: ", "Items: "), {"NoTrainer", "NoItemLearner"}
 
 
 class Prometheus:
@@ -113,7 +113,7 @@ def test_panels_have_data_and_alerts_see_what_happens(
     prometheus.start()
     try:
         until(lambda: prometheus.ask('up{job="twintide-canary"} == 1'), timeout_s=60)
-        until(lambda: prometheus.alerts() <= {"NoTrainer"})
+        until(lambda: prometheus.alerts() <= ABSENT)
         shop.send_raw(b"u", b"no json")
         with shop.load(first=0):
             until(lambda: "EventsUnreadable" in prometheus.alerts())
