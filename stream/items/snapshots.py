@@ -169,20 +169,24 @@ class Snapshots:
                 return
             except BufferError:  # the queue is full: let deliveries make room
                 self._producer.poll(0.1)
+            except KafkaException as error:
+                self._done(self._producer.abort_transaction, TIMEOUT_S)  # raises why, where that is final
+                raise self._failed(error) from error
 
     def _done(self, step: Any, *arguments: Any) -> None:
         """Take a step of a transaction. Raises FencedError, UnreachableError."""
         try:
             step(*arguments)
         except KafkaException as error:
-            reason: KafkaError = error.args[0]
-            if reason.code() in (
-                KafkaError._FENCED,
-                KafkaError.INVALID_PRODUCER_EPOCH,
-                KafkaError.PRODUCER_FENCED,
-            ):
-                raise FencedError("another item learner has taken over: this one ends") from error
-            raise UnreachableError(f"topic {self._topic} did not take a snapshot: {reason.str()}") from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: KafkaException) -> FencedError | UnreachableError:
+        """Return what an error of the producer means."""
+        reason: KafkaError = error.args[0]
+        fenced = KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED
+        if reason.code() in fenced:
+            return FencedError("another item learner has taken over: this one ends")
+        return UnreachableError(f"topic {self._topic} did not take a snapshot: {reason.str()}")
 
     def _array(self, name: str, place: ArrayPlace, records: Mapping[bytes, bytes]) -> "np.ndarray[Any, Any]":
         chunks = []
