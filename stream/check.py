@@ -20,7 +20,7 @@ from stream.checking.findings import examine
 from stream.checking.given import format_of, given_by
 from stream.checking.report import lines_of
 from stream.checking.sample import Sample, sample_of_file, sample_of_topic
-from stream.events.decoder import make_decoder
+from stream.events.decoder import decoder_of
 from stream.settings import Settings
 
 #: Of a log's rows so many may be bad and yet be counted.
@@ -75,7 +75,7 @@ def main(
 
 
 def _check(settings: Settings, sample: Sample, min_share: float) -> None:
-    decoder = make_decoder(settings.event_fields, settings.event_decoder, settings.event_format)
+    decoder = decoder_of(settings)
     given_of = None
     if not settings.event_decoder:
         given_of = given_by(format_of(settings.event_fields, settings.event_format))

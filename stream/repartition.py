@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import click
-from aiokafka.partitioner import murmur2
 from confluent_kafka import Message
 
 from models.command import Command, log_to_stderr
@@ -22,6 +21,7 @@ from models.windows.merge import merge
 from models.windows.window import Window, WindowSettings, window_from_bytes, window_to_bytes
 from stream.encoding.live_models import ArtifactSource
 from stream.kafka.group import committed_offsets, has_members
+from stream.kafka.partitioner import partition_of
 from stream.kafka.producer import AcknowledgedProducer
 from stream.kafka.topic_reader import read_between
 from stream.kafka.topics import (
@@ -156,7 +156,9 @@ class _Moving:
         committed = committed_offsets(self._kafka, self._settings.app_id, topic)
         first = {each: max(committed.get(each, 0), begin[each]) for each in range(self._before)}
         records = read_between(self._kafka, topic, first, ends)
-        unread = [each for each in records if _place(each.key(), self._partitions) != each.partition()]
+        unread = [
+            each for each in records if partition_of(each.key() or b"", self._partitions) != each.partition()
+        ]
         if unread:
             raise RepartitionRefusedError(
                 f"{len(unread)} events of users who move are not read yet, the first at {topic} partition "
@@ -178,7 +180,8 @@ class _Moving:
             self._last.setdefault(key, {})[record.partition() or 0] = last
         users = {key: places for key in self._last if (places := self._windows_of(key))}
         astray = sum(
-            _place(key, self._before) not in places and _place(key, self._partitions) not in places
+            partition_of(key, self._before) not in places
+            and partition_of(key, self._partitions) not in places
             for key, places in users.items()
         )
         if astray > len(users) / 2:
@@ -193,12 +196,12 @@ class _Moving:
         moving = {}
         for key in self._last:
             places = self._windows_of(key)
-            if places.keys() - {_place(key, self._partitions)}:
+            if places.keys() - {partition_of(key, self._partitions)}:
                 moving[key] = places
         self._copy(moving, settings)
         self._delivered()
         for key, places in moving.items():
-            for partition in places.keys() - {_place(key, self._partitions)}:
+            for partition in places.keys() - {partition_of(key, self._partitions)}:
                 self._send(key, None, partition)
         self._delivered()
         return len(moving)
@@ -211,7 +214,7 @@ class _Moving:
         merged: dict[bytes, Window] = {}
         for record in self._records():
             key, value, partition = record.key() or b"", record.value(), record.partition() or 0
-            places, target = moving.get(key, {}), _place(key, self._partitions)
+            places, target = moving.get(key, {}), partition_of(key, self._partitions)
             is_last = partition in places and places[partition].offset == record.offset()
             if value is None or not is_last or (target in places and places[target].is_moved):
                 continue
@@ -226,7 +229,7 @@ class _Moving:
                 merge(one, other, settings)
                 merged[key] = one
         for key, window in merged.items():
-            self._send(key, window_to_bytes(window), _place(key, self._partitions))
+            self._send(key, window_to_bytes(window), partition_of(key, self._partitions))
 
     def _windows_of(self, key: bytes) -> dict[int, _Last]:
         """Return the partitions where a user has a window."""
@@ -242,11 +245,6 @@ class _Moving:
 
     def _delivered(self) -> None:
         asyncio.run(self._producer.delivered(DELIVERY_TIMEOUT_S))
-
-
-def _place(key: bytes | None, partitions: int) -> int:
-    """Return the partition of a user's events."""
-    return int(murmur2(key or b"") & 0x7FFFFFFF) % partitions
 
 
 def _window_settings(settings: Settings) -> WindowSettings:

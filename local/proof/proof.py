@@ -26,7 +26,7 @@ from models.artifact.artifact import Artifact
 from models.errors import ArtifactError, TwintideError, UnreachableError
 from models.windows.window import WindowSettings, read_offset
 from stream.encoding.live_models import ArtifactSource
-from stream.events.decoder import make_decoder
+from stream.events.decoder import decoder_of
 from stream.kafka.topic_reader import read_between
 from stream.kafka.topics import changelog_topic, end_offsets
 from stream.settings import Settings
@@ -155,7 +155,7 @@ class _Proving:
         settings = self._settings
         expected = ExpectedUsers(
             extent.topic_id,
-            make_decoder(settings.event_fields, settings.event_decoder, settings.event_format),
+            decoder_of(settings),
             self._limits,
             self._sample,
             are_swept=self._are_swept,

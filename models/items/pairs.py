@@ -63,23 +63,24 @@ def is_first(pairs: Pairs, user: np.uint64, item: np.uint64, hour: int) -> bool:
 
 @compiled
 def _has(places: Words, bits: np.uint64) -> bool:
-    mask = len(places) - 1
-    place = np.int64(bits & np.uint64(mask))
-    while places[place] != _NOTHING:
-        if places[place] == bits:
-            return True
-        place = (place + 1) & mask
-    return False
+    return bool(places[_place(places, bits)] == bits)
 
 
 @compiled
 def _add(places: Words, bits: np.uint64) -> bool:
     """Add bits; return whether they were not there."""
-    mask = len(places) - 1
-    place = np.int64(bits & np.uint64(mask))
-    while places[place] != _NOTHING:
-        if places[place] == bits:
-            return False
-        place = (place + 1) & mask
+    place = _place(places, bits)
+    if places[place] == bits:
+        return False
     places[place] = bits
     return True
+
+
+@compiled
+def _place(places: Words, bits: np.uint64) -> int:
+    """Return where these bits are, or the free place where they belong."""
+    mask = len(places) - 1
+    place = np.int64(bits & np.uint64(mask))
+    while places[place] != _NOTHING and places[place] != bits:
+        place = (place + 1) & mask
+    return int(place)

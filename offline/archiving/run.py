@@ -14,7 +14,7 @@ from tqdm import tqdm
 from models.errors import TwintideError
 from offline.archiving.directory import Archive, Progress
 from offline.archiving.rows import SCHEMA, rows_of_records
-from stream.events.decoder import Decoder, make_decoder
+from stream.events.decoder import Decoder, decoder_of
 from stream.kafka.topic_reader import read_between
 from stream.kafka.topics import begin_offsets, end_offsets, partition_counts, topic_id
 from stream.settings import Settings
@@ -66,7 +66,7 @@ def archive_topic(
     A new topic is noted before it has an event, so that what retention takes from then on is known as lost.
     Joins no group. Raises TwintideError where there is no topic, or another of its name after a portion.
     """
-    decoder = make_decoder(settings.event_fields, settings.event_decoder, settings.event_format)
+    decoder = decoder_of(settings)
     left = _what_is_new(settings, archive.progress)
     with tqdm(total=len(left), unit="event", unit_scale=True, desc="archive", disable=None) as bar:
         while (len(left) or left.lost or left.topic_id != archive.progress.topic_id) and not is_stopping():

@@ -22,7 +22,7 @@ from stream.canary.encoding import make_encoder
 from stream.canary.event_clock import EventClock, newest_event_ms
 from stream.canary.users import canary_users
 from stream.canary.verdict import complaints, summary
-from stream.events.decoder import make_decoder
+from stream.events.decoder import decoder_of
 from stream.forget import forget
 from stream.kafka.topics import partition_counts
 from stream.serving import Reader
@@ -150,7 +150,7 @@ def _users(settings: Settings, name: str) -> tuple[str, ...]:
 def _canary(
     settings: Settings, canary_settings: CanarySettings, event_encoder: str, stopping: threading.Event
 ) -> Canary:
-    decoder = make_decoder(settings.event_fields, settings.event_decoder, settings.event_format)
+    decoder = decoder_of(settings)
     event_clock = EventClock(lambda: newest_event_ms(settings, decoder))
     threading.Thread(target=event_clock.keep_following, args=(stopping,), daemon=True).start()
     producer = Producer(

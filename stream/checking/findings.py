@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka.partitioner import murmur2
-
 from models.events import MAX_AHEAD_MS, SKIPPED_EVENT, Behaviour, Event
 from models.log.json_leaves import json_object
 from stream.checking.given import GivenOf
@@ -16,6 +14,7 @@ from stream.checking.sample import PlacedRecord, Sample
 from stream.checking.times import TimeFindings, findings_of_times
 from stream.events.decoder import Decoder
 from stream.events.incoming import complaint, user_to_forget
+from stream.kafka.partitioner import partition_of
 
 
 @dataclass(slots=True)
@@ -126,7 +125,7 @@ class Examination:
         found.users[user_id] += 1
         found.places[user_id].add(record.partition())
         if is_key_right and count:
-            found.misplaced += record.partition() != (murmur2(user_id.encode()) & 0x7FFFFFFF) % count
+            found.misplaced += record.partition() != partition_of(user_id.encode(), count)
 
 
 def _paths_in(found: dict[str, Any], before: str = "") -> Iterator[str]:

@@ -1,5 +1,7 @@
 """Which decoder reads the events of a deployment: plain JSON, a format's, or a function of the user's."""
 
+from typing import Protocol
+
 from models.errors import SettingsError
 from models.log.format import read_log_format
 from stream.events.columns import DecodedEvents as DecodedEvents
@@ -10,6 +12,22 @@ from stream.events.function_decoder import FunctionDecoder, named_function
 from stream.events.json_decoder import JsonDecoder, mapped_names
 
 EXCLUSIVE = ("TWINTIDE_EVENT_FORMAT", "TWINTIDE_EVENT_FIELDS", "TWINTIDE_EVENT_DECODER")
+
+
+class DecoderSettings(Protocol):
+    """What of the settings says how events are read."""
+
+    @property
+    def event_fields(self) -> str: ...
+    @property
+    def event_decoder(self) -> str: ...
+    @property
+    def event_format(self) -> str: ...
+
+
+def decoder_of(settings: DecoderSettings) -> Decoder:
+    """Return the decoder of a deployment; errors as `make_decoder`."""
+    return make_decoder(settings.event_fields, settings.event_decoder, settings.event_format)
 
 
 def make_decoder(event_fields: str, event_decoder: str, event_format: str = "") -> Decoder:

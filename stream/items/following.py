@@ -12,7 +12,7 @@ import redis
 from models.artifact.artifact import Artifact
 from models.artifact.live_items import LiveItemsSettings
 from models.items.learner import ItemLearner, LearnerSettings
-from stream.events.decoder import Decoder, make_decoder
+from stream.events.decoder import Decoder, decoder_of
 from stream.items import metrics
 from stream.items.merge import Batch, Position
 from stream.items.publisher import Publisher
@@ -124,9 +124,7 @@ class Following:
     # -- how
 
     def _decoder(self) -> Decoder:
-        return make_decoder(
-            self._settings.event_fields, self._settings.event_decoder, self._settings.event_format
-        )
+        return decoder_of(self._settings)
 
     def _begin(self, artifact: Artifact) -> tuple[ItemLearner, Mapping[int, Position]]:
         """Return the learner of the last snapshot, or a new one, and where the topic goes on for it."""

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from tqdm import tqdm
 
 from models.errors import SettingsError, TwintideError, UnreachableError
-from stream.events.decoder import make_decoder
+from stream.events.decoder import decoder_of
 from stream.events.incoming import Rejected
 from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
 from stream.kafka.topics import begin_offsets, end_offsets, ensure_topic, partition_counts, topic_id
@@ -94,7 +94,7 @@ class Rekeying:
 
     def __init__(self, settings: Settings, source: str, done: Done) -> None:
         self._settings, self._source, self._done = settings, source, done
-        self._decoder = make_decoder(settings.event_fields, settings.event_decoder, settings.event_format)
+        self._decoder = decoder_of(settings)
         # Another one once the topic is deleted and made again, and so are its events' ids and its progress.
         self._topic_id = topic_id(settings.kafka, source)
         group = f"{settings.app_id}-rekey-{source}-{settings.topic}-{self._topic_id}"

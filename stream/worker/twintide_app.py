@@ -11,7 +11,7 @@ from models.errors import SettingsError
 from models.windows.fold import compile_fold
 from stream import metrics
 from stream.encoding.live_models import ArtifactSource
-from stream.events.decoder import make_decoder
+from stream.events.decoder import decoder_of
 from stream.events.incoming import Incoming, read_records
 from stream.kafka.record_source import RecordSource
 from stream.kafka.topics import (
@@ -63,7 +63,7 @@ class TwintideApp(faust.App):  # type: ignore[misc]
     def prepare(self) -> None:
         """Check artifact, Kafka and Redis, and have everything ready that the worker needs."""
         settings = self.settings
-        decoder = make_decoder(settings.event_fields, settings.event_decoder, settings.event_format)
+        decoder = decoder_of(settings)
         compile_fold()
         models = ArtifactSource(settings.artifact) if settings.encode else None
         artifact = models.load(models.wanted().version) if models else None
