@@ -24,7 +24,7 @@ from offline.synthetic.file import write_sample
 from replay.publisher import PublisherSettings, ReplayProducer
 from replay.records import Digest, Records
 from stream.kafka.connection import KafkaConnection
-from stream.kafka.topics import admin_client, ensure_topic
+from stream.kafka.topics import admin_client, end_offsets, ensure_topic
 
 pytestmark = pytest.mark.integration
 
@@ -79,9 +79,8 @@ def read_all(kafka: KafkaConnection, topic: str, partitions: int = PARTITIONS) -
     """Return every record of a topic that nobody writes to any more, by partition and offset."""
     records: list[Message] = []
     deadline_s = time.monotonic() + 30
+    count = sum(end_offsets(kafka, topic).values())
     with consumer_of(kafka, topic, partitions) as consumer:
-        places = consumer.assignment()
-        count = sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
         while len(records) < count and time.monotonic() < deadline_s:
             records += consumer.consume(10_000, timeout=0.2)
     assert len(records) == count
@@ -197,8 +196,8 @@ def test_a_replay_that_was_killed_resumes_and_no_row_is_missing(
     arguments = ("--data-path", str(log.path), "--topic", topic, "--rate-limit", "400", "--speed", "max")
     whole = json.loads(run(kafka, "--dry-run", *arguments)[1])
     ensure_topic(kafka, topic, PARTITIONS)
-    with start(kafka, *arguments) as process, consumer_of(kafka, topic) as consumer:
-        while sum(end for _, end in map(consumer.get_watermark_offsets, consumer.assignment())) < 2_000:
+    with start(kafka, *arguments) as process:
+        while sum(end_offsets(kafka, topic).values()) < 2_000:
             time.sleep(0.1)
         process.kill()  # -9
     code, output, errors = run(kafka, *arguments, "--resume")
