@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import click
-import numpy as np
 
 from models.command import Command
 from models.errors import SettingsError
@@ -46,8 +45,7 @@ def main(
             if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
                 raise SettingsError(f"--{name} and --like-tianchi both say how large: give one of them")
         users, rows = TIANCHI_USERS, TIANCHI_ROWS
-    sample = write_sample(SampleSettings(users, rows, seed), out, to_second=precision == "second")
-    items = len(np.unique(sample.item_id))
+    items = write_sample(SampleSettings(users, rows, seed), out, to_second=precision == "second")
     click.echo(f"path={out} rows={rows} users={users} items={items}")
 
 

@@ -25,14 +25,18 @@ def read_parquet(file: LogFile, log_format: LogFormat, progress: Callable[[int],
         with file.open() as stream:
             # Spark's old timestamps have nanoseconds, which end in 2262: a year 9999 would come out as 1816.
             parquet = pyarrow.parquet.ParquetFile(stream, coerce_int96_timestamp_unit="ms")
-            names = parquet.schema_arrow.names
-            names += [name for name in _types_of(parquet.schema_arrow) if name not in names]
-            names = columns_of(file, names, log_format)
+            names = columns_of(file, names_of(parquet), log_format)
             columns = _columns_of(file, parquet, names, log_format, progress)
     except DAMAGED as error:
         raise unreadable(file.name, error) from error
     line = np.arange(1, parquet.metadata.num_rows + 1, dtype=np.int64)
     return file_rows(file, log_format, columns, line, len(line), unit=ROW)
+
+
+def names_of(parquet: Any) -> list[str]:
+    """Return the names of a file's columns, and of what lies in them, with dots between."""
+    names: list[str] = parquet.schema_arrow.names
+    return names + [name for name in _types_of(parquet.schema_arrow) if name not in names]
 
 
 def _columns_of(

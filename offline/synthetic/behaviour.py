@@ -10,6 +10,7 @@ How the rows come about, so that one knows what a model can find:
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,9 @@ DAILY_RHYTHM = (5, 3, 2, 1, 1, 1, 2, 3, 4, 5, 5, 5, 5, 5, 5, 5, 5, 4, 5, 7, 9, 1
 SALE_DAY_ACTIVITY = 2.0
 EMPTY_GEOHASHES = 0.68
 GEOHASH_ALPHABET = np.array(list("0123456789bcdefghjkmnpqrstuvwxyz"))
+
+#: A longer log is made in blocks of about so many rows, each of its own users, all of the same items.
+BLOCK_ROWS = 1 << 24
 
 MEAN_SESSION_EVENTS = 10
 TASTES = 12
@@ -66,16 +70,21 @@ class SampleSettings:
     @property
     def items(self) -> int:
         """Return how many items exist: 4,000 at 200,000 rows; at Tianchi's size 2.8 million occur."""
-        return max(20, round(self.rows / 50 * math.pow(self._growth, 0.88)))
+        return max(20, round(self._growing_rows / 50 * math.pow(self._growth, 0.88)))
 
     @property
     def categories(self) -> int:
         """Return how many categories there are: 40 at 200,000 rows, 8,916 at Tianchi's size."""
-        return max(3, round(self.rows / 5_000 * math.pow(self._growth, 0.3137)))
+        return max(3, round(self._growing_rows / 5_000 * math.pow(self._growth, 0.3137)))
 
     @property
     def _growth(self) -> float:
-        return max(1.0, self.rows / 200_000)
+        return max(1.0, self._growing_rows / 200_000)
+
+    @property
+    def _growing_rows(self) -> int:
+        """Rows up to which there are more items with more of them."""
+        return min(self.rows, BLOCK_ROWS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,25 @@ class SampleRows:
 
 
 @dataclass(frozen=True, slots=True)
+class _Size:
+    """How many there are in a block."""
+
+    users: int
+    rows: int
+    items: int
+    categories: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Ids:
+    """Raw ids by index."""
+
+    user: Ints
+    item: Ints
+    category: Ints
+
+
+@dataclass(frozen=True, slots=True)
 class _Events:
     """When who did something, by user and then by time."""
 
@@ -102,26 +130,51 @@ class _Events:
     session: Ints  # (R,) index
 
 
-def generate(settings: SampleSettings) -> SampleRows:
-    """Return the rows of the log that these settings describe; equal settings give equal rows."""
+def generate(settings: SampleSettings) -> Iterator[SampleRows]:
+    """Yield the rows of the log that these settings describe, in blocks; equal settings give equal rows."""
     random = np.random.default_rng(settings.seed)
-    events = _events(random, settings)
+    blocks = min(-(-settings.rows // BLOCK_ROWS), settings.users)
+    if blocks == 1:
+        yield _block(random, _Size(settings.users, settings.rows, settings.items, settings.categories))
+        return
+    ids = _ids_of(random, settings)
+    for number in range(blocks):
+        users, rows = (
+            slice(whole * number // blocks, whole * (number + 1) // blocks)
+            for whole in (settings.users, settings.rows)
+        )
+        size = _Size(users.stop - users.start, rows.stop - rows.start, settings.items, settings.categories)
+        yield _block(random, size, _Ids(ids.user[users], ids.item, ids.category))
+
+
+def _block(random: np.random.Generator, size: _Size, ids: _Ids | None = None) -> SampleRows:
+    """Return the rows of some users; where no ids are given these are drawn, too."""
+    events = _events(random, size)
     user, time_s = events.user, events.time_s
-    taste = random.integers(0, TASTES, settings.users)
-    slot, category = _interests(random, settings, taste, events)
+    taste = random.integers(0, TASTES, size.users)
+    slot, category = _interests(random, size, taste, events)
     visits = Visits(taste[user], user * len(SLOT_SHARES) + slot, category, time_s / MONTH_S)
-    item, repeats = walk(random, Catalogue.of(settings.items, settings.categories), visits)
+    item, repeats = walk(random, Catalogue.of(size.items, size.categories), visits)
     behaviour = _behaviours(random, repeats, time_s)
-    geohash, geohashes = _geohashes(random, settings.users, user)
-    file_order = _shuffled_user_hours(random, settings.users, user, time_s)
+    geohash, geohashes = _geohashes(random, size.users, user)
+    file_order = _shuffled_user_hours(random, size.users, user, time_s)
+    ids = ids or _ids_of(random, size)
     return SampleRows(
-        user_id=_ids(random, settings.users, 142_455_899)[user[file_order]],
-        item_id=_ids(random, settings.items, 404_562_488)[item[file_order]],
+        user_id=ids.user[user[file_order]],
+        item_id=ids.item[item[file_order]],
         behaviour=behaviour[file_order],
         geohash=geohash[file_order],
         geohashes=geohashes,
-        category_id=_ids(random, settings.categories, 14_080)[category[file_order]],
+        category_id=ids.category[category[file_order]],
         time_s=FIRST_SECOND + time_s[file_order],
+    )
+
+
+def _ids_of(random: np.random.Generator, size: _Size | SampleSettings) -> _Ids:
+    return _Ids(
+        _ids(random, size.users, 142_455_899),
+        _ids(random, size.items, 404_562_488),
+        _ids(random, size.categories, 14_080),
     )
 
 
@@ -131,15 +184,15 @@ def _ids(random: np.random.Generator, count: int, highest: int) -> Ints:
     return random.permutation(np.cumsum(random.integers(1, widest_gap, count, endpoint=True)))
 
 
-def _events(random: np.random.Generator, settings: SampleSettings) -> _Events:
-    activity = random.lognormal(0, 1, settings.users)
-    counts = 1 + random.multinomial(settings.rows - settings.users, activity / activity.sum())
-    user = np.repeat(np.arange(settings.users), counts)
-    is_first = random.random(settings.rows) < 1 / MEAN_SESSION_EVENTS
+def _events(random: np.random.Generator, size: _Size) -> _Events:
+    activity = random.lognormal(0, 1, size.users)
+    counts = 1 + random.multinomial(size.rows - size.users, activity / activity.sum())
+    user = np.repeat(np.arange(size.users), counts)
+    is_first = random.random(size.rows) < 1 / MEAN_SESSION_EVENTS
     is_first[np.cumsum(counts) - counts] = True
     session = np.cumsum(is_first) - 1
     first = np.flatnonzero(is_first)
-    gap_s = random.lognormal(3.4, 1.1, settings.rows)
+    gap_s = random.lognormal(3.4, 1.1, size.rows)
     elapsed_s = np.cumsum(gap_s)
     elapsed_s -= elapsed_s[first][session]
     longest_s = np.maximum.reduceat(elapsed_s, first)
@@ -158,32 +211,28 @@ def _session_starts(random: np.random.Generator, count: int) -> Doubles:
     return day * DAY_S + (hour + random.random(count)) * 3_600.0
 
 
-def _interests(
-    random: np.random.Generator, settings: SampleSettings, taste: Ints, events: _Events
-) -> tuple[Ints, Ints]:
+def _interests(random: np.random.Generator, size: _Size, taste: Ints, events: _Events) -> tuple[Ints, Ints]:
     """Return the slot of interest and the category of each event; taste is that of each user."""
     curiosity = len(SLOT_SHARES) - 1
     sessions = int(events.session.max()) + 1
     session_slot = random.choice(len(SLOT_SHARES), sessions, p=SLOT_SHARES)
     stray = random.random(len(events.user)) < STRAY
     slot = np.where(stray, random.choice(curiosity, len(stray)), session_slot[events.session])
-    liked = np.stack([random.permutation(settings.categories) for _ in range(TASTES)])
-    wanted = _liked_categories(random, settings, np.repeat(taste, PERIODS * curiosity), liked)
-    by_period = wanted.reshape(settings.users, PERIODS, curiosity)
+    liked = np.stack([random.permutation(size.categories) for _ in range(TASTES)])
+    wanted = _liked_categories(random, size, np.repeat(taste, PERIODS * curiosity), liked)
+    by_period = wanted.reshape(size.users, PERIODS, curiosity)
     keeps = random.random(by_period.shape) >= DRIFT
     for period in range(1, PERIODS):
         by_period[:, period] = np.where(keeps[:, period], by_period[:, period - 1], by_period[:, period])
-    curious = random.integers(0, settings.categories, sessions)[events.session]
+    curious = random.integers(0, size.categories, sessions)[events.session]
     period_of = events.time_s * PERIODS // MONTH_S
     of_slot = by_period[events.user, period_of, np.minimum(slot, curiosity - 1)]
     return slot, np.where(slot == curiosity, curious, of_slot)
 
 
-def _liked_categories(
-    random: np.random.Generator, settings: SampleSettings, taste: Ints, liked: Ints
-) -> Ints:
+def _liked_categories(random: np.random.Generator, size: _Size, taste: Ints, liked: Ints) -> Ints:
     """Draw a category for each taste: mostly one that the taste likes, else one that everybody likes."""
-    rank = zipf(random, np.full(len(taste), settings.categories), 1.1)
+    rank = zipf(random, np.full(len(taste), size.categories), 1.1)
     return np.where(random.random(len(taste)) < 0.7, liked[taste, rank], rank)
 
 

@@ -18,28 +18,29 @@ CHUNK_ROWS = 200_000
 WITHOUT_HEADER = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
 
 
-def write_sample(settings: SampleSettings, out: Path, *, to_second: bool) -> SampleRows:
-    """Generate the log, write it to `out` whole or not at all, and return its rows."""
+def write_sample(settings: SampleSettings, out: Path, *, to_second: bool) -> int:
+    """Generate the log, write it to `out` whole or not at all, and return how many items occur."""
     if out.is_dir():
         raise DataError(f"{out} is a directory; give --out the path of a file in it")
     part = out.with_name(out.name + ".part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file, _progress_bar(settings.rows) as bar:
-            sample = generate(settings)
-            bar.set_description("writing")
             file.write((",".join(TIANCHI.columns) + "\n").encode())
-            for start in range(0, settings.rows, CHUNK_ROWS):
-                table = _table(sample, slice(start, start + CHUNK_ROWS), to_second)
-                pyarrow.csv.write_csv(table, file, WITHOUT_HEADER)
-                bar.update(len(table))
+            items = np.zeros(0, np.int64)
+            for block in generate(settings):
+                items = np.union1d(items, block.item_id)
+                for start in range(0, len(block.time_s), CHUNK_ROWS):
+                    table = _table(block, slice(start, start + CHUNK_ROWS), to_second)
+                    pyarrow.csv.write_csv(table, file, WITHOUT_HEADER)
+                    bar.update(len(table))
         part.replace(out)
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
     finally:
         if part.is_file():
             part.unlink()
-    return sample
+    return len(items)
 
 
 def _progress_bar(rows: int) -> "tqdm[Any]":

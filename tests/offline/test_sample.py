@@ -30,7 +30,7 @@ def test_users_and_rows_are_as_many_as_asked(log: BehaviourLog) -> None:
 
 @pytest.mark.parametrize(("users", "rows"), [(1, 1), (1, 50), (7, 7), (50, 3_000)])
 def test_even_a_tiny_log_has_exactly_what_was_asked(users: int, rows: int) -> None:
-    sample = generate(SampleSettings(users=users, rows=rows))
+    (sample,) = generate(SampleSettings(users=users, rows=rows))
     assert (len(sample.time_s), len(np.unique(sample.user_id))) == (rows, users)
 
 

@@ -1,14 +1,19 @@
 """What comes from the cache is what is in the file, whatever happened to either."""
 
+import json
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 
 from models.cache_directory import default_directory
 from models.log import cache as log_cache
+from models.log import parts
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from models.log.cache import read_cached
 from models.log.format import TIANCHI, LogFormat
@@ -52,7 +57,7 @@ def test_second_reading_gives_the_same_without_the_file(
     expected = as_plain(read_behaviour_log(csv))
     monkeypatch.setattr(log_cache, "read_behaviour_log", no_reading)
     assert as_plain(read_cached(csv, TIANCHI, tmp_path / "cache")) == expected
-    assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".npz"]
+    assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
 def test_another_content_or_format_is_read_anew(csv: Path, tmp_path: Path) -> None:
@@ -87,20 +92,51 @@ def test_many_files_are_one_entry_that_any_change_of_them_outdates(
         (tmp_path / f"day={day}").rename(tmp_path / f"day={int(day) + 1}")
 
 
-@pytest.mark.parametrize("kept", [0, 30, 500])
+@pytest.mark.parametrize("name", ["summary.json", "item.text", "item.offsets", "user.codes", "time_ms"])
 def test_damaged_entry_is_replaced(
-    csv: Path, tmp_path: Path, kept: int, caplog: pytest.LogCaptureFixture
+    csv: Path, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = as_plain(read_cached(csv, TIANCHI, tmp_path / "cache"))
     (entry,) = (tmp_path / "cache").iterdir()
-    whole = entry.read_bytes()
-    entry.write_bytes(whole[:kept])
+    whole = (entry / name).read_bytes()
+    for damaged in (b"", whole[:-1], whole[:2] + bytes([whole[2] ^ 1]) + whole[3:]):
+        caplog.clear()
+        (entry / name).write_bytes(damaged)
+        assert as_plain(read_cached(csv, TIANCHI, tmp_path / "cache")) == expected
+        assert f"{entry} is damaged" in caplog.text
+    (entry / name).unlink()
     assert as_plain(read_cached(csv, TIANCHI, tmp_path / "cache")) == expected
-    assert f"{entry} is damaged" in caplog.text
-    flipped = bytearray(whole)
-    flipped[whole.index(b"i2")] ^= 1
-    entry.write_bytes(flipped)
     assert as_plain(read_cached(csv, TIANCHI, tmp_path / "cache")) == expected
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
+def test_log_read_in_parts_is_the_whole_log_and_its_rows_stay_in_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    users, items = (f"u{n * 7 % 50}" for n in range(300)), (f'i "{n * 31 % 120}",é' for n in range(300))
+    times = [f"2014-11-18 {n % 24:02}" if n % 7 else f"2014-11-18 {n % 24:02}:30:00" for n in range(300)]
+    columns = [list(users), list(items), [str(1 + n % 4) for n in range(300)], ["", "9q"] * 150, ["c"] * 300]
+    columns[2][250] = "eleven"
+    table = pa.table([*columns, times], names=list(TIANCHI.columns))
+    path = tmp_path / f"log.{form}"
+    if form == "csv":
+        pyarrow.csv.write_csv(table, path)
+    elif form == "parquet":
+        pyarrow.parquet.write_table(table, path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    log_format = replace(TIANCHI, bad_share=0.01)
+    expected = as_plain(read_behaviour_log(path, log_format))
+    monkeypatch.setattr(parts, "PART_BYTES", 1_000)
+    monkeypatch.setattr(parts, "PART_ROWS", 40)
+    monkeypatch.setattr(log_cache, "MAX_WHOLE_BYTES", 0)
+    monkeypatch.setattr(log_cache, "read_behaviour_log", no_reading)
+    log = read_cached(path, log_format, tmp_path / "cache")
+    assert as_plain(log) == expected
+    assert (log.bad_rows, len(log)) == (1, 299)
+    log.release()
+    assert as_plain(log) == expected
+    assert isinstance(log.time_ms.base, memoryview), "the rows are in memory"
 
 
 def test_unwritable_cache_costs_a_warning(
