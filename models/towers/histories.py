@@ -43,8 +43,8 @@ class FeatureSettings:
 class Histories:
     """The events of B users as vocabulary indices, users one after the other, each oldest first.
 
-    item, category (E,) int64 indices; behaviour (E,) uint8; time_ms (E,) int64; starts (B+1,) int64: the
-    events of user u are starts[u] to starts[u+1].
+    item, category (E,) indices, int64 or smaller integers; behaviour (E,) uint8; time_ms (E,) int64; starts
+    (B+1,) int64: the events of user u are starts[u] to starts[u+1].
     """
 
     item: Ints
@@ -60,6 +60,17 @@ class Histories:
         """Return the time of each user's newest event (B,), 0 for a user without any."""
         times_ms = np.append(self.time_ms, 0)
         return np.where(np.diff(self.starts) > 0, times_ms[self.starts[1:] - 1], 0)
+
+    def part(self, users: slice) -> "Histories":
+        """Return the histories of users who stand side by side, without a copy."""
+        first, last = self.starts[users.start], self.starts[users.stop]
+        return Histories(
+            self.item[first:last],
+            self.category[first:last],
+            self.behaviour[first:last],
+            self.time_ms[first:last],
+            self.starts[users.start : users.stop + 1] - first,
+        )
 
     def take(self, users: Ints) -> "Histories":
         """Return the histories of these users (indices), in this order."""
@@ -77,7 +88,7 @@ class EventFeatures:
 
     gap (E,) bucket of the pause before the event; session (E,) number of its session within its user;
     boundary (E,) how many of its user's events the long tower may read when it is the newest; short_start
-    (E,) the place of the first event that the short tower reads then.
+    (E,) the place of the first event that the short tower reads then. All int64, or smaller integers.
     """
 
     gap: Ints

@@ -1,12 +1,15 @@
 """The histories of a behaviour log's users, as their windows would hold them."""
 
+from dataclasses import fields
+
 import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Ints
+from models.blocks import blocks_of, groups_of, smallest_integer
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
-from models.towers.histories import Histories
+from models.towers.histories import GAP_BUCKETS, EventFeatures, FeatureSettings, Histories, event_features
 from models.windows.window import WindowSettings
 
 #: Settings that keep every event of a log.
@@ -14,22 +17,53 @@ EVERYTHING = WindowSettings(max_events=2**62, horizon_ms=2**62)
 
 
 def histories_of_log(
-    log: BehaviourLog, vocabulary: Vocabulary, settings: WindowSettings, until_ms: int | None = None
+    log: BehaviourLog,
+    vocabulary: Vocabulary,
+    settings: WindowSettings,
+    until_ms: int | None = None,
+    *,
+    is_small: bool = False,
 ) -> tuple[list[str], Histories]:
     """Return the users of a log and what their windows hold after all its rows, or those before `until_ms`.
 
     Equal to folding the rows in time order, ties in the order of the file, through `models.windows.fold`:
     the last `max_events` that lie within `horizon_ms` of the user's newest. Users without a row are left out.
+    is_small: items and categories are of the smallest integers that hold them.
     """
     rows = log.by_user()
     if until_ms is not None:
         rows = rows[log.time_ms[rows] < until_ms]
     rows, starts = last_events(rows, log.user.codes[rows], log.time_ms[rows], settings)
-    items = vocabulary.item_indices(log.item.values.tolist())[log.item.codes[rows]]
-    categories = vocabulary.category_indices(log.category.values.tolist())[log.category.codes[rows]]
     user_ids = log.user.values[log.user.codes[rows[starts[:-1]]]].tolist()
-    categories = vocabulary.categories_of(items, categories)
-    return user_ids, Histories(items, categories, log.behaviour[rows], log.time_ms[rows], starts)
+    log.release()
+    item_of = vocabulary.item_indices(log.item.values.tolist())
+    category_of = vocabulary.category_indices(log.category.values.tolist())
+    counts = vocabulary.item_count, vocabulary.category_count
+    items, categories = (
+        np.empty(len(rows), smallest_integer(count) if is_small else np.int64) for count in counts
+    )
+    for some in blocks_of(len(rows)):
+        found = item_of[log.item.codes[rows[some]]]
+        items[some] = found
+        categories[some] = vocabulary.categories_of(found, category_of[log.category.codes[rows[some]]])
+    log.release()
+    histories = Histories(items, categories, log.behaviour[rows], log.time_ms[rows], starts)
+    log.release()
+    return user_ids, histories
+
+
+def features_of_log(histories: Histories, settings: FeatureSettings) -> EventFeatures:
+    """Return what `event_features` does, made some users at a time, of the smallest integers that hold it."""
+    longest = int(np.diff(histories.starts).max(initial=0))
+    gap = np.empty(len(histories.item), smallest_integer(GAP_BUCKETS))
+    others = (np.empty(len(histories.item), smallest_integer(longest)) for _ in range(3))
+    made = EventFeatures(gap, *others)
+    for users in groups_of(histories.starts):
+        begin, end = histories.starts[[users.start, users.stop]]
+        found = event_features(histories.part(users), settings)
+        for each in fields(found):
+            getattr(made, each.name)[begin:end] = getattr(found, each.name)
+    return made
 
 
 def last_events(
@@ -43,6 +77,9 @@ def last_events(
     np.not_equal(users[1:], users[:-1], out=is_first[1:])
     starts = np.flatnonzero(is_first)
     ends = np.append(starts, len(rows))[1:]
+    longest_ms = (times_ms[ends - 1] - times_ms[starts]).max(initial=0)
+    if (ends - starts).max(initial=0) <= settings.max_events and longest_ms <= settings.horizon_ms:
+        return rows, np.append(starts, len(rows))
     user = np.cumsum(is_first) - 1
     keep = np.arange(len(rows)) >= (ends - min(settings.max_events, len(rows)))[user]
     keep &= times_ms >= (times_ms[ends - 1] - settings.horizon_ms)[user]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.arrays import Flags, Floats, Ints
+from models.blocks import blocks_of, groups_of
 from models.errors import DataError
 from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
 from models.log.behaviour_log import BehaviourLog
@@ -47,7 +48,7 @@ def _by_time(log: BehaviourLog, settings: TrainSettings) -> Slices:
     test_rows = int(len(log) * settings.test_share)
     held_rows = int(len(log) * (settings.test_share + settings.validation_share))
     cutoff_ms = int(times_ms[len(log) - max(test_rows, 1)])
-    before = times_ms[times_ms < cutoff_ms]
+    before = times_ms[: np.searchsorted(times_ms, cutoff_ms)]
     place = min(max(len(log) - held_rows, 0), len(before) - 1)
     validation_ms = int(before[place]) if len(before) else cutoff_ms
     train = log.time_ms < validation_ms
@@ -76,7 +77,7 @@ class Stretches:
 
     Piece s reads the events first[s] to last[s] (without it) of `histories`; from begin[s] on, the event
     behind each is a target. weight (E,) is how much each event counts as a target, 0 for one that is none,
-    and share (S,) the chance with which a pass reads the piece.
+    or whether it counts at all; share (S,) is the chance with which a pass reads the piece.
     """
 
     histories: Histories
@@ -84,7 +85,7 @@ class Stretches:
     first: Ints
     begin: Ints
     last: Ints
-    weight: Floats
+    weight: Floats | Flags
     share: Floats
 
     def __len__(self) -> int:
@@ -116,7 +117,7 @@ class Stretch:
 
 
 def cut_stretches(
-    histories: Histories, derived: EventFeatures, weight: Floats, long_events: int
+    histories: Histories, derived: EventFeatures, weight: Floats | Flags, long_events: int
 ) -> Stretches:
     """Cut histories into pieces of at most STRETCH_TARGETS targets and the events these look back on.
 
@@ -124,23 +125,37 @@ def cut_stretches(
     read. long_events: how many the long tower looks back on. A piece whose targets all weigh less than 1 is
     read as rarely as the heaviest weighs.
     """
+    found = [np.zeros((3, 0), np.int64)]
+    shares = [np.zeros(0, np.float32)]
+    for users in groups_of(histories.starts):
+        starts = histories.starts[users.start : users.stop + 1]
+        places, share = _cut(starts - starts[0], weight[starts[0] : starts[-1]], long_events)
+        found.append(places + starts[0])
+        shares.append(share)
+    first, begin, last = np.concatenate(found, axis=1)
+    return Stretches(histories, derived, first, begin, last, weight, np.concatenate(shares))
+
+
+def _cut(starts: Ints, weight: Floats | Flags, long_events: int) -> tuple[Ints, Floats]:
+    """Return first, begin and last (3, S) of the pieces of some users, and their share (S,)."""
     wanted = weight > 0
-    counts = np.diff(histories.starts)
+    counts = np.diff(starts)
     pieces = -(-np.maximum(counts - 1, 0) // STRETCH_TARGETS)
     user = np.repeat(np.arange(len(counts)), pieces)
     number = np.arange(len(user)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    begin = histories.starts[user] + number * STRETCH_TARGETS
-    last = np.minimum(begin + STRETCH_TARGETS, histories.starts[user + 1] - 1)
+    begin = starts[user] + number * STRETCH_TARGETS
+    last = np.minimum(begin + STRETCH_TARGETS, starts[user + 1] - 1)
     targets = np.concatenate(([0], np.cumsum(wanted)))
     used = targets[last + 1] > targets[begin + 1]
     begin, last, user = begin[used], last[used], user[used]
     places = np.flatnonzero(wanted)
     begin = places[targets[begin + 1]] - 1
     last = places[targets[last + 1] - 1]
-    first = np.maximum(begin - long_events, histories.starts[user])
+    first = np.maximum(begin - long_events, starts[user])
     spans = np.stack([begin, last + 1], axis=1).ravel()  # of each piece, and between pieces
-    heaviest = np.maximum.reduceat(np.append(weight, np.float32(0)), spans)[::2] if len(spans) else weight[:0]
-    return Stretches(histories, derived, first, begin, last, weight, np.minimum(heaviest, 1))
+    weight = np.append(weight.astype(np.float32, copy=False), np.float32(0))
+    heaviest = np.maximum.reduceat(weight, spans)[::2] if len(spans) else weight[:0]
+    return np.stack([first, begin, last]), np.minimum(heaviest, 1)
 
 
 def together(some: Stretches, others: Stretches) -> Stretches:
@@ -157,8 +172,10 @@ def together(some: Stretches, others: Stretches) -> Stretches:
 
 def end_at_pauses(histories: Histories, horizon_ms: int) -> Histories:
     """Return the histories, ended by every pause over `horizon_ms`: a window drops what came before it."""
-    pauses = np.flatnonzero(np.diff(histories.time_ms) > horizon_ms) + 1
-    starts = np.union1d(histories.starts, pauses)
+    starts = histories.starts
+    for some in blocks_of(len(histories.time_ms)):
+        pause_ms = np.diff(histories.time_ms[some.start : some.stop + 1])
+        starts = np.union1d(starts, np.flatnonzero(pause_ms > horizon_ms) + some.start + 1)
     return Histories(histories.item, histories.category, histories.behaviour, histories.time_ms, starts)
 
 
@@ -168,6 +185,22 @@ def return_share(stretches: Stretches, item_count: int) -> float:
     0: never; 0.5: as often as if it were any of the `item_count` known items; nearly 1: far more often.
     """
     histories = stretches.histories
+    returns = had = count = 0
+    for users in groups_of(histories.starts):
+        begin, end = histories.starts[[users.start, users.stop]]
+        asked = (stretches.weight[begin:end] > 0) & (histories.item[begin:end] >= FIRST_KNOWN)
+        is_return, had_before = _returns(histories.part(users), item_count)
+        returns += int(is_return[asked].sum())
+        had += int(had_before[asked].sum())
+        count += int(asked.sum())
+    if not returns:
+        return 0.0
+    by_chance = had / count / item_count
+    return returns / count / (returns / count + by_chance)
+
+
+def _returns(histories: Histories, item_count: int) -> tuple[Flags, Ints]:
+    """Return whether each event's (E,) item was there before, and how many different known ones were."""
     counts = np.diff(histories.starts)
     pair = np.repeat(np.arange(len(histories)), counts) * (FIRST_KNOWN + item_count) + histories.item
     order = np.argsort(pair, kind="stable")
@@ -175,10 +208,7 @@ def return_share(stretches: Stretches, item_count: int) -> float:
     is_return[order[1:]] = pair[order[1:]] == pair[order[:-1]]
     is_new = ~is_return & (histories.item >= FIRST_KNOWN)
     had = np.concatenate(([0], np.cumsum(is_new)))
-    had = had[:-1] - np.repeat(had[histories.starts[:-1]], counts)  # different known items before each event
-    asked = (stretches.weight > 0) & (histories.item >= FIRST_KNOWN)
-    returns, chance = is_return[asked].mean(), had[asked].mean() / item_count
-    return float(returns / (returns + chance)) if returns else 0.0
+    return is_return, had[:-1] - np.repeat(had[histories.starts[:-1]], counts)
 
 
 def shuffled(stretches: Stretches, size: int, random: np.random.Generator) -> Iterator[Ints]:
@@ -217,10 +247,10 @@ def collate(
         tokens=tokens,
         boundary=torch.from_numpy(np.maximum(derived.boundary[rows] - skipped, 0)),
         short_start=torch.from_numpy(np.maximum(derived.short_start[rows] - skipped, 0)),
-        target=torch.from_numpy(np.where(is_target, next_item, 0)),
+        target=torch.from_numpy(np.where(is_target, next_item, 0).astype(np.int64)),
         target_weight=torch.from_numpy(weight),
         target_ms=torch.from_numpy(histories.time_ms[rows + 1]),
-        opening=torch.from_numpy(histories.item[first[opens]]),
+        opening=torch.from_numpy(histories.item[first[opens]].astype(np.int64)),
         opening_weight=torch.from_numpy(opening_weight[opens]),
         opening_ms=torch.from_numpy(histories.time_ms[first[opens]]),
     )

@@ -6,10 +6,13 @@ decayed counts make the held-out rows most likely?
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from models.arrays import Doubles, Flags, Ints
+from models.blocks import blocks_of
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.times import HOUR_MS
 from models.towers.histories import Histories
@@ -62,49 +65,75 @@ class _Counting:
     """Decayed counts of a log's learned events, and how likely they make the held-out ones."""
 
     def __init__(self, histories: Histories, learned: Flags, held_out: Flags, item_count: int) -> None:
-        item, known = histories.item, histories.item >= FIRST_KNOWN
-        before = np.concatenate(([0], item[:-1]))  # (E,) the item before; 0 for a history's first
-        before[histories.starts[:-1][np.diff(histories.starts) > 0]] = 0
-        self._item_count = item_count
-        self._item, self._before = item[known & learned] - FIRST_KNOWN, before[known & learned]
-        times_ms = histories.time_ms[known & learned]
-        self._age_h = np.maximum(present_ms(times_ms) - times_ms, 0) / HOUR_MS
-        self._asked, self._asked_before = item[known & held_out] - FIRST_KNOWN, before[known & held_out]
-        pairs, self._pair = np.unique(self._pairs(self._before, self._item), return_inverse=True)
-        asked = self._pairs(self._asked_before, self._asked)
-        place = np.minimum(np.searchsorted(pairs, asked), len(pairs) - 1)
-        self._asked_pair = np.where(pairs[place] == asked, place, len(pairs))
-        self._pair_count = len(pairs)
+        known = histories.item >= FIRST_KNOWN
+        self._item, self._item_count = histories.item, item_count
+        self._before = _before(histories)
+        self._learned, asked = learned & known, held_out & known
+        self._time_ms, self._now_ms = histories.time_ms, present_ms(histories.time_ms, self._learned)
+        self._asked = histories.item[asked].astype(np.int64)
+        self._asked_before = self._before[asked].astype(np.int64)
+        pairs = self._pairs(self._asked_before, self._asked)
+        self._asked_pairs, self._asked_pair = np.unique(pairs, return_inverse=True)
+        self._pair = self._places()
 
     def _pairs(self, before: Ints, item: Ints) -> Ints:
-        return before * self._item_count + item
+        return before.astype(np.int64) * (FIRST_KNOWN + self._item_count) + item
+
+    def _places(self) -> npt.NDArray[np.int32]:
+        """Return which of the asked pairs each event (E,) makes with the one before; a last one for none."""
+        pairs, found = self._asked_pairs, np.empty(len(self._item), np.int32)
+        for some in blocks_of(len(found)):
+            own = self._pairs(self._before[some], self._item[some])
+            order = np.argsort(own)  # places of pairs that lie side by side are found faster
+            own, place = own[order], np.empty(len(own), np.int64)
+            near = np.minimum(np.searchsorted(pairs, own), len(pairs) - 1)
+            place[order] = np.where(pairs[near] == own, near, len(pairs))
+            found[some] = place
+        return found
 
     def popularity_half_life(self) -> float:
         """Return the half-life (h) by which popularity tells best what the held-out events are."""
 
         def likelihood(half_life_h: float) -> float:
             share = self._share(half_life_h)
-            own = np.log(share[self._asked]).mean()
+            own = np.log(share[self._asked - FIRST_KNOWN]).mean()
             return max(float(own * each - np.log((share**each).sum())) for each in POPULARITY_WEIGHTS)
 
         return _longest(likelihood, POPULARITY_TOLERANCE)
 
     def taste_half_life(self, popularity_h: float) -> float:
         """Return the half-life (h) by which what followed an item tells best what follows the next time."""
-        share = self._share(popularity_h)[self._asked]
+        share = self._share(popularity_h)[self._asked - FIRST_KNOWN]
 
         def likelihood(half_life_h: float) -> float:
-            weight = np.exp2(-self._age_h / half_life_h)
-            pairs = np.bincount(self._pair, weight, self._pair_count + 1)[self._asked_pair]
-            before = np.bincount(self._before, weight, self._item_count + FIRST_KNOWN)[self._asked_before]
+            pairs = self._counts(self._pair, len(self._asked_pairs) + 1, half_life_h)[self._asked_pair]
+            before = self._counts(self._before, self._item_count + FIRST_KNOWN, half_life_h)
+            before = before[self._asked_before]
             found = [np.log((pairs + each * share) / (before + each)).mean() for each in POPULARITY_COUNTS]
             return float(max(found))
 
         return _longest(likelihood, TASTE_TOLERANCE)
 
     def _share(self, half_life_h: float) -> Doubles:
-        weight = np.exp2(-self._age_h / half_life_h)
-        return smoothed_share(np.bincount(self._item, weight, self._item_count).astype(np.float64))
+        counts = self._counts(self._item, self._item_count + FIRST_KNOWN, half_life_h)
+        return smoothed_share(counts[FIRST_KNOWN:])
+
+    def _counts(self, value: npt.NDArray[Any], count: int, half_life_h: float) -> Doubles:
+        """Return how often each of so many values is that of a learned event (E,), by the events' ages."""
+        counts = np.zeros(count)
+        for some in blocks_of(len(value)):
+            chosen = self._learned[some]
+            age_h = np.maximum(self._now_ms - self._time_ms[some][chosen], 0) / HOUR_MS
+            np.add.at(counts, value[some][chosen], np.exp2(-age_h / half_life_h))
+        return counts
+
+
+def _before(histories: Histories) -> Ints:
+    """Return the item before each event (E,), 0 for a history's first."""
+    before = np.empty_like(histories.item)
+    before[1:] = histories.item[:-1]
+    before[histories.starts[:-1][np.diff(histories.starts) > 0]] = 0
+    return before
 
 
 def _longest(likelihood: Callable[[float], float], tolerance: float) -> float:

@@ -9,8 +9,9 @@ from offline.ranking.metrics import Ranks, ranks
 from offline.training.data import Stretches, collate
 from offline.training.parallel import Processes, one_process
 
-#: Targets ranked at a time, and about how many are ranked per validation and test.
+#: Targets ranked at a time, scores held at most, and about how many targets a validation and a test rank.
 RANKED_AT_ONCE = 1_024
+MAX_SCORES = 1 << 26
 MAX_RANKED_TARGETS = 5_000
 
 #: Without torchrun: one process, on the CPU.
@@ -31,13 +32,14 @@ def target_ranks(
     found: list[Ranks] = [np.zeros(0, np.int64)]
     with torch.inference_mode():
         items = towers.item_vectors().T.contiguous()  # (D, I)
+        at_once = max(min(RANKED_AT_ONCE, MAX_SCORES // items.shape[1]), 1)
         pieces = np.arange(processes.rank * step, len(stretches), processes.count * step)
         for begin in range(0, len(pieces), batch_size):
             stretch = collate(stretches, pieces[begin : begin + batch_size]).to(processes.device)
             wanted = stretch.target > 0  # (B, T)
             user = towers.forward_every(stretch.tokens, stretch.boundary, stretch.short_start, wanted).user
             target = stretch.target[wanted] - FIRST_KNOWN  # (M,)
-            for at in range(0, len(target), RANKED_AT_ONCE):
-                some = slice(at, at + RANKED_AT_ONCE)
+            for at in range(0, len(target), at_once):
+                some = slice(at, at + at_once)
                 found.append(ranks((user[some] @ items).cpu().numpy(), target[some].cpu().numpy()))
     return processes.together(np.concatenate(found))

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from models.arrays import Ints
-from models.ids.vocabulary_file import FIRST_KNOWN
+from models.ids.vocabulary_file import FIRST_KNOWN, PADDING
 from models.towers.dual_towers import DualTowers
 from offline.training.data import Stretches, collate, shuffled
 from offline.training.objective import Objective, loss_name, objective_of
@@ -114,10 +114,10 @@ class Learner:
 def _objective(
     towers: DualTowers, train: Stretches, settings: TrainSettings, popularity_h: float
 ) -> Objective:
-    histories, is_learned = train.histories, train.weight > 0
-    item, time_ms = histories.item[is_learned], histories.time_ms[is_learned]
+    item = np.where(train.weight > 0, train.histories.item, PADDING)
     item_count = towers.items.item.num_embeddings - FIRST_KNOWN
-    return objective_of(towers, train, popularity_of(item, time_ms, item_count, popularity_h), settings)
+    popularity = popularity_of(item, train.histories.time_ms, item_count, popularity_h)
+    return objective_of(towers, train, popularity, settings)
 
 
 def steps_of(train: Stretches, settings: TrainSettings, processes: Processes) -> int:

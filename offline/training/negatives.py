@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.arrays import Floats, Ints
+from models.arrays import Flags, Floats, Ints
+from models.blocks import blocks_of
 from models.ids.vocabulary_file import FIRST_KNOWN, PADDING
 from models.towers.dual_towers import DualTowers
 
@@ -78,14 +79,22 @@ class NegativeSampler:
 
 
 def negative_sampler(
-    targets: Ints, weight: Floats, item_count: int, count: int, uniform_share: float, power: float = 1.0
+    targets: Ints,
+    weight: Floats | Flags,
+    item_count: int,
+    count: int,
+    uniform_share: float,
+    power: float = 1.0,
 ) -> NegativeSampler:
-    """Return a sampler of `count` items per step over targets (E,), the indices of known items.
+    """Return a sampler of `count` items per step over targets (E,), of which it draws known items alone.
 
     weight (E,): how often each target counts. power: 1 draws an item as often as it occurs, 0 all that occur
     alike; word2vec has 0.75.
     """
-    frequency = np.bincount(targets - FIRST_KNOWN, weight, item_count)
+    frequency = np.zeros(FIRST_KNOWN + item_count)
+    for some in blocks_of(len(targets)):
+        np.add.at(frequency, targets[some], weight[some].astype(np.float64))
+    frequency = frequency[FIRST_KNOWN:]
     popularity = frequency / (frequency.sum() or 1.0)
     drawn = np.where(frequency > 0, popularity**power, 0.0)
     drawn /= drawn.sum() or 1.0

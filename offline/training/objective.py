@@ -140,8 +140,7 @@ def objective_of(
     towers: DualTowers, train: Stretches, popularity: Popularity, settings: TrainSettings
 ) -> Objective:
     """Return the objective of towers, on the device where they are, over the targets of these stretches."""
-    are_targets = (train.weight > 0) & (train.histories.item >= FIRST_KNOWN)
-    items, weight = train.histories.item[are_targets], train.weight[are_targets]
+    items, weight = train.histories.item, train.weight
     count = towers.items.item.num_embeddings - FIRST_KNOWN
     drawn = settings.negatives - settings.hard_negatives
     sampler = negative_sampler(items, weight, count, drawn, settings.uniform_share, settings.popularity_power)

@@ -6,14 +6,15 @@ import numpy as np
 
 from models.arrays import Flags, Floats
 from models.artifact.artifact import ArtifactSettings
+from models.blocks import blocks_of
 from models.errors import DataError
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
-from models.towers.histories import EventFeatures, Histories, event_features
-from models.towers.log_histories import EVERYTHING, histories_of_log
+from models.towers.histories import EventFeatures, Histories
+from models.towers.log_histories import EVERYTHING, features_of_log, histories_of_log
 from offline.training.data import Slices, Stretches, cut_stretches, end_at_pauses
 from offline.training.half_lives import HalfLives, half_lives_of
-from offline.training.popularity import age_weights
+from offline.training.popularity import age_weights, present_ms
 from offline.training.settings import TrainSettings
 
 
@@ -27,21 +28,26 @@ class Material:
 
     def stretches(self, weight: Floats | Flags) -> Stretches:
         """Return the pieces in which events (E,) are targets that weigh more than 0."""
-        return cut_stretches(self.histories, self.derived, weight.astype(np.float32), self.long_events)
+        kind = np.bool_ if weight.dtype == np.bool_ else np.float32
+        return cut_stretches(self.histories, self.derived, weight.astype(kind, copy=False), self.long_events)
 
     def weight(self, learned: Flags, settings: TrainSettings, taste_h: float) -> Floats:
         """Return what events (E,) weigh as targets, 0 where they are not learned: by age and behaviour."""
-        by_behaviour = np.array(settings.behaviour_weights, np.float32)[self.histories.behaviour - 1]
+        by_behaviour = np.array((0, *settings.behaviour_weights), np.float32)
         weight = np.zeros(len(learned), np.float32)
-        weight[learned] = age_weights(self.histories.time_ms[learned], taste_h) * by_behaviour[learned]
+        now_ms = present_ms(self.histories.time_ms, learned)
+        for some in blocks_of(len(learned)):
+            chosen = np.flatnonzero(learned[some]) + some.start
+            by_age = age_weights(self.histories.time_ms[chosen], now_ms, taste_h)
+            weight[chosen] = by_age * by_behaviour[self.histories.behaviour[chosen]]
         return weight
 
 
 def material_of(log: BehaviourLog, vocabulary: Vocabulary, settings: ArtifactSettings) -> Material:
     """Return the log's events in the order of `log.by_user()`, histories ended where a window forgets."""
-    _, histories = histories_of_log(log, vocabulary, EVERYTHING)
+    _, histories = histories_of_log(log, vocabulary, EVERYTHING, is_small=True)
     histories = end_at_pauses(histories, settings.window.horizon_ms)
-    return Material(histories, event_features(histories, settings.features), settings.features.long_events)
+    return Material(histories, features_of_log(histories, settings.features), settings.features.long_events)
 
 
 def stretches_of(
@@ -56,9 +62,8 @@ def stretches_of(
     A user's rows stand in the order train, validation, test, so none of a later slice is read. The half-lives
     are found by the validation slice, and weigh the training slice.
     """
-    order = log.by_user()
+    train, validation, test = _by_user(log, slices)
     material = material_of(log, vocabulary, settings)
-    train, validation, test = slices.train[order], slices.validation[order], slices.test[order]
     pieces = {
         "train": material.stretches(train),
         "validation": material.stretches(validation),
@@ -75,6 +80,12 @@ def stretches_of(
     )
     weight = material.weight(train, train_settings, half_lives.taste_h)
     return {**pieces, "train": material.stretches(weight)}, half_lives
+
+
+def _by_user(log: BehaviourLog, slices: Slices) -> tuple[Flags, Flags, Flags]:
+    """Return the slices in the order of `log.by_user()`."""
+    order = log.by_user()
+    return slices.train[order], slices.validation[order], slices.test[order]
 
 
 def has_targets(stretches: Stretches) -> bool:

@@ -7,10 +7,12 @@ of its own time, and what is exported begins with that of the end of the log.
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.arrays import Doubles, Floats, Ints
+from models.arrays import Doubles, Flags, Floats, Ints
+from models.blocks import blocks_of
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.times import HOUR_MS
 
@@ -56,14 +58,21 @@ class Popularity:
         return replace(self, begins_ms=self.begins_ms.to(device), log_share=self.log_share.to(device))
 
 
-def present_ms(time_ms: Ints) -> int:
-    """Return the time at which a log of these times (R,) ends, but for a few rows that may be ahead."""
-    return int(np.quantile(time_ms, 1 - AHEAD_SHARE, method="lower"))
+def present_ms(time_ms: Ints, rows: Flags) -> int:
+    """Return when these rows (R,) of a log of times (R,) end, but for a few rows that may be ahead."""
+    count = int(np.count_nonzero(rows))
+    newest = count - int((count - 1) * (1 - AHEAD_SHARE))
+    found = np.zeros(0, np.int64)  # the newest so far
+    for some in blocks_of(len(time_ms)):
+        found = np.concatenate([found, time_ms[some][rows[some]]])
+        if len(found) > newest:
+            found = np.partition(found, len(found) - newest)[-newest:]
+    return int(found.min())
 
 
-def age_weights(time_ms: Ints, half_life_h: float) -> Floats:
-    """Return the weight (R,) of events by their age at the end of the log, 1 for the newest."""
-    age_h = np.maximum(present_ms(time_ms) - time_ms, 0) / HOUR_MS
+def age_weights(time_ms: Ints, now_ms: int, half_life_h: float) -> Floats:
+    """Return the weight (R,) of events by their age at a time, 1 for the newest."""
+    age_h = np.maximum(now_ms - time_ms, 0) / HOUR_MS
     return np.exp2(-age_h / half_life_h).astype(np.float32)
 
 
@@ -73,23 +82,41 @@ def popularity_of(item: Ints, time_ms: Ints, item_count: int, half_life_h: float
     An infinite half-life has one period, whose popularity is that of the whole log.
     """
     known = item >= FIRST_KNOWN
-    order = np.flatnonzero(known)[np.argsort(time_ms[known], kind="stable")]
-    place, time_ms = item[order] - FIRST_KNOWN, time_ms[order]
-    end_ms = present_ms(time_ms)
-    time_ms = np.minimum(time_ms, end_ms)
-    begins_ms = _periods(int(time_ms[0]), end_ms, item_count, half_life_h)
-    counts = np.zeros(item_count)
-    shares, done, now_ms = [], 0, int(begins_ms[0])
-    for until_ms in (*begins_ms.tolist(), end_ms + 1):
-        some = slice(done, done := int(np.searchsorted(time_ms, until_ms)))
+    end_ms = present_ms(time_ms, known)
+    first_ms = int(time_ms.min(where=known, initial=end_ms))
+    begins_ms = _periods(first_ms, end_ms, item_count, half_life_h)
+    if np.isinf(half_life_h):
+        log_share = np.log(smoothed_share(_counts(item, item_count))).astype(np.float32)
+        return Popularity(torch.from_numpy(begins_ms), torch.from_numpy(np.stack([log_share] * 2)))
+    begun = _begun(item, time_ms, begins_ms)
+    counts, now_ms = np.zeros(item_count), int(begins_ms[0])
+    shares = []
+    for number, until_ms in enumerate((*begins_ms.tolist(), end_ms + 1)):
+        rows = np.flatnonzero(begun == number)
+        rows = rows[np.argsort(time_ms[rows], kind="stable")]
         counts *= np.exp2((now_ms - until_ms) / HOUR_MS / half_life_h)
-        ages_h = (until_ms - time_ms[some]) / HOUR_MS
-        counts += np.bincount(place[some], np.exp2(-ages_h / half_life_h), item_count)
+        ages_h = (until_ms - np.minimum(time_ms[rows], end_ms)) / HOUR_MS
+        counts += np.bincount(item[rows] - FIRST_KNOWN, np.exp2(-ages_h / half_life_h), item_count)
         shares.append(np.log(smoothed_share(counts)).astype(np.float32))
         now_ms = until_ms
-    if np.isinf(half_life_h):
-        shares = shares[-1:] * 2
     return Popularity(torch.from_numpy(begins_ms), torch.from_numpy(np.stack(shares)))
+
+
+def _counts(item: Ints, item_count: int) -> Doubles:
+    """Return how many of the events (E,) are of each known item (I,)."""
+    counts = np.zeros(FIRST_KNOWN + item_count)
+    for some in blocks_of(len(item)):
+        np.add.at(counts, item[some], 1.0)
+    return counts[FIRST_KNOWN:]
+
+
+def _begun(item: Ints, time_ms: Ints, begins_ms: Ints) -> npt.NDArray[np.int16]:
+    """Return how many of the periods have begun at each event (E,); -1 for one of no known item."""
+    found = np.full(len(item), -1, np.int16)
+    for some in blocks_of(len(item)):
+        begun = np.searchsorted(begins_ms, time_ms[some], side="right")
+        found[some] = np.where(item[some] >= FIRST_KNOWN, begun, -1)
+    return found
 
 
 def _periods(begin_ms: int, end_ms: int, item_count: int, half_life_h: float) -> Ints:

@@ -93,6 +93,7 @@ def prepare(log: BehaviourLog, config: TrainingConfig) -> Ground:
     """Return what a fit of a log starts from. DataError where the log is too small."""
     settings = artifact_settings(log, config)
     slices = slice_log(log, config.train)
+    log.release()
     vocabulary = _vocabulary(log, slices, config)
     pieces, half_lives = stretches_of(log, slices, vocabulary, settings, config.train)
     return Ground(settings, slices, vocabulary, pieces, half_lives)
@@ -152,7 +153,7 @@ def checkpoint_of(folder: Path, log: BehaviourLog, config: TrainingConfig, proce
 
 def _vocabulary(log: BehaviourLog, slices: Slices, config: TrainingConfig) -> Vocabulary:
     settings: TrainSettings = config.train
-    vocabulary = vocabulary_of_log(log.select(slices.train), settings.min_item_count, settings.max_items)
+    vocabulary = vocabulary_of_log(log, settings.min_item_count, settings.max_items, slices.train)
     if len(vocabulary.item_ids) < 2:
         raise DataError(
             f"{log.path}: {len(vocabulary.item_ids)} items have {settings.min_item_count} or more of the "

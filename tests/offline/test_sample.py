@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from models.log.behaviour_log import HOUR_MS, SECOND_MS, BehaviourLog, read_behaviour_log
 from offline.sample import main
+from offline.synthetic import behaviour
 from offline.synthetic.behaviour import SampleSettings, generate
 from offline.synthetic.file import write_sample
 
@@ -32,6 +33,20 @@ def test_users_and_rows_are_as_many_as_asked(log: BehaviourLog) -> None:
 def test_even_a_tiny_log_has_exactly_what_was_asked(users: int, rows: int) -> None:
     (sample,) = generate(SampleSettings(users=users, rows=rows))
     assert (len(sample.time_s), len(np.unique(sample.user_id))) == (rows, users)
+
+
+def test_a_long_log_is_made_in_blocks_of_other_users_and_the_same_items(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(behaviour, "BLOCK_ROWS", 3_000)
+    settings = SampleSettings(users=50, rows=10_001)
+    blocks = list(generate(settings))
+    users = [set(block.user_id.tolist()) for block in blocks]
+    assert [len(each) for each in users] == [12, 13, 12, 13] and len(set.union(*users)) == 50
+    assert sum(len(block.time_s) for block in blocks) == 10_001
+    items = [set(zip(block.item_id.tolist(), block.category_id.tolist(), strict=True)) for block in blocks]
+    assert len(items[0] & items[3]) > len(items[0]) / 2
+    assert len({item for item, _ in set.union(*items)}) == len(set.union(*items)) <= settings.items
 
 
 def test_every_item_belongs_to_one_category(log: BehaviourLog) -> None:
