@@ -116,7 +116,7 @@ def main(
         if minutes is not None:
             check_can_tune(minutes, processes)
         read = partial(read_log, data_path, log_format, from_stream)
-        log = processes.from_first(read) if from_stream else read()
+        log = processes.from_first(read) if from_stream else processes.after_first(read)
         if continue_from is not None:
             done = continue_training(load(continue_from), log, save_dir, flags, processes)
             if processes.is_first:

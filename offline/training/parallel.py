@@ -31,6 +31,8 @@ class Processes:
     device: torch.device
     rank: int = 0
     count: int = 1
+    #: Whether it is the first of those on its machine.
+    is_first_here: bool = True
 
     @property
     def is_first(self) -> bool:
@@ -53,6 +55,15 @@ class Processes:
         made: list[T | None] = [make() if self.is_first else None]
         dist.broadcast_object_list(made)
         return cast(T, made[0])
+
+    def after_first(self, make: Callable[[], T]) -> T:
+        """Return what each process makes, the first of a machine before the others."""
+        if self.is_first_here:
+            made = make()
+            self.wait()
+            return made
+        self.wait()
+        return make()
 
     def total(self, value: Tensor) -> Tensor:
         """Return the sum of a tensor over all processes."""
@@ -127,7 +138,8 @@ def joined(device: str) -> Iterator[Processes]:
         torch.cuda.set_device(own)
     dist.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo")
     try:
-        yield Processes(own, dist.get_rank(), dist.get_world_size())
+        is_first_here = os.environ["LOCAL_RANK"] == "0"
+        yield Processes(own, dist.get_rank(), dist.get_world_size(), is_first_here)
     finally:
         dist.destroy_process_group()
 
