@@ -1,6 +1,7 @@
 """The histories of a behaviour log's users, as their windows would hold them."""
 
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,7 @@ from models.arrays import Ints
 from models.blocks import blocks_of, groups_of, smallest_integer
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
-from models.towers.histories import GAP_BUCKETS, EventFeatures, FeatureSettings, Histories, event_features
+from models.towers.histories import EventFeatures, FeatureSettings, Histories, event_features
 from models.windows.window import WindowSettings
 
 #: Settings that keep every event of a log.
@@ -54,16 +55,19 @@ def histories_of_log(
 
 def features_of_log(histories: Histories, settings: FeatureSettings) -> EventFeatures:
     """Return what `event_features` does, made some users at a time, of the smallest integers that hold it."""
-    longest = int(np.diff(histories.starts).max(initial=0))
-    gap = np.empty(len(histories.item), smallest_integer(GAP_BUCKETS))
-    others = (np.empty(len(histories.item), smallest_integer(longest)) for _ in range(3))
-    made = EventFeatures(gap, *others)
+    made: dict[str, npt.NDArray[Any]] = {
+        each.name: np.zeros(len(histories.item), np.int8) for each in fields(EventFeatures)
+    }
     for users in groups_of(histories.starts):
         begin, end = histories.starts[[users.start, users.stop]]
         found = event_features(histories.part(users), settings)
-        for each in fields(found):
-            getattr(made, each.name)[begin:end] = getattr(found, each.name)
-    return made
+        for name in made:
+            own = getattr(found, name)
+            kind = smallest_integer(int(own.max(initial=0)))
+            if kind.itemsize > made[name].itemsize:
+                made[name] = made[name].astype(kind)
+            made[name][begin:end] = own
+    return EventFeatures(**made)
 
 
 def last_events(
