@@ -11,7 +11,7 @@ from offline.training.parallel import Processes, one_process
 
 #: Targets ranked at a time, scores held at most, and about how many targets a validation and a test rank.
 RANKED_AT_ONCE = 1_024
-MAX_SCORES = 1 << 26
+MAX_SCORES = 1 << 24
 MAX_RANKED_TARGETS = 5_000
 
 #: Without torchrun: one process, on the CPU.
