@@ -13,7 +13,6 @@ from urllib.parse import parse_qs, quote
 import msgspec
 
 from models.windows.window import MAX_ID_BYTES
-from stream import metrics
 from stream.explain.explanation import Explanation
 from stream.explain.gate import Gate
 from stream.explain.live import Live, dead_letters
@@ -134,7 +133,6 @@ class ExplainPage:
             "worker": self._app.address,
             "model": live.serving if live else "",
             "window_partitions": self._app.window_partitions,
-            "freshness_buckets_s": metrics.FRESHNESS_BUCKETS_S,
         }
 
     def _of_user(

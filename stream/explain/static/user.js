@@ -64,7 +64,7 @@ function whereabouts({ where, partition, partitions, worker }) {
   }[where];
 }
 
-function vector({ vector: found, no_vector: whyNot, is_waiting: isWaiting, difference, short_share: share }) {
+function vector({ vector: found, no_vector: whyNot, is_waiting: isWaiting, difference, short_share: share, weights }) {
   const heading = element("h3", {}, "Vector");
   if (!found) {
     return [heading, element("p", {}, `None: ${whyNot}`)];
@@ -78,7 +78,9 @@ function vector({ vector: found, no_vector: whyNot, is_waiting: isWaiting, diffe
     ["length", `${number(found.length, 4)}, ${found.dimension} dimensions`],
   ];
   if (share !== undefined) {
-    pairs.push(["made of", `${number(share * 100, 1)} % short tower, ${number((1 - share) * 100, 1)} % long tower`]);
+    const shares = [`${number(share * 100, 1)} % short tower${weights.short ? "" : " (its direct path alone)"}`];
+    shares.push(`${number((1 - share) * 100, 1)} % long tower${weights.long ? "" : " (left out by training: zeros)"}`);
+    pairs.push(["made of", shares.join(", ")]);
   }
   if (isWaiting) {
     pairs.push(["waiting", "newer events of the window are in no vector yet"]);

@@ -188,6 +188,14 @@ def test_strangers_are_refused_and_a_token_lets_in(url: str, guarded_url: str) -
     assert get(f"{guarded_url}api/live", {"Authorization": "Bearer 0123456789abcdef"})[0] == 200
 
 
+def test_who_connects_and_says_nothing_holds_up_nobody(url: str) -> None:
+    host, port = url.removeprefix("http://").split("/")[0].split(":")
+    with socket.create_connection((host, int(port))), socket.create_connection((host, int(port))) as slow:
+        slow.sendall(b"GET /explain/api/li")
+        assert get(url.removesuffix("explain/") + "health")[0] == 200
+        assert get(f"{url}api/live")[0] == 200
+
+
 def test_what_fails_is_one_line_and_metrics_are_still_answered(
     url: str, app: App, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
