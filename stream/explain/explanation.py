@@ -5,15 +5,16 @@ from typing import Any
 import numpy as np
 import redis
 
+from models.arrays import Floats
 from models.artifact.artifact import Artifact
-from models.errors import TwintideError
+from models.errors import ArtifactError, TwintideError
 from models.events import Behaviour
 from models.ids.vocabulary_file import UNKNOWN
 from models.inference.influence import influence
 from models.sessions import DEFAULT_GAP_MS, starts_session
 from models.towers.event_weights import event_weights
 from models.towers.histories import histories_of_windows
-from models.windows.window import read_offset, window_from_bytes
+from models.windows.window import Window, read_offset, window_from_bytes
 from stream.explain.lookup import Found, Lookup
 from stream.serving.read_protocol import UserVectors
 from stream.serving.reader import Reader
@@ -97,36 +98,30 @@ class Explanation:
 
 
 def _window(value: bytes, artifact: Artifact | None) -> dict[str, Any]:
-    """Return a window's events, oldest first, with the number of each one's session."""
+    """Return a window, its events oldest first; without a model all items pass for known."""
     window = window_from_bytes(value)
-    times_ms = np.array(window.times_ms, np.int64)
     gap_ms = artifact.settings.gap_ms if artifact else DEFAULT_GAP_MS
-    session = np.cumsum(starts_session(times_ms, np.zeros(1, np.int64), gap_ms))
-    known = histories_of_windows([value], artifact.vocabulary).item != UNKNOWN if artifact else None
     return {
-        "events": [
-            {
-                "time_ms": time_ms,
-                "behaviour": Behaviour(behaviour).name.lower(),
-                "item_id": item_id,
-                "category": category,
-                "session": number,
-                "is_known": True if known is None else bool(known[place]),
-            }
-            for place, (time_ms, behaviour, item_id, category, number) in enumerate(
-                zip(
-                    *(window.times_ms, window.behaviours, window.item_ids, window.categories),
-                    session.tolist(),
-                    strict=True,
-                )
-            )
-        ],
+        "events": _events(window, value, artifact, gap_ms),
         "gap_ms": gap_ms,
         "offset": window.offset,
         "applied": window.applied,
         "duplicate": window.duplicate,
         "late": window.late,
     }
+
+
+def _events(window: Window, value: bytes, artifact: Artifact | None, gap_ms: int) -> list[dict[str, Any]]:
+    """Return the events with the number of each one's session, and whether the model knows the item."""
+    opens = starts_session(np.array(window.times_ms, np.int64), np.zeros(1, np.int64), gap_ms)
+    known = np.ones(len(window), np.bool_)
+    if artifact:
+        known = histories_of_windows([value], artifact.vocabulary).item != UNKNOWN
+    behaviours = [Behaviour(behaviour).name.lower() for behaviour in window.behaviours]
+    names = ("time_ms", "behaviour", "item_id", "category", "session", "is_known")
+    columns = (window.times_ms, behaviours, window.item_ids, window.categories)
+    rows = zip(*columns, np.cumsum(opens).tolist(), known.tolist(), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _vector(vectors: UserVectors) -> dict[str, Any]:
@@ -147,16 +142,15 @@ def _vector(vectors: UserVectors) -> dict[str, Any]:
 def _weights(value: bytes, artifact: Artifact) -> dict[str, Any]:
     """Return what each event weighs, in each way in which it can, by name: values in the window's order."""
     history = histories_of_windows([value], artifact.vocabulary)
-    if not len(history.item):
-        return {"weights": {}}
-    found = event_weights(artifact.towers, history, artifact.settings.features)
-    columns = {
-        "influence": influence(artifact.inference, history),
-        "direct": found.direct,
-        "short": found.short,
-        "long": found.long,
-    }
-    weights = {name: _rounded(each) for name, each in columns.items() if each is not None}
+    weights = {"influence": _rounded(influence(artifact, history))}
+    try:
+        towers = artifact.towers
+    except ArtifactError:  # a model of another kind, which has no weights that could be shown
+        return {"weights": weights}
+    found = event_weights(towers, history, artifact.settings.features)
+    for name, values in {"direct": found.direct, "short": found.short, "long": found.long}.items():
+        if values is not None:
+            weights[name] = _rounded(values)
     return {"weights": weights, "short_share": round(found.short_share, 4)}
 
 
@@ -173,5 +167,5 @@ def _difference(found: Found, vectors: UserVectors | None, artifact: Artifact) -
     return float(f"{np.abs(encoded - vectors.vec).max():.2g}")
 
 
-def _rounded(values: Any) -> list[float]:
-    return [round(float(value), 5) for value in values]
+def _rounded(values: Floats) -> list[float]:
+    return [round(value, 5) for value in values.tolist()]

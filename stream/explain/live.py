@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from prometheus_client.registry import Collector
 
-from models.arrays import Floats
+from models.arrays import Ints
 from stream import metrics
 from stream.windows.assignment import Assignment
 
@@ -26,20 +26,24 @@ SPAN = 10
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Offset of a partition's next event (-1: none yet), events not read yet, newest event time (ms)."""
+    """One partition: the offset of its next event (-1: none yet), and the events that are not read yet.
+
+    newest_ms: time of the newest event; buckets: of freshness, cumulative (the last is all).
+    """
 
     position: int
     lag: int
     newest_ms: int
+    buckets: Ints
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The counters at one moment; `at_s` monotonic, `buckets` of freshness, cumulative (the last is all)."""
+    """The counters at one moment: `at_s` monotonic, `buckets` as of a Place, of all partitions together."""
 
     at_s: float
     results: Mapping[str, float]
-    buckets: Floats
+    buckets: Ints
     partitions: Mapping[int, Place]
 
 
@@ -77,9 +81,9 @@ class Live:
         self._samples.append(newest)
         oldest = self._samples[0]
         if newest is not oldest:
-            p50, p99 = (_quantile(newest.buckets - oldest.buckets, share) for share in (0.5, 0.99))
             rate = sum(_rates(oldest, newest).values())
-            self._points.append(Point(time.time(), round(rate, 1), p50, p99))
+            fresh = _quantiles(newest.buckets - oldest.buckets)
+            self._points.append(Point(time.time(), round(rate, 1), *fresh))
         points = list(self._points)
         series = {name: [getattr(each, name) for each in points] for name in Point.__slots__}
         self._latest = {"series": series, **_state(oldest, newest)}
@@ -91,14 +95,15 @@ class Live:
 
 def sample(assignment: Assignment) -> Sample:
     """Return the counters as they are now."""
-    lag = _values(metrics.consumer_lag_events)
+    lag, fresh = _values(metrics.consumer_lag_events), metrics.event_to_vector_seconds
     partitions = {
-        number: Place(each.position, int(lag.get(str(number), each.behind)), each.newest_ms)
+        number: Place(
+            *(each.position, int(lag.get(str(number), each.behind)), each.newest_ms),
+            buckets=fresh.cumulative(number),
+        )
         for number, each in sorted(assignment.partitions.items())
     }
-    (freshness,) = metrics.event_to_vector_seconds.collect()
-    buckets = [each.value for each in freshness.samples if each.name.endswith("_bucket")]
-    return Sample(time.monotonic(), _values(metrics.events_total), np.array(buckets), partitions)
+    return Sample(time.monotonic(), _values(metrics.events_total), fresh.cumulative(), partitions)
 
 
 def dead_letters() -> dict[str, int]:
@@ -111,20 +116,25 @@ def _state(oldest: Sample | None, newest: Sample | None) -> dict[str, Any]:
     if oldest is None or newest is None:
         return {"series": {name: [] for name in Point.__slots__}, "rates": {}, "partitions": []}
     elapsed_s = max(newest.at_s - oldest.at_s, 1e-9)
-    rows = []
-    for number, place in newest.partitions.items():
-        before = oldest.partitions.get(number)
-        read = place.position - before.position if before and before.position >= 0 else 0
-        rows.append(
-            {
-                "partition": number,
-                "events_per_s": round(max(read, 0) / elapsed_s, 1),
-                "lag": place.lag,
-                "next_offset": max(place.position, 0),
-                "newest_ms": place.newest_ms or None,
-            }
-        )
+    rows = [
+        {"partition": number} | _row(oldest.partitions.get(number), place, elapsed_s)
+        for number, place in newest.partitions.items()
+    ]
     return {"rates": _rates(oldest, newest), "partitions": rows}
+
+
+def _row(before: Place | None, now: Place, elapsed_s: float) -> dict[str, Any]:
+    """Return what the page says of a partition, `before` being what it was so long ago, None: not held."""
+    read = now.position - before.position if before and before.position >= 0 else 0
+    p50, p99 = _quantiles(now.buckets - before.buckets) if before else (None, None)
+    return {
+        "events_per_s": round(max(read, 0) / elapsed_s, 1),
+        "p50_ms": p50,
+        "p99_ms": p99,
+        "lag": now.lag,
+        "next_offset": max(now.position, 0),
+        "newest_ms": now.newest_ms or None,
+    }
 
 
 def _rates(oldest: Sample, newest: Sample) -> dict[str, float]:
@@ -136,16 +146,16 @@ def _rates(oldest: Sample, newest: Sample) -> dict[str, float]:
     }
 
 
-def _quantile(buckets: Floats, share: float) -> float | None:
-    """Return a quantile (ms) of cumulative counts by FRESHNESS_BUCKETS_S, evenly spread inside each bucket.
+def _quantiles(buckets: Ints) -> tuple[float | None, float | None]:
+    """Return p50 and p99 (ms) of cumulative counts by FRESHNESS_BUCKETS_S, evenly spread inside each bucket.
 
     As Prometheus has it: what is above the last bound counts as the last bound. None where there is nothing.
     """
     if buckets[-1] <= 0:
-        return None
-    bounds = np.array([0.0, *metrics.FRESHNESS_BUCKETS_S])
-    counts = np.concatenate([[0.0], buckets[:-1]])
-    return round(float(np.interp(share * buckets[-1], counts, bounds)) * 1000, 1)
+        return None, None
+    bounds, counts = np.array([0.0, *metrics.FRESHNESS_BUCKETS_S]), np.array([0, *buckets[:-1]])
+    p50, p99 = np.interp(np.array([0.5, 0.99]) * buckets[-1], counts, bounds) * 1000
+    return round(float(p50), 1), round(float(p99), 1)
 
 
 def _values(metric: Collector) -> dict[str, float]:

@@ -73,8 +73,10 @@ export class Live {
             ["partition", "", (row) => row.partition],
             ["events/s", "number", (row) => number(row.events_per_s)],
             ["lag, events", "number", (row) => number(row.lag)],
+            ["p50", "number", (row) => milliseconds(row.p50_ms)],
+            ["p99", "number", (row) => milliseconds(row.p99_ms)],
             ["next offset", "number wide", (row) => number(row.next_offset)],
-            ["newest event (UTC)", "number", (row) => time(row.newest_ms)],
+            ["newest event (UTC)", "number wide", (row) => time(row.newest_ms)],
           ], state.partitions)
         : "This worker holds no partition.",
     ]);

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from models.arrays import Ints
 from stream.explain.live import SAMPLES, SPAN, Live, Place, Sample, sample
 from stream.metrics import FRESHNESS_BUCKETS_S, event_to_vector_seconds, events_total
 from stream.windows.assignment import Assignment
@@ -10,19 +11,27 @@ from stream.windows.assignment import Assignment
 BUCKETS = len(FRESHNESS_BUCKETS_S) + 1
 
 
+def buckets(counts: dict[int, int]) -> Ints:
+    """Return cumulative buckets of which these have so many."""
+    found = np.zeros(BUCKETS, np.int64)
+    found[list(counts)] = list(counts.values())
+    return np.cumsum(found)
+
+
+def place(position: int, lag: int = 0, newest_ms: int = 0, fresh: dict[int, int] | None = None) -> Place:
+    return Place(position, lag, newest_ms, buckets(fresh or {}))
+
+
 def at(second: int, events: float, places: dict[int, Place], fresh: dict[int, int] | None = None) -> Sample:
     """Return a sample; `fresh` has how many events came into which bucket by then."""
-    counts = np.zeros(BUCKETS)
-    for bucket, count in (fresh or {}).items():
-        counts[bucket] = count
-    return Sample(100.0 + second, {"applied": events, "late": 0.0}, np.cumsum(counts), places)
+    return Sample(100.0 + second, {"applied": events, "late": 0.0}, buckets(fresh or {}), places)
 
 
 def test_rates_are_of_the_last_samples_and_a_partition_that_came_meanwhile_has_none_yet() -> None:
     live = Live()
     assert live.snapshot()["partitions"] == []
     for second in range(20):
-        places = {0: Place(100 * second, 7, 5)} | ({1: Place(50, 0, 0)} if second > 15 else {})
+        places = {0: place(100 * second, 7, 5, {1: second})} | ({1: place(50)} if second > 15 else {})
         live.take(at(second, 250.0 * second, places))
     shown = live.snapshot()
     assert shown["rates"] == {"applied": 250.0, "late": 0.0}
@@ -31,13 +40,14 @@ def test_rates_are_of_the_last_samples_and_a_partition_that_came_meanwhile_has_n
         (7, 1900, 5),
         (0, 50, None),
     ]
+    assert [(row["p50_ms"], row["p99_ms"]) for row in shown["partitions"]] == [(7.5, 10.0), (None, None)]
     assert shown["series"]["events_per_s"] == [250.0] * 19
 
 
 def test_partition_that_is_read_again_is_not_read_backwards() -> None:
     live = Live()
-    live.take(at(0, 0, {0: Place(1000, 0, 0)}))
-    live.take(at(1, 0, {0: Place(10, 0, 0)}))
+    live.take(at(0, 0, {0: place(1000)}))
+    live.take(at(1, 0, {0: place(10)}))
     assert live.snapshot()["partitions"][0]["events_per_s"] == 0
 
 
@@ -62,7 +72,7 @@ def test_memory_is_bounded() -> None:
 def test_sample_reads_the_counters_of_metrics() -> None:
     before = sample(Assignment(0, {}))
     events_total.labels("applied").inc(5)
-    event_to_vector_seconds.observe(np.array([0.001, 100.0]))
+    event_to_vector_seconds.observe(np.array([0.001, 100.0]), np.array([3, 3]))
     after = sample(Assignment(0, {}))
     assert after.results["applied"] - before.results.get("applied", 0) == 5
     grown = after.buckets - before.buckets

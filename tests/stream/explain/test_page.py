@@ -6,6 +6,7 @@ import re
 import socket
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -139,6 +140,14 @@ def test_redis_that_is_down_and_a_model_that_is_not_loaded_leave_the_window(
     live_models.store.registry._client.flushall()
     found = user(url, HERE)
     assert found["vector"] is None and "no model serves" in found["no_vector"]
+
+
+def test_worker_that_keeps_windows_alone_shows_them(url: str, app: App) -> None:
+    app.settings, app.parts.live_models = replace(app.settings, encode=False), None
+    found = user(url, HERE)
+    assert (len(found["window"]["events"]), found["vector"]) == (40, None)
+    assert "keeps windows alone" in found["no_vector"] and "weights" not in found
+    assert user(url, HERE, "items")["items"] == []
 
 
 def test_live_answers_with_health_and_dead_letters(url: str) -> None:
