@@ -13,6 +13,7 @@ from msgspec import Meta
 from models.errors import SettingsError
 from models.location import Location, location
 from stream.kafka.connection import KafkaConnection
+from stream.registry.connection import RegistryConnection
 from stream.store.connection import RedisConnection
 from stream.store.keys import VectorFormat
 
@@ -22,6 +23,9 @@ Device = Literal["auto", "cpu", "cuda"]
 #: What follows a Service's name in the variables that Kubernetes makes of it, and the value of one of them.
 _LINK = r"(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 _LINK_VALUE = re.compile(r"(?:tcp|udp|sctp)://")
+
+#: Fields that have environment variables of their own.
+CONNECTIONS = ("kafka", "redis", "registry")
 
 #: What a number is called in messages.
 _NUMBERS: dict[type, str] = {int: "a whole number", float: "a number"}
@@ -36,6 +40,7 @@ class Settings:
 
     kafka: KafkaConnection = field(default_factory=KafkaConnection)
     redis: RedisConnection = field(default_factory=RedisConnection)
+    registry: RegistryConnection = field(default_factory=RegistryConnection)
     #: Faust app id and consumer group; the changelog is named after it.
     app_id: str = "twintide"
     #: Topic of behaviour events.
@@ -121,8 +126,8 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
-        """Read KAFKA_*, REDIS_* and TWINTIDE_* variables; what is not set keeps its default."""
-        known = {variable(each.name): each for each in fields(cls) if each.name not in ("kafka", "redis")}
+        """Read TWINTIDE_* variables and those of the connections; what is not set keeps its default."""
+        known = {variable(each.name): each for each in fields(cls) if each.name not in CONNECTIONS}
         expected = known.keys() | service_links(environment)
         unknown = [name for name in environment if name.startswith("TWINTIDE_") and name not in expected]
         if unknown:
@@ -135,6 +140,7 @@ class Settings:
         return cls(
             kafka=KafkaConnection.from_environment(environment),
             redis=RedisConnection.from_environment(environment),
+            registry=RegistryConnection.from_environment(environment),
             **values,
         )
 
