@@ -58,11 +58,15 @@ def make_encode(encoding: str, registry: RegistryConnection, topic: str) -> Enco
     if encoding == "json":
         return None
     schemas = Schemas(registry)
-    text, kind, write = (
-        (AVRO, "AVRO", _avro_writer()) if encoding == "avro" else (PROTOBUF, "PROTOBUF", _protobuf_writer())
-    )
-    schema_id = schemas.register(f"{topic}-value", text, kind)
-    head = b"\0" + schema_id.to_bytes(4, "big") + (b"\0" if kind == "PROTOBUF" else b"")
+    text, kind = (AVRO, "AVRO") if encoding == "avro" else (PROTOBUF, "PROTOBUF")
+    return encoder(encoding, schemas.register(f"{topic}-value", text, kind))
+
+
+def encoder(encoding: str, schema_id: int) -> Encode:
+    """Return what encodes values of plain JSON by the schema of an id."""
+    is_avro = encoding == "avro"
+    write = _avro_writer() if is_avro else _protobuf_writer()
+    head = b"\0" + schema_id.to_bytes(4, "big") + (b"" if is_avro else b"\0")
     return lambda values: [head + _payload(value, write) for value in values]
 
 

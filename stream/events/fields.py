@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from models.arrays import Ints
 from models.log.sources import KeyPath
+from stream.registry.schemas import RegisteredSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,13 @@ class SchemaReader(Protocol):
 
     def time_of(self, value: bytes) -> Any:
         """Return the time of a value as it is given, None where there is none."""
+
+
+class SchemaSource(Protocol):
+    """Knows schemas by their ids (stream/registry/)."""
+
+    def schema(self, schema_id: int) -> RegisteredSchema | None:
+        """Return the schema of an id, None where there is none; RegistryDownError where nobody says."""
 
 
 def no_fields(paths: Sequence[KeyPath], reasons: Sequence[str]) -> Fields:

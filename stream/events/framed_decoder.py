@@ -11,9 +11,9 @@ from models.arrays import Ints
 from models.events import Event
 from models.log.format import LogFormat
 from stream.events.columns import REFUSED, DecodedEvents
-from stream.events.fields import Fields, SchemaReader, joined_fields, no_fields
+from stream.events.fields import Fields, SchemaReader, SchemaSource, joined_fields, no_fields
 from stream.events.format_decoder import FormatDecoder
-from stream.registry.schemas import RegisteredSchema, Schemas
+from stream.registry.schemas import RegisteredSchema
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ MakeReader = Callable[[RegisteredSchema], SchemaReader]
 class FramedDecoder(FormatDecoder):
     """Decodes values by the schema that each names; its calls raise RegistryDownError."""
 
-    def __init__(self, log_format: LogFormat, schemas: Schemas) -> None:
+    def __init__(self, log_format: LogFormat, schemas: SchemaSource) -> None:
         super().__init__(log_format)
         self.schemas = schemas
         self._make = self._maker(log_format.encoding)

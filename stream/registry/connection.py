@@ -43,8 +43,13 @@ class RegistryConnection:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "RegistryConnection":
         """Read the SCHEMA_REGISTRY_* variables; what is not set keeps its default."""
-        names = ("url", "username", "password", "token", "ssl_ca_file")
-        return cls(**{name: environment.get(f"SCHEMA_REGISTRY_{name.upper()}", "") for name in names})
+        return cls(
+            url=environment.get("SCHEMA_REGISTRY_URL", ""),
+            username=environment.get("SCHEMA_REGISTRY_USERNAME", ""),
+            password=environment.get("SCHEMA_REGISTRY_PASSWORD", ""),
+            token=environment.get("SCHEMA_REGISTRY_TOKEN", ""),
+            ssl_ca_file=environment.get("SCHEMA_REGISTRY_SSL_CA_FILE", ""),
+        )
 
     @property
     def name(self) -> str:
