@@ -140,7 +140,7 @@ def test_records_that_cannot_be_read_yet_are_read_again_until_they_can(
     monkeypatch.setattr(source, "_read", read)
 
     async def read_all() -> list[Any]:
-        found = []
+        found: list[Any] = []
         while len(found) < 2:
             batch = await source.read(1)
             assert source.waits_for == ("" if batch else "the registry is down")
