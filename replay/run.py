@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from replay.acknowledged import Checkpoints
 from replay.control import Pause, PausingClock, Stop
+from replay.encoding import Encode
 from replay.pacing import MAX_SLEEP_S, ahead, paced_slices
 from replay.progress import Progress
 from replay.publisher import ReplayProducer
@@ -31,6 +32,8 @@ class Replay:
     pause: Pause = field(default_factory=Pause)
     #: None: nothing is written down, and nothing could be resumed.
     checkpoints: Checkpoints | None = None
+    #: What makes other values of those of plain JSON, of which the digest is.
+    encode: Encode | None = None
     clock: PausingClock = field(default_factory=PausingClock)
     report: Report = field(default_factory=Report)
     _next_checkpoint_s: float = 0.0
@@ -79,7 +82,10 @@ class Replay:
             if self.stop.is_stopping():
                 return
             before = self.publisher.sent
-            self.publisher.send_columns(records.keys[rows], records.values[rows], times_ms[rows])
+            values = records.values[rows]
+            if self.encode:
+                values = self.encode(values)
+            self.publisher.send_columns(records.keys[rows], values, times_ms[rows])
             now_s, end = self.clock(), rows.start + self.publisher.sent - before
             self.report.add(records.part(slice(rows.start, end)), now_s)
             progress.show(now_s)

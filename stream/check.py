@@ -17,7 +17,7 @@ from models.log.content import is_json
 from models.log.files import find_files
 from models.log.format import LogFormat, read_log_format
 from stream.checking.findings import examine
-from stream.checking.given import format_of, given_by
+from stream.checking.given import given_by
 from stream.checking.report import lines_of
 from stream.checking.sample import Sample, sample_of_file, sample_of_topic
 from stream.events.decoder import decoder_of
@@ -76,10 +76,10 @@ def main(
 
 def _check(settings: Settings, sample: Sample, min_share: float) -> None:
     decoder = decoder_of(settings)
-    given_of = None
+    reader = None
     if not settings.event_decoder:
-        given_of = given_by(format_of(settings.event_fields, settings.event_format))
-    found = examine(sample, decoder, given_of)
+        reader = given_by(decoder, settings.event_fields, settings.event_format)
+    found = examine(sample, decoder, reader)
     read_by = settings.event_format or settings.event_decoder or settings.event_fields or "the default format"
     for line in lines_of(sample, found, read_by):
         click.echo(line)

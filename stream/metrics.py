@@ -51,6 +51,9 @@ rebalances_total = Counter(
     "twintide_rebalances_total", "Rebalances of the consumer group that this worker took part in."
 )
 dlq_total = Counter("twintide_dlq_total", "Events sent to the dead-letter topic, by reason.", ["reason"])
+schema_registry_down = Gauge(
+    "twintide_schema_registry_down", "1 while events wait for a schema registry that does not answer."
+)
 model_info = Gauge("twintide_model_info", "1 for the version that readers get.", ["version"])
 model_coverage = Gauge(
     "twintide_model_coverage",
@@ -73,7 +76,10 @@ rewritten_users_total = Counter(
 )
 
 # To Prometheus a counter that begins at 1 has not grown, and an alert would miss the first time.
-for _reason in ("unreadable", "no_user", "no_item", "long_id", "behaviour", "time", "key"):
+for _reason in (
+    *("unreadable", "no_user", "no_item", "long_id", "behaviour", "time", "key"),
+    *("frame", "schema", "payload"),
+):
     dlq_total.labels(_reason)
 for _step in ("refused", "not_fetched"):
     model_changes_total.labels(_step)

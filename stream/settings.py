@@ -13,6 +13,7 @@ from msgspec import Meta
 from models.errors import SettingsError
 from models.location import Location, location
 from stream.kafka.connection import KafkaConnection
+from stream.registry.connection import RegistryConnection
 from stream.store.connection import RedisConnection
 from stream.store.keys import VectorFormat
 
@@ -23,6 +24,8 @@ Device = Literal["auto", "cpu", "cuda"]
 _LINK = r"(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 _LINK_VALUE = re.compile(r"(?:tcp|udp|sctp)://")
 
+#: Fields that have environment variables of their own.
+CONNECTIONS = ("kafka", "redis", "registry")
 #: A token that is hard to guess, and that a header can carry.
 _TOKEN = re.compile(r"[!-~]{16,}")
 
@@ -39,6 +42,7 @@ class Settings:
 
     kafka: KafkaConnection = field(default_factory=KafkaConnection)
     redis: RedisConnection = field(default_factory=RedisConnection)
+    registry: RegistryConnection = field(default_factory=RegistryConnection)
     #: Faust app id and consumer group; the changelog is named after it.
     app_id: str = "twintide"
     #: Topic of behaviour events.
@@ -131,8 +135,8 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
-        """Read KAFKA_*, REDIS_* and TWINTIDE_* variables; what is not set keeps its default."""
-        known = {variable(each.name): each for each in fields(cls) if each.name not in ("kafka", "redis")}
+        """Read TWINTIDE_* variables and those of the connections; what is not set keeps its default."""
+        known = {variable(each.name): each for each in fields(cls) if each.name not in CONNECTIONS}
         expected = known.keys() | service_links(environment)
         unknown = [name for name in environment if name.startswith("TWINTIDE_") and name not in expected]
         if unknown:
@@ -145,6 +149,7 @@ class Settings:
         return cls(
             kafka=KafkaConnection.from_environment(environment),
             redis=RedisConnection.from_environment(environment),
+            registry=RegistryConnection.from_environment(environment),
             **values,
         )
 

@@ -17,6 +17,7 @@ from hypothesis import settings
 from local.kafka import KafkaServer
 from local.object_storage import ObjectStorageServer
 from local.redis import RedisServer
+from local.registry import RegistryServer
 from models.location import BucketUrl
 from stream.kafka.connection import KafkaConnection
 from stream.store.connection import RedisConnection
@@ -52,6 +53,17 @@ def object_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectS
         yield server
     finally:
         server.kill()  # it takes 15 s to stop
+
+
+@pytest.fixture(scope="session")
+def registry_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    """Give a running schema registry of our own."""
+    server = RegistryServer(tmp_path_factory.mktemp("servers") / "registry")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture

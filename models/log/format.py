@@ -21,6 +21,9 @@ NUMBERS_AND_NAMES: Mapping[str, Behaviour | None] = {str(int(b)): b for b in Beh
     b.name.lower(): b for b in Behaviour
 }
 
+#: How the values of events may be encoded.
+Encoding = Literal["json", "avro", "protobuf", "json-schema"]
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -49,6 +52,8 @@ class LogFormat:
     #: "text", such as 2014-11-18 09 or 2014-11-18T09:30:00.5+01:00, in UTC where it says nothing else; or the
     #: unit of an epoch time. "auto": whichever it plainly is. A Parquet file's timestamps need no unit.
     time_unit: Literal["auto", "text", "seconds", "milliseconds", "microseconds", "nanoseconds"] = "auto"
+    #: Of events alone: how their values are encoded. All but plain JSON is by the schemas of a registry.
+    encoding: Encoding = "json"
     #: What parts the columns of a CSV file.
     delimiter: str = ","
     #: The names of all columns where the file's first line is a row already; empty: it names them.

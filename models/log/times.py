@@ -84,10 +84,12 @@ def times_of(times: Any, log_format: LogFormat, file: str, note: Note) -> NDArra
 
 
 def each_time_of(times: Any, unit: str) -> Times:
-    """Return the times (R,) of an array of texts or numbers, each read by itself.
+    """Return the times (R,) of an array of texts, numbers or timestamps, each read by itself.
 
     So what a time is depends on no other, as it must on a topic, whose events come in batches of any size.
     """
+    if pa.types.is_timestamp(times.type):
+        return _since_1970(_in_ms(times), "milliseconds")
     if not _is_text(times.type):
         return _each_number(times, unit)
     is_whole, is_number = (_matches(times, each) & (unit != "text") for each in (_WHOLE, _NUMBER))

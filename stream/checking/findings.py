@@ -1,18 +1,17 @@
 """What a worker would make of a sample of records, by the worker's own rules."""
 
-import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from models.events import MAX_AHEAD_MS, SKIPPED_EVENT, Behaviour, Event
-from models.log.json_leaves import json_object
-from stream.checking.given import GivenOf
+from stream.checking.given import Given
 from stream.checking.sample import PlacedRecord, Sample
 from stream.checking.times import TimeFindings, findings_of_times
+from stream.events.columns import reason_refused
 from stream.events.decoder import Decoder
+from stream.events.format_decoder import json_paths
 from stream.events.incoming import complaint, user_to_forget
 from stream.kafka.partitioner import partition_of
 
@@ -55,24 +54,25 @@ class Findings:
 class Examination:
     """Takes the records of a sample, one by one."""
 
-    def __init__(self, sample: Sample, given_of: GivenOf | None) -> None:
+    def __init__(self, sample: Sample, reader: Given | None) -> None:
         self.findings = Findings()
         self._sample = sample
-        self._given_of = given_of
+        self._reader = reader
         self._latest_ms = int(time.time() * 1000) + MAX_AHEAD_MS
         self._ids: set[tuple[str, str]] = set()
         self._times: list[tuple[int, Any, int]] = []
 
     def take(self, record: PlacedRecord, event: Event | None) -> None:
         """Take the next record, and what the decoder made of it."""
-        found, given = self.findings, self._given_of and self._given_of(record.value())
+        found, given = self.findings, self._reader and self._reader.given(record.value())
         if not found.fields:
-            found.fields = tuple(_paths_in(json_object(record.value()) or {}))
+            paths_in = self._reader.paths_in if self._reader else json_paths
+            found.fields = tuple(paths_in(record.value()))
         if event is SKIPPED_EVENT:
             found.outcomes["skipped"] += 1
             found.skipped[given[0]["behaviour"] if given else ""] += 1
             return
-        if event is not None:
+        if event is not None and not reason_refused(event):
             self._times.append((event.time, given[1] if given else event.time, record.timestamp()[1]))
         reason = complaint(event, self._key(record, event), self._latest_ms)
         if reason in ("", "key") and event is not None:
@@ -128,19 +128,9 @@ class Examination:
             found.misplaced += record.partition() != partition_of(user_id.encode(), count)
 
 
-def _paths_in(found: dict[str, Any], before: str = "") -> Iterator[str]:
-    """Yield the paths of what stands in an object, as a format names them."""
-    for name, value in found.items():
-        path = before + (f'"{name}"' if re.search(r'[.{}\s"]', name) else name)
-        if isinstance(value, dict) and value:
-            yield from _paths_in(value, f"{path}.")
-        else:
-            yield path
-
-
-def examine(sample: Sample, decoder: Decoder, given_of: GivenOf | None) -> Findings:
+def examine(sample: Sample, decoder: Decoder, reader: Given | None) -> Findings:
     """Return what a worker with this decoder would make of a sample's records."""
-    examination = Examination(sample, given_of)
+    examination = Examination(sample, reader)
     events = decoder.events([record.value() for record in sample.records])
     for record, event in zip(sample.records, events, strict=True):
         examination.take(record, event)

@@ -1,9 +1,10 @@
 """What stands in a record where a deployment's settings look, before anybody has judged it."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from models.log.format import LogFormat, read_log_format
+from stream.events.columns import Decoder
 from stream.events.format_decoder import FormatDecoder
 from stream.events.json_decoder import mapped_names
 
@@ -18,8 +19,15 @@ PLAIN = {
     "time": "time",
 }
 
-#: Returns the texts of a value, by the names of SOURCES, and its time as it is; None where it is no JSON.
-GivenOf = Callable[[bytes | None], tuple[dict[str, str], Any] | None]
+
+class Given(Protocol):
+    """Reads what stands in a value."""
+
+    def given(self, value: bytes | None) -> tuple[dict[str, str], Any] | None:
+        """Return its texts, by the names of SOURCES, and its time as it is; None where it cannot be read."""
+
+    def paths_in(self, value: bytes | None) -> Sequence[str]:
+        """Return the paths that there are, as a format names them."""
 
 
 def format_of(event_fields: str, event_format: str) -> LogFormat:
@@ -31,6 +39,10 @@ def format_of(event_fields: str, event_format: str) -> LogFormat:
     return LogFormat(**names, time_unit="milliseconds")
 
 
-def given_by(log_format: LogFormat) -> GivenOf:
-    """Return what reads the texts and the time of a value where a format looks for them."""
-    return FormatDecoder(log_format).given
+def given_by(decoder: Decoder, event_fields: str, event_format: str) -> Given:
+    """Return what reads values where settings look that have this decoder, and no function."""
+    return (
+        decoder
+        if isinstance(decoder, FormatDecoder)
+        else FormatDecoder(format_of(event_fields, event_format))
+    )

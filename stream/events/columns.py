@@ -12,6 +12,10 @@ from models.arrays import Ints
 from models.events import Event
 from models.ids.texts import Texts, texts_of
 
+#: Stand for values that cannot be read, by why: they have not the frame of a registry; it has no such schema,
+#: or one that is of no use; they are not as their schema says. Known by identity, as SKIPPED_EVENT is.
+REFUSED = {reason: Event("", "", 0, 0) for reason in ("frame", "schema", "payload")}
+
 
 @dataclass(frozen=True, slots=True)
 class DecodedEvents:
@@ -40,7 +44,15 @@ class Decoder(Protocol):
         """Return all of them as columns, None where that cannot be: then `events` says what each is."""
 
     def events(self, values: Sequence[bytes | None]) -> list[Event | None]:
-        """Return each event, SKIPPED_EVENT for what is to be skipped, None for what cannot be read."""
+        """Return each event, SKIPPED_EVENT for what is to be skipped, None for what cannot be read.
+
+        One of REFUSED instead of None, where more is known.
+        """
+
+
+def reason_refused(event: Event) -> str:
+    """Return why a value was refused that an event stands for, empty where it is an event."""
+    return next((reason for reason, each in REFUSED.items() if each is event), "")
 
 
 def columns_of_events(events: Sequence[Event]) -> DecodedEvents:

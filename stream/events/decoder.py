@@ -3,13 +3,14 @@
 from typing import Protocol
 
 from models.errors import SettingsError
-from models.log.format import read_log_format
+from models.log.format import LogFormat, read_log_format
 from stream.events.columns import DecodedEvents as DecodedEvents
 from stream.events.columns import Decoder as Decoder
 from stream.events.columns import columns_of_events as columns_of_events
 from stream.events.format_decoder import FormatDecoder
 from stream.events.function_decoder import FunctionDecoder, named_function
 from stream.events.json_decoder import JsonDecoder, mapped_names
+from stream.registry.connection import RegistryConnection
 
 EXCLUSIVE = ("TWINTIDE_EVENT_FORMAT", "TWINTIDE_EVENT_FIELDS", "TWINTIDE_EVENT_DECODER")
 
@@ -23,15 +24,27 @@ class DecoderSettings(Protocol):
     def event_decoder(self) -> str: ...
     @property
     def event_format(self) -> str: ...
+    @property
+    def registry(self) -> RegistryConnection: ...
 
 
 def decoder_of(settings: DecoderSettings) -> Decoder:
     """Return the decoder of a deployment; errors as `make_decoder`."""
-    return make_decoder(settings.event_fields, settings.event_decoder, settings.event_format)
+    return make_decoder(
+        settings.event_fields, settings.event_decoder, settings.event_format, settings.registry
+    )
 
 
-def make_decoder(event_fields: str, event_decoder: str, event_format: str = "") -> Decoder:
-    """Return the decoder that the settings name: a format, a field mapping, a function, or plain JSON."""
+def make_decoder(
+    event_fields: str,
+    event_decoder: str,
+    event_format: str = "",
+    registry: RegistryConnection = RegistryConnection(),  # noqa: B008
+) -> Decoder:
+    """Return the decoder that the settings name: a format, a field mapping, a function, or plain JSON.
+
+    Raises SettingsError where they make no sense, or a registry that the format needs does not let us in.
+    """
     given = zip(EXCLUSIVE, (event_format, event_fields, event_decoder), strict=True)
     named = [name for name, value in given if value]
     if len(named) > 1:
@@ -39,5 +52,17 @@ def make_decoder(event_fields: str, event_decoder: str, event_format: str = "") 
     if event_decoder:
         return FunctionDecoder(named_function(event_decoder))
     if event_format:
-        return FormatDecoder(read_log_format(event_format, "TWINTIDE_EVENT_FORMAT"))
+        return format_decoder(read_log_format(event_format, "TWINTIDE_EVENT_FORMAT"), registry)
     return JsonDecoder(mapped_names(event_fields))
+
+
+def format_decoder(log_format: LogFormat, registry: RegistryConnection) -> FormatDecoder:
+    """Return what reads events by a format; errors as `make_decoder`."""
+    if log_format.encoding == "json":
+        return FormatDecoder(log_format)
+    from stream.events.framed_decoder import FramedDecoder  # a second of imports that few need
+    from stream.registry.schemas import Schemas
+
+    schemas = Schemas(registry)
+    schemas.check()
+    return FramedDecoder(log_format, schemas)

@@ -1,6 +1,7 @@
 """Reading events by a format: nested JSON, behaviours by name, ids put together, times of any form."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,16 +15,17 @@ from models.log.format import SOURCES, LogFormat
 from models.log.json_leaves import (
     TYPES,
     JsonLeaves,
-    Leaves,
     NotTogetherError,
     json_object,
     text_of,
     texts_of_leaf,
     value_at,
 )
+from models.log.sources import KeyPath
 from models.log.times import each_time_of
 from models.log.values import WHOLE_ID, whole_id
 from stream.events.columns import DecodedEvents, numbers_of_column, texts_of_column
+from stream.events.fields import Fields
 
 #: In place of a behaviour: the event is to be skipped; or nobody said what its text means.
 SKIPPED, UNKNOWN = 0, -1
@@ -36,7 +38,7 @@ MANY = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _Together:
+class Together:
     """E events as columns of Arrow: texts by the names of SOURCES, and the places of DecodedEvents."""
 
     places: Ints | None
@@ -49,17 +51,19 @@ class FormatDecoder:
     """Decodes all values together into columns; one by one where they are not alike."""
 
     def __init__(self, log_format: LogFormat) -> None:
-        self._format = log_format
+        self.log_format = log_format
         self._sources = {name: log_format.source(name) for name in SOURCES}
-        self._text_paths = tuple({path: None for each in self._sources.values() for path in each.paths})
-        self._paths = (*self._text_paths, log_format.time_path)
-        self._leaves = JsonLeaves(self._paths)
+        #: Where texts are wanted from.
+        self.text_paths = tuple({path: None for each in self._sources.values() for path in each.paths})
+        self._leaves = JsonLeaves((*self.text_paths, log_format.time_path))
 
     def columns(self, values: Sequence[bytes | None]) -> DecodedEvents | None:
         """Return those not to be skipped as columns, None where any is not as the rest."""
         found = self._together(values)
-        if found is None:
-            return None
+        return None if found is None else self.decoded_columns(found)
+
+    def decoded_columns(self, found: Together) -> DecodedEvents:
+        """Return events that are together as columns."""
         users = found.texts["user"].dictionary_encode()
         return DecodedEvents(
             user_ids=users.dictionary.to_pylist(),
@@ -76,8 +80,10 @@ class FormatDecoder:
     def events(self, values: Sequence[bytes | None]) -> list[Event | None]:
         """Return each event, SKIPPED_EVENT for what is to be skipped, None for what cannot be read."""
         found = self._together(values) if len(values) >= MANY else None
-        if found is None:
-            return self.events_one_by_one(values)
+        return self.events_one_by_one(values) if found is None else self.decoded_events(found, len(values))
+
+    def decoded_events(self, found: Together, count: int) -> list[Event | None]:
+        """Return `count` events that are together one by one, SKIPPED_EVENT for what is to be skipped."""
         user, item, category, geohash, event_id = (
             found.texts[name].to_pylist() for name in ("user", "item", "category", "geohash", "event_id")
         )
@@ -94,7 +100,7 @@ class FormatDecoder:
         events = [_event_of(*row) for row in rows]
         if found.places is None:
             return [*events]
-        all_events: list[Event | None] = [SKIPPED_EVENT] * len(values)
+        all_events: list[Event | None] = [SKIPPED_EVENT] * count
         for place, event in zip(found.places.tolist(), events, strict=True):
             all_events[place] = event
         return all_events
@@ -102,8 +108,9 @@ class FormatDecoder:
     def events_one_by_one(self, values: Sequence[bytes | None]) -> list[Event | None]:
         """Return what `events` does, reading each value by itself."""
         objects = [json_object(value) for value in values]
-        path = self._format.time_path
-        times = _times_of([None if each is None else value_at(each, path) for each in objects], self._format)
+        path = self.log_format.time_path
+        given = [None if each is None else value_at(each, path) for each in objects]
+        times = times_of_values(given, self.log_format.time_unit)
         return [
             None if each is None else self._event(each, time_ms)
             for each, time_ms in zip(objects, times, strict=True)
@@ -112,18 +119,25 @@ class FormatDecoder:
     def given(self, value: bytes | None) -> tuple[dict[str, str], Any] | None:
         """Return the texts of a value, by the names of SOURCES, and its time as it is; None of no JSON."""
         found = json_object(value)
-        return None if found is None else (self._texts_in(found), value_at(found, self._format.time_path))
+        return None if found is None else (self._texts_in(found), value_at(found, self.log_format.time_path))
+
+    def paths_in(self, value: bytes | None) -> Sequence[str]:
+        """Return the paths that there are in a value, as a format names them."""
+        return json_paths(value)
+
+    def texts_of(self, text_at: Callable[[KeyPath], str]) -> dict[str, str]:
+        """Return the texts, by the names of SOURCES, of an event that has these at its paths."""
+        return {name: source.text(text_at) for name, source in self._sources.items()}
 
     def _texts_in(self, found: dict[str, Any]) -> dict[str, str]:
-        at = {path: text_of(value_at(found, path)) for path in self._text_paths}
-        return {name: source.text(at.__getitem__) for name, source in self._sources.items()}
+        return self.texts_of({path: text_of(value_at(found, path)) for path in self.text_paths}.__getitem__)
 
     def _event(self, found: dict[str, Any], time_ms: int) -> Event:
         texts = self._texts_in(found)
         behaviour = self._behaviour(texts["behaviour"])
         if behaviour == SKIPPED:
             return SKIPPED_EVENT
-        if self._format.whole_ids:
+        if self.log_format.whole_ids:
             texts |= {name: whole_id(texts[name]) for name in ("user", "item")}
         names = ("user", "item"), ("category", "geohash", "event_id")
         (user, item), others = ([texts[name] for name in some] for some in names)
@@ -132,45 +146,49 @@ class FormatDecoder:
     def _behaviour(self, text: str) -> int:
         if not self._sources["behaviour"].templates:
             return Behaviour.VIEW
-        return int(self._format.behaviours.get(text, UNKNOWN) or SKIPPED)
+        return int(self.log_format.behaviours.get(text, UNKNOWN) or SKIPPED)
 
-    def _together(self, values: Sequence[bytes | None]) -> "_Together | None":
+    def _together(self, values: Sequence[bytes | None]) -> "Together | None":
         """Return the events as Arrow's columns, None where any is not as the rest."""
         if None in values:
             return None
         try:
-            return self._fields(self._leaves.together(cast(Sequence[bytes], values)), len(values))
+            leaves = self._leaves.together(cast(Sequence[bytes], values))
+            texts = {path: texts_of_leaf(leaves[path]) for path in self.text_paths}
+            times_ms = self._times(leaves[self.log_format.time_path])
         except NotTogetherError:
             return None
+        return self.together(Fields(texts, times_ms), len(values))
 
-    def _fields(self, leaves: Leaves, rows: int) -> "_Together":
-        behaviour, places = self._behaviours(leaves, rows), None
+    def together(self, fields: Fields, rows: int) -> Together:
+        """Return the events that fields (R,) make, but those to be skipped."""
+        texts, times_ms, places = fields.texts, fields.times_ms, None
+        behaviour = self._behaviours(texts, rows)
         if not behaviour.all():
             places = np.flatnonzero(behaviour)
-            behaviour = behaviour[places]
-            leaves = {path: leaf.take(pa.array(places)) for path, leaf in leaves.items()}
-        texts = {name: self._texts(name, leaves, len(behaviour)) for name in SOURCES if name != "behaviour"}
-        return _Together(places, behaviour, self._times(leaves[self._format.time_path]), texts)
+            behaviour, times_ms = behaviour[places], times_ms[places]
+            texts = {path: column.take(pa.array(places)) for path, column in texts.items()}
+        found = {name: self._texts(name, texts, len(behaviour)) for name in SOURCES if name != "behaviour"}
+        return Together(places, behaviour, times_ms, found)
 
-    def _behaviours(self, leaves: Leaves, rows: int) -> Ints:
+    def _behaviours(self, texts: Mapping[KeyPath, Any], rows: int) -> Ints:
         """Return the behaviours (R,), SKIPPED or UNKNOWN where there is none."""
         if not self._sources["behaviour"].templates:
             return np.full(rows, Behaviour.VIEW, np.int64)
-        texts = self._texts("behaviour", leaves, rows).dictionary_encode()
-        meanings = np.array([self._behaviour(text) for text in texts.dictionary.to_pylist()], np.int64)
-        found: Ints = meanings[numbers_of_column(texts.indices, np.int32)]
+        encoded = self._texts("behaviour", texts, rows).dictionary_encode()
+        meanings = np.array([self._behaviour(text) for text in encoded.dictionary.to_pylist()], np.int64)
+        found: Ints = meanings[numbers_of_column(encoded.indices, np.int32)]
         return found
 
-    def _texts(self, name: str, leaves: Leaves, rows: int) -> Any:
-        source = self._sources[name]
-        texts = source.column({path: texts_of_leaf(leaves[path]) for path in source.paths}, rows)
-        if self._format.whole_ids and name in ("user", "item"):
+    def _texts(self, name: str, texts_at: Mapping[KeyPath, Any], rows: int) -> Any:
+        texts = self._sources[name].column(texts_at, rows)
+        if self.log_format.whole_ids and name in ("user", "item"):
             return pc.replace_substring_regex(texts, f"^{WHOLE_ID.pattern}$", "\\1")
         return texts
 
     def _times(self, leaf: Any) -> Ints:
         """Return the times (R,), epoch ms, 0 where there is none."""
-        unit = self._format.time_unit
+        unit = self.log_format.time_unit
         if leaf.type == pa.float64():
             # Integers among floats look like them here.
             largest = pc.max(pc.abs(leaf)).as_py() or 0
@@ -187,7 +205,7 @@ def _event_of(
     return Event(user, item, behaviour, time_ms, category, geohash or None, event_id or None)
 
 
-def _times_of(values: Sequence[Any], log_format: LogFormat) -> list[int]:
+def times_of_values(values: Sequence[Any], time_unit: str) -> list[int]:
     """Return times of any types, epoch ms, 0 where there is none."""
     found = [0] * len(values)
     for kind in (str, int, float):
@@ -198,7 +216,22 @@ def _times_of(values: Sequence[Any], log_format: LogFormat) -> list[int]:
         if kind is str:
             some = [text.encode(errors="replace").decode() for text in some]
         if places:
-            read = each_time_of(pa.array(some, TYPES[kind]), log_format.time_unit)
+            read = each_time_of(pa.array(some, TYPES[kind]), time_unit)
             for place, time_ms in zip(places, read.ms.tolist(), strict=True):
                 found[place] = time_ms
     return found
+
+
+def json_paths(value: bytes | None) -> Sequence[str]:
+    """Return the paths of what stands in a JSON object, as a format names them; none of no object."""
+    return tuple(_paths_in(json_object(value) or {}))
+
+
+def _paths_in(found: dict[str, Any], before: str = "") -> Iterator[str]:
+    """Yield the paths of what stands in an object, as a format names them."""
+    for name, value in found.items():
+        path = before + (f'"{name}"' if re.search(r'[.{}\s"]', name) else name)
+        if isinstance(value, dict) and value:
+            yield from _paths_in(value, f"{path}.")
+        else:
+            yield path

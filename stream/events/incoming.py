@@ -13,7 +13,7 @@ from models.events import BEHAVIOURS, MAX_AHEAD_MS, SKIPPED_EVENT, Event
 from models.ids.texts import Texts
 from models.windows.fold import EventColumns
 from models.windows.window import MAX_ID_BYTES
-from stream.events.columns import DecodedEvents, Decoder, columns_of_events
+from stream.events.columns import DecodedEvents, Decoder, columns_of_events, reason_refused
 
 #: Header with the producer's wall-clock time, epoch ms in ASCII digits.
 SENT_AT_HEADER = "sent_at"
@@ -171,7 +171,7 @@ def complaint(event: Event | None, key: bytes | None, latest_ms: int) -> str:
     except UnicodeEncodeError:
         return "unreadable"
     if not user_id:
-        return "no_user"
+        return reason_refused(event) or "no_user"
     if not item_id:
         return "no_item"
     if max(len(user_id), len(item_id), len(category)) > MAX_ID_BYTES:

@@ -6,6 +6,7 @@ and commits nothing: which partitions to read, and from where, it is told.
 """
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,23 +15,37 @@ from typing import Generic, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaException, Message, TopicPartition
 
+from models.errors import UnreachableError
 from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
 from stream.kafka.connection import KafkaConnection
+
+logger = logging.getLogger(__name__)
 
 #: What `read` makes of a partition's records.
 T = TypeVar("T")
 
+#: Pause before records are read again that could not be (s).
+RETRY_S = 0.5
 #: Megabytes of records that librdkafka may hold ready.
 READ_AHEAD_MB = 32
 #: How long to wait for the answer who leads the partitions (s).
 LEADERS_TIMEOUT_S = 1.0
 
 
+class NotYetError(Exception):
+    """Records cannot be read now, for want of something else than Kafka; they can later."""
+
+    def __init__(self, messages: list[Message], reason: str) -> None:
+        super().__init__(reason)
+        self.messages = messages
+
+
 class RecordSource(Generic[T]):
     """Reads some partitions of one topic; what it was not told to read, it does not.
 
     `read` makes of a partition's records what is wanted of them. It runs in a thread of its own, as fetching
-    does: while one batch is folded, the next is read and the one after that is fetched.
+    does: while one batch is folded, the next is read and the one after that is fetched. Where it raises
+    UnreachableError, as something that it needs is down, it is asked again until it does not.
     """
 
     def __init__(
@@ -52,6 +67,8 @@ class RecordSource(Generic[T]):
         #: What is being fetched, ahead of its being asked for, and what is being read of the batch before.
         self._fetching: Future[Future[dict[int, T]] | None] | None = None
         self._reading: Future[dict[int, T]] | None = None
+        #: What reading waits for, empty where it does not.
+        self.waits_for = ""
 
     async def assign(self, offsets: Mapping[int, int | None]) -> None:
         """Read these partitions from here on, each from its offset, or from its beginning where that is None.
@@ -64,6 +81,7 @@ class RecordSource(Generic[T]):
         ]
         await asyncio.get_running_loop().run_in_executor(self._fetcher, self._assign, places)
         self._fetching = self._reading = None  # begun before, in the same thread
+        self.waits_for = ""
 
     async def read(self, timeout_s: float) -> dict[int, T]:
         """Return what is at hand by partition; wait for the first record if there is none.
@@ -77,8 +95,18 @@ class RecordSource(Generic[T]):
             self._fetching = self._fetcher.submit(self._fetch, timeout_s) if self._reading else None
         if self._reading is None:
             return {}
-        found = await asyncio.shield(asyncio.wrap_future(self._reading))
-        self._reading = None
+        try:
+            found = await asyncio.shield(asyncio.wrap_future(self._reading))
+        except NotYetError as error:
+            if not self.waits_for:
+                logger.warning("%s: reading waits for it", error)
+            self.waits_for = str(error)
+            await asyncio.sleep(RETRY_S)
+            self._reading = self._reader.submit(self._read_all, error.messages)
+            return {}
+        if self.waits_for:
+            logger.info("reading resumes")
+        self.waits_for, self._reading = "", None
         return found
 
     def lag(self, partition: int, position: int) -> int:
@@ -116,4 +144,7 @@ class RecordSource(Generic[T]):
                 by_partition[message.partition()].append(message)
             else:
                 raise_unless_retried(error, self._topic)
-        return {partition: self._read(partition, records) for partition, records in by_partition.items()}
+        try:
+            return {partition: self._read(partition, records) for partition, records in by_partition.items()}
+        except UnreachableError as error:
+            raise NotYetError(messages, str(error)) from error

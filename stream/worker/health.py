@@ -58,6 +58,8 @@ def check(app: Any) -> Health:
         return Health("stuck", reason, partitions)
     if app.rebalancing or not recovery.completed.is_set():
         return Health("starting", "waiting for partitions", partitions)
+    if app.source.waits_for:
+        return Health("stuck", f"{app.source.waits_for}: reading waits for it", partitions)
     # Reading again from the committed offsets takes a moment.
     if partitions and (unread_s := parts.assignments.current.over_s()) > STUCK_AFTER_S:
         return Health("stuck", f"nothing is read of the partitions since {unread_s:.0f} s", partitions)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import redis
 
-from bench import encode, freshness, ingest, page, recovery, serve
+from bench import decode, encode, freshness, ingest, page, recovery, serve
 from bench import replay as replay_bench
 from bench.harness import changelogs
 from bench.harness.behaviour import distinct, expected_windows, make_log
@@ -182,6 +182,15 @@ def test_recovery_reports_the_promised_figures(tmp_path: Path) -> None:
     assert results["faust"]["records"] == results["twintide"]["records"] == found["settings"]["users"]
     ratio = results["twintide"]["records_per_second"] / results["faust"]["records_per_second"]
     assert found["ratios"] == {"twintide/faust": pytest.approx(ratio)}
+
+
+def test_decode_reports_that_all_encodings_give_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "decode.json"
+    decode.main(["--smoke", "--json", str(path)], standalone_mode=False)
+    found = report(path)
+    rate = {name: each["events/s"] for name, each in found["results"].items()}
+    assert found["ratios"]["protobuf/json"] == pytest.approx(rate["protobuf"] / rate["json"])
+    assert rate.keys() == {"json", "json-format", "avro", "protobuf"}
 
 
 def test_encode_reports_the_promised_figures(tmp_path: Path) -> None:

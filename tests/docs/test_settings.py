@@ -10,27 +10,30 @@ import pytest
 
 from models.errors import SettingsError
 from stream.kafka.connection import KafkaConnection
-from stream.settings import Settings, variable
+from stream.registry.connection import RegistryConnection
+from stream.settings import CONNECTIONS, Settings, variable
 from stream.store.connection import RedisConnection
 from tests.docs.markdown import DOCS, ROOT, plain, rows
 
 ROWS = {plain(row["variable"]): row for row in rows(DOCS / "settings.md", "variable")}
 
-#: Files in which the variables of Kafka and Redis are read.
-CONNECTIONS = ("stream/kafka/connection.py", "stream/store/connection.py")
+#: Files in which the variables of the connections are read, by how these begin.
+FILES = {
+    "KAFKA_": ("stream/kafka/connection.py", KafkaConnection.from_environment({})),
+    "REDIS_": ("stream/store/connection.py", RedisConnection.from_environment({})),
+    "SCHEMA_REGISTRY_": ("stream/registry/connection.py", RegistryConnection.from_environment({})),
+}
 
 
 def defaults() -> dict[str, Any]:
     """Return the default of every variable."""
     settings, found = Settings(), {}
     for name in inspect.signature(Settings).parameters:
-        if name not in ("kafka", "redis"):
+        if name not in CONNECTIONS:
             found[variable(name)] = getattr(settings, name)
-    parts = {"KAFKA": KafkaConnection.from_environment({}), "REDIS": RedisConnection.from_environment({})}
-    for file in CONNECTIONS:
-        for name in re.findall(r'"((?:KAFKA|REDIS)_\w+)"', (ROOT / file).read_text()):
-            part, _, field = name.partition("_")
-            found[name] = getattr(parts[part], field.lower())
+    for start, (file, connection) in FILES.items():
+        for name in re.findall(rf'"({start}\w+)"', (ROOT / file).read_text()):
+            found[name] = getattr(connection, name.removeprefix(start).lower())
     return found
 
 

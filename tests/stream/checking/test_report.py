@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from stream.check import main
 from stream.checking.findings import Findings, examine
-from stream.checking.given import format_of, given_by
+from stream.checking.given import given_by
 from stream.checking.report import lines_of
 from stream.checking.sample import Sample
 from stream.events.decoder import make_decoder
@@ -58,7 +58,7 @@ def found_in(*records: Record, held: int = 0, partitions: int = 1) -> tuple[Find
     """Return the findings of records by the default format, and the report."""
     per_partition = {number: held or len(records) for number in range(partitions)}
     sample = Sample("topic t", records, per_partition)
-    found = examine(sample, make_decoder("", ""), given_by(format_of("", "")))
+    found = examine(sample, make_decoder("", ""), given_by(make_decoder("", ""), "", ""))
     return found, "\n".join(lines_of(sample, found, "the default format"))
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaException, TopicPartition
 
+from models.errors import UnreachableError
+from stream.kafka import record_source
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.record_source import RecordSource
 
@@ -121,3 +123,29 @@ def test_lag_is_known_without_asking_the_client_which_may_be_busy(
 
     assert asyncio.run(read_and_ask()) == 40
     assert source.lag(1, 60) == 0
+
+
+def test_records_that_cannot_be_read_yet_are_read_again_until_they_can(
+    source: RecordSource[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    def read(partition: int, records: list[Any]) -> int:
+        tries.append(records[0].number)
+        if len(tries) < 3:
+            raise UnreachableError("the registry is down")
+        return int(records[0].number)
+
+    monkeypatch.setattr(record_source, "RETRY_S", 0.0)
+    monkeypatch.setattr(source, "_read", read)
+
+    async def read_all() -> list[Any]:
+        found: list[Any] = []
+        while len(found) < 2:
+            batch = await source.read(1)
+            assert source.waits_for == ("" if batch else "the registry is down")
+            found += [*batch.values()]
+        return found
+
+    assert asyncio.run(read_all()) == [0, 1]
+    assert tries.count(0) > 1 and set(tries) <= {0, 1, 2}

@@ -37,6 +37,7 @@ class App:
             live_models=None,
         )
         self.tables = SimpleNamespace(_recovery=self.recovery)
+        self.source = SimpleNamespace(waits_for="")
 
     def assigned_partitions(self) -> list[SimpleNamespace]:
         return [SimpleNamespace(topic="events", partition=number) for number in self.partitions]
@@ -90,3 +91,9 @@ def test_worker_that_reads_and_never_commits_is_stuck() -> None:
     app = App()
     app.uncommitted_s = health.STUCK_AFTER_S + 1
     assert app.status() == "stuck"
+
+
+def test_worker_that_waits_for_a_schema_registry_says_so() -> None:
+    app = App()
+    app.source.waits_for = "the schema registry at http://registry:8081 does not answer"
+    assert health.check(app) == health.Health("stuck", f"{app.source.waits_for}: reading waits for it", 1)

@@ -1,0 +1,1 @@
+"""Avro's binary records -> what stands at some of their paths, as columns."""

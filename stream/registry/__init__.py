@@ -1,0 +1,1 @@
+"""A schema registry with Confluent's API: where it is, and what its schemas are."""
