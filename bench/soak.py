@@ -16,7 +16,7 @@ from bench.harness.ranker import Ranker
 from bench.harness.report import Report, Result, print_table
 from bench.harness.soaked import FRESHNESS, HANDLES, MEMORY, REDIS, Soaked, calm_p99
 from bench.harness.stage import Stage, stage
-from bench.harness.trend import trend
+from bench.harness.trend import LEAST_BLOCKS, trend
 from local.freshness import FreshnessProbe
 from local.kafka import KafkaServer
 from local.proof import prove, wait_until_committed
@@ -39,7 +39,7 @@ USERS, HISTORY = 2_000, 150_000
 FORGOTTEN = 20
 #: Events timed per second, about.
 TIMED_PER_SECOND = 100
-FORGOTTEN_WITHIN_S = 120.0
+FORGOTTEN_WITHIN_S = CLEANED_UP_WITHIN_S = 300.0
 #: What a figure may grow by in an hour.
 BOUNDS = {MEMORY: 20.0, HANDLES: 5.0, REDIS: 1.0, FRESHNESS: 20.0}
 
@@ -69,12 +69,13 @@ class Plan:
 def main(json_path: Path | None, **given: float) -> None:
     """Let a deployment run under load and faults, and see whether anything grows.
 
-    Two workers follow a steady rate of events. In the calm half of each cycle another model is published and
-    a user is forgotten; in the other half one worker, Redis and Kafka are killed in turn and started again.
-    The memory and file handles of the worker that is never killed and what Redis holds are sampled all the
-    time, freshness in the calm halves. Each figure's slope is that of a line through block means. Fails where
-    one is, with 99 % confidence, above its bound (worker 20 MB and 5 handles, Redis 1 MB, p99 20 ms an hour),
-    where a read mixes models or is another model's, or where the proof of windows and vectors fails.
+    Two workers follow a steady rate of events, and are started again where they give up. In the calm half of
+    each cycle another model is published and a user is forgotten; in the other half one worker, Redis and
+    Kafka are killed in turn and started again. The memory and file handles of the worker that is not killed
+    and what Redis holds are sampled all the time, freshness in the calm halves. Each figure's slope is that
+    of a line through block means, after a warm-up. Fails where one is, with 99 % confidence, above its bound
+    (worker 20 MB and 5 handles, Redis 1 MB, p99 20 ms an hour), where a read mixes models or is another
+    model's, or where the proof of windows and vectors fails.
 
     \b
     Example: ./run bench soak --minutes 60 --json soak.json
@@ -91,7 +92,7 @@ def main(json_path: Path | None, **given: float) -> None:
 
 def run(plan: Plan) -> Report:
     """Return the trends, and what readers saw."""
-    rows = HISTORY + int(plan.rate * (plan.minutes * 60 + 2 * plan.cycle_s))
+    rows = HISTORY + int(plan.rate * (plan.minutes * 90 + 10 * plan.cycle_s))
     log = distinct(make_log(int(rows * 1.02), USERS))
     with _own_servers() as (here, kafka, store):
         models = two_untrained(here.artifact_store, vocabulary_of_log(log))
@@ -123,32 +124,46 @@ def _soak(
     settings, users = deployment.settings, deployment.known_users()
     soaked = Soaked(deployment.workers[0], settings.redis)
     ranker = Ranker(settings, [user for at, user in enumerate(users) if at % FORGOTTEN])
-    traffic = deployment.traffic()
+    cycle = _Cycle(deployment, kafka, store, models, users[::FORGOTTEN])
     with redis_client(settings.redis) as client:
         probe = FreshnessProbe(settings, client, max(plan.rate // TIMED_PER_SECOND, 1))
         probe.start()
-        for thread in (traffic, soaked, ranker):
-            thread.start()
-        began_s = time.time()
-        cycle = _Cycle(deployment, kafka, store, models, users[::FORGOTTEN])
-        while time.time() < began_s + plan.minutes * 60:
-            cycle.pass_by(plan.cycle_s)
-        sent = traffic.finish()
-        wait_until_committed(settings, timeout_s=300)
+        soaked.start()
+        ranker.start()
+        sent, calm = _live_through(cycle, deployment, soaked, plan)
+        soaked.finish()
+        cycle.clean_up()
         probe.stop()
-    for thread in (soaked, ranker):
-        thread.finish()
+    ranker.finish()
     ranker.check_kept(deployment.sent(sent))
-    series = soaked.samples(began_s + plan.warm_up_minutes * 60)
-    calm = [part for part in cycle.calm if part[0] >= began_s + plan.warm_up_minutes * 60]
+    series = soaked.samples(calm[0][0])
     series[FRESHNESS] = calm_p99(np.array(probe.timed), calm)
     proof = prove(settings)
     return {
-        **{name: _trend(*samples, plan.cycle_s, BOUNDS[name]) for name, samples in series.items()},
+        **{name: _trend(*samples, len(calm), BOUNDS[name]) for name, samples in series.items()},
         "reads": {"reads": ranker.reads, "models": len(ranker.versions), **ranker.faults},
         "happened": dict(cycle.happened),
         "proof": {"events": proof.applied, "ok": float(proof.is_ok)},
     }
+
+
+def _live_through(
+    cycle: "_Cycle", deployment: Deployment, soaked: Soaked, plan: Plan
+) -> tuple[int, list[tuple[float, float]]]:
+    """Let cycles pass under traffic; return how many events were sent, and the calm halves to be judged.
+
+    There are enough of these, whatever --minutes says, and the sampled worker lived through them all.
+    """
+    traffic = deployment.traffic()
+    traffic.start()
+    until_s = time.time() + plan.minutes * 60
+    while True:
+        cycle.pass_by(plan.cycle_s)
+        if not traffic.is_alive():
+            raise TwintideError("there are no more events, as cycles took far longer than --cycle-s")
+        calm = cycle.calm_since(soaked.began_s + plan.warm_up_minutes * 60)
+        if time.time() >= until_s and len(calm) >= LEAST_BLOCKS:
+            return traffic.finish(), calm
 
 
 class _Cycle:
@@ -163,10 +178,13 @@ class _Cycle:
         forgotten: list[str],
     ) -> None:
         self.happened: dict[str, float] = {}
-        #: Begin and end of the calm halves (epoch s).
-        self.calm: list[tuple[float, float]] = []
+        self._calm: list[tuple[float, float]] = []
         self._deployment, self._kafka, self._store = deployment, kafka, store
         self._models, self._forgotten = models, forgotten
+
+    def calm_since(self, since_s: float) -> list[tuple[float, float]]:
+        """Return begin and end (epoch s) of the calm halves of the cycles that began since then."""
+        return [part for part in self._calm if part[0] >= since_s]
 
     def pass_by(self, cycle_s: float) -> None:
         """Let one cycle pass; longer where the servers take longer."""
@@ -174,17 +192,39 @@ class _Cycle:
         acts = (self._publish, self._forget, self._kill_worker, self._restart_redis, self._restart_kafka)
         starts = (0.05, 0.25, 0.5, 0.65, 0.8)
         for act, start in zip(acts, starts, strict=True):
-            time.sleep(max(began_s + start * cycle_s - time.time(), 0))
+            self._rest(began_s + start * cycle_s)
             if act == self._kill_worker:
-                self.calm.append((began_s, time.time()))
+                self._calm.append((began_s, time.time()))
             self._do(act)
-        time.sleep(max(began_s + cycle_s - time.time(), 0))
+        self._rest(began_s + cycle_s)
+
+    def _rest(self, until_s: float) -> None:
+        """Wait, and start workers again that gave up, as a supervisor does."""
+        while True:
+            for worker in self._deployment.workers:
+                if worker.process.pid is None:
+                    worker.start(wait=False)
+                    self._note(f"{worker.process.name} gave up")
+            if time.time() >= until_s:
+                return
+            time.sleep(min(max(until_s - time.time(), 0), 0.5))
 
     def _do(self, act: Callable[[], None]) -> None:
         act()
-        name = act.__name__.strip("_").replace("_", " ")
+        self._note(act.__name__.strip("_").replace("_", " "))
+
+    def _note(self, name: str) -> None:
         self.happened[name] = self.happened.get(name, 0) + 1
         click.echo(f"{time.strftime('%H:%M:%S')} {name} {self.happened[name]:.0f}", err=True)
+
+    def clean_up(self) -> None:
+        """Return when workers are ready, and all events are committed."""
+        deadline_s = time.time() + CLEANED_UP_WITHIN_S
+        while not all(worker.is_ready() for worker in self._deployment.workers):
+            if time.time() > deadline_s:
+                raise TwintideError("the workers did not get ready after the last fault: see their logs")
+            self._rest(time.time() + 0.5)
+        wait_until_committed(self._deployment.settings, timeout_s=CLEANED_UP_WITHIN_S)
 
     def _publish(self) -> None:
         number = int(self.happened.get("publish", 0))
@@ -197,7 +237,7 @@ class _Cycle:
     def _kill_worker(self) -> None:
         worker = self._deployment.workers[-1]
         worker.kill()
-        worker.start()
+        worker.start(wait=False)
 
     def _restart_redis(self) -> None:
         self._store.kill()
@@ -208,8 +248,8 @@ class _Cycle:
         self._kafka.start()
 
 
-def _trend(at_s: Doubles, values: Doubles, cycle_s: float, bound: float) -> Result:
-    found = trend(at_s, values, cycle_s)
+def _trend(at_s: Doubles, values: Doubles, cycles: int, bound: float) -> Result:
+    found = trend(at_s, values, min(cycles, len(values)))
     return {
         "mean": found.mean,
         "per_hour": found.per_hour,

@@ -16,7 +16,7 @@ from stream.settings import Settings
 from stream.store.clients import redis_client
 from stream.store.model_registry import ModelRegistry
 
-#: How often is looked (s), and the share of a core above which the trainer computes.
+#: How often it is polled (s), and the share of a core above which the trainer computes.
 EVERY_S, COMPUTES = 0.2, 0.3
 ROLLED_OUT, LEARNING, CALM = "a model is rolled out", "the trainer learns", "neither"
 #: What is told apart.
@@ -25,7 +25,7 @@ PARTS = {ROLLED_OUT: [ROLLED_OUT], OTHERWISE: [LEARNING, CALM], LEARNING: [LEARN
 
 
 class Rollouts(threading.Thread):
-    """Looks until `finish`.
+    """Polls until `finish`.
 
     A model is rolled out from its publication until every user is written, it serves, and what no model of
     then needs is gone from Redis.
@@ -44,7 +44,7 @@ class Rollouts(threading.Thread):
         self._is_over = threading.Event()
 
     def run(self) -> None:
-        """Look."""
+        """Poll."""
         while not self._is_over.wait(EVERY_S):
             try:
                 is_rolled_out = self._is_rolled_out()

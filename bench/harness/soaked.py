@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -10,7 +11,6 @@ import redis
 from bench.harness.timeline import TimedEvents
 from local.worker import WorkerProcess
 from models.arrays import Doubles
-from models.errors import TwintideError
 from stream.store.connection import RedisConnection
 
 #: How often (s).
@@ -19,36 +19,42 @@ MEMORY, HANDLES, REDIS, FRESHNESS = "worker MB", "worker file handles", "Redis M
 
 
 class Soaked(threading.Thread):
-    """Samples one worker, which must live through it all, and Redis, until `finish`."""
+    """Samples one worker and Redis until `finish`; a worker that was started again is another one."""
 
     def __init__(self, worker: WorkerProcess, connection: RedisConnection) -> None:
         super().__init__(name="soaked", daemon=True)
         self._worker, self._client = worker, redis.Redis.from_url(connection.url, socket_timeout=1)
         self._found: dict[str, list[tuple[float, float]]] = {MEMORY: [], HANDLES: [], REDIS: []}
+        #: When this worker began (epoch s).
+        self.began_s = time.time()
+        self._pid: int | None = None
         self._is_over = threading.Event()
 
     def run(self) -> None:
         """Sample."""
         while not self._is_over.wait(EVERY_S):
-            pid, now = self._worker.process.pid, time.time()
-            if pid is None:
-                return  # `samples` says so
-            process = psutil.Process(pid)
-            self._found[MEMORY].append((now, process.memory_info().rss / 1e6))
-            self._found[HANDLES].append((now, float(process.num_fds())))
-            try:
+            self._sample_worker()
+            with suppress(redis.RedisError):  # it is down, on purpose: there is no sample of it
                 used = self._client.info("memory")["used_memory"]
-            except redis.RedisError:  # it is down, on purpose: there is no sample of it
-                continue
-            self._found[REDIS].append((now, used / 1e6))
+                self._found[REDIS].append((time.time(), used / 1e6))
 
     def finish(self) -> None:
-        """Stop. Raises TwintideError where the worker has ended by itself."""
+        """Stop."""
         self._is_over.set()
         self.join()
         self._client.close()
-        if self._worker.process.pid is None:
-            raise TwintideError(f"the worker has ended: see {self._worker.process.log}")
+
+    def _sample_worker(self) -> None:
+        pid, now = self._worker.process.pid, time.time()
+        if pid is None:
+            return
+        if pid != self._pid:
+            self._pid, self.began_s = pid, now
+            self._found.update({MEMORY: [], HANDLES: []})
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            self._found[MEMORY].append((now, process.memory_info().rss / 1e6))
+            self._found[HANDLES].append((now, float(process.num_fds())))
 
     def samples(self, since_s: float) -> dict[str, tuple[Doubles, Doubles]]:
         """Return of each figure when it was sampled since then (epoch s) and what it was (N,)."""

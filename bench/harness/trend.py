@@ -9,7 +9,7 @@ from models.arrays import Doubles
 from models.errors import SettingsError
 
 #: Neighbouring samples are alike, so a line through all of them would look far too certain: the line goes
-#: through means of blocks. There are this many, fewer where that makes blocks of less than a cycle.
+#: through means of blocks, so many at most and at least.
 BLOCKS, LEAST_BLOCKS = 20, 4
 #: How sure it must be that the slope is above its bound.
 CONFIDENCE = 0.99
@@ -30,18 +30,14 @@ class Trend:
         return self.at_least > bound
 
 
-def trend(at_s: Doubles, values: Doubles, cycle_s: float) -> Trend:
-    """Return the trend of a figure that was sampled at these times (N,), and comes and goes every `cycle_s`.
+def trend(at_s: Doubles, values: Doubles, cycles: int) -> Trend:
+    """Return the trend of a figure that was sampled at these times (N,), in so many cycles of like length.
 
-    Raises SettingsError where it was not sampled for LEAST_BLOCKS cycles.
+    Raises SettingsError where these are fewer than LEAST_BLOCKS.
     """
-    spans = int((at_s[-1] - at_s[0] + 1) // cycle_s) if len(at_s) else 0
-    blocks = min(spans, BLOCKS)
+    blocks = min(cycles, BLOCKS)
     if blocks < LEAST_BLOCKS:
-        raise SettingsError(
-            f"there were {spans} cycles of {cycle_s:g} s after the warm-up, and a slope needs "
-            f"{LEAST_BLOCKS}: give more --minutes, or fewer --cycle-s"
-        )
+        raise SettingsError(f"there were {cycles} cycles to look at, and a slope needs {LEAST_BLOCKS}")
     ends = at_s[0] + np.arange(1, blocks + 1) * (at_s[-1] - at_s[0]) / blocks
     block = np.minimum(np.searchsorted(ends, at_s), blocks - 1)
     means = [(at_s[block == each].mean(), values[block == each].mean()) for each in np.unique(block)]

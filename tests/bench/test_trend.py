@@ -19,14 +19,14 @@ def wandering(seed: int) -> Doubles:
 
 
 def test_what_wanders_is_seldom_taken_to_grow_and_what_grows_is_seen() -> None:
-    flat = [trend(AT_S, wandering(seed), 120).is_above(0) for seed in range(300)]
+    flat = [trend(AT_S, wandering(seed), 30).is_above(0) for seed in range(300)]
     assert sum(flat) < 15
-    growing = [trend(AT_S, wandering(seed) + AT_S / 3_600 * 30, 120) for seed in range(100)]
+    growing = [trend(AT_S, wandering(seed) + AT_S / 3_600 * 30, 30) for seed in range(100)]
     assert sum(each.is_above(10) for each in growing) > 95
     assert np.mean([each.per_hour for each in growing]) == pytest.approx(30, abs=2)
     assert not any(each.is_above(40) for each in growing)
 
 
 def test_a_short_run_is_refused() -> None:
-    with pytest.raises(SettingsError, match="a slope needs 4: give more --minutes"):
-        trend(AT_S[:80], wandering(1)[:80], 120)
+    with pytest.raises(SettingsError, match="there were 3 cycles to look at, and a slope needs 4"):
+        trend(AT_S[:80], wandering(1)[:80], 3)
