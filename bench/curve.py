@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 import numpy as np
 import redis
-import torch
 
+from bench.harness.artifact import two_untrained
 from bench.harness.behaviour import distinct, make_log
 from bench.harness.report import Report, Result, print_table
 from bench.harness.stage import Stage, stage
@@ -28,9 +28,7 @@ from models.artifact.stores import open_store
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
 from models.ids.log_vocabulary import vocabulary_of_log
-from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
-from models.towers.dual_towers import DualTowers
 from offline.publishing.publication import publish_artifact
 from stream.kafka.topics import ensure_topic
 from stream.settings import Settings
@@ -90,19 +88,11 @@ def run(rate: int, users: int, rest_s: float) -> tuple[list[Moment], TimedEvents
         stack.callback(store.stop)
         store.start()
         here = replace(here, redis=RedisConnection(store.url))
-        first, second = _two_models(here.artifact_store, vocabulary_of_log(log))
+        first, second = two_untrained(here.artifact_store, vocabulary_of_log(log))
         artifacts.publish(here.artifact_store, first.name)
         topic = f"{here.prefix}-events"
         ensure_topic(here.kafka, topic, PARTITIONS)
-        settings = Settings(
-            kafka=here.kafka,
-            redis=here.redis,
-            artifact=here.artifact_store,
-            app_id=here.group("twintide"),
-            topic=topic,
-            dead_letter_topic=f"{here.prefix}-dlq",
-            key_prefix=f"{here.prefix}-twintide:",
-        )
+        settings = here.settings("twintide", topic)
         environment = worker_environment(settings)
         names = ("worker0", "worker1")
         workers = [WorkerProcess(here.directory / name, environment, name) for name in names]
@@ -112,17 +102,6 @@ def run(rate: int, users: int, rest_s: float) -> tuple[list[Moment], TimedEvents
         with _traffic(here, settings, log, rate) as probe:
             moments = list(_disturb(workers, store, settings, second, rest_s))
         return moments, np.array(probe.timed)
-
-
-def _two_models(directory: Path, vocabulary: Vocabulary) -> tuple[Path, Path]:
-    """Return two untrained artifacts of a store."""
-    found = []
-    for seed in range(2):
-        torch.manual_seed(seed)
-        settings = artifacts.ArtifactSettings()
-        towers = DualTowers(vocabulary, settings.features, settings.model)
-        found.append(artifacts.save(directory, towers, vocabulary, settings, {}, {}).path)
-    return found[0], found[1]
 
 
 @contextmanager

@@ -42,9 +42,9 @@ class Stage:
         """Return a contestant's consumer group."""
         return f"{self.prefix}-{name}"
 
-    def worker(self, name: str, topic: str, encode: bool = True, number: int = 1) -> WatchedWorker:
-        """Return Twintide's worker on a topic, with its default settings; the `number`-th of its group."""
-        settings = Settings(
+    def settings(self, name: str, topic: str) -> Settings:
+        """Return the settings of Twintide's workers on a topic, the defaults but for where things are."""
+        return Settings(
             kafka=self.kafka,
             redis=self.redis,
             artifact=self.artifact_store,
@@ -53,7 +53,13 @@ class Stage:
             dead_letter_topic=f"{self.prefix}-dlq",
             key_prefix=f"{self.prefix}-{name}:",
         )
-        environment = {**worker_environment(settings), "TWINTIDE_ENCODE": str(encode).lower()}
+
+    def worker(self, name: str, topic: str, encode: bool = True, number: int = 1) -> WatchedWorker:
+        """Return Twintide's worker on a topic, with its default settings; the `number`-th of its group."""
+        environment = {
+            **worker_environment(self.settings(name, topic)),
+            "TWINTIDE_ENCODE": str(encode).lower(),
+        }
         own_name = f"{name}-worker-{number}"
         return WatchedWorker(own_name, self.directory / own_name, environment)
 

@@ -60,6 +60,8 @@ class BehaviourLog:
     #: How many rows could not be used and are left out.
     bad_rows: int = 0
     places: Places = NOWHERE
+    #: The partition of each of `user.values`, where the log comes from a topic.
+    partition: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.time_ms)

@@ -1,7 +1,7 @@
 """What each event of a user weighs in the towers: in the direct path, and in either tower's attention."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ def _direct(towers: DualTowers, tokens: Tokens) -> Floats:
     if not count:
         return np.zeros(0, np.float32)
     events, (_, last) = towers.embed(tokens), last_place(tokens)
-    told_apart = Embedded(torch.eye(count)[None], events.events, events.behaviour, events.session)
+    told_apart = replace(events, items=torch.eye(count)[None])
     return np.asarray(towers.direct(told_apart, last, torch.zeros_like(last))[0, 0].numpy())
 
 

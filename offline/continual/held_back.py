@@ -29,18 +29,17 @@ def without_future(log: BehaviourLog, now_ms: int) -> BehaviourLog:
     return log if is_past.all() else log.select(is_past)
 
 
-def parts_of(log: BehaviourLog, until_ms: int, min_held_back: int) -> Parts | None:
-    """Divide the rows newer than `until_ms`; None where they are too few.
+def parts_of(log: BehaviourLog, is_new: Flags, min_held_back: int) -> Parts | None:
+    """Divide the new rows (R,) of a log; None where they are too few.
 
     Held back are HELD_BACK_SHARE of them, or `min_held_back` where that is more, and all rows of the same
     time; at most half.
     """
-    is_new = log.time_ms > until_ms
     times_ms = np.sort(log.time_ms[is_new])
     wanted = max(int(len(times_ms) * HELD_BACK_SHARE), min_held_back)
     if len(times_ms) < max(2 * wanted, 2):
         return None
     cut_ms = int(times_ms[len(times_ms) - max(wanted, 1)])
-    held_back = log.time_ms >= cut_ms
+    held_back = is_new & (log.time_ms >= cut_ms)
     learned = is_new & ~held_back
     return Parts(learned, held_back, cut_ms) if learned.any() else None

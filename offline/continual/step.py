@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from models.arrays import Flags
 from models.artifact.artifact import Artifact, load
 from models.artifact.publications import Publication
 from models.artifact.stores import Store
@@ -13,7 +14,8 @@ from models.log.behaviour_log import BehaviourLog
 from offline.continual import metrics
 from offline.continual.gate import Verdict, judge
 from offline.continual.held_back import Parts, parts_of, without_future
-from offline.training.continuing import Learned, go_on_from, learned_of, learned_until, settings_of
+from offline.training.continuing import Learned, go_on_from, learned_of, settings_of
+from offline.training.learned_until import learned_until, newer_rows
 from offline.training.parallel import Processes, one_process
 from offline.training.settings import TrainSettings
 from stream.store.lease import Lease
@@ -63,10 +65,13 @@ class Step:
         before = load(self._store.directory(self._gone_on_from(active)))
         log = without_future(self._read(), int(self._clock() * 1000))
         self._show_age(active, before, log)
-        parts = parts_of(log, learned_until(before), self._min_held_back)
+        is_new = newer_rows(log, before.training, str(before.path))
+        parts = parts_of(log, is_new, self._min_held_back)
         if parts is None:
-            new = int((log.time_ms > learned_until(before)).sum())
-            return Done("too_few", f"{new:,} rows are newer than what {before.version} has learned: too few")
+            return Done(
+                "too_few",
+                f"{int(is_new.sum()):,} rows are newer than what {before.version} has learned: too few",
+            )
         return self._go_on(active, before, log, parts)
 
     def _rolling_out(self, active: Publication) -> str:
@@ -86,19 +91,27 @@ class Step:
         settings, state = settings_of(before, {}), learned_of(before)
         processes = one_process(settings.device)
         earlier = ~parts.held_back
-        judged = go_on_from(state, log.select(earlier), parts.learned[earlier], settings, processes)
+        judged = self._gone_on(state, log.select(earlier), parts.learned[earlier], settings, processes)
         verdict = judge(state, judged, log, parts.held_back, settings.max_items, processes)
         metrics.ndcg.labels("serving").set(verdict.before)
         metrics.ndcg.labels("new").set(verdict.after)
         if not verdict.accepted:
             return Done("refused", f"refused: {before.version} stays; what went on from it: {verdict.reason}")
         self._lease.require()
-        made = self._saved(before, _finished(judged, log, parts, settings, processes), verdict)
-        return self._publish(active, made, log, verdict, int((parts.learned | parts.held_back).sum()))
+        rows = int((parts.learned | parts.held_back).sum())
+        made = self._saved(before, _finished(judged, log, parts, settings, processes), verdict, rows)
+        return self._publish(active, made, log, verdict, rows)
 
-    def _saved(self, before: Artifact, learned: Learned, verdict: Verdict) -> Artifact:
+    def _gone_on(
+        self, before: Learned, log: BehaviourLog, is_new: Flags, settings: TrainSettings, processes: Processes
+    ) -> Learned:
+        """Return what is judged."""
+        return go_on_from(before, log, is_new, settings, processes)
+
+    def _saved(self, before: Artifact, learned: Learned, verdict: Verdict, rows: int) -> Artifact:
         """Write what went on into the store, checked, and not published."""
-        made = learned.save(self._store.where, {**before.metrics, "gate": asdict(verdict)})
+        gate = {**asdict(verdict), "rows": rows}
+        made = learned.save(self._store.where, {**before.metrics, "gate": gate})
         made.check_golden()
         return made
 
@@ -123,7 +136,7 @@ class Step:
         )
 
     def _show_age(self, active: Publication, artifact: Artifact, log: BehaviourLog) -> None:
-        until_s = learned_until(artifact) / 1000
+        until_s = learned_until(artifact.training, str(artifact.path)) / 1000
         metrics.model_age_seconds.set_function(lambda: self._clock() - until_s)
         metrics.unlearned_seconds.set(max(int(log.time_ms.max()) / 1000 - until_s, 0))
         metrics.published_timestamp_seconds.set(active.number / 1000)

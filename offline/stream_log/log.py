@@ -1,6 +1,7 @@
 """A deployment's changelog -> a behaviour log: every user's last events, without duplicates."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,30 +35,34 @@ def log_of_windows(windows: Windows, source: str) -> BehaviourLog:
     messages where they come from. Raises DataError where there is no event, and WindowError.
     """
     users: dict[str, int] = {}
+    partitions: dict[str, int] = {}
     parts, codes = [], []
-    for keys, values in _portions(windows):
-        parts.append(rows_of(keys, values))
-        numbers = [users.setdefault(_user_id(key, source), len(users)) for key in keys]
+    for places, values in _portions(windows):
+        parts.append(rows_of([key for _, key in places], values))
+        user_ids = [_user_id(key, source) for _, key in places]
+        partitions |= zip(user_ids, (partition for partition, _ in places), strict=True)
+        numbers = [users.setdefault(user_id, len(users)) for user_id in user_ids]
         codes.append(np.repeat(np.array(numbers, np.int32), parts[-1].counts))
     if not sum(map(len, codes)):
         raise DataError(f"{source}: no user has an event there yet; start a worker, and send events")
-    return _log(source, Column(np.concatenate(codes), np.array(list(users), object)), parts)
+    log = _log(source, Column(np.concatenate(codes), np.array(list(users), object)), parts)
+    return replace(log, partition=np.array([partitions[user_id] for user_id in users], np.int64))
 
 
-def _portions(windows: Windows) -> Iterator[tuple[list[bytes], list[bytes]]]:
-    """Yield keys and values by user, some megabytes of them at a time, and take them out."""
-    keys: list[bytes] = []
+def _portions(windows: Windows) -> Iterator[tuple[list[tuple[int, bytes]], list[bytes]]]:
+    """Yield places and values by user, some megabytes of them at a time, and take them out."""
+    places: list[tuple[int, bytes]] = []
     values: list[bytes] = []
     size = 0
-    for partition, key in sorted(windows, key=lambda each: (each[1], each[0])):
-        keys.append(key)
-        values.append(windows.pop((partition, key)))
+    for place in sorted(windows, key=lambda each: (each[1], each[0])):
+        places.append(place)
+        values.append(windows.pop(place))
         size += len(values[-1])
         if size >= PORTION_BYTES:
-            yield keys, values
-            keys, values, size = [], [], 0
-    if keys:
-        yield keys, values
+            yield places, values
+            places, values, size = [], [], 0
+    if places:
+        yield places, values
 
 
 def _user_id(key: bytes, source: str) -> str:

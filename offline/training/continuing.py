@@ -10,7 +10,7 @@ import numpy as np
 from models.arrays import Flags
 from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save
 from models.artifact.rotation import common_items, mean_cosine
-from models.errors import ArtifactError, DataError
+from models.errors import DataError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
 from models.location import Location
@@ -23,6 +23,7 @@ from offline.training.going_on import go_on, going_on_stretches
 from offline.training.growing import grown, union
 from offline.training.half_lives import HalfLives
 from offline.training.held_out import target_ranks
+from offline.training.learned_until import learned_until, newer_rows, until_of
 from offline.training.parallel import Processes, one_process
 from offline.training.pieces import has_targets, material_of
 from offline.training.settings import TrainSettings
@@ -69,7 +70,7 @@ def continue_training(
     """
     settings = settings_of(artifact, flags or {})
     processes = processes or one_process(settings.device)
-    is_new = newer_rows(log, artifact)
+    is_new = rows_to_learn(log, artifact)
     before = _ranking_of_new(artifact, log, is_new, processes)
     learned = go_on_from(learned_of(artifact), log, is_new, settings, processes)
     metrics = {**artifact.metrics, "before_going_on": asdict(before) if before else None}
@@ -101,11 +102,11 @@ def learned_of(artifact: Artifact) -> Learned:
     return Learned(artifact.towers, artifact.vocabulary, artifact.settings, training)
 
 
-def newer_rows(log: BehaviourLog, artifact: Artifact) -> Flags:
+def rows_to_learn(log: BehaviourLog, artifact: Artifact) -> Flags:
     """Return which rows (R,) of a log an artifact has not learned: the newer ones. DataError without one."""
-    until_ms = learned_until(artifact)
-    is_new = log.time_ms > until_ms
+    is_new = newer_rows(log, artifact.training, str(artifact.path))
     if not is_new.any():
+        until_ms = learned_until(artifact.training, str(artifact.path))
         raise DataError(
             f"{log.path}: no row is newer than what {artifact.version} has learned ({until_ms} epoch ms): "
             "give a log that goes on"
@@ -133,19 +134,11 @@ def go_on_from(
         towers = go_on(towers, stretches, settings, learns, half_lives.popularity_h, weights, processes)
     training = {
         **before.training,
-        "learned_until_ms": int(log.time_ms.max()),
+        **until_of(log),
         "data_fingerprint": log.fingerprint,
         "data_rows": len(log),
     }
     return Learned(towers, vocabulary, before.settings, training)
-
-
-def learned_until(artifact: Artifact) -> int:
-    """Return the time (epoch ms) of the newest row that a model has learned. Raises ArtifactError."""
-    until_ms: int | None = artifact.training.get("learned_until_ms")
-    if until_ms is None:
-        raise ArtifactError(f"{artifact.path} does not say until when it has learned: train it anew")
-    return until_ms
 
 
 def settings_of(artifact: Artifact, flags: Mapping[str, Any]) -> TrainSettings:
@@ -158,10 +151,8 @@ def settings_of(artifact: Artifact, flags: Mapping[str, Any]) -> TrainSettings:
 
 def moved(before: Artifact, after: Artifact, log: BehaviourLog) -> Moved:
     """Return how far vectors have moved: of items that both know, and of users by rows that both learned."""
-    window = before.settings.window
-    ours, theirs = (
-        histories_of_log(log, each.vocabulary, window, learned_until(before))[1] for each in (after, before)
-    )
+    window, until_ms = before.settings.window, learned_until(before.training, str(before.path))
+    ours, theirs = (histories_of_log(log, each.vocabulary, window, until_ms)[1] for each in (after, before))
     some = np.arange(0, len(ours), max(len(ours) // COMPARED_USERS, 1))
     items = mean_cosine(*common_items(after, before))
     if not len(some):

@@ -10,6 +10,7 @@ from models.location import Location
 from models.log.behaviour_log import BehaviourLog
 from offline.stream_walk.search import Found
 from offline.training.final_fit import fit_finally
+from offline.training.learned_until import until_of
 from offline.training.live_items import live_items_of
 from offline.training.parallel import Processes, one_process
 from offline.training.progress import Epoch
@@ -54,7 +55,7 @@ def train(
         "half_lives_h": selected.half_lives.to_plain(),
         "item_weights": asdict(selected.weights),
         "cutoff_ms": selected.slices.cutoff_ms,
-        "learned_until_ms": int(log.time_ms[selected.slices.train].max()),
+        **until_of(log.select(selected.slices.train)),
         "data_fingerprint": log.fingerprint,
         "data_rows": len(log),
     }
@@ -70,7 +71,7 @@ def train(
         final = checkpoint.with_name(checkpoint.name + ".final")
         towers, vocabulary = fit_finally(log, selected, config.train, final, processes)
         selected = replace(selected, towers=towers, vocabulary=vocabulary)
-        training = {**training, "learned_until_ms": int(log.time_ms.max()), "held_out_version": version}
+        training = {**training, **until_of(log), "held_out_version": version}
         if processes.is_first:
             version = _save(store, selected, training).version
     if processes.is_first:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.arrays import Doubles, Ints
+from models.arrays import Doubles, Flags, Ints
 from models.ids.vocabulary import Vocabulary
 from offline.continual.gate import defect_of, lost_items, verdict_of
 from offline.continual.held_back import AHEAD_MS, parts_of, without_future
@@ -61,13 +61,17 @@ def test_item_that_is_lost_is_noticed_unless_there_is_no_room() -> None:
 
 def test_newest_rows_are_held_back_and_rows_of_one_time_stay_together() -> None:
     log = log_of([1, 2, 3, 4, 5, 6, 7, 8, 8, 8])
-    parts = parts_of(log, until_ms=2, min_held_back=2)
+    parts = parts_of(log, log.time_ms > 2, min_held_back=2)
     assert parts is not None
     assert log.time_ms[parts.held_back].tolist() == [8, 8, 8]
     assert log.time_ms[parts.learned].tolist() == [3, 4, 5, 6, 7]
-    assert parts_of(log, until_ms=2, min_held_back=5) is None
-    assert parts_of(log, until_ms=7, min_held_back=1) is None  # nothing would be left to learn
-    assert parts_of(log, until_ms=8, min_held_back=1) is None
+    assert parts_of(log, log.time_ms > 2, min_held_back=5) is None
+    assert parts_of(log, log.time_ms > 7, min_held_back=1) is None  # nothing would be left to learn
+    assert parts_of(log, log.time_ms > 8, min_held_back=1) is None
+    behind: Flags = np.arange(10) % 2 > 0  # the others, of a partition further ahead, are learned already
+    parts = parts_of(log, behind, min_held_back=2)
+    assert parts is not None
+    assert log.time_ms[parts.held_back].tolist() == [8, 8]
 
 
 def test_row_of_the_far_future_is_left_out() -> None:

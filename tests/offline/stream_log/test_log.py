@@ -66,6 +66,8 @@ def test_every_event_of_every_window_is_a_row_in_its_users_order(
         assert len(set(column.values)) == len(column.values)
         assert column.codes.dtype == np.int32
     assert set(log.geohash.strings()) == {""}
+    assert log.partition is not None
+    assert log.partition.tolist() == [len(user_id) for user_id in log.user.values]
     assert str(log.path) == SOURCE
 
 
