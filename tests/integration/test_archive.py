@@ -183,7 +183,7 @@ def test_follower_brings_what_comes_and_ends_in_peace(
         until(lambda: len(numbers(out)) == 250)
         assert "another process is archiving into it" in fails(settings, out)
         process.terminate()
-        said, log = process.communicate(timeout=30)
+        said, log = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 0, log
@@ -205,9 +205,9 @@ def test_follower_outlives_a_broker_that_is_down(
         time.sleep(2)
         kafka_server.start()
         send(ours, 100, 200)
-        until(lambda: len(numbers(out)) == 200, timeout_s=90)
+        until(lambda: len(numbers(out)) == 200, timeout_s=120)
         process.terminate()
-        _, log = process.communicate(timeout=60)
+        _, log = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 0, log

@@ -91,7 +91,7 @@ def test_forgotten_in_one_breath_with_events_before_and_after(
         stderr=subprocess.PIPE,
         text=True,
     )
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=120)
     assert (process.returncode, "start a worker" in errors) == (1, True), output
     worker.start()  # makes the changelog
     assert forget(settings).returncode == 0

@@ -217,4 +217,4 @@ def cut_off(settings: Settings) -> None:
     half = {partition: end // 2 for partition, end in end_offsets(settings.kafka, settings.topic).items()}
     places = [TopicPartition(settings.topic, partition, offset) for partition, offset in half.items()]
     for future in client.delete_records(places).values():
-        future.result(timeout=20)
+        future.result(timeout=60)
