@@ -23,9 +23,9 @@ from stream.store.connection import RedisConnection
 
 pytest_plugins = ["tests.side_by_side"]
 
-# Brokers are started often and live shortly: the compiler of long runs and parallel garbage collection cost
-# them as much time as everything else. Java adds these to its command line.
-os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+# Brokers are started often and live shortly: the compiler for long runs costs them more than it brings. Java
+# adds this to its command line.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 # How long an example takes says nothing here: the first may compile, and machines differ.
 settings.register_profile("twintide", deadline=None)
