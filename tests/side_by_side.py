@@ -36,8 +36,13 @@ def processes(named: Iterable[str], cores: int, available_bytes: int) -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Say what `-n auto` means here: one process where output is to be seen (-s) or tests are only listed."""
-    if config.option.capture == "no" or config.option.collectonly:
+    """Say what `-n auto` means here.
+
+    It is one process where output is to be seen (-s), tests are only listed, or the environment names
+    servers, which some tests empty.
+    """
+    names_servers = any(map(os.environ.get, ("KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL")))
+    if config.option.capture == "no" or config.option.collectonly or names_servers:
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return processes(config.args, cores, psutil.virtual_memory().available)
