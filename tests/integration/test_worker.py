@@ -44,8 +44,8 @@ def test_every_event_is_accounted_for_and_every_vector_is_right(shop: Shop, work
     assert reasons == [b"behaviour", b"key", b"unreadable", b"unreadable"]
 
 
-def test_killed_worker_goes_on_where_it_was(
-    shop: Shop, worker: WorkerProcess, until: Callable[..., None]
+def test_worker_goes_on_where_it_was_after_a_kill_a_lost_disk_and_a_stop(
+    shop: Shop, worker: WorkerProcess, settings: Settings, tmp_path: Path, until: Callable[..., None]
 ) -> None:
     worker.start()
     shop.send(2_000)
@@ -54,40 +54,28 @@ def test_killed_worker_goes_on_where_it_was(
     shop.send(2_000, first=2_000)
     worker.start()
     shop.send(500, first=4_000)
-    found = shop.prove()
-    assert found.is_ok, found.complaint
-    assert found.applied == 4_500
-
-
-def test_lost_disk_is_restored_from_the_changelog(
-    shop: Shop, worker: WorkerProcess, settings: Settings, tmp_path: Path
-) -> None:
-    worker.start()
-    shop.send(1_000)
-    assert shop.prove().is_ok
+    proves(shop, applied=4_500)
     worker.kill()
-    shop.send(1_000, first=1_000)
+    shop.send(1_000, first=4_500)
     other = WorkerProcess(tmp_path / "other", worker_environment(settings))
     try:
-        other.start()
-        found = shop.prove()
-        assert found.is_ok, found.complaint
-        assert found.applied == 2_000
+        other.start()  # with the changelog alone
+        proves(shop, applied=5_500)
+        shop.send(2_000, first=5_500)
+        until(lambda: other.metrics().get("twintide_events_total{applied}", 0) >= 3_000)
+        assert other.process.pid is not None
+        os.kill(other.process.pid, signal.SIGTERM)
+        assert other.process.wait(30) == 0, "it ends by itself, and not after minutes"
+        proves(shop, applied=7_500)  # nobody is there any more to commit
     finally:
         other.kill()
 
 
-def test_stopped_worker_leaves_nothing_to_redo(
-    shop: Shop, worker: WorkerProcess, until: Callable[..., None]
-) -> None:
-    worker.start()
-    shop.send(2_000)
-    until(lambda: worker.metrics().get("twintide_events_total{applied}", 0) == 2_000)
-    assert worker.process.pid is not None
-    os.kill(worker.process.pid, signal.SIGTERM)
-    assert worker.process.wait(30) == 0, "it ends by itself, and not after minutes"
-    found = shop.prove()  # nobody is there any more to commit
+def proves(shop: Shop, applied: int) -> None:
+    """Check that all is committed and right, with so many events applied."""
+    found = shop.prove()
     assert found.is_ok, found.complaint
+    assert found.applied == applied
 
 
 def test_worker_stopped_under_load_ends_well_and_leaves_nothing_to_redo(
