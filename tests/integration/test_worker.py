@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 pytestmark = pytest.mark.integration
 
+#: The group waits 10 s for a member, from its last heartbeat, which may be 3 s before it was killed.
+IN_TIME_S = 7.0
+
 
 def test_every_event_is_accounted_for_and_every_vector_is_right(shop: Shop, worker: WorkerProcess) -> None:
     worker.start()
@@ -128,16 +131,20 @@ def test_static_member_that_is_back_in_time_pauses_nobody_else(
         second.start()
         shop.send(2_000)
         until(lambda: second.metrics().get("twintide_events_total{applied}", 0) > 0)
-        rebalances = worker.metrics()["twintide_rebalances_total"]
-        second.kill()
-        shop.send(1_000, first=2_000)
-        second.start()
-        found = shop.prove()
-        assert worker.metrics()["twintide_rebalances_total"] == rebalances
+        for attempt in range(1, 4):
+            rebalances = worker.metrics()["twintide_rebalances_total"]
+            second.kill()
+            killed_at = time.monotonic()
+            shop.send(1_000, first=1_000 + attempt * 1_000)
+            second.start()
+            away_s = time.monotonic() - killed_at
+            proves(shop, applied=2_000 + attempt * 1_000)
+            if worker.metrics()["twintide_rebalances_total"] == rebalances:
+                return
+            assert away_s > IN_TIME_S
+        pytest.skip(f"no worker starts within {IN_TIME_S:g} s on this machine: the last took {away_s:.0f} s")
     finally:
         second.kill()
-    assert found.is_ok, found.complaint
-    assert found.applied == 3_000
 
 
 @pytest.fixture
