@@ -18,6 +18,10 @@ PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 #: What `./run check` runs, all of it even where one fails.
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 
+#: How pytest runs unless it is told otherwise: tests/side_by_side.py says in how many processes.
+SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
+SLOWEST = ("--durations", "20", "--durations-min", "5")
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
@@ -49,13 +53,14 @@ def demo(arguments: tuple[str, ...]) -> None:
 def test(arguments: tuple[str, ...]) -> None:
     """Run the tests (arguments go to pytest).
 
-    Servers start when a test asks for one.
+    Servers start when a test asks for one. Directories of tests run in several processes where there are
+    cores and memory for them; files, and tests with -s, in one; -n says another number.
 
     \b
     Example: ./run test tests/models -k window -x
     """
     os.chdir(ROOT)
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *SIDE_BY_SIDE, *SLOWEST, *arguments])
 
 
 @main.command(cls=Command)

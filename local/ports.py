@@ -7,6 +7,12 @@ import socket
 #: until it starts again.
 RANGE = range(20_000, 32_000)
 
+#: Given to somebody here who may not listen yet.
+_given: set[int] = set()
+
+#: Not the generator that a model's seed sets: two processes with one seed would want the same ports.
+_random = random.SystemRandom()
+
 
 def is_free(port: int) -> bool:
     """Return whether a server could listen on the port of 127.0.0.1 now."""
@@ -29,7 +35,9 @@ def answers(port: int) -> bool:
 
 
 def free_port(preferred: int | None = None) -> int:
-    """Return the preferred port where it is free, else a random free one."""
+    """Return the preferred port where it is free, else a random free one that was not given here before."""
     if preferred is not None and is_free(preferred):
         return preferred
-    return next(port for port in random.sample(RANGE, len(RANGE)) if is_free(port))
+    found = next(port for port in _random.sample(RANGE, len(RANGE)) if port not in _given and is_free(port))
+    _given.add(found)
+    return found

@@ -21,8 +21,8 @@ from local.ports import is_free
 from models.errors import TwintideError, UnreachableError
 
 #: Seconds that a server has to answer after its start, and to end after SIGTERM.
-START_TIMEOUT_S = 90.0
-STOP_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 40.0
 
 #: Linux ends a leashed child with the *thread* that started it; this one lives as long as the process.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")

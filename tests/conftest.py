@@ -22,6 +22,12 @@ from models.location import BucketUrl
 from stream.kafka.connection import KafkaConnection
 from stream.store.connection import RedisConnection
 
+pytest_plugins = ["tests.side_by_side"]
+
+# Brokers are started often and live shortly: the compiler for long runs costs them more than it brings. Java
+# adds this to its command line.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 # How long an example takes says nothing here: the first may compile, and machines differ.
 settings.register_profile("twintide", deadline=None)
 settings.load_profile("twintide")

@@ -20,7 +20,7 @@ from stream.store.connection import RedisConnection
 from tests.integration.shop import ITEMS, Shop
 
 
-def _until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+def _until(condition: Callable[[], object], timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"

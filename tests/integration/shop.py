@@ -96,5 +96,5 @@ class Shop:
     def prove(self) -> Proof:
         """Wait until the worker has committed everything, and compare servers and reference."""
         self._producer.flush()
-        wait_until_committed(self.settings, timeout_s=90)
+        wait_until_committed(self.settings, timeout_s=120)
         return prove(self.settings, published=self.published)

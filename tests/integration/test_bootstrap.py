@@ -112,7 +112,7 @@ def test_bootstrap_then_live_equals_live_from_the_beginning(
             workers.append(worker)
             worker.start(wait=False)
         for deployment in (live, warm, both):
-            wait_until_committed(deployment, timeout_s=90)
+            wait_until_committed(deployment, timeout_s=120)
         expected, expected_vectors = stored_windows(live), vectors(live, redis_client)
         assert len(expected) == USERS
         for deployment in (warm, both):
@@ -150,7 +150,7 @@ def test_state_is_not_overwritten_unless_asked_for(
 ) -> None:
     shop.send(200)
     worker.start()
-    wait_until_committed(settings, timeout_s=60)
+    wait_until_committed(settings, timeout_s=120)
     refused = invoke(settings, csv, "--replace")
     assert (refused.exit_code, "a worker of group" in refused.stderr) == (1, True)
     worker.stop()

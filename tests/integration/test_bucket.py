@@ -75,11 +75,11 @@ def test_worker_and_ranker_follow_a_bucket_and_outlive_it(
         assert shop.prove().is_ok
         best(recommender, first)
         publish(store, second.version)
-        until(is_served(following, redis_client, second.version), timeout_s=60)
+        until(is_served(following, redis_client, second.version), timeout_s=120)
         best(recommender, second)
 
         own_storage.kill()
-        until(lambda: worker.metrics()["twintide_publication_failures_total"] > 2, timeout_s=60)
+        until(lambda: worker.metrics()["twintide_publication_failures_total"] > 2, timeout_s=120)
         shop.send(1_000, first=1_000)
         assert shop.prove().is_ok
         assert worker.is_ready()
@@ -87,7 +87,7 @@ def test_worker_and_ranker_follow_a_bucket_and_outlive_it(
 
         own_storage.start()
         publish(store, first.version)
-        until(is_served(following, redis_client, first.version), timeout_s=60)
+        until(is_served(following, redis_client, first.version), timeout_s=120)
         failures = worker.metrics()["twintide_publication_failures_total"]
     log = worker.process.log.read_text()
     assert 1 <= log.count("what is published cannot be read, and what serves stays") <= failures / 2
@@ -106,7 +106,7 @@ def test_model_that_the_bucket_holds_in_part_is_refused_and_the_old_one_stays(
         shop.send(500)
         publish(store, second.version)
         registry = ModelRegistry(redis_client, following.key_prefix)
-        until(lambda: registry.progress().refused == second.version, timeout_s=60)
+        until(lambda: registry.progress().refused == second.version, timeout_s=120)
         assert f"{store / second.version / WEIGHTS} is damaged" in registry.progress().reason
         assert is_served(following, redis_client, first.version)()
         assert shop.prove().is_ok

@@ -11,11 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from confluent_kafka import Message, Producer
 
 from local.proof import wait_until_committed
 from local.servers import ROOT
 from local.worker import WorkerProcess, worker_environment
+from stream import dlq as command
 from stream.dead_letters import redrive as redriving
 from stream.dead_letters.letter import own_headers, redriven_from, said_of
 from stream.dead_letters.markers import Marker
@@ -23,7 +25,7 @@ from stream.dead_letters.topic import Choice
 from stream.events.incoming import REDRIVEN_HEADER, Rejected
 from stream.kafka.only_member import only_member
 from stream.kafka.topic_reader import read_all
-from stream.kafka.topics import end_offsets, ensure_topic
+from stream.kafka.topics import ensure_topic
 from stream.settings import Settings
 from tests.integration.shop import Shop
 
@@ -32,27 +34,37 @@ pytestmark = pytest.mark.integration
 #: How the shop's other events name their fields; a worker that is not told cannot read them.
 FIELDS = {"TWINTIDE_EVENT_FIELDS": "user_id=uid,item_id=what"}
 
-#: Enough for a redrive to take a while.
-LETTERS = 20_000
+#: Several portions of a redrive.
+LETTERS = 4_000
+
+#: A redrive that is killed in its third portion, with letters that it has not flushed.
+KILLED = """
+import os, signal
+from stream import dlq
+from stream.dead_letters import redrive
+produce, letters = redrive._Redriving._produce, iter(range(1_233))
+def until_killed(self, letter):
+    produce(self, letter)
+    if next(letters, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+redrive._Redriving._produce = until_killed
+dlq.main()
+"""
 
 
-def start(settings: Settings, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "stream.dlq", *arguments],
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **worker_environment(settings)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def run(settings: Settings, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python with these words in a process of its own."""
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **worker_environment(settings)}
+    command = [sys.executable, *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
 def dlq(settings: Settings, *arguments: str, status: int = 0) -> str:
     """Return what the command prints on stdout, or on stderr where it fails as it should."""
-    process = start(settings, *arguments)
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == status, errors
-    assert "Traceback" not in errors
-    return errors if status else output
+    done = CliRunner().invoke(command.main, arguments, env=worker_environment(settings))
+    assert done.exit_code == status, done.output
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.stderr if status else done.stdout
 
 
 def counts(settings: Settings, *arguments: str) -> dict[str, list[int]]:
@@ -78,7 +90,7 @@ def send(settings: Settings, *records: dict[str, Any]) -> None:
     for each in records:
         producer.produce(settings.topic, **each)
     producer.flush()
-    wait_until_committed(settings, timeout_s=60)
+    wait_until_committed(settings, timeout_s=120)
 
 
 def own_parts(record: Message) -> tuple[Any, ...]:
@@ -110,7 +122,7 @@ def test_what_could_not_be_read_is_read_by_a_mended_worker_and_what_fails_again_
     mended.start()
     rest = "redriven: sent=42 already=10 refused=0 came_back=2 unreadable=42\n"
     assert dlq(settings, "redrive", "--wait-s", "60") == rest
-    wait_until_committed(settings, timeout_s=60)
+    wait_until_committed(settings, timeout_s=120)
     known = [shop.client.hget(f"{settings.key_prefix}user {number}", "n") for number in range(5)]
     assert known == [b"10"] * 5
     found = counts(settings)
@@ -158,7 +170,7 @@ def test_redrive_that_dies_anywhere_loses_nothing_and_the_next_one_sends_nothing
     class DiedError(Exception):
         pass
 
-    def run() -> None:
+    def redrive() -> None:
         redriving.redrive(settings, Choice(), None, lambda _: None)
 
     def die_before_noting(self: object, partition: int, marker: Marker) -> None:
@@ -176,16 +188,12 @@ def test_redrive_that_dies_anywhere_loses_nothing_and_the_next_one_sends_nothing
     for name, death in (("_mark", die_before_noting), ("_produce", die_while_sending)):
         with monkeypatch.context() as patched, pytest.raises(DiedError):
             patched.setattr(redriving._Redriving, name, death)
-            run()
+            redrive()
     before = sent(settings).total()
     assert before >= 500
     assert counts(settings)["key"][3] > 0, "none is in doubt"
-    process = start(settings, "redrive")
-    while sum(end_offsets(settings.kafka, settings.topic).values()) < before + 600:
-        assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert before < sent(settings).total() < LETTERS, "it was not killed on the way"
+    assert run(settings, "-c", KILLED, "redrive").returncode == -signal.SIGKILL
+    assert before + 500 < sent(settings).total() < LETTERS, "it was not killed on the way"
     with only_member(settings.kafka, f"{settings.app_id}-redrive", settings.dead_letter_topic):
         assert "another process is at it" in dlq(settings, "redrive", status=1)
     dlq(settings, "redrive")
@@ -217,4 +225,9 @@ def test_mistakes_are_one_line(settings: Settings) -> None:
     assert "set TWINTIDE_DEAD_LETTER_TOPIC" in dlq(settings, "list", status=1)
     assert "set TWINTIDE_TOPIC" in dlq(settings, "redrive", status=1)
     assert "'9-3' is empty" in dlq(settings, "show", "--offsets", "9-3", status=2)
-    assert "'x' is no offset" in dlq(settings, "redrive", "--offsets", "x", status=2)
+    done = run(settings, "-m", "stream.dlq", "redrive", "--offsets", "x")
+    assert (done.returncode, "'x' is no offset" in done.stderr, "Traceback" in done.stderr) == (
+        2,
+        True,
+        False,
+    )

@@ -15,7 +15,7 @@ SMALL = ["--users", "150", "--rows", "12000", "--epochs", "1", "--days", "3", "-
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "local", "demo", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
 def test_demo_proves_itself_although_the_worker_is_killed() -> None:

@@ -29,23 +29,28 @@ def last_line(worker: WorkerProcess) -> str:
 
 
 def test_broker_that_is_away_for_20_s_under_load_costs_nothing(
-    shop: Shop, worker: WorkerProcess, kafka_server: KafkaServer
+    shop: Shop, worker: WorkerProcess, kafka_server: KafkaServer, until: Callable[..., None]
 ) -> None:
+    def applied() -> float:
+        return worker.metrics().get("twintide_events_total{applied}", 0)
+
     worker.start()
     shop.send(1_000)
     pid = worker.process.pid
     with shop.load(first=1_000):
-        time.sleep(2)
+        until(lambda: applied() > 1_200)
         kafka_server.kill()
+        before = shop.published
         try:
             time.sleep(20)
         finally:
             kafka_server.start()
-        time.sleep(5)
+        assert shop.published > before + 1_000, "there was no load"
+        until(lambda: applied() > shop.published - 400)
     found = shop.prove()
     assert found.is_ok, found.complaint
     assert worker.process.pid == pid, "it did not heal: it ended"
-    assert found.applied > 1_000 + 20 * 200
+    assert found.applied == shop.published
 
 
 def test_refused_changelog_record_ends_the_worker_with_the_reason(
@@ -57,7 +62,7 @@ def test_refused_changelog_record_ends_the_worker_with_the_reason(
     changelog = changelog_topic(settings.app_id)
     limit_records(settings, changelog, 100)
     shop.send(500, first=500)
-    assert worker.wait(60) == 1
+    assert worker.wait(120) == 1
     assert f"Kafka refused a record of {changelog}: Broker: Message size too large" in last_line(worker)
 
 
@@ -65,7 +70,7 @@ def limit_records(settings: Settings, topic: str, size: int) -> None:
     limit = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[limit])
     client = admin_client(settings.kafka)
-    client.incremental_alter_configs([resource])[resource].result(timeout=10)
+    client.incremental_alter_configs([resource])[resource].result(timeout=60)
 
 
 def test_nothing_that_kafka_takes_from_a_producer_stops_a_partition(
@@ -97,7 +102,7 @@ def test_dead_letter_that_kafka_refuses_is_not_committed_and_comes_again(
     limit_records(settings, settings.dead_letter_topic, 1_000)
     shop.send_raw(b"u", os.urandom(5_000))
     shop.send(500, first=500)
-    assert worker.wait(60) == 1
+    assert worker.wait(120) == 1
     assert f"Kafka refused a record of {settings.dead_letter_topic}: Broker: Message size" in last_line(
         worker
     )
@@ -129,7 +134,7 @@ def test_data_directory_that_cannot_be_written_is_refused(
     (tmp_path / "worker").mkdir()
     (tmp_path / "worker" / "state").write_text("a file where the directory should be")
     worker.start(wait=False)
-    assert worker.wait(60) == 2
+    assert worker.wait(120) == 2
     state = tmp_path / "worker" / "state"
     assert last_line(worker) == (
         f"Error: TWINTIDE_DATA_DIR is {state}, where nothing can be written (File exists)"
@@ -154,10 +159,11 @@ def test_redis_without_memory_pauses_reading_and_heals(
         for first in range(1_000, 3_000, 100):
             shop.send(100, first=first)
             time.sleep(0.2)
+        until(lambda: worker.health()["status"] == "stuck")
+        assert "maxmemory" in worker.health()["reason"]
         read = worker.metrics()["twintide_events_total{applied}"]
         assert read < 3_000, "reading goes on although no vector can be written"
-        until(lambda: worker.health()["status"] == "stuck", timeout_s=60)
-        assert "maxmemory" in worker.health()["reason"]
+        time.sleep(1)
         assert worker.metrics()["twintide_events_total{applied}"] == read
         client.config_set("maxmemory", "0")
         found = shop.prove()

@@ -68,8 +68,8 @@ def test_log_from_the_stream_is_what_was_sent_and_a_model_is_trained_on_it(
     worker.start()
     shop.send(EVENTS)
     shop.send(2_000, first=EVENTS - 2_000)  # once more: duplicates
-    wait_until_committed(settings, timeout_s=90)
-    forget(settings, FORGOTTEN, timeout_s=60)
+    wait_until_committed(settings, timeout_s=120)
+    forget(settings, FORGOTTEN, timeout_s=120)
     committed = committed_offsets(settings.kafka, settings.app_id, settings.topic)
     log = read_stream_log(settings)
     kept = WindowSettings().max_events

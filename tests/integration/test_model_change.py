@@ -78,7 +78,7 @@ def running(
     try:
         for worker in workers:
             worker.start(wait=False)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not all(worker.is_ready() for worker in workers):
             assert time.monotonic() < deadline, [worker.health() for worker in workers]
             time.sleep(0.1)
@@ -167,9 +167,9 @@ def test_no_reader_notices_a_change_of_models_under_load_nor_the_way_back(
 ) -> None:
     first, _ = two
     second = make(tmp_path / "artifacts", 4, others=3_000)  # which take longer to write than all users
-    with running(2, following, tmp_path, TWINTIDE_KEEP_PREVIOUS_S="12"):
+    with running(2, following, tmp_path, TWINTIDE_KEEP_PREVIOUS_S="20"):
         shop.send(1_000)
-        wait_until_committed(following, timeout_s=60)
+        wait_until_committed(following, timeout_s=120)
         until(lambda: read_nobody(following, shop.client).reason == "category")
         hammer = Hammer(following, first, second)
         hammer.start()
@@ -186,7 +186,7 @@ def test_no_reader_notices_a_change_of_models_under_load_nor_the_way_back(
         hammer.finish()
         assert [version for version, _ in hammer.models] == [first.version, second.version, first.version]
         shop.flush()
-        wait_until_committed(following, timeout_s=60)
+        wait_until_committed(following, timeout_s=120)
         is_right(shop, first)
         is_right(shop, second)  # kept, and kept fresh
         registry = ModelRegistry(shop.client, following.key_prefix)
@@ -209,15 +209,15 @@ def test_change_goes_on_when_a_worker_is_killed_in_its_midst(
     _, second = two
     with running(2, following, tmp_path, TWINTIDE_REWRITE_USERS_PER_S="5") as workers:
         shop.send(1_000)
-        wait_until_committed(following, timeout_s=60)
+        wait_until_committed(following, timeout_s=120)
         registry = ModelRegistry(shop.client, following.key_prefix)
         assert publish(following, second.path).exit_code == 0
         until(lambda: registry.progress().covered)
         workers[1].kill()
         assert models(registry).serving.version != second.version
         shop.send(500, first=1_000)
-        until(lambda: models(registry).serving.version == second.version, timeout_s=60)
-        wait_until_committed(following, timeout_s=60)
+        until(lambda: models(registry).serving.version == second.version, timeout_s=120)
+        wait_until_committed(following, timeout_s=120)
         is_right(shop, second)
 
 
@@ -232,7 +232,7 @@ def test_emptied_redis_is_written_again_and_a_model_that_does_not_fit_is_refused
     other = make(tmp_path / "artifacts", 3, max_events=50)
     with running(1, following, tmp_path) as (worker,):
         shop.send(1_000)
-        wait_until_committed(following, timeout_s=60)
+        wait_until_committed(following, timeout_s=120)
         with shop.load(first=1_000):
             shop.client.flushall()
             refused = publish(following, other.path, "--wait")
@@ -240,7 +240,7 @@ def test_emptied_redis_is_written_again_and_a_model_that_does_not_fit_is_refused
             assert f"a worker refused model {other.version}" in refused.stderr
             assert "restart the workers" in refused.stderr
         shop.send(10, users=2, first=100_000)  # all others are silent from here on
-        wait_until_committed(following, timeout_s=60)
+        wait_until_committed(following, timeout_s=120)
         until(lambda: worker.metrics()["twintide_rewritten_users_total"] >= len(USERS))
         until(lambda: not ModelRegistry(shop.client, following.key_prefix).progress().to_backfill)
         until(lambda: read_nobody(following, shop.client).reason == "category")

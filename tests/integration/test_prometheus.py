@@ -112,7 +112,7 @@ def test_panels_have_data_and_alerts_see_what_happens(
     prometheus = Prometheus(tmp_path, {"twintide-worker": worker.port, "twintide-canary": canary_port})
     prometheus.start()
     try:
-        until(lambda: prometheus.ask('up{job="twintide-canary"} == 1'), timeout_s=60)
+        until(lambda: prometheus.ask('up{job="twintide-canary"} == 1'), timeout_s=120)
         until(lambda: prometheus.alerts() <= ABSENT)
         shop.send_raw(b"u", b"no json")
         with shop.load(first=0):
@@ -120,7 +120,7 @@ def test_panels_have_data_and_alerts_see_what_happens(
             for query in panel_queries():
                 until(partial(prometheus.ask, query))
         worker.kill()
-        until(lambda: {"NoWorker", "WorkerDown", "CanaryLost"} <= prometheus.alerts(), timeout_s=60)
+        until(lambda: {"NoWorker", "WorkerDown", "CanaryLost"} <= prometheus.alerts(), timeout_s=120)
     finally:
         prometheus.process.kill()
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -31,6 +32,14 @@ FURTHER = (
     "python -m offline.report",
 )
 
+#: Returns once the worker of the commands has done all that they sent.
+WAIT = """
+import os
+from local.proof import wait_until_committed
+from stream.settings import Settings
+wait_until_committed(Settings.from_environment(os.environ), timeout_s=240)
+"""
+
 
 def block(language: str) -> str:
     """Return all code blocks of a language as one."""
@@ -52,11 +61,12 @@ def test_step_by_step(
         "TWINTIDE_METRICS_PORT": str(free_port()),
     }
     further = "\n".join(FURTHER)
-    script = f"set -e; cd {tmp_path}; trap 'kill %1' EXIT\n{block('sh')}\nsleep 25\n{further}"
+    wait = shlex.join(["python", "-c", WAIT])
+    script = f"set -e; cd {tmp_path}; trap 'kill %1' EXIT\n{block('sh')}\n{wait}\n{further}"
     with (tmp_path / "log").open("wb") as log:
         child = spawn(["bash", "-c", script], log, environment)
         try:
-            child.wait(timeout=600)
+            child.wait(timeout=900)
         finally:
             if child.poll() is None:
                 os.killpg(child.pid, signal.SIGKILL)
@@ -89,7 +99,7 @@ def test_reading_from_a_ranker(
     code = block("python").replace("redis://localhost:6379/0", redis_connection.url)
     code = code.replace('Path("artifacts")', f"Path({str(artifact.path.parent)!r})")
     finished = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert finished.returncode == 0, finished.stderr
     assert "nobody" in finished.stdout

@@ -46,14 +46,14 @@ def test_added_partitions_are_noticed_and_read_once_the_windows_have_moved(
     shop.send(800)
     add_partitions(settings.kafka, settings.topic, 6)
     Shop(settings, redis_client, artifact).send(400, first=800)  # another producer, which knows of them
-    until(lambda: "6 partitions" in worker.health()["reason"], timeout_s=60)
+    until(lambda: "6 partitions" in worker.health()["reason"], timeout_s=120)
     assert worker.metrics()["twintide_unread_partitions"] == 2
     with pytest.raises(RepartitionRefusedError, match="is running"):
         repartition(settings)
     worker.kill()
     Shop(settings, redis_client, artifact).send(400, first=1_200)
     worker.start(wait=False)  # it still reads the partitions that it can, and says so
-    until(lambda: "6 partitions" in worker.health().get("reason", ""), timeout_s=60)
+    until(lambda: "6 partitions" in worker.health().get("reason", ""), timeout_s=120)
     until(lambda: sum(lags(worker)) == 0 and worker.metrics()["twintide_commit_age_seconds"] < 1)
     worker.stop()
 
@@ -63,14 +63,14 @@ def test_added_partitions_are_noticed_and_read_once_the_windows_have_moved(
         with pytest.raises(ZeroDivisionError):
             repartition(settings)
     worker.start(wait=False)
-    assert worker.wait(60) == 2, "windows are half moved"
+    assert worker.wait(120) == 2, "windows are half moved"
     done = repartition(settings)
     assert (done.before, done.partitions, done.users) == (4, 6, 40)
     with pytest.raises(RepartitionRefusedError, match="nothing to move"):
         repartition(settings)
 
     worker.start()
-    wait_until_committed(settings, timeout_s=90)
+    wait_until_committed(settings, timeout_s=120)
     windows = stored_windows(settings)
     assert {number for number, _ in windows} == set(range(6))
     assert all((murmur2(key) & 0x7FFFFFFF) % 6 == number for number, key in windows)
@@ -96,7 +96,7 @@ def test_topic_that_is_made_again_ends_the_worker_and_the_next_start_reads_the_n
     until(lambda: is_read(worker, 1_000))
     delete_topic(settings.kafka, settings.topic)
     ensure_topic(settings.kafka, settings.topic, 4)
-    assert worker.wait(60) == 1
+    assert worker.wait(120) == 1
     reason = worker.process.log.read_text().strip().splitlines()[-1]
     assert f"topic {settings.topic} " in reason
     shop.send(200, first=1_000)  # far fewer than the old topic had

@@ -46,20 +46,20 @@ def test_new_events_are_learned_from_the_stream_and_the_worker_serves_what_comes
     try:
         worker.start()
         shop.send(4_000)
-        wait_until_committed(settings, timeout_s=90)
+        wait_until_committed(settings, timeout_s=120)
         (tmp_path / "fast.toml").write_text("dimension = 16\nbatch_size = 4\n")
         options = ["--save-dir", store, "--epochs", 2, "--config", tmp_path / "fast.toml"]
         assert invoke(train, settings, "--from-stream", *options).exit_code == 0
-        until(is_served, timeout_s=60)
+        until(is_served, timeout_s=120)
         before = load(store)
         shop.send(2_000, first=4_000)
-        wait_until_committed(settings, timeout_s=90)
+        wait_until_committed(settings, timeout_s=120)
 
         done = invoke(trainer, settings, "--once")
         assert done.exit_code == 0, done.output
         assert done.stdout.startswith("published: model="), done.stdout
         assert load(store).training["continued_from"] == before.version
-        until(is_served, timeout_s=60)
+        until(is_served, timeout_s=120)
         again = invoke(trainer, settings, "--once")
         assert (again.exit_code, again.stdout.split()[0]) == (0, "0"), again.output
     finally:

@@ -74,7 +74,7 @@ def test_items_are_made_a_few_ahead_and_no_more() -> None:
 
     items = ahead(numbers())
     assert [next(items), next(items)] == [0, 1]
-    assert caught_up.wait(10)
+    assert caught_up.wait(60)
     assert made == [0, 1, 2, 3]
     assert list(items) == list(range(2, 10))
 

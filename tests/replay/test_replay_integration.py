@@ -60,7 +60,7 @@ def start(kafka: KafkaConnection, *arguments: str) -> "subprocess.Popen[str]":
 
 def run(kafka: KafkaConnection, *arguments: str) -> tuple[int, str, str]:
     process = start(kafka, *arguments)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=120)
     return process.returncode, output, errors
 
 
@@ -78,7 +78,7 @@ def consumer_of(kafka: KafkaConnection, topic: str, partitions: int = PARTITIONS
 def read_all(kafka: KafkaConnection, topic: str, partitions: int = PARTITIONS) -> list[Message]:
     """Return every record of a topic that nobody writes to any more, by partition and offset."""
     records: list[Message] = []
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + 120
     count = sum(end_offsets(kafka, topic).values())
     with consumer_of(kafka, topic, partitions) as consumer:
         while len(records) < count and time.monotonic() < deadline_s:
@@ -145,7 +145,8 @@ def test_pace_and_bounds_are_kept(kafka: KafkaConnection, topic: str, log: Behav
     inside = (log.time_ms >= first_ms) & (log.time_ms < first_ms + 12 * 3_600_000)
     assert report["acknowledged"] == report["records"] == inside.sum() > 20
     assert code == (report["pace"] < 0.99 and report["seconds"] > report["asked_seconds"] + 0.05)
-    assert report["seconds"] == pytest.approx(report["asked_seconds"], rel=0.5)
+    assert report["seconds"] >= 0.99 * report["asked_seconds"]
+    assert report["pace"] == pytest.approx(report["asked_seconds"] / report["seconds"], rel=0.1)
     hours = (log.time_ms[inside].max() - log.time_ms[inside].min()) / 3_600_000
     assert hours * 3_600 / 20_000 <= report["asked_seconds"] < (hours + 1) * 3_600 / 20_000
 
@@ -197,8 +198,8 @@ def test_a_replay_that_was_killed_resumes_and_no_row_is_missing(
     whole = json.loads(run(kafka, "--dry-run", *arguments)[1])
     ensure_topic(kafka, topic, PARTITIONS)
     with start(kafka, *arguments) as process:
-        while sum(end_offsets(kafka, topic).values()) < 2_000:
-            time.sleep(0.1)
+        while sum(end_offsets(kafka, topic).values()) < 1_000:
+            time.sleep(0.05)
         process.kill()  # -9
     code, output, errors = run(kafka, *arguments, "--resume")
     report = json.loads(output)
@@ -221,18 +222,18 @@ def test_a_signal_pauses_a_replay_and_another_resumes_it(
     kafka: KafkaConnection, topic: str, log: BehaviourLog
 ) -> None:
     ensure_topic(kafka, topic, PARTITIONS)
-    arguments = ("--data-path", str(log.path), "--topic", topic, "--rate-limit", "1000", "--speed", "max")
+    arguments = ("--data-path", str(log.path), "--topic", topic, "--rate-limit", "400", "--speed", "max")
     with start(kafka, *arguments) as process:
         try:
             with consumer_of(kafka, topic) as consumer:
-                assert consumer.consume(1, timeout=30)
+                assert consumer.consume(1, timeout=120)
                 process.send_signal(signal.SIGUSR1)
                 while consumer.consume(1_000, timeout=1):
                     pass
                 assert not consumer.consume(1, timeout=1)
                 process.send_signal(signal.SIGUSR2)
-                assert consumer.consume(1, timeout=30)
-            output, errors = process.communicate(timeout=30)
+                assert consumer.consume(1, timeout=120)
+            output, errors = process.communicate(timeout=120)
         finally:
             process.kill()
     report = json.loads(output)
@@ -250,9 +251,9 @@ def test_a_signal_ends_a_replay_in_good_order(
     with start(kafka, "--data-path", str(log.path), "--topic", topic, "--speed", "5000x") as process:
         try:
             with consumer_of(kafka, topic) as consumer:
-                assert consumer.consume(1, timeout=30)
+                assert consumer.consume(1, timeout=120)
             process.send_signal(number)
-            output, errors = process.communicate(timeout=30)
+            output, errors = process.communicate(timeout=120)
         finally:
             process.kill()
     published = json.loads(output)["acknowledged"]

@@ -255,7 +255,7 @@ def test_server_that_is_away_is_one_line_at_once(bucket: BucketUrl, monkeypatch:
     started = time.monotonic()
     with pytest.raises(UnreachableError, match=r"cannot be reached \(.*\): AWS_ENDPOINT_URL is http://127"):
         open_store(bucket).current()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 def test_what_is_not_set_is_named(bucket: BucketUrl, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +274,7 @@ def test_server_that_is_silent_is_one_line_after_seconds(bucket: BucketUrl, sile
     started = time.monotonic()
     with pytest.raises(UnreachableError, match="cannot be reached"):
         open_store(bucket).current()
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 40  # it waits for 10
 
 
 def test_what_this_host_has_needs_no_bucket(bucket: BucketUrl, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,9 +189,13 @@ def test_it_waits_until_readers_get_what_is_published(
 
 
 def test_one_leads_and_the_other_takes_over_when_it_ends(redis_client: "redis.Redis") -> None:
-    first, second = (Lease(redis_client, "user:", lease_s=1.0) for _ in range(2))
+    first, second = (Lease(redis_client, "user:", lease_s=6.0) for _ in range(2))
     assert first.take()
-    time.sleep(1.5)  # longer than it lasts unless it is renewed
+    left_ms = int(str(redis_client.pttl(KEY)))
+    while left_ms >= int(str(redis_client.pttl(KEY))):  # until it was renewed
+        left_ms = int(str(redis_client.pttl(KEY)))
+        assert left_ms > 0
+        time.sleep(0.1)
     assert not second.take()
     steps, stop = list[str](), Event()
 
@@ -205,7 +209,7 @@ def test_one_leads_and_the_other_takes_over_when_it_ends(redis_client: "redis.Re
     time.sleep(1)
     assert not steps
     first.give_up()
-    waiting.join(timeout=10)
+    waiting.join(timeout=60)
     assert steps == ["second"]
     assert not redis_client.exists(KEY)
 

@@ -45,7 +45,7 @@ class SlowRedis(Writer):
         return self.encoded[-1]
 
     def write(self, rows: Sequence[str], forgotten: Sequence[tuple[str, int]] = ()) -> int:
-        assert self.is_free.wait(10)
+        assert self.is_free.wait(60)
         return super().write(rows, forgotten)
 
 
@@ -164,7 +164,7 @@ def test_full_batch_does_not_wait_for_the_deadline() -> None:
 
 
 async def _until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not is_so():
             await asyncio.sleep(0.001)
 
@@ -223,7 +223,7 @@ def test_a_failure_of_either_turn_ends_the_run() -> None:
         made = refresher(fold, Broken())
         fold.change("u")
         wake(made, fold)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await made.run()
 
     fold = Fold()

@@ -68,7 +68,7 @@ class World:
                 await asyncio.sleep(0.01)
             task.cancel()
 
-        asyncio.run(asyncio.wait_for(run(), 10))
+        asyncio.run(asyncio.wait_for(run(), 60))
         return self.told
 
 

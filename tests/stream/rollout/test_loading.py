@@ -25,7 +25,7 @@ class World:
 
     def load(self, version: str) -> str:
         self.loads.append(version)
-        assert self.is_free.wait(10)
+        assert self.is_free.wait(60)
         if self.is_away:
             raise UnreachableError("no bucket")
         if self.is_damaged:

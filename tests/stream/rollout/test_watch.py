@@ -23,7 +23,7 @@ class Source:
         self.answers.set()
 
     def wanted(self) -> Publication:
-        assert self.answers.wait(10)
+        assert self.answers.wait(60)
         if self.failure:
             raise self.failure
         return self.published
@@ -77,7 +77,7 @@ def test_silent_bucket_holds_up_no_event_loop(source: Source) -> None:
         for _ in range(20):
             started = time.monotonic()
             await asyncio.sleep(0.001)
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 5
         assert not reading.done()
         source.answers.set()
         await reading

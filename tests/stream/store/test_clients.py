@@ -35,7 +35,7 @@ def row(user_id: str, model: str = "m1", seq: int = 1) -> UserRow:
     return UserRow(user_id, vector, vector, vector, model, 10, seq, ts=5, n=3)
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = 30) -> None:
+def wait_for(condition: Callable[[], object], timeout_s: float = 120) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -57,7 +57,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServ
     nodes, buses = [], []
     for number in range(3):
         buses.append(free_port())
-        settings = {"cluster-enabled": "yes", "cluster-port": str(buses[-1]), "cluster-node-timeout": "2000"}
+        settings = {"cluster-enabled": "yes", "cluster-port": str(buses[-1]), "cluster-node-timeout": "5000"}
         nodes.append(RedisServer(tmp_path_factory.mktemp(f"node{number}") / "redis", settings=settings))
     try:
         for node in nodes:
@@ -209,7 +209,7 @@ def sentinel(tmp_path: Path) -> Iterator[tuple[list[RedisServer], int]]:
     config.write_text(
         f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n"
         f"sentinel monitor shop 127.0.0.1 {master.port} 1\n"
-        "sentinel down-after-milliseconds shop 1000\nsentinel failover-timeout shop 5000\n"
+        "sentinel down-after-milliseconds shop 3000\nsentinel failover-timeout shop 6000\n"
     )
     master.start()
     replica.start()
@@ -237,7 +237,7 @@ def test_writes_follow_the_master_that_the_sentinel_names(
     store = Store(client)
     store.registry.serve("m1", 1)
     store.upsert([row(COLD_START_USER), row("u")])
-    client.wait(1, 2000)
+    assert client.wait(1, 30_000) == 1
     master.kill()
     wait_for(lambda: store.upsert([row("u", seq=2)]) == 1)
     assert client.info()["tcp_port"] == replica.port

@@ -43,7 +43,7 @@ class HeldBack:
     def pipeline(self, transaction: bool) -> redis.client.Pipeline:
         if self.holds and not self.is_held.is_set():
             self.is_held.set()
-            assert self.go_on.wait(10)
+            assert self.go_on.wait(60)
         return self._client.pipeline(transaction=transaction)
 
     def script_load(self, text: str) -> None:
@@ -265,7 +265,7 @@ def test_loss_is_noticed_by_threads_that_write_side_by_side(redis_client: redis.
     client.holds = True
     with ThreadPoolExecutor() as pool:
         first = pool.submit(trips.run, "upsert_slots", ())
-        assert client.is_held.wait(10)
+        assert client.is_held.wait(60)
         second = pool.submit(trips.run, "upsert_slots", ())
         time.sleep(0.1)
         redis_client.decr(counter, 1)  # a master fails, and its replica has not heard of the last call

@@ -47,7 +47,7 @@ def test_reading_resumes_as_soon_as_a_full_buffer_has_room() -> None:
     consumer = Consumer()
     started = time.monotonic()
     asyncio.run(drop())
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert consumer._get_active_partitions() == {EVENTS, ASSIGNOR}
 
 

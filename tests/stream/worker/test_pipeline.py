@@ -128,7 +128,7 @@ def test_batch_that_waits_for_room_is_let_go_when_its_assignment_is_over() -> No
         await asyncio.sleep(0.01)
         assert not waiting.done()
         world.held.end()
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 60)
 
     world = World(waiting_users=1)
     batch = world.fetch(record("u", 0))
@@ -144,7 +144,7 @@ def test_batch_that_waits_for_room_is_folded_as_soon_as_vectors_are_written() ->
         assert not waiting.done()
         world.held.partitions[0].dirty.clear()
         world.held.note_progress()
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 60)
 
     world = World(waiting_users=1)
     batch = world.fetch(record("u", 0))
