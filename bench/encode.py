@@ -25,7 +25,7 @@ from models.errors import SettingsError, TwintideError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.inference.cuda_graphs import GraphedTowers
 from models.inference.inference import PASS_USERS, Inference, Vectors
-from models.towers.histories import histories_of_windows
+from models.windows.histories import histories_of_windows
 from models.windows.window import WindowSettings, window_to_bytes
 
 #: Vectors that differ by more are not the same, in float32 and in bfloat16.

@@ -10,7 +10,7 @@ from local.proof.findings import Apart, Findings
 from local.proof.live_vectors import LiveVectors, Slots, StoredVectors
 from local.proof.windows import CheckedWindow
 from models.artifact.artifact import Artifact
-from models.towers.histories import Histories, histories_of_cold_start, histories_of_windows
+from models.windows.histories import Histories, histories_of_cold_start, histories_of_windows
 from models.windows.window import is_empty, read_offset, window_from_bytes
 from stream.settings import Settings
 from stream.store.registry_state import LiveModel

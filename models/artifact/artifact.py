@@ -40,7 +40,8 @@ from models.ids.vocabulary import Vocabulary
 from models.inference.inference import Inference, Vectors
 from models.location import BucketUrl, Location
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.histories import FeatureSettings, Histories
+from models.towers.histories import FeatureSettings
+from models.windows.histories import Histories
 from models.windows.window import WindowSettings
 
 

@@ -21,8 +21,9 @@ from models.arrays import Floats
 from models.inference import kernels
 from models.inference.kernels import Tables, TowerEvents
 from models.towers.dual_towers import DualTowers
-from models.towers.histories import GAP_BUCKETS, EventFeatures, Histories, Part
+from models.towers.histories import GAP_BUCKETS, EventFeatures, Part
 from models.towers.layers import AttentionBias, Layer, Tower
+from models.windows.histories import Histories
 
 
 class Linear(NamedTuple):

@@ -13,7 +13,8 @@ from models.inference.cpu_towers import CpuTowers
 from models.inference.long_vector_cache import LongVectorCache
 from models.inference.padded_towers import PaddedTowers
 from models.towers.dual_towers import DualTowers
-from models.towers.histories import EventFeatures, FeatureSettings, Histories, Part, tower_spans
+from models.towers.histories import EventFeatures, FeatureSettings, Part, tower_spans
+from models.windows.histories import Histories
 
 #: Users encoded in one pass: what it makes on its way still fits a CPU's cache.
 PASS_USERS = 1_024

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from models.arrays import Floats, Words
 from models.inference import kernels
-from models.towers.histories import Histories, Part, TowerSpans
+from models.towers.histories import Part, TowerSpans
+from models.windows.histories import Histories
 
 
 class LongVectorCache:

@@ -9,7 +9,8 @@ from torch import Tensor
 from models.arrays import Ints
 from models.towers.dual_towers import DualTowers
 from models.towers.features import forget_before, pad
-from models.towers.histories import EventFeatures, Histories, Part
+from models.towers.histories import EventFeatures, Part
+from models.windows.histories import Histories
 
 #: The narrowest bucket; each is twice as wide as the one before, so that less than half of a row is padding.
 NARROWEST = 8

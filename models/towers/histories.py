@@ -1,18 +1,14 @@
-"""What a model sees of a user: events, their sessions, and which of them each tower reads; needs no torch."""
+"""What the towers see of a user: sessions of events, and which events each tower reads; needs no torch."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from models.arrays import Bytes, Ints
+from models.arrays import Ints
 from models.errors import SettingsError
-from models.events import Behaviour
-from models.ids.vocabulary import Vocabulary
-from models.ids.vocabulary_file import UNKNOWN
 from models.sessions import DEFAULT_GAP_MS, starts_session
-from models.windows.columns import read_windows
+from models.windows.histories import Histories
 
 #: Time gaps are bucketed by their base-2 logarithm in seconds; bucket 0 means "no event before".
 GAP_BUCKETS = 26
@@ -37,38 +33,6 @@ class FeatureSettings:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.split not in ("session", "ratio"):
             raise SettingsError(f"split is {self.split!r}; it must be session or ratio")
-
-
-@dataclass(frozen=True, slots=True)
-class Histories:
-    """The events of B users as vocabulary indices, users one after the other, each oldest first.
-
-    item, category (E,) int64 indices; behaviour (E,) uint8; time_ms (E,) int64; starts (B+1,) int64: the
-    events of user u are starts[u] to starts[u+1].
-    """
-
-    item: Ints
-    category: Ints
-    behaviour: Bytes
-    time_ms: Ints
-    starts: Ints
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def newest_ms(self) -> Ints:
-        """Return the time of each user's newest event (B,), 0 for a user without any."""
-        times_ms = np.append(self.time_ms, 0)
-        return np.where(np.diff(self.starts) > 0, times_ms[self.starts[1:] - 1], 0)
-
-    def take(self, users: Ints) -> "Histories":
-        """Return the histories of these users (indices), in this order."""
-        counts = np.diff(self.starts)[users]
-        starts = np.concatenate(([0], np.cumsum(counts)))
-        rows = np.repeat(self.starts[users] - starts[:-1], counts) + np.arange(starts[-1])
-        return Histories(
-            self.item[rows], self.category[rows], self.behaviour[rows], self.time_ms[rows], starts
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,32 +68,6 @@ class TowerSpans:
     derived: EventFeatures
     long: Part
     short: Part
-
-
-def histories_of_windows(values: Sequence[bytes], vocabulary: Vocabulary) -> Histories:
-    """Return the histories that live windows hold, given as their binary values.
-
-    Raises WindowError where a value is not a window.
-    """
-    return Histories(*read_windows(values, vocabulary))
-
-
-def histories_of_cold_start(categories: Sequence[str], vocabulary: Vocabulary) -> Histories:
-    """Return what is known of cold-start users, of each the category of which they look at something.
-
-    That is one view of an item that training never saw, which enters the model as its category alone; nothing
-    where the category is empty.
-    """
-    has_view = np.array([category != "" for category in categories], np.bool_)
-    category = vocabulary.category_indices(categories)[has_view]
-    views = len(category)
-    return Histories(
-        item=np.full(views, UNKNOWN, np.int64),
-        category=category,
-        behaviour=np.full(views, Behaviour.VIEW, np.uint8),
-        time_ms=np.zeros(views, np.int64),
-        starts=np.concatenate(([0], np.cumsum(has_view))),
-    )
 
 
 def event_features(histories: Histories, settings: FeatureSettings) -> EventFeatures:

@@ -9,8 +9,9 @@ from models.artifact.artifact import ArtifactSettings
 from models.errors import DataError
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
-from models.towers.histories import EventFeatures, Histories, event_features
-from models.towers.log_histories import EVERYTHING, histories_of_log
+from models.towers.histories import EventFeatures, event_features
+from models.windows.histories import Histories
+from models.windows.log_histories import EVERYTHING, histories_of_log
 from offline.training.data import Slices, Stretches, cut_stretches, end_at_pauses
 from offline.training.half_lives import HalfLives, half_lives_of
 from offline.training.popularity import age_weights

@@ -11,7 +11,7 @@ from models.errors import SettingsError
 from models.inference.cuda_graphs import GraphedTowers
 from models.inference.inference import Inference, Vectors
 from models.inference.long_vector_cache import LongVectorCache
-from models.towers.histories import histories_of_cold_start, histories_of_windows
+from models.windows.histories import histories_of_cold_start, histories_of_windows
 from models.windows.window import DAY_MS, Window, read_offset, window_from_bytes, window_to_bytes
 from stream import metrics
 from stream.settings import Settings

@@ -17,7 +17,8 @@ from models.inference.inference import PASS_USERS, Inference, TowerPath, Vectors
 from models.inference.padded_towers import PaddedTowers, buckets
 from models.towers.dual_towers import DualTowers, ModelSettings, TowerVectors
 from models.towers.features import features
-from models.towers.histories import FeatureSettings, Histories
+from models.towers.histories import FeatureSettings
+from models.windows.histories import Histories
 from offline.training.ablation import leave_out
 
 Split = Literal["session", "ratio"]

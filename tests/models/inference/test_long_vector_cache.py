@@ -10,7 +10,8 @@ from models.ids.vocabulary import Vocabulary
 from models.inference.inference import Inference
 from models.inference.long_vector_cache import LongVectorCache
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.histories import FeatureSettings, Histories, histories_of_windows
+from models.towers.histories import FeatureSettings
+from models.windows.histories import Histories, histories_of_windows
 from models.windows.reference import IncomingEvent, fold
 from models.windows.window import Window, WindowSettings, window_to_bytes
 

@@ -17,8 +17,8 @@ from models.ids.texts import texts_of
 from models.ids.vocabulary import Vocabulary
 from models.inference.inference import Inference
 from models.items.learner import ItemLearner, LearnerSettings
-from models.towers.histories import Histories
 from models.windows.fold import EventColumns
+from models.windows.histories import Histories
 
 LIVE = LiveItemsSettings(half_lives_ms=(60_000, 3_600_000), rate=0.1)
 SMALL = LearnerSettings(remembered_pairs=1_000)

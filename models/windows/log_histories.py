@@ -6,7 +6,7 @@ import numpy.typing as npt
 from models.arrays import Ints
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
-from models.towers.histories import Histories
+from models.windows.histories import Histories
 from models.windows.window import WindowSettings
 
 #: Settings that keep every event of a log.
