@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.arrays import Ints
-from models.inference.padded_towers import NARROWEST, buckets
+from models.length_buckets import NARROWEST, buckets
 from models.towers.dual_towers import DualTowers
 from models.towers.features import Tokens, columns_of, forget_before, pad_columns
 from models.towers.histories import EventFeatures, Part

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.artifact.artifact import Artifact
-from models.inference.inference import Vectors
+from models.encoder import Vectors
 from models.log.behaviour_log import BehaviourLog
 from models.windows.histories import histories_of_cold_start
 from models.windows.log_histories import histories_of_log
