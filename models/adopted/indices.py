@@ -25,9 +25,8 @@ class Indices:
 
     def to_bytes(self) -> bytes:
         """Return them as safetensors."""
-        content: bytes = safetensors.numpy.save(
-            {each.name: getattr(self, each.name) for each in fields(self)}
-        )
+        arrays = {each.name: getattr(self, each.name) for each in fields(self)}
+        content: bytes = safetensors.numpy.save(arrays)
         return content
 
     @classmethod
