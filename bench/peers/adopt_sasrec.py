@@ -53,7 +53,7 @@ def main(job_file: str) -> None:
     pytorch_lightning.seed_everything(job["seed"])
     model = SASRecModel(epochs=job["epochs"], deterministic=True, **job["model"])
     model.fit(dataset)
-    encoder, ids = Encoder(model), model.data_preparator.item_id_map.external_ids
+    encoder, ids = Encoder(model).eval(), model.data_preparator.item_id_map.external_ids
     example = torch.ones(2, job["model"]["session_max_len"], dtype=torch.int64)
     torch.onnx.export(
         encoder,
