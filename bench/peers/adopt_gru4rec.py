@@ -69,7 +69,7 @@ def main(job_file: str) -> None:
     with torch.no_grad():
         model.eval().mode = "item"
         vectors = model({"item": torch.arange(1, len(ids) + 1)}).numpy()
-        encoder = Encoder(model)
+        encoder = Encoder(model).eval()
         export(encoder, out / "encoder.onnx")
         began = time.monotonic()
         own = torch.cat(
