@@ -25,7 +25,7 @@ from torch_rechub.utils.data import pad_sequences
 NEGATIVES, BATCH = 20, 256
 
 
-class Targets(Dataset):
+class Targets(Dataset[tuple[dict[str, torch.Tensor], int]]):
     """Every item of every user but the first, with the history before it and some items at random."""
 
     def __init__(self, histories: list[list[int]], items: int, width: int) -> None:
@@ -52,7 +52,8 @@ class Encoder(torch.nn.Module):
         self.model.mode = "user"
 
     def forward(self, item: torch.Tensor) -> torch.Tensor:
-        return self.model({"anyone": torch.zeros_like(item[:, 0]), "history": item})
+        vectors: torch.Tensor = self.model({"anyone": torch.zeros_like(item[:, 0]), "history": item})
+        return vectors
 
 
 def main(job_file: str) -> None:
@@ -73,9 +74,7 @@ def main(job_file: str) -> None:
         export(encoder, out / "encoder.onnx")
         began = time.monotonic()
         own = torch.cat(
-            [encoder(padded([each], width)) for each in by_user]
-            if job.get("one_by_one")
-            else [encoder(some) for some in padded(by_user.tolist(), width).split(BATCH)]
+            [encoder(some) for some in torch.split(padded(by_user.tolist(), width), BATCH)]
         ).numpy()
         seconds = time.monotonic() - began
     table = {"item_id": ids, "vec": pa.array(list(vectors))}

@@ -27,13 +27,16 @@ from rectools.models import SASRecModel
 class Encoder(torch.nn.Module):
     """The network of a trained SASRec: item indices (B, T) -> the vectors of the newest places (B, D)."""
 
+    items: torch.Tensor
+
     def __init__(self, model: SASRecModel) -> None:
         super().__init__()
         self.net = model.lightning_model.torch_model.eval()
         self.register_buffer("items", self.net.item_model.get_all_embeddings().detach())
 
     def forward(self, item: torch.Tensor) -> torch.Tensor:
-        return self.net.encode_sessions({"x": item}, self.items)[:, -1]
+        newest: torch.Tensor = self.net.encode_sessions({"x": item}, self.items)[:, -1]
+        return newest
 
 
 def main(job_file: str) -> None:
@@ -85,7 +88,8 @@ def own_vectors(model: SASRecModel, users: np.ndarray, dataset: Dataset) -> np.n
     found, _ = model.lightning_model._get_user_item_embeddings(loader, None)
     found = found.cpu().numpy()
     order = of_users.user_id_map.convert_to_internal(users)
-    return found[order]
+    ordered: np.ndarray = found[order]
+    return ordered
 
 
 if __name__ == "__main__":

@@ -79,7 +79,8 @@ def test_inputs_are_those_of_a_plain_loop(seed: int, side: Literal["left", "righ
 
 
 def test_nobody_and_nothing_are_padding_alone() -> None:
-    whole = Histories(*(np.zeros(0, np.int64) for _ in range(4)), starts=np.zeros(3, np.int64))
+    none = np.zeros(0, np.int64)
+    whole = Histories(none, none, none.astype(np.uint8), none, np.zeros(3, np.int64))
     found = encoder_columns(whole, INDICES, EncoderSettings()).padded(
         np.arange(2), 3, "left", {"item": np.dtype(np.int64), "length": np.dtype(np.int64)}
     )
@@ -99,4 +100,4 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         ({"padding": "both"}, "padding is 'both'"),
     ):
         with pytest.raises(SettingsError, match=said):
-            EncoderSettings(**values)  # type: ignore[arg-type]
+            EncoderSettings(**values)
