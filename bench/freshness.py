@@ -79,12 +79,12 @@ def run(rates: list[int], seconds: int, users: int) -> Report:
         try:
             worker.start()
             first = WARM_UP_EVENTS
-            _hold(here, worker, log.select(np.arange(first)), rate=WARM_UP_EVENTS // 4)
+            hold(here, worker, log.select(np.arange(first)), rate=WARM_UP_EVENTS // 4)
             for rate in rates:
                 part = log.select(np.arange(first, first + rate * seconds))
                 first += len(part)
                 click.echo(f"{rate:,} events/s for {seconds} s", err=True)
-                results[str(rate)] = _hold(here, worker, part, rate)
+                results[str(rate)] = hold(here, worker, part, rate)
             worker.stop()
         finally:
             worker.kill()
@@ -92,7 +92,7 @@ def run(rates: list[int], seconds: int, users: int) -> Report:
     return Report(settings, results)
 
 
-def _hold(here: Stage, worker: WatchedWorker, log: BehaviourLog, rate: int) -> Result:
+def hold(here: Stage, worker: WatchedWorker, log: BehaviourLog, rate: int) -> Result:
     """Send events at a steady rate and return how fresh vectors were; TwintideError where one was lost."""
     topic, prefix = f"{here.prefix}-events", f"{here.prefix}-twintide:"
     with probing(topic, prefix, sample_every=max(rate // TIMED_PER_SECOND, 1)) as probe:

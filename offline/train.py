@@ -171,6 +171,8 @@ def _print(done: Trained, store: Location) -> None:
     left_out = "" if best.learns == "everything" else ", without the Transformers"
     click.echo(f"best epoch {best.number}{left_out}")
     click.echo(f"half-life: popularity {_hours(half_lives.popularity_h)}, taste {_hours(half_lives.taste_h)}")
+    weights = done.selected.weights
+    click.echo(f"weight of items' differences {weights.difference:g}, of popularity {weights.popularity:g}")
     click.echo(
         f"test: recall@10 {test.recall_at_10:.4f}  ndcg@10 {test.ndcg_at_10:.4f}  mrr@10 {test.mrr_at_10:.4f}"
     )

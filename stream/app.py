@@ -4,6 +4,7 @@ import asyncio
 import os
 from typing import Any
 
+from stream.explain.page import AT, ExplainPage
 from stream.kafka.topics import WINDOWS_TABLE
 from stream.settings import Settings
 from stream.worker import memory
@@ -12,6 +13,8 @@ from stream.worker.start import make_app, one_line_errors
 with one_line_errors():
     settings = Settings.from_environment(os.environ)
 app = make_app(settings)
+explain = ExplainPage(app)
+app.pages = {AT: explain}
 
 behaviour = app.topic(settings.topic, key_serializer="identity", value_serializer="identity")
 windows = app.Table(
@@ -52,6 +55,12 @@ async def watch() -> None:
 async def watch_topic() -> None:
     """Notice when the topic is not what it was."""
     await app.watch_topic()
+
+
+@app.task
+async def show() -> None:
+    """Let the explain page see what this worker does."""
+    explain.attach(asyncio.get_running_loop())
 
 
 @app.task

@@ -89,15 +89,29 @@ class BatchHistogram(Collector):
         self.bounds = np.array(sorted(buckets))
         self._counts = np.zeros(len(self.bounds) + 1, dtype=np.int64)
         self._sum = 0.0
+        self._of_partition: dict[int, npt.NDArray[np.int64]] = {}
         self._lock = Lock()  # observed in the event loop, collected in the thread of /metrics
         REGISTRY.register(self)
 
-    def observe(self, values: npt.NDArray[np.float64]) -> None:
-        """Add the values (E,)."""
+    def observe(self, values: npt.NDArray[np.float64], partitions: npt.NDArray[np.int64]) -> None:
+        """Add the values (E,), each of a partition (E,)."""
         places = np.searchsorted(self.bounds, values, side="left")
         with self._lock:
-            self._counts += np.bincount(places, minlength=len(self._counts))
+            for number in np.unique(partitions).tolist():
+                known = self._of_partition.get(number, np.zeros_like(self._counts))
+                counts = np.bincount(places[partitions == number], minlength=len(self._counts))
+                self._of_partition[number] = known + counts
+                self._counts += counts
             self._sum += float(values.sum())
+
+    def cumulative(self, partition: int | None = None) -> npt.NDArray[np.int64]:
+        """Return how many values are at most each bound, and all at the end: of one partition, or of all.
+
+        It is no label of the metric: what a partition adds to a histogram is a series for each bucket.
+        """
+        with self._lock:
+            found = self._counts if partition is None else self._of_partition.get(partition)
+            return np.cumsum(np.zeros_like(self._counts) if found is None else found)
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """Return the buckets, for /metrics."""

@@ -23,6 +23,9 @@ Device = Literal["auto", "cpu", "cuda"]
 _LINK = r"(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 _LINK_VALUE = re.compile(r"(?:tcp|udp|sctp)://")
 
+#: A token that is hard to guess, and that a header can carry.
+_TOKEN = re.compile(r"[!-~]{16,}")
+
 #: What a number is called in messages.
 _NUMBERS: dict[type, str] = {int: "a whole number", float: "a number"}
 
@@ -105,9 +108,11 @@ class Settings:
     short_ttl_s: Annotated[int, Meta(ge=0)] = 0
     #: Items of the newest events that are stored with the vectors, for rankers and filters; 0: none.
     store_history: Annotated[int, Meta(ge=0)] = 0
-    #: Address and port of /metrics and /health; where the port is taken, the next free one is.
+    #: Address and port of /metrics, /health and /explain; where the port is taken, the next free one is.
     metrics_host: str = "127.0.0.1"
     metrics_port: Annotated[int, Meta(ge=1)] = 9108
+    #: What whoever looks at /explain must have; empty: only this host may look. Never shown.
+    explain_token: str = field(default="", repr=False)
     #: Seconds that a rebalance or a stop may spend on finishing what is in flight.
     drain_s: Annotated[float, Meta(gt=0)] = 5.0
 
@@ -118,6 +123,11 @@ class Settings:
                 msgspec.convert(value, kind)
             except msgspec.ValidationError as error:
                 raise SettingsError(f"{variable(name)} is {value!r}; {_demand(kind)}") from error
+        if self.explain_token and not _TOKEN.fullmatch(self.explain_token):
+            raise SettingsError(
+                f"{variable('explain_token')} has {len(self.explain_token)} characters; it must be at least "
+                "16 of ASCII without blanks, as `openssl rand -hex 16` makes them"
+            )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import safetensors.numpy
 import safetensors.torch
+import torch
 from torch.overrides import TorchFunctionMode
 
 from models.adopted.indices import Indices
@@ -198,7 +199,7 @@ def load(where: Location) -> Artifact:
             f"{directory / CONFIG} has format {config.get('format')!r}, this version reads "
             f"{ARTIFACT_FORMAT!r}: train a new artifact with `python -m offline.train`"
         )
-    settings = parse(directory / CONFIG, lambda: msgspec.convert(config["settings"], ArtifactSettings))
+    settings = parse(directory / CONFIG, lambda: _settings_of(config["settings"]))
     vocabulary = parse(
         directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
     )
@@ -243,6 +244,12 @@ def _model(
     )
 
 
+def _settings_of(stored: Mapping[str, Any]) -> ArtifactSettings:
+    """Return an artifact's settings; those that did not exist when it was made are what was done then."""
+    model = {"item_length": "free", **stored.get("model", {})}
+    return msgspec.convert({**stored, "model": model}, ArtifactSettings)
+
+
 class _Uninitialised(TorchFunctionMode):
     """Leaves out drawing weights that are about to be replaced.
 
@@ -264,6 +271,7 @@ def _mapped_towers(weights: Path, vocabulary: Vocabulary, settings: ArtifactSett
         towers = DualTowers(vocabulary, settings.features, settings.model)
     found = safetensors.torch.load_file(weights)
     towers.rotation = found.get("rotation")
+    found.setdefault("direct.again", torch.ones(()))  # what artifacts did before they had it
     towers.load_state_dict(found, assign=True)
     return towers.eval()
 

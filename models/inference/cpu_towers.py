@@ -18,12 +18,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.arrays import Floats
+from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
 from models.inference import kernels
 from models.inference.kernels import Tables, TowerEvents
-from models.towers.dual_towers import DualTowers
+from models.towers.dual_towers import SHORTEST_ENTERING, DualTowers, ItemEmbedding
 from models.towers.histories import GAP_BUCKETS, EventFeatures, Part
 from models.towers.layers import AttentionBias, Layer, Tower
 from models.windows.histories import Histories
+
+#: Items whose lengths are found at a time: there may be millions.
+AT_ONCE = 65_536
 
 
 class Linear(NamedTuple):
@@ -79,14 +83,21 @@ class CpuTowers:
                 towers.items.item.weight.numpy(),
                 towers.items.category.weight.numpy(),
                 detail.flatten(0, 1).numpy(),
+                *_lengths(towers.items),
             )
             self._by_place = towers.direct.place.numpy()
             self._by_detail = towers.direct.behaviour.exp().repeat_interleave(GAP_BUCKETS).numpy()
+            self._again = np.float32(towers.direct.again)
 
     def with_inputs(self, inputs: Floats) -> "CpuTowers":
-        """Return these towers for events whose item is a row of inputs (E, D), and whose category is 0."""
+        """Return these towers for events that enter by what a learner made of their items.
+
+        inputs (R, D) are those of the item indices FIRST_KNOWN to FIRST_KNOWN + R - 1; the category is 0.
+        """
         other = copy.copy(self)
-        other._tables = Tables(inputs, np.zeros((1, inputs.shape[1]), np.float32), self._tables.detail)
+        item = np.pad(inputs, ((FIRST_KNOWN, 0), (0, 0)))
+        lengths = np.ones(len(item), np.float32), np.ones(1, np.float32)
+        other._tables = Tables(item, np.zeros_like(item[:1]), self._tables.detail, *lengths)
         return other
 
     @staticmethod
@@ -104,9 +115,31 @@ class CpuTowers:
     def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:
         """Return the short vectors (B, D) of these parts."""
         events = _events(histories, derived)
-        direct = kernels.recall(events, self._tables, *part, self._by_place, self._by_detail)  # (B, D)
+        direct = kernels.recall(
+            events, self._tables, *part, self._by_place, self._by_detail, self._again
+        )  # (B, D)
         found = torch.from_numpy(direct) + self._short(events, self._tables, part)  # (B, D)
         return _where_read(part, found, self._towers.unseen_short)
+
+
+def _lengths(items: ItemEmbedding) -> tuple[Floats, Floats]:
+    """Return by what the sum of an item's and its category's row is multiplied: (I,), of unknown (C,)."""
+    item_count, category_count = items.item.num_embeddings, items.category.num_embeddings
+    if items.length == "free":
+        return np.ones(item_count, np.float32), np.ones(category_count, np.float32)
+    unknown = items.category.weight + items.item.weight[UNKNOWN]  # (C, D)
+    known = torch.empty(item_count)
+    for begin in range(0, item_count, AT_ONCE):
+        some = slice(begin, begin + AT_ONCE)
+        rows = items.item.weight[some] + items.category.weight[items.item_categories[some]]
+        known[some] = _one_over_length(rows)
+    return known.numpy(), _one_over_length(unknown).numpy()
+
+
+def _one_over_length(rows: Tensor) -> Tensor:
+    """Return (R,) of rows (R, D), as `ItemEmbedding` has it."""
+    found: Tensor = torch.linalg.vector_norm(rows, dim=-1).clamp(min=SHORTEST_ENTERING).reciprocal()
+    return found
 
 
 def _events(histories: Histories, derived: EventFeatures) -> TowerEvents:

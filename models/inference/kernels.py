@@ -10,6 +10,7 @@ import numpy as np
 
 from models.arrays import Bytes, Floats, Ints, Words
 from models.compiled import compiled_with_fast_sums
+from models.ids.vocabulary_file import FIRST_KNOWN
 
 #: As torch's layer_norm has it.
 EPSILON = 1e-5
@@ -28,11 +29,17 @@ class TowerEvents(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """What an event's vector is the sum of: item (I, D), category (C, D), detail (., D), float32."""
+    """What an event's vector is made of, float32: (item + category) * length + detail.
+
+    item (I, D), category (C, D), detail (., D); the length is item_length (I,) where the item is known, else
+    category_length (C,).
+    """
 
     item: Floats
     category: Floats
     detail: Floats
+    item_length: Floats
+    category_length: Floats
 
 
 @compiled_with_fast_sums
@@ -48,8 +55,9 @@ def newest(events: TowerEvents, tables: Tables, firsts: Ints, counts: Ints) -> t
         if counts[user]:
             event = firsts[user] + counts[user] - 1
             item, category, detail = events.item[event], events.category[event], events.detail[event]
+            length = _length(tables, item, category)
             for column in range(dimension):
-                value = tables.item[item, column] + tables.category[category, column]
+                value = (tables.item[item, column] + tables.category[category, column]) * length
                 entering[user, column] = value + tables.detail[detail, column]
             mean, scale = _spread(entering[user])
             for column in range(dimension):
@@ -73,7 +81,7 @@ def attend(
     by_session (S, H) at so many sessions. An empty part gives zeros.
     """
     items, categories, details, sessions = events
-    by_item, by_category, by_detail = tables
+    by_item, by_category, by_detail, _, _ = tables
     users, heads, dimension = queries.shape
     seen = np.zeros(queries.shape, np.float32)
     entering = np.empty((len(by_distance), dimension), np.float32)
@@ -90,8 +98,10 @@ def attend(
             event = first + place
             item, category, detail = items[event], categories[event], details[event]
             total = squares = np.float32(0)
+            length = _length(tables, item, category)
             for column in range(dimension):
-                value = by_item[item, column] + by_category[category, column] + by_detail[detail, column]
+                value = (by_item[item, column] + by_category[category, column]) * length
+                value += by_detail[detail, column]
                 entering[place, column] = value
                 total += value
             mean = total / np.float32(dimension)
@@ -121,12 +131,18 @@ def attend(
 
 @compiled_with_fast_sums
 def recall(
-    events: TowerEvents, tables: Tables, firsts: Ints, counts: Ints, by_place: Floats, by_detail: Floats
+    events: TowerEvents,
+    tables: Tables,
+    firsts: Ints,
+    counts: Ints,
+    by_place: Floats,
+    by_detail: Floats,
+    again: np.float32,
 ) -> Floats:
     """Return the weighted sum (B, D) of the items of each user's part.
 
     An event weighs by_place (T, 2) at its distance from the newest, [1] where it is of the same session,
-    times by_detail (.,) of its behaviour and pause.
+    times by_detail (.,) of its behaviour and pause, times `again` where its item is known and comes again.
     """
     users, dimension = len(firsts), tables.item.shape[1]
     total = np.zeros((users, dimension), np.float32)
@@ -136,10 +152,20 @@ def recall(
             is_same = events.session[event] == events.session[last]
             weight = by_place[last - event, int(is_same)] * by_detail[events.detail[event]]
             item, category = events.item[event], events.category[event]
+            for later in range(event + 1, last + 1):
+                if item >= FIRST_KNOWN and events.item[later] == item:
+                    weight *= again
+                    break
+            weight *= _length(tables, item, category)
             for column in range(dimension):
                 entering = tables.item[item, column] + tables.category[category, column]
                 total[user, column] += weight * entering
     return total
+
+
+@compiled_with_fast_sums
+def _length(tables: Tables, item: int, category: int) -> np.float32:
+    return np.float32(tables.item_length[item] if item >= FIRST_KNOWN else tables.category_length[category])
 
 
 @compiled_with_fast_sums

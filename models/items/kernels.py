@@ -234,6 +234,10 @@ def user_vector(
         if back >= reach or items.generation[row] != users.generation[user, event]:
             continue
         weight = trained.by_place[back, int(is_same)] * trained.by_behaviour[users.behaviour[user, event]]
+        for newer in range(back):
+            if room.rows[newer] == row:
+                weight *= np.float32(trained.again)
+                break
         room.rows[back], room.weight[back] = row, weight
         source = items.inputs[row]
         if items.readers[row] < min_readers:

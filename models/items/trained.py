@@ -20,9 +20,10 @@ class Trained(NamedTuple):
 
     A user's vector is scale (m short + (1 - m) long) + everyone, its last coordinate 0, with m = sigmoid(gate
     . [short; long] + gate_shift), and short = the sum of by_place (K, 2) * by_behaviour (5,) * input over the
-    last K events, by whether they are of the newest's session. long is without_long (D,) while the long tower
-    has nothing to read, else 0; gap_ms ends a session; is_ratio: the short tower reads the last tenth, not K
-    events; cold_start (D,) is the vector of a user without events.
+    last K events, by whether they are of the newest's session, times `again` where the item comes again. long
+    is without_long (D,) while the long tower has nothing to read, else 0; gap_ms ends a session; is_ratio:
+    the short tower reads the last tenth, not K events; cold_start (D,) is the vector of a user without
+    events.
     """
 
     inputs: Floats
@@ -31,6 +32,7 @@ class Trained(NamedTuple):
     new_outputs: Floats
     by_place: Floats
     by_behaviour: Floats
+    again: float
     gate: Floats
     gate_shift: float
     without_long: Floats
@@ -59,6 +61,7 @@ def trained_of(artifact: Artifact) -> Trained:
             *(inputs, outputs, new_inputs, new_outputs),
             by_place=_array(towers.direct.place),
             by_behaviour=_array(towers.direct.behaviour.exp()),
+            again=float(towers.direct.again),
             gate=_array(towers.gate.weight[0]),
             gate_shift=float(towers.gate.bias),
             without_long=_array(towers.unseen_long),

@@ -33,10 +33,9 @@ class AskedPlaces:
 
     def embedded(self, events: Embedded) -> Embedded:
         """Return the events of the parts, (B, W, D)."""
-        behaviour, session = (column.gather(1, self.places) for column in (events.behaviour, events.session))
-        return Embedded(
-            at_places(events.items, self.places), at_places(events.events, self.places), behaviour, session
-        )
+        vectors = (at_places(each, self.places) for each in (events.items, events.events))
+        columns = (each.gather(1, self.places) for each in (events.item, events.behaviour, events.session))
+        return Embedded(*vectors, *columns)
 
     def at_query(self, values: Tensor) -> Tensor:
         """Return what values (B, T) are at the places that may be asked, (B, Q)."""

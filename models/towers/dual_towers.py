@@ -24,6 +24,8 @@ POPULARITY_UNIT = 2.0
 #: A vector shorter than this is not made as long as 1: its direction is chance, and its gradient would be
 #: without bound.
 SHORTEST = 0.01
+#: Likewise of what enters the towers.
+SHORTEST_ENTERING = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,9 @@ class ModelSettings:
     #: What scores an item: the dot product of its vector and the user's, or their cosine, times a learned
     #: factor. Either way it is the dot product of what is exported: by cosine, item vectors have length 1.
     score: Literal["dot", "cosine"] = "dot"
+    #: How long the vectors are by which items enter the towers: all 1, so that the order of what a user had
+    #: is not that of their lengths, or as they are learned ("free": what artifacts had before).
+    item_length: Literal["one", "free"] = "one"
 
     def __post_init__(self) -> None:
         for name in ("dimension", "heads", "long_layers"):
@@ -74,9 +79,10 @@ class ItemEmbedding(nn.Module):
     item_categories: Tensor
     popularity: Tensor
 
-    def __init__(self, vocabulary: Vocabulary, dimension: int, score: str = "dot") -> None:
+    def __init__(self, vocabulary: Vocabulary, settings: ModelSettings) -> None:
         super().__init__()
-        self.score = score
+        dimension, score = settings.dimension, settings.score
+        self.score, self.length = score, settings.item_length
         self.item = nn.Embedding(vocabulary.item_count, dimension)
         self.category = nn.Embedding(vocabulary.category_count, dimension)
         self.item_difference = nn.Embedding(vocabulary.item_count, dimension)
@@ -104,7 +110,9 @@ class ItemEmbedding(nn.Module):
     def forward(self, item: Tensor, category: Tensor) -> Tensor:
         """Return what enters the towers, (..., D), of item and category indices (...)."""
         entering: Tensor = self.item(item) + self.category(category)  # (..., D)
-        return entering
+        if self.length == "free":
+            return entering
+        return functional.normalize(entering, dim=-1, eps=SHORTEST_ENTERING)
 
     def outputs(self, item: Tensor) -> Tensor:
         """Return the vectors (..., D) by which items (...) of known index are scored."""
@@ -132,7 +140,7 @@ class DualTowers(nn.Module):
         super().__init__()
         dimension = settings.dimension
         self.settings = settings
-        self.items = ItemEmbedding(vocabulary, dimension, settings.score)
+        self.items = ItemEmbedding(vocabulary, settings)
         self.behaviour = nn.Embedding(BEHAVIOUR_ROWS, dimension)
         self.gap = nn.Embedding(GAP_BUCKETS, dimension)
         self.direct = DirectPath(features.short_events)
@@ -253,7 +261,7 @@ class DualTowers(nn.Module):
         """Return the tokens as vectors."""
         items = self.dropout(self.items(tokens.item, tokens.category))  # (B, T, D)
         events = items + self.behaviour(tokens.behaviour) + self.gap(tokens.gap)  # (B, T, D)
-        return Embedded(items, events, tokens.behaviour, tokens.session)
+        return Embedded(items, events, tokens.item, tokens.behaviour, tokens.session)
 
 
 def of_length_one(vectors: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.ids.vocabulary_file import FIRST_KNOWN
+
 #: Behaviours have the numbers 1 to 4; 0 is padding.
 BEHAVIOUR_ROWS = 5
 #: Distances between events are bucketed by logarithm, sessions apart are told apart up to 3.
@@ -18,11 +20,13 @@ MAX_SESSIONS_APART = 3
 class Embedded:
     """The events of B users as vectors.
 
-    items (B, T, D) items alone; events (B, T, D) with behaviour and pause; behaviour, session (B, T) int64.
+    items (B, T, D) items alone; events (B, T, D) with behaviour and pause; item, behaviour, session (B, T)
+    int64.
     """
 
     items: Tensor
     events: Tensor
+    item: Tensor
     behaviour: Tensor
     session: Tensor
 
@@ -156,8 +160,8 @@ class Tower(nn.Module):
 class DirectPath(nn.Module):
     """A learned weighted sum of the last K items: what a transition from the last items can do.
 
-    The weight of an item depends on how far back it is, on whether it is in the newest event's session, and
-    on the behaviour.
+    The weight of an item depends on how far back it is, on whether it is in the newest event's session, on
+    the behaviour, and on whether the item comes again behind it, nearer to the newest event.
     """
 
     def __init__(self, reach: int) -> None:
@@ -166,6 +170,8 @@ class DirectPath(nn.Module):
         start = 0.6 ** torch.arange(reach, dtype=torch.float32)
         self.place = nn.Parameter(torch.stack([start, start], dim=1))  # (K, 2)
         self.behaviour = nn.Parameter(torch.zeros(BEHAVIOUR_ROWS))
+        # At first an item counts at its newest place alone, so that what users return to is in that order.
+        self.again = nn.Parameter(torch.zeros(()))
 
     def forward(self, events: Embedded, query: Tensor | None, first: Tensor) -> Tensor:
         """Return (B, Q, D) at the places query (B, Q), all where None, from first (B, Q) on."""
@@ -177,6 +183,8 @@ class DirectPath(nn.Module):
         other, same = pick(self.place, distance.clamp(0, self.reach - 1)).unbind(-1)  # (1 or B, Q, T) each
         weight = torch.where(is_same, same, other)  # (B, Q, T)
         weight = weight * look_up(self.behaviour.exp()[:, None], events.behaviour).mT  # (B, Q, T)
+        comes_again = _next_places(events.item, self.reach)[:, None] <= places[..., None]  # (B, Q, T)
+        weight = torch.where(comes_again, self.again * weight, weight)  # (B, Q, T)
         return (weight * is_seen) @ events.items  # (B, Q, D)
 
 
@@ -207,6 +215,22 @@ def _every_place(session: Tensor) -> Tensor:
 def _distances(places: Tensor, length: int) -> Tensor:
     """Return how many events back of each place (B, Q) each of `length` events is: (B, Q, T)."""
     return places[..., None] - torch.arange(length, device=places.device)
+
+
+def _next_places(item: Tensor, reach: int) -> Tensor:
+    """Return the place (B, T) at which each place's item (B, T) comes again, T where not within the reach.
+
+    Items that are unknown are thought to be different ones.
+    """
+    length = item.shape[1]
+    place = torch.arange(length, device=item.device)
+    found = torch.full_like(item, length)
+    for ahead in range(min(reach, length) - 1, 0, -1):
+        later = item[:, ahead:]  # (B, T - ahead)
+        is_same = (item[:, :-ahead] == later) & (later >= FIRST_KNOWN)
+        nearer = torch.where(is_same, place[ahead:], found[:, :-ahead])
+        found = torch.cat([nearer, found[:, -ahead:]], dim=1)
+    return found
 
 
 def _is_seen(distance: Tensor, places: Tensor, first: Tensor, reach: int) -> Tensor:

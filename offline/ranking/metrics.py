@@ -28,6 +28,11 @@ def gains_in_ten(target_ranks: Ranks) -> npt.NDArray[np.float64]:
     return np.where(rank <= 10, 1 / np.log2(1 + rank), 0.0)
 
 
+def gains(target_ranks: Ranks) -> npt.NDArray[np.float64]:
+    """Return what each target (B,) adds to NDCG without a cut-off: 1/log2(1 + rank), 0 for MISSING."""
+    return np.where(target_ranks == MISSING, 0.0, 1 / np.log2(1 + target_ranks.astype(np.float64)))
+
+
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """How well B targets were ranked, misses included; every figure is a mean over all B."""
@@ -51,7 +56,7 @@ def summarise(target_ranks: Ranks) -> Ranking:
     """
     rank = target_ranks.astype(np.float64)
     in_ten = rank <= 10
-    gain = np.where(target_ranks == MISSING, 0.0, 1 / np.log2(1 + rank))
+    gain = gains(target_ranks)
     gain_in_ten = gains_in_ten(target_ranks)
     reciprocal = np.where(target_ranks == MISSING, 0.0, 1 / rank)
     return Ranking(

@@ -10,6 +10,7 @@ import numpy as np
 from models.arrays import Doubles, Flags, Floats, Ints
 from models.artifact.artifact import Artifact
 from models.artifact.live_items import LiveItemsSettings
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.inference.cpu_towers import CpuTowers
 from models.inference.inference import Inference
 from models.items.kernels import Items
@@ -147,7 +148,10 @@ class Learning:
         rows, histories = self._windows.of(self._place[case.row])
         row = self.learner.rows_of(self._stream.hashes[self._stream.item[rows]])
         inputs = self.learner.published_inputs(row, histories.category, self._shown)
-        events = replace(histories, item=np.arange(len(rows)), category=np.zeros(len(rows), np.int64))
+        # One row for each event; an item that the learner has is its first one's, and so known to come again.
+        _, first, which = np.unique(np.where(row < 0, ~np.arange(len(row)), row), True, True)
+        item = FIRST_KNOWN + first[which]
+        events = replace(histories, item=item, category=np.zeros(len(rows), np.int64))
         path = self._towers.with_inputs(inputs)
         user = Inference(self._artifact.towers, self._artifact.settings.features, path).encode(events).user
         rotation = self._artifact.towers.rotation

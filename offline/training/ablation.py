@@ -32,6 +32,8 @@ PARTS: Mapping[str, Callable[[DualTowers], Neutral]] = {
     "popularity": lambda towers: [(towers.items.popularity_weight, 0.0)],
     # The weighted sum of the last items; without it the short tower is its Transformer only.
     "direct": lambda towers: [(towers.direct.place, 0.0), (towers.short_scale, 1.0)],
+    # That an item counts otherwise where it comes again nearer to the newest event.
+    "again": lambda towers: [(towers.direct.again, 1.0)],
     # Both Transformers; without them only the direct path is left.
     "transformers": lambda towers: [(towers.short_scale, 0.0), (towers.long_scale, 0.0)],
     # The long tower; a user's vector is the short one.

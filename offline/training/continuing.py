@@ -26,6 +26,7 @@ from offline.training.held_out import target_ranks
 from offline.training.parallel import Processes, one_process
 from offline.training.pieces import has_targets, material_of
 from offline.training.settings import TrainSettings
+from offline.training.weighing import ItemWeights
 
 #: The most users whose vectors before and after are compared.
 COMPARED_USERS = 1_000
@@ -128,8 +129,8 @@ def go_on_from(
     weight = material.weight(np.ones(len(log), np.bool_), settings, half_lives.taste_h)
     stretches = going_on_stretches(material, weight, is_new[order])
     if has_targets(stretches):
-        learns = before.training["learns"]
-        towers = go_on(towers, stretches, settings, learns, half_lives.popularity_h, processes)
+        learns, weights = before.training["learns"], ItemWeights(**before.training.get("item_weights", {}))
+        towers = go_on(towers, stretches, settings, learns, half_lives.popularity_h, weights, processes)
     training = {
         **before.training,
         "learned_until_ms": int(log.time_ms.max()),

@@ -14,6 +14,7 @@ from offline.training.parallel import Processes
 from offline.training.pieces import material_of
 from offline.training.selection import Selected, untrained
 from offline.training.settings import TrainSettings
+from offline.training.weighing import weigh
 
 
 def fit_finally(
@@ -41,4 +42,6 @@ def fit_finally(
         learner.epoch(number, first.learns if number in first else best.learns)
         if processes.is_first:
             learner.progress.save(checkpoint)
-    return learner.averaged(), vocabulary
+    towers = learner.averaged()
+    weigh(towers, selected.weights)
+    return towers, vocabulary

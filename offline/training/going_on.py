@@ -11,6 +11,7 @@ from offline.training.parallel import Processes
 from offline.training.pieces import Material
 from offline.training.progress import Learns
 from offline.training.settings import TrainSettings
+from offline.training.weighing import ItemWeights, weigh
 
 #: Passes over the new rows, and how many older rows are learned again for each new one, so that nothing is
 #: forgotten.
@@ -34,17 +35,21 @@ def go_on(
     settings: TrainSettings,
     learns: Learns,
     popularity_h: float,
+    weights: ItemWeights,
     processes: Processes = ONE_PROCESS,
 ) -> DualTowers:
     """Return the towers after they have learned from stretches, which are of `going_on_stretches`.
 
-    Their scores begin with the popularity of the stretches' last time.
+    Their scores begin with the popularity of the stretches' last time. weights: by what was multiplied what
+    they had learned of items, and will be again.
     """
     course = Course(PASSES, popularity_h)
     rotation, towers.rotation = towers.rotation, None
+    weigh(towers, ItemWeights().over(weights))
     learner = Learner(towers, stretches, settings, course, processes)
     for number in range(1, PASSES + 1):
         learner.epoch(number, learns)
     found = learner.averaged()
+    weigh(found, weights)
     found.rotation = rotation
     return found

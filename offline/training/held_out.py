@@ -1,7 +1,10 @@
 """How well towers rank the targets of held-out stretches, each from all events before it."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.dual_towers import DualTowers
@@ -25,19 +28,44 @@ def target_ranks(
     Targets that the vocabulary does not know are skipped. Of more than MAX_RANKED_TARGETS, about that many
     are ranked, from evenly spread pieces. Each process ranks a part; all return all ranks.
     """
+    return ranks_of(towers, asked_users(towers, stretches, batch_size, processes), processes)
+
+
+@dataclass(frozen=True, slots=True)
+class AskedUsers:
+    """Users as they were before targets: vectors (M, D), and which of the known items the target (M,) is."""
+
+    vectors: Tensor
+    target: Tensor
+
+
+def asked_users(
+    towers: DualTowers, stretches: Stretches, batch_size: int = 64, processes: Processes = ONE_PROCESS
+) -> AskedUsers:
+    """Return this process's part of the users that `target_ranks` asks for."""
     towers.eval()
     targets = int(((stretches.weight > 0) & (stretches.histories.item >= FIRST_KNOWN)).sum())
     step = max(1, -(-targets // MAX_RANKED_TARGETS))
-    found: list[Ranks] = [np.zeros(0, np.int64)]
+    vectors = [torch.zeros(0, towers.settings.dimension, device=processes.device)]
+    places = [torch.zeros(0, dtype=torch.int64, device=processes.device)]
+    pieces = np.arange(processes.rank * step, len(stretches), processes.count * step)
     with torch.inference_mode():
-        items = towers.item_vectors().T.contiguous()  # (D, I)
-        pieces = np.arange(processes.rank * step, len(stretches), processes.count * step)
         for begin in range(0, len(pieces), batch_size):
             stretch = collate(stretches, pieces[begin : begin + batch_size]).to(processes.device)
             wanted = stretch.target > 0  # (B, T)
-            user = towers.forward_every(stretch.tokens, stretch.boundary, stretch.short_start, wanted).user
-            target = stretch.target[wanted] - FIRST_KNOWN  # (M,)
-            for at in range(0, len(target), RANKED_AT_ONCE):
-                some = slice(at, at + RANKED_AT_ONCE)
-                found.append(ranks((user[some] @ items).cpu().numpy(), target[some].cpu().numpy()))
+            found = towers.forward_every(stretch.tokens, stretch.boundary, stretch.short_start, wanted)
+            vectors.append(found.user)
+            places.append(stretch.target[wanted] - FIRST_KNOWN)  # (M,)
+        return AskedUsers(torch.cat(vectors), torch.cat(places))
+
+
+def ranks_of(towers: DualTowers, asked: AskedUsers, processes: Processes = ONE_PROCESS) -> Ranks:
+    """Return the ranks of all processes' targets by what the items' vectors are now."""
+    found: list[Ranks] = [np.zeros(0, np.int64)]
+    with torch.inference_mode():
+        items = towers.item_vectors().T.contiguous()  # (D, I)
+        for begin in range(0, len(asked.target), RANKED_AT_ONCE):
+            some = slice(begin, begin + RANKED_AT_ONCE)
+            scores = (asked.vectors[some] @ items).cpu().numpy()
+            found.append(ranks(scores, asked.target[some].cpu().numpy()))
     return processes.together(np.concatenate(found))

@@ -1,7 +1,7 @@
 """Log -> artifact: choose by held-out rows, learn from all rows, save, publish."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from models.artifact.artifact import Artifact, load, publish, save
@@ -52,6 +52,7 @@ def train(
         **to_plain(config.train),
         "learns": selected.best.learns,
         "half_lives_h": selected.half_lives.to_plain(),
+        "item_weights": asdict(selected.weights),
         "cutoff_ms": selected.slices.cutoff_ms,
         "learned_until_ms": int(log.time_ms[selected.slices.train].max()),
         "data_fingerprint": log.fingerprint,

@@ -27,11 +27,15 @@ from offline.training.parallel import Processes
 from offline.training.pieces import stretches_of
 from offline.training.progress import Epoch
 from offline.training.settings import TrainingConfig, TrainSettings, to_plain
+from offline.training.weighing import ItemWeights, find_weights, weigh
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """Towers with the best epoch's weights, what they know, and how they were chosen."""
+    """Towers with the best epoch's weights, what they know, how they were chosen, and how they rank then.
+
+    In them, what was learned of items is multiplied by `weights`.
+    """
 
     towers: DualTowers
     vocabulary: Vocabulary
@@ -40,6 +44,8 @@ class Selected:
     slices: Slices
     planned_epochs: int
     epochs: list[Epoch]
+    weights: ItemWeights
+    validation: Ranking
     test: Ranking
 
     @property
@@ -53,7 +59,7 @@ class Selected:
         return {
             "best_epoch": self.best.number,
             "epochs": [asdict(epoch) for epoch in self.epochs],
-            "validation": asdict(self.best.validation),
+            "validation": asdict(self.validation),
             "test": asdict(self.test),
         }
 
@@ -82,10 +88,19 @@ def select(
     """
     ground = prepare(log, config)
     towers, epochs = fit_on(ground, config, on_epoch, checkpoint, processes)
-    test = summarise(target_ranks(towers, ground.pieces["test"], processes=processes))
-    planned = planned_epochs(ground, config, processes)
+    weights, ranks = find_weights(towers, ground.pieces["validation"], processes)
+    weigh(towers, weights)
     return Selected(
-        towers, ground.vocabulary, ground.settings, ground.half_lives, ground.slices, planned, epochs, test
+        towers,
+        ground.vocabulary,
+        ground.settings,
+        ground.half_lives,
+        ground.slices,
+        planned_epochs(ground, config, processes),
+        epochs,
+        weights,
+        validation=summarise(ranks),
+        test=summarise(target_ranks(towers, ground.pieces["test"], processes=processes)),
     )
 
 

@@ -136,6 +136,11 @@ class LiveModels:
         """Return the version that readers get, as far as is known; empty before there is one."""
         return self.store.models.serving.version if self.store.models else ""
 
+    def artifact(self, version: str) -> Artifact | None:
+        """Return a model that this worker can encode with, None where it cannot."""
+        encoder = self._encoders.get(version)
+        return encoder.artifact if encoder else None
+
     def why_not(self) -> str:
         """Return why nothing can be encoded, empty where it can.
 

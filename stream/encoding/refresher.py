@@ -190,7 +190,10 @@ def _note_written(batch: EncodedBatch) -> None:
     """Take a batch's users out of flight, and measure how fresh their vectors are."""
     done = [partition.in_flight.pop(user_id) for partition, user_id in batch.users]
     sent_at_ms = np.array([sent for user in done for sent in user.sent_at_ms], dtype=np.float64)
-    metrics.event_to_vector_seconds.observe(np.maximum(time.time() - sent_at_ms / 1000, 0.0))
+    partitions = np.repeat(
+        [partition.partition for partition, _ in batch.users], [len(user.sent_at_ms) for user in done]
+    )
+    metrics.event_to_vector_seconds.observe(np.maximum(time.time() - sent_at_ms / 1000, 0.0), partitions)
     metrics.encodes_saved_total.inc(sum(user.events for user in done) - len(done))
     metrics.dirty_users.set(batch.assignment.waiting())
     batch.assignment.note_progress()

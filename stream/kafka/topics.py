@@ -105,7 +105,7 @@ def ensure_topic(
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise UnreachableError(f"topic {name} could not be made: {error.args[0].str()}") from error
-        return partition_counts(kafka)[name]
+        return topic_state(kafka, name).partitions  # somebody made it just now: not every broker knows it yet
     except TimeoutError as error:
         raise UnreachableError(
             f"topic {name}: Kafka did not say within {TIMEOUT_S:g} s that it is made"

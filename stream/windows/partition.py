@@ -110,6 +110,10 @@ class Partition:
         """Return a user's window as it stands now."""
         return self._fetch((user_id,))[0] or window_to_bytes(Window())
 
+    def look(self, user_id: str) -> bytes | None:
+        """Return a user's window as it stands now, None where there is none; it does not count as used."""
+        return self._windows.get(user_id) or self._load([user_id.encode()])[0]
+
     def in_memory(self) -> list[str]:
         """Return the users whose windows are in memory, those used last at the end."""
         return list(self._windows)

@@ -1,10 +1,13 @@
 """GET /health and /metrics: is this worker ready, recovering or stuck, and why."""
 
 import json
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from socketserver import ThreadingMixIn
+from types import MappingProxyType
 from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -12,6 +15,9 @@ from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
 
 from models.errors import SettingsError
 from stream.encoding.writer import VectorWriter
+
+#: Answers a request: a WSGI application.
+Page = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 #: Seconds after which a worker that does not get ahead calls itself stuck.
 STUCK_AFTER_S = 30.0
@@ -71,23 +77,48 @@ def _why_no_vectors(writer: VectorWriter, uncommitted_s: float) -> str:
 
 
 class _QuietHandler(WSGIRequestHandler):
+    #: Who connects and says nothing is let go after this (s).
+    timeout = 10.0
+
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: a scrape every few seconds is no news."""
 
 
-def serve(host: str, port: int, health: Callable[[], Health], registry: CollectorRegistry = REGISTRY) -> int:
-    """Answer /health and /metrics in a thread of its own, and return the port it took.
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers each request in a thread: none waits for another, such as a probe for who looks at a page."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of who went away before the answer was there."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+def serve(
+    host: str,
+    port: int,
+    health: Callable[[], Health],
+    registry: CollectorRegistry = REGISTRY,
+    pages: Mapping[str, Page] = MappingProxyType({}),
+) -> int:
+    """Answer /health, /metrics and `pages` in threads of its own, and return the port it took.
+
+    A page answers its path and all below it, which it finds in PATH_INFO as it is.
 
     Where the port is taken, as by another worker of this host, the next free one is.
     """
     metrics_app = make_wsgi_app(registry)
 
     def application(environment: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if environment["PATH_INFO"] == "/metrics":
+        path = environment["PATH_INFO"]
+        if path == "/metrics":
             return cast(Iterable[bytes], metrics_app(environment, start_response))
-        if environment["PATH_INFO"] != "/health":
+        if page := next((page for at, page in pages.items() if f"{path}/".startswith(f"{at}/")), None):
+            return page(environment, start_response)
+        if path != "/health":
             start_response("404 Not Found", [("Content-Type", "text/plain")])
-            return [b"there is /health and /metrics\n"]
+            return [f"there is {', '.join(['/health', '/metrics', *pages])}\n".encode()]
         found = health()
         status = "200 OK" if found.status == "ready" else "503 Service Unavailable"
         start_response(status, [("Content-Type", "application/json")])
@@ -95,7 +126,7 @@ def serve(host: str, port: int, health: Callable[[], Health], registry: Collecto
 
     for candidate in range(port, port + PORTS_TRIED):
         try:
-            server: WSGIServer = make_server(host, candidate, application, handler_class=_QuietHandler)
+            server = make_server(host, candidate, application, _Server, _QuietHandler)
         except OSError as error:
             last_error = error
             continue

@@ -1,11 +1,14 @@
 """The Faust app class: it checks everything before it starts, and hands Faust's calls on to the parts."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import faust
 from faust.types import TP
+from yarl import URL
 
 from models.errors import SettingsError
 from models.windows.fold import compile_fold
@@ -44,6 +47,8 @@ class TwintideApp(faust.App):  # type: ignore[misc]
     source: RecordSource[Incoming]
     changelog: RecordSource[ChangelogBatch]
     metrics_port: int
+    #: What the web server of /metrics and /health answers beside these: path, all below it included -> page.
+    pages: Mapping[str, health.Page] = MappingProxyType({})
 
     @property
     def behaviour_topic(self) -> str:
@@ -80,8 +85,10 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         self.changelog = RecordSource(settings.kafka, self.changelog_topic, BATCH_RECORDS, read_changelog)
         metrics.commit_age_seconds.set_function(self.parts.commits.uncommitted_s)
         self.metrics_port = health.serve(
-            settings.metrics_host, settings.metrics_port, lambda: health.check(self)
+            settings.metrics_host, settings.metrics_port, lambda: health.check(self), pages=self.pages
         )
+        if not settings.instance_id:  # a static member must be called the same when it is back
+            self.conf.canonical_url = URL(f"http://{self.conf.web_host}:{self.metrics_port}")
 
     def _follow_topic(self) -> int:
         """Have the topics, give the table as many partitions as the behaviour topic has; return how many."""
@@ -164,6 +171,25 @@ class TwintideApp(faust.App):  # type: ignore[misc]
             *(live.serving if live else "(none)", settings.topic, settings.metrics_host, self.metrics_port),
         )
         await super().on_start()
+
+    @property
+    def address(self) -> str:
+        """Return what the group knows this worker by: where it answers, or the name of a static member."""
+        return str(self.conf.canonical_url)
+
+    @property
+    def window_partitions(self) -> int:
+        """Return how many partitions windows are kept for."""
+        return int(self.tables[WINDOWS_TABLE].partitions)
+
+    def owners(self) -> dict[int, str]:
+        """Return the address of the worker that each partition was given to; from the event loop."""
+        by_worker = self.assignor.tables_metadata()
+        return {
+            number: str(address)
+            for address, topics in by_worker.items()
+            for number in topics.get(self.changelog_topic, ())
+        }
 
     def assigned_partitions(self) -> set[TP]:
         """Return the partitions that the group gave this worker, restored or not."""

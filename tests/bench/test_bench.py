@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import redis
 
-from bench import encode, freshness, ingest, recovery, serve
+from bench import encode, freshness, ingest, page, recovery, serve
 from bench import replay as replay_bench
 from bench.harness import changelogs
 from bench.harness.behaviour import distinct, expected_windows, make_log
@@ -216,6 +216,17 @@ def test_freshness_reports_the_promised_figures(tmp_path: Path) -> None:
     (result,) = report(path)["results"].values()
     assert result["sent"] == result["readable"] == 600
     assert 0 < result["p50_ms"] <= result["p99_ms"]
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("_servers")
+def test_page_reports_its_answers_and_the_worker_with_and_without_a_looker(tmp_path: Path) -> None:
+    path = tmp_path / "page.json"
+    page.main(["--smoke", "--json", str(path)], standalone_mode=False)
+    results = report(path)["results"]
+    answers = {f"/explain/api/{asked}" for asked in ("live", "user", "items")}
+    assert results.keys() == {"nobody looks", "one looks"} | answers
+    assert all(0 < each["p50_ms"] <= each["p99_ms"] for each in results.values())
 
 
 def test_freshness_sends_only_events_that_change_their_users_vector() -> None:

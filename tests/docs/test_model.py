@@ -40,7 +40,7 @@ def towers() -> DualTowers:
 def history(events: int) -> Histories:
     random = np.random.default_rng(events)
     return Histories(
-        item=random.integers(1, FIRST_KNOWN + ITEMS, events),
+        item=random.integers(1, FIRST_KNOWN + ITEMS // 4, events),  # few, so that some come again
         category=random.integers(1, 6, events),
         behaviour=random.integers(1, 5, events).astype(np.uint8),
         time_ms=np.cumsum(random.choice([1_000, 60_000, GAP_MS, GAP_MS + 1, 90_000_000], events)),
@@ -60,6 +60,11 @@ def norm(x: Floats, layer: nn.LayerNorm) -> Floats:
     deviation = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + layer.eps)
     normed: Floats = centred / deviation * numbers(layer.weight) + numbers(layer.bias)
     return normed
+
+
+def unit(x: Floats) -> Floats:
+    found: Floats = x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 0.1)
+    return found
 
 
 def linear(x: Floats, layer: nn.Linear) -> Floats:
@@ -103,14 +108,16 @@ def by_the_book(model: DualTowers, user: Histories) -> tuple[Floats, Floats, Flo
     elapsed_s = np.diff(time_ms) // 1000
     pause = np.append(0, np.minimum(25, 1 + np.floor(np.log2(1 + elapsed_s)))).astype(np.int64)
     session = np.append(0, np.cumsum(np.diff(time_ms) > GAP_MS))
-    x = numbers(model.items.item)[user.item] + numbers(model.items.category)[user.category]
+    x = unit(numbers(model.items.item)[user.item] + numbers(model.items.category)[user.category])
     happened = x + numbers(model.behaviour)[user.behaviour]
     p = events - 1
     boundary = p - (p - int(np.flatnonzero(session == session[p])[0])) % K
     read = slice(max(0, events - K), events)
     w, c = numbers(model.direct.place), numbers(model.direct.behaviour)
+    again = np.where([i >= FIRST_KNOWN and i in user.item[t + 1 :] for t, i in enumerate(user.item)],
+                     numbers(model.direct.again), 1)  # fmt: skip
     direct = sum(
-        w[p - t, int(session[t] == session[p])] * np.exp(c[user.behaviour[t]]) * x[t]
+        w[p - t, int(session[t] == session[p])] * np.exp(c[user.behaviour[t]]) * again[t] * x[t]
         for t in range(read.start, read.stop)
     )
     e = happened[read] + numbers(model.gap)[pause[read]]
@@ -140,7 +147,7 @@ def test_user_vectors_are_those_of_the_equations(towers: DualTowers, events: int
 
 def test_item_vectors_are_those_of_the_equation(towers: DualTowers) -> None:
     of_item = towers.items.item_categories.numpy()[FIRST_KNOWN:]
-    x = numbers(towers.items.item)[FIRST_KNOWN:] + numbers(towers.items.category)[of_item]
+    x = unit(numbers(towers.items.item)[FIRST_KNOWN:] + numbers(towers.items.category)[of_item])
     difference = numbers(towers.items.item_difference)[FIRST_KNOWN:]
     difference = difference + numbers(towers.items.category_difference)[of_item]
     expected = numbers(towers.items.share) * x + difference

@@ -9,8 +9,12 @@ from stream import metrics
 def test_histogram_of_batches_counts_what_is_at_most_each_bound() -> None:
     histogram = metrics.BatchHistogram("test_batch_seconds", "For this test.", [0.1, 1.0])
     try:
-        histogram.observe(np.array([0.1, 0.5]))
-        histogram.observe(np.array([3.0]))
+        histogram.observe(np.array([0.1, 0.5]), np.array([0, 2]))
+        histogram.observe(np.array([3.0]), np.array([2]))
+        histogram.observe(np.array([]), np.array([], np.int64))
+        assert histogram.cumulative().tolist() == [1, 2, 3]
+        of_partitions = [histogram.cumulative(number).tolist() for number in (0, 1, 2)]
+        assert of_partitions == [[1, 1, 1], [0, 0, 0], [0, 1, 2]]
         (family,) = histogram.collect()
         values = {(each.name, each.labels.get("le")): each.value for each in family.samples}
     finally:

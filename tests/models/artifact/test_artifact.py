@@ -4,9 +4,11 @@ import json
 import pickle
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save
@@ -24,13 +26,16 @@ VOCABULARY = Vocabulary(
 )
 
 
-def make(store: Path, seed: int = 0) -> Artifact:
-    settings = ArtifactSettings(features=FeatureSettings(gap_ms=1_000), model=ModelSettings(dimension=16))
+def make(store: Path, seed: int = 0, item_length: Literal["one", "free"] = "one") -> Artifact:
+    model = ModelSettings(dimension=16, item_length=item_length)
+    settings = ArtifactSettings(features=FeatureSettings(gap_ms=1_000), model=model)
     torch.manual_seed(seed)
     towers = DualTowers(VOCABULARY, settings.features, settings.model)
     with torch.no_grad():
         for parameter in towers.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
+        if item_length == "free":
+            towers.direct.again.fill_(1.0)
     return save(store, towers, VOCABULARY, settings, {"test": {"ndcg_at_10": 0.5}}, {"cutoff_ms": 7})
 
 
@@ -156,6 +161,19 @@ def rewritten(artifact: Artifact, name: str, content: bytes) -> Path:
 def test_artifact_of_another_format_is_refused(artifact: Artifact) -> None:
     with pytest.raises(ArtifactError, match=r"config\.json has format 'other-9'"):
         load(rewritten(artifact, "config.json", b'{"format": "other-9"}'))
+
+
+def test_an_artifact_of_before_there_were_unit_lengths_encodes_as_it_did(tmp_path: Path) -> None:
+    artifact, users = make(tmp_path, item_length="free"), histories([3, 110, 40])
+    before = artifact.encode(users).user
+    config = json.loads((artifact.path / "config.json").read_text())
+    del config["settings"]["model"]["item_length"]
+    weights = safetensors.torch.load_file(artifact.path / "weights.safetensors")
+    del weights["direct.again"]
+    rewritten(artifact, "config.json", json.dumps(config).encode())
+    old = load(rewritten(artifact, "weights.safetensors", safetensors.torch.save(weights)))
+    np.testing.assert_allclose(old.encode(users).user, before, atol=1e-6)
+    assert np.abs(make(tmp_path / "new").encode(users).user - before).max() > 0.01
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "vocabulary.msgpack", "item_vectors.safetensors"])

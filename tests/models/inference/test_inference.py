@@ -24,7 +24,7 @@ from models.windows.histories import Histories
 from offline.training.ablation import leave_out
 
 Split = Literal["session", "ratio"]
-ITEMS = 200
+ITEMS = 20  # so few that users return to some
 VOCABULARY = Vocabulary([str(n) for n in range(ITEMS)], [2 + n % 4 for n in range(ITEMS)], list("abcd"))
 SPLITS: tuple[Split, ...] = ("session", "ratio")
 MakePath = Callable[[DualTowers], TowerPath]
@@ -48,9 +48,10 @@ def towers_of(
 
 def histories(counts: list[int], seed: int = 0) -> Histories:
     random, total = np.random.default_rng(seed), sum(counts)
+    item = random.integers(1, FIRST_KNOWN + ITEMS, total)
     return Histories(
-        item=random.integers(1, FIRST_KNOWN + ITEMS, total),
-        category=random.integers(1, 6, total),
+        item=item,
+        category=VOCABULARY.categories_of(item, random.integers(1, 6, total)),
         behaviour=random.integers(1, 5, total).astype(np.uint8),
         time_ms=np.cumsum(random.choice([0, 60_000, 4_000_000, 90_000_000], total)),
         starts=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
