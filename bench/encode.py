@@ -21,11 +21,12 @@ from bench.peers.eager import EagerTowers
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.command import Command, log_to_stderr
+from models.encoder import UserEncoder, Vectors
 from models.errors import SettingsError, TwintideError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.inference.cuda_graphs import GraphedTowers
-from models.inference.inference import PASS_USERS, Inference, Vectors
-from models.towers.histories import histories_of_windows
+from models.inference.inference import PASS_USERS, Inference
+from models.windows.histories import histories_of_windows
 from models.windows.window import WindowSettings, window_to_bytes
 
 #: Vectors that differ by more are not the same, in float32 and in bfloat16.
@@ -105,7 +106,7 @@ def run(users: int, threads: int) -> Report:
         artifact = artifacts.load(Path(store))
         contestants = {
             "eager": TimedEncoder(*_best(EagerTowers(artifact, artifact.towers), EAGER_BATCHES, values)),
-            "twintide": TimedEncoder(Ours(artifact, artifact.inference), BATCH_USERS),
+            "twintide": TimedEncoder(Ours(artifact, artifact.encoder), BATCH_USERS),
         }
         if torch.cuda.is_available():
             contestants |= _on_gpu(artifact, values)
@@ -131,10 +132,10 @@ class Ours:
     """Twintide's encoder."""
 
     artifact: Artifact
-    inference: Inference
+    encoder: UserEncoder
 
     def __call__(self, values: Sequence[bytes]) -> Vectors:
-        return self.inference.encode_pass(histories_of_windows(values, self.artifact.vocabulary))
+        return self.encoder.encode(histories_of_windows(values, self.artifact.vocabulary))
 
 
 def _best(encode: Encode, batch_sizes: Sequence[int], values: Sequence[bytes]) -> tuple[Encode, int]:

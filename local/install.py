@@ -6,7 +6,7 @@ import sys
 import venv
 from pathlib import Path
 
-EXTRAS = "local,dev,baselines,report,ann,tune"
+EXTRAS = "local,dev,baselines,report,ann,tune,onnx"
 
 
 def main(root: Path, stamp: str) -> None:

@@ -10,7 +10,7 @@ from models.command import Command, log_to_stderr
 from models.location import Location
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
-from models.towers.histories import Histories
+from models.windows.histories import Histories
 from offline.evaluation.attention import attention, describe, some_histories
 from offline.evaluation.similarity import items_with_category, similarity
 from offline.options import artifact_option, data_path_option

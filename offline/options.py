@@ -88,6 +88,6 @@ def cutoff_of(artifact: Artifact, cutoff: str | None) -> int:
     cutoff_ms: int | None = artifact.training["cutoff_ms"]
     if cutoff_ms is None:
         raise SettingsError(
-            "the artifact was trained leave-one-out and has no cutoff: give one with --cutoff"
+            "the artifact was trained leave-one-out, or adopted without one, and has no cutoff: give --cutoff"
         )
     return cutoff_ms

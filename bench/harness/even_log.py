@@ -20,7 +20,7 @@ def even_log(rows: int, step_ms: float, seed: int = 7) -> BehaviourLog:
     Users do in it what they do in a month of `offline.sample`, in the same order, and only faster.
     """
     settings = SampleSettings(users=max(rows // ROWS_PER_USER, 1), rows=rows, seed=seed)
-    sample = generate(settings)
+    (sample,) = generate(settings)  # one block: more than it holds would take minutes to play
     log = _log(sample, f"even{seed}").in_time_order()
     times_ms = FIRST_SECOND * 1_000 + (np.arange(rows) * step_ms).astype(np.int64)
     return replace(log, time_ms=times_ms, line=np.arange(2, rows + 2))

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.artifact.artifact import Artifact
 from models.towers.features import features
-from models.towers.histories import histories_of_windows
+from models.windows.histories import histories_of_windows
 
 #: Width of the square matrices whose product is a device's peak.
 PEAK_WIDTH = 8_192

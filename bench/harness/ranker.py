@@ -13,7 +13,7 @@ from models.arrays import Ints
 from models.artifact.artifact import load
 from models.errors import TwintideError
 from models.log.behaviour_log import BehaviourLog
-from models.towers.log_histories import histories_of_log
+from models.windows.log_histories import histories_of_log
 from stream.serving.reader import Reader, UserVectors
 from stream.serving.recommender import Recommender
 from stream.settings import Settings

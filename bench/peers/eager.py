@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 
 from models.artifact.artifact import Artifact
-from models.inference.inference import Vectors
+from models.encoder import Vectors
 from models.towers.dual_towers import DualTowers
 from models.towers.features import Tokens, TowerInputs, features
-from models.towers.histories import histories_of_windows
 from models.towers.layers import at_places
+from models.windows.histories import histories_of_windows
 
 
 @dataclass(frozen=True, slots=True)

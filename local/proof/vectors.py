@@ -10,7 +10,7 @@ from local.proof.findings import Apart, Findings
 from local.proof.live_vectors import LiveVectors, Slots, StoredVectors
 from local.proof.windows import CheckedWindow
 from models.artifact.artifact import Artifact
-from models.towers.histories import Histories, histories_of_cold_start, histories_of_windows
+from models.windows.histories import Histories, histories_of_cold_start, histories_of_windows
 from models.windows.window import is_empty, read_offset, window_from_bytes
 from stream.settings import Settings
 from stream.store.registry_state import LiveModel
@@ -196,13 +196,14 @@ class VectorCheck:
             return
         made = self._artifacts[version].encode(histories)
         for place, (name, each) in enumerate(zip(names, stored, strict=True)):
-            expected = {"vec": made.user[place], "long": made.long[place], "short": made.short[place]}
+            parts = {"vec": made.user, "long": made.long, "short": made.short}
+            expected = {field: part[place] for field, part in parts.items() if part.shape[1]}
             found = each.vectors()
             missing = [field for field in expected if field not in found and not self._may_expire(field)]
             wrong = [
                 field
                 for field, vector in found.items()
-                if not self._is_equal(vector, expected[field], each.vector_format)
+                if field not in expected or not self._is_equal(vector, expected[field], each.vector_format)
             ]
             if missing or wrong:
                 what = " and ".join(

@@ -15,17 +15,19 @@ import safetensors.torch
 import torch
 from torch.overrides import TorchFunctionMode
 
+from models.adopted.indices import Indices
+from models.adopted.onnx_model import OnnxModel
+from models.adopted.settings import EncoderSettings
 from models.arrays import Floats
 from models.artifact.files import (
     ARTIFACT_FORMAT,
     CHECKSUMS,
     CONFIG,
-    FILES,
     ITEM_VECTORS,
     METRICS,
     VOCABULARY,
-    WEIGHTS,
     check,
+    files_of,
     parse,
     read_json,
     to_json,
@@ -35,12 +37,15 @@ from models.artifact.golden_users import check_golden, golden_histories
 from models.artifact.live_items import LiveItemsSettings
 from models.artifact.stores import find, open_store
 from models.artifact.version_cache import PARTIAL, VersionCache, place
+from models.encoder import Model, UserEncoder, Vectors
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
-from models.inference.inference import Inference, Vectors
+from models.inference.tower_model import TowerModel
 from models.location import BucketUrl, Location
+from models.model_files import ADOPTED, GRAPH, INDICES, TOWERS, WEIGHTS
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.histories import FeatureSettings, Histories
+from models.towers.histories import FeatureSettings
+from models.windows.histories import Histories
 from models.windows.window import WindowSettings
 
 
@@ -65,7 +70,8 @@ class Artifact:
 
     version: 12 hex digits of its content; publication: the number under which its store published it last,
     0 for never; item_vectors (I, D), in the order of item_ids; golden_vectors: see golden_users.py; metrics:
-    what training measured; training: the settings and the data it was trained with.
+    what training measured; training: the settings and the data it was trained with; encoder: the model's, on
+    the CPU.
     """
 
     version: str
@@ -76,8 +82,8 @@ class Artifact:
     golden_vectors: Floats | None
     metrics: Mapping[str, Any]
     training: Mapping[str, Any]
-    towers: DualTowers
-    inference: Inference
+    model: Model
+    encoder: UserEncoder
     path: Path
 
     @property
@@ -85,9 +91,19 @@ class Artifact:
         """The raw ids of the known items, the most frequent in training first."""
         return self.vocabulary.item_ids
 
+    @property
+    def towers(self) -> DualTowers:
+        """The dual towers. Raises ArtifactError where the model is of another kind."""
+        if not isinstance(self.model, TowerModel):
+            raise ArtifactError(
+                f"model {self.version} was adopted (offline.adopt): this learns, turns or looks into dual "
+                "towers, and needs a model of offline.train"
+            )
+        return self.model.towers
+
     def encode(self, histories: Histories) -> Vectors:
-        """Return the vectors of B users; see `Inference.encode`."""
-        return self.inference.encode(histories)
+        """Return the vectors of B users; see `UserEncoder.encode`."""
+        return self.encoder.encode(histories)
 
     def check_golden(self) -> None:
         """Encode the golden users; raise ArtifactError where their vectors are not those that were saved."""
@@ -103,6 +119,19 @@ def save(
     metrics: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> Artifact:
+    """Write an artifact of dual towers into `store`, under its version, and return it; see `save_model`."""
+    model = TowerModel(towers, settings.features)
+    return save_model(store, model, vocabulary, settings, metrics, training)
+
+
+def save_model(
+    store: Location,
+    model: Model,
+    vocabulary: Vocabulary,
+    settings: ArtifactSettings,
+    metrics: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> Artifact:
     """Write an artifact into `store`, under its version, and return it; the same content is written once.
 
     A crash never leaves half an artifact: the files are written beside it and renamed; into a bucket they are
@@ -112,7 +141,7 @@ def save(
     home.mkdir(parents=True, exist_ok=True)
     partial = Path(mkdtemp(prefix=PARTIAL, dir=home))
     try:
-        _write_files(partial, towers, vocabulary, settings, metrics, training)
+        _write_files(partial, model, vocabulary, settings, metrics, training)
         version = version_of(read_json(partial / CHECKSUMS))
         if not (home / version).exists():
             place(partial, home / version)
@@ -126,24 +155,25 @@ def save(
 
 def _write_files(
     directory: Path,
-    towers: DualTowers,
+    model: Model,
     vocabulary: Vocabulary,
     settings: ArtifactSettings,
     metrics: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> None:
-    with torch.inference_mode():
-        item_vectors = towers.item_vectors().float().cpu().numpy()
-    golden_vectors = Inference(towers, settings.features).encode(golden_histories(vocabulary)).user
-    config = {"format": ARTIFACT_FORMAT, "settings": asdict(settings), "training": dict(training)}
-    weights = {name: tensor.cpu().contiguous() for name, tensor in towers.state_dict().items()}
+    vectors = {
+        "item_vectors": np.ascontiguousarray(model.item_vectors()),
+        "golden_vectors": model.on_cpu().encode(golden_histories(vocabulary)).user,
+    }
+    said = asdict(settings)
+    if not isinstance(model, TowerModel):
+        del said["model"]  # of the towers alone
+    config = {**model.description(), "settings": said, "training": dict(training)}
     contents = {
-        CONFIG: to_json(config),
+        CONFIG: to_json({"format": ARTIFACT_FORMAT, **config}),
         VOCABULARY: vocabulary.to_bytes(),
-        WEIGHTS: safetensors.torch.save(weights),
-        ITEM_VECTORS: safetensors.numpy.save(
-            {"item_vectors": np.ascontiguousarray(item_vectors), "golden_vectors": golden_vectors}
-        ),
+        **model.files(),
+        ITEM_VECTORS: safetensors.numpy.save(vectors),
         METRICS: to_json(metrics),
     }
     for name, content in contents.items():
@@ -161,7 +191,7 @@ def load(where: Location) -> Artifact:
     found = find(where)
     directory = found.directory
     checksums = read_json(directory / CHECKSUMS)
-    for name in FILES:
+    for name in files_of(checksums):
         check(directory / name, checksums)
     config = read_json(directory / CONFIG)
     if config.get("format") != ARTIFACT_FORMAT:
@@ -173,9 +203,9 @@ def load(where: Location) -> Artifact:
     vocabulary = parse(
         directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
     )
-    towers = parse(directory / WEIGHTS, lambda: _mapped_towers(directory / WEIGHTS, vocabulary, settings))
     vectors = parse(directory / ITEM_VECTORS, lambda: safetensors.torch.load_file(directory / ITEM_VECTORS))
     item_vectors = parse(directory / ITEM_VECTORS, lambda: vectors["item_vectors"].numpy())
+    model = _model(directory, config, settings, vocabulary, item_vectors)
     version = version_of(checksums)
     return Artifact(
         version=version,
@@ -186,15 +216,37 @@ def load(where: Location) -> Artifact:
         golden_vectors=vectors["golden_vectors"].numpy() if "golden_vectors" in vectors else None,
         metrics=read_json(directory / METRICS),
         training=config.get("training", {}),
-        towers=towers,
-        inference=Inference(towers, settings.features),
+        model=model,
+        encoder=model.on_cpu(),
         path=directory,
+    )
+
+
+def _model(
+    directory: Path,
+    config: Mapping[str, Any],
+    settings: ArtifactSettings,
+    vocabulary: Vocabulary,
+    item_vectors: Floats,
+) -> Model:
+    """Return the model of the kind that config.json names; dual towers where it names none, as once."""
+    kind = config.get("encoder", TOWERS)
+    if kind == TOWERS:
+        towers = parse(directory / WEIGHTS, lambda: _mapped_towers(directory / WEIGHTS, vocabulary, settings))
+        return TowerModel(towers, settings.features)
+    if kind == ADOPTED:
+        wanted = parse(directory / CONFIG, lambda: msgspec.convert(config[kind], EncoderSettings))
+        indices = parse(directory / INDICES, lambda: Indices.from_bytes((directory / INDICES).read_bytes()))
+        return OnnxModel(directory / GRAPH, wanted, indices, item_vectors)
+    raise ArtifactError(
+        f"{directory / CONFIG} has a model of the kind {kind!r}, unknown to this version: update "
+        "it, or publish a model of another kind"
     )
 
 
 def _settings_of(stored: Mapping[str, Any]) -> ArtifactSettings:
     """Return an artifact's settings; those that did not exist when it was made are what was done then."""
-    model = {"item_length": "free", **stored["model"]}
+    model = {"item_length": "free", **stored.get("model", {})}
     return msgspec.convert({**stored, "model": model}, ArtifactSettings)
 
 

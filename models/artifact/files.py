@@ -10,15 +10,18 @@ import msgspec
 from safetensors import SafetensorError
 
 from models.errors import ArtifactError, TwintideError
+from models.model_files import GRAPH, INDICES, WEIGHTS
 
 T = TypeVar("T")
 
 #: Written into config.json; another layout gets another number.
 ARTIFACT_FORMAT = "twintide-artifact-2"
 
-CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.msgpack", "weights.safetensors"
+CONFIG, VOCABULARY = "config.json", "vocabulary.msgpack"
 ITEM_VECTORS, METRICS, CHECKSUMS = "item_vectors.safetensors", "metrics.json", "checksums.json"
+#: Beside the checksums: of dual towers, and of an adopted encoder.
 FILES = (CONFIG, VOCABULARY, WEIGHTS, ITEM_VECTORS, METRICS)
+ADOPTED_FILES = (CONFIG, VOCABULARY, GRAPH, INDICES, ITEM_VECTORS, METRICS)
 
 #: What reading a damaged or foreign file may raise.
 _UNUSABLE = (
@@ -49,17 +52,22 @@ def check(file: Path, checksums: Mapping[str, Any]) -> None:
         )
 
 
+def files_of(checksums: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the files that an artifact with these checksums has beside them, by the kind of its model."""
+    return ADOPTED_FILES if GRAPH in checksums else FILES
+
+
 def check_whole(directory: Path, version: str) -> None:
     """Raise ArtifactError where a directory does not hold all files of this version as they were saved."""
     checksums = read_json(directory / CHECKSUMS)
-    for name in FILES:
+    for name in files_of(checksums):
         check(directory / name, checksums)
     if version_of(checksums) != version:
         raise ArtifactError(f"{directory} holds artifact {version_of(checksums)}")
 
 
 def version_of(checksums: Mapping[str, Any]) -> str:
-    return hashlib.sha256(to_json({name: checksums[name] for name in FILES})).hexdigest()[:12]
+    return hashlib.sha256(to_json({name: checksums[name] for name in files_of(checksums)})).hexdigest()[:12]
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:

@@ -6,7 +6,7 @@ from models.arrays import Floats
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
-from models.towers.histories import Histories
+from models.windows.histories import Histories
 
 #: Events of each golden user: none, one, both sides of what the towers read, and more than a window holds.
 LENGTHS = (0, 1, 2, 9, 11, 40, 110, 150)

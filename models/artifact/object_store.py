@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from models.artifact.bucket import Bucket, Content
-from models.artifact.files import CHECKSUMS, FILES, to_json, version_of
+from models.artifact.files import CHECKSUMS, files_of, read_json, to_json, version_of
 from models.artifact.publications import (
     Publication,
     check_replaced,
@@ -118,14 +118,16 @@ class ObjectStore:
         What is there with another size is written again. A crash leaves no artifact: checksums come last.
         """
         bucket = Bucket(self.where / version)
-        files = [directory / name for name in (*FILES, CHECKSUMS)]
+        names = files_of(read_json(directory / CHECKSUMS))
+        files = [directory / name for name in (*names, CHECKSUMS)]
         changed = [file for file in files if bucket.size(file.name) != file.stat().st_size]
         for file in changed:
             bucket.upload(file.name, file)
 
     def _require_whole(self, version: str) -> None:
         bucket = Bucket(self.where / version)
-        for name in (CHECKSUMS, *FILES):
+        names = files_of(read_checksums(bucket)) if bucket.size(CHECKSUMS) is not None else (CHECKSUMS,)
+        for name in names:
             if bucket.size(name) is None:
                 raise ArtifactError(
                     f"{bucket.url / name} is missing, so {version} cannot be published: give "
@@ -164,7 +166,7 @@ def fetch(url: BucketUrl, version: str, into: Path) -> None:
     if version_of(checksums) != version:
         raise ArtifactError(f"model {version} is not at {url}, where {version_of(checksums)} is")
     (into / CHECKSUMS).write_bytes(to_json(checksums))
-    for name in FILES:
+    for name in files_of(checksums):
         found = bucket.download(name, into / name)
         if found != checksums[name]:
             raise ArtifactError(

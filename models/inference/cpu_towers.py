@@ -22,8 +22,9 @@ from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
 from models.inference import kernels
 from models.inference.kernels import Tables, TowerEvents
 from models.towers.dual_towers import SHORTEST_ENTERING, DualTowers, ItemEmbedding
-from models.towers.histories import GAP_BUCKETS, EventFeatures, Histories, Part
+from models.towers.histories import GAP_BUCKETS, EventFeatures, Part
 from models.towers.layers import AttentionBias, Layer, Tower
+from models.windows.histories import Histories
 
 #: Items whose lengths are found at a time: there may be millions.
 AT_ONCE = 65_536

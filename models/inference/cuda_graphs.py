@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from models.arrays import Ints
-from models.inference.padded_towers import NARROWEST, buckets
+from models.length_buckets import NARROWEST, buckets
 from models.towers.dual_towers import DualTowers
 from models.towers.features import Tokens, columns_of, forget_before, pad_columns
-from models.towers.histories import EventFeatures, Histories, Part
+from models.towers.histories import EventFeatures, Part
+from models.windows.histories import Histories
 
 #: A graph has room for so many users, and events of the whole pass, or 4, 16, 64 ... times as many.
 FEWEST_USERS, FEWEST_EVENTS, STEP = 16, 1 << 12, 4

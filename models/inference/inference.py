@@ -1,31 +1,22 @@
 """Histories -> vectors: the one way in which offline and online encode, on a CPU or a GPU."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.arrays import Floats
+from models.encoder import Vectors
 from models.inference.cpu_towers import CpuTowers
 from models.inference.long_vector_cache import LongVectorCache
 from models.inference.padded_towers import PaddedTowers
 from models.towers.dual_towers import DualTowers
-from models.towers.histories import EventFeatures, FeatureSettings, Histories, Part, tower_spans
+from models.towers.histories import EventFeatures, FeatureSettings, Part, tower_spans
+from models.windows.histories import Histories
 
 #: Users encoded in one pass: what it makes on its way still fits a CPU's cache.
 PASS_USERS = 1_024
-
-
-@dataclass(frozen=True, slots=True)
-class Vectors:
-    """user, long, short (B, D) float32: each user's vector, and the two towers' it is mixed from."""
-
-    user: Floats
-    long: Floats
-    short: Floats
 
 
 class TowerPath(Protocol):
@@ -36,26 +27,41 @@ class TowerPath(Protocol):
 
 
 class Inference:
-    """Encodes with one model, in one thread at a time."""
+    """Encodes with the dual towers, in one thread at a time; a `models.encoder.UserEncoder`."""
 
-    def __init__(self, towers: DualTowers, settings: FeatureSettings, path: TowerPath | None = None) -> None:
-        """`path` is how the towers run: by default the fastest that a CPU has for them."""
+    def __init__(
+        self,
+        towers: DualTowers,
+        settings: FeatureSettings,
+        path: TowerPath | None = None,
+        kept_vectors: int = 0,
+    ) -> None:
+        """`path` is how the towers run: by default the fastest that a CPU has for them.
+
+        kept_vectors: of how many users who come again the long vector is kept.
+        """
         self.dimension = towers.settings.dimension
+        #: Tower -> of how many users it ran. The long one counts where it had something to read.
+        self.made = {"short": 0, "long": 0}
         self._towers = towers
         self._settings = settings
         self._path = path or (CpuTowers(towers) if CpuTowers.can_run(towers) else PaddedTowers(towers))
+        self._kept = LongVectorCache(kept_vectors, self.dimension) if kept_vectors else None
 
-    def encode(self, histories: Histories) -> Vectors:
-        """Return the vectors of B users; one without events gets the vector of a cold-start user.
-
-        A user's vector does not depend on who else is encoded with them (up to rounding, 1e-5).
-        """
+    def encode(self, histories: Histories, user_ids: Sequence[str] = ()) -> Vectors:
+        """Return the vectors of B users; see `UserEncoder.encode`."""
         vectors = np.empty((3, len(histories), self.dimension), dtype=np.float32)
         for begin in range(0, len(histories), PASS_USERS):
-            users = np.arange(begin, min(begin + PASS_USERS, len(histories)))
-            found = self.encode_pass(histories.take(users))
-            vectors[:, users] = found.user, found.long, found.short
+            end = min(begin + PASS_USERS, len(histories))
+            some = histories.take(np.arange(begin, end)) if end - begin < len(histories) else histories
+            found = self.encode_pass(some, user_ids[begin:end], self._kept if user_ids else None)
+            vectors[:, begin:end] = found.user, found.long, found.short
         return Vectors(*vectors)
+
+    def forget(self) -> None:
+        """Drop all long vectors that are kept."""
+        if self._kept:
+            self._kept.clear()
 
     @torch.inference_mode()
     def encode_pass(
@@ -68,12 +74,14 @@ class Inference:
         spans = tower_spans(histories, self._settings)
 
         def make_long(part: Part) -> Tensor:
+            self.made["long"] += int(np.count_nonzero(part.counts))
             return self._path.long_of(histories, spans.derived, part)
 
         if cache is None:
             long = make_long(spans.long)
         else:
             long = cache.complete(user_ids, histories, spans, make_long)
+        self.made["short"] += len(histories)
         short = self._path.short_of(histories, spans.derived, spans.short)
         mixed = self._towers.mix(long, short)
         return Vectors(mixed.user.numpy(), mixed.long.numpy(), mixed.short.numpy())

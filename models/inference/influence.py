@@ -5,8 +5,8 @@ from typing import Protocol
 import numpy as np
 
 from models.arrays import Floats
-from models.inference.inference import Vectors
-from models.towers.histories import Histories
+from models.encoder import Vectors
+from models.windows.histories import Histories
 
 
 class Encodes(Protocol):

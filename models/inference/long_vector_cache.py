@@ -15,15 +15,14 @@ from torch import Tensor
 
 from models.arrays import Floats, Words
 from models.inference import kernels
-from models.towers.histories import Histories, Part, TowerSpans
+from models.towers.histories import Part, TowerSpans
+from models.windows.histories import Histories
 
 
 class LongVectorCache:
     """Vectors of one model, of at most `capacity` users; who was added first gives way first."""
 
     def __init__(self, capacity: int, dimension: int) -> None:
-        #: Long vectors made so far, of users whose long tower had something to read.
-        self.made = 0
         self._vectors = np.zeros((capacity + 1, dimension), np.float32)
         self._prints = np.zeros(capacity + 1, np.uint64)
         self._owners: list[str | None] = [None] * capacity
@@ -50,7 +49,6 @@ class LongVectorCache:
             to_make = part.take(missing)
             made = make(to_make).numpy()  # (M, D)
             vectors[missing] = made
-            self.made += int(np.count_nonzero(to_make.counts))
             self._keep([user_ids[user] for user in missing.tolist()], prints[missing], made)
         return torch.from_numpy(vectors)
 

@@ -1,18 +1,15 @@
 """Events -> the towers' vectors on a CPU: the towers themselves, on padded tensors in length buckets."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from models.arrays import Ints
+from models.length_buckets import buckets
 from models.towers.dual_towers import DualTowers
 from models.towers.features import forget_before, pad
-from models.towers.histories import EventFeatures, Histories, Part
-
-#: The narrowest bucket; each is twice as wide as the one before, so that less than half of a row is padding.
-NARROWEST = 8
+from models.towers.histories import EventFeatures, Part
+from models.windows.histories import Histories
 
 
 class PaddedTowers:
@@ -36,11 +33,3 @@ class PaddedTowers:
         for users in buckets(part.counts):
             vectors[torch.from_numpy(users)] = run(part.take(users))
         return vectors
-
-
-def buckets(counts: Ints) -> Iterator[Ints]:
-    """Yield the users (indices) of each bucket of about equal counts (B,), the shortest first."""
-    order = np.argsort(counts, kind="stable")
-    widths = NARROWEST * 2 ** np.arange(32)
-    ends = np.searchsorted(counts[order], widths, side="right")
-    yield from (some for some in np.split(order, np.unique(ends)) if len(some))

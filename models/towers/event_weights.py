@@ -10,8 +10,9 @@ from torch import Tensor
 from models.arrays import Floats
 from models.towers.dual_towers import DualTowers, last_place
 from models.towers.features import Tokens, forget_before, pad
-from models.towers.histories import FeatureSettings, Histories, Part, tower_spans
+from models.towers.histories import FeatureSettings, Part, tower_spans
 from models.towers.layers import Embedded, Layer, Tower, at_places
+from models.windows.histories import Histories
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from models.arrays import Ints
-from models.towers.histories import EventFeatures, FeatureSettings, Histories, tower_spans
+from models.towers.histories import EventFeatures, FeatureSettings, tower_spans
+from models.windows.histories import Histories
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,16 @@
-"""What a model sees of a user: events, their sessions, and which of them each tower reads; needs no torch."""
+"""What the towers see of a user: sessions of events, and which events each tower reads; needs no torch."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from models.arrays import Bytes, Ints
+from models.arrays import Ints
+from models.blocks import groups_of, smallest_integer
 from models.errors import SettingsError
-from models.events import Behaviour
-from models.ids.vocabulary import Vocabulary
-from models.ids.vocabulary_file import UNKNOWN
 from models.sessions import DEFAULT_GAP_MS, starts_session
-from models.windows.columns import read_windows
+from models.windows.histories import Histories
 
 #: Time gaps are bucketed by their base-2 logarithm in seconds; bucket 0 means "no event before".
 GAP_BUCKETS = 26
@@ -37,49 +35,6 @@ class FeatureSettings:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.split not in ("session", "ratio"):
             raise SettingsError(f"split is {self.split!r}; it must be session or ratio")
-
-
-@dataclass(frozen=True, slots=True)
-class Histories:
-    """The events of B users as vocabulary indices, users one after the other, each oldest first.
-
-    item, category (E,) indices, int64 or smaller integers; behaviour (E,) uint8; time_ms (E,) int64; starts
-    (B+1,) int64: the events of user u are starts[u] to starts[u+1].
-    """
-
-    item: Ints
-    category: Ints
-    behaviour: Bytes
-    time_ms: Ints
-    starts: Ints
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def newest_ms(self) -> Ints:
-        """Return the time of each user's newest event (B,), 0 for a user without any."""
-        times_ms = np.append(self.time_ms, 0)
-        return np.where(np.diff(self.starts) > 0, times_ms[self.starts[1:] - 1], 0)
-
-    def part(self, users: slice) -> "Histories":
-        """Return the histories of users who stand side by side, without a copy."""
-        first, last = self.starts[users.start], self.starts[users.stop]
-        return Histories(
-            self.item[first:last],
-            self.category[first:last],
-            self.behaviour[first:last],
-            self.time_ms[first:last],
-            self.starts[users.start : users.stop + 1] - first,
-        )
-
-    def take(self, users: Ints) -> "Histories":
-        """Return the histories of these users (indices), in this order."""
-        counts = np.diff(self.starts)[users]
-        starts = np.concatenate(([0], np.cumsum(counts)))
-        rows = np.repeat(self.starts[users] - starts[:-1], counts) + np.arange(starts[-1])
-        return Histories(
-            self.item[rows], self.category[rows], self.behaviour[rows], self.time_ms[rows], starts
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,32 +72,6 @@ class TowerSpans:
     short: Part
 
 
-def histories_of_windows(values: Sequence[bytes], vocabulary: Vocabulary) -> Histories:
-    """Return the histories that live windows hold, given as their binary values.
-
-    Raises WindowError where a value is not a window.
-    """
-    return Histories(*read_windows(values, vocabulary))
-
-
-def histories_of_cold_start(categories: Sequence[str], vocabulary: Vocabulary) -> Histories:
-    """Return what is known of cold-start users, of each the category of which they look at something.
-
-    That is one view of an item that training never saw, which enters the model as its category alone; nothing
-    where the category is empty.
-    """
-    has_view = np.array([category != "" for category in categories], np.bool_)
-    category = vocabulary.category_indices(categories)[has_view]
-    views = len(category)
-    return Histories(
-        item=np.full(views, UNKNOWN, np.int64),
-        category=category,
-        behaviour=np.full(views, Behaviour.VIEW, np.uint8),
-        time_ms=np.zeros(views, np.int64),
-        starts=np.concatenate(([0], np.cumsum(has_view))),
-    )
-
-
 def event_features(histories: Histories, settings: FeatureSettings) -> EventFeatures:
     """Return what the towers need to know of each event beyond its item.
 
@@ -167,6 +96,23 @@ def event_features(histories: Histories, settings: FeatureSettings) -> EventFeat
         boundary = place - (place - session_start) % settings.short_events
         short_start = np.maximum(place + 1 - settings.short_events, 0)
     return EventFeatures(np.minimum(gap, GAP_BUCKETS - 1), session, boundary, short_start)
+
+
+def features_of_log(histories: Histories, settings: FeatureSettings) -> EventFeatures:
+    """Return what `event_features` does, made some users at a time, of the smallest integers that hold it."""
+    made: dict[str, npt.NDArray[Any]] = {
+        each.name: np.zeros(len(histories.item), np.int8) for each in fields(EventFeatures)
+    }
+    for users in groups_of(histories.starts):
+        begin, end = histories.starts[[users.start, users.stop]]
+        found = event_features(histories.part(users), settings)
+        for name in made:
+            own = getattr(found, name)
+            kind = smallest_integer(int(own.max(initial=0)))
+            if kind.itemsize > made[name].itemsize:
+                made[name] = made[name].astype(kind)
+            made[name][begin:end] = own
+    return EventFeatures(**made)
 
 
 def tower_spans(histories: Histories, settings: FeatureSettings) -> TowerSpans:

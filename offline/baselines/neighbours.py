@@ -8,7 +8,7 @@ import scipy.sparse
 from models.arrays import Ints
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.sessions import starts_session
-from models.towers.histories import Histories
+from models.windows.histories import Histories
 from offline.ranking.protocols import Cases
 from offline.ranking.scorers import Scorer, Scores
 

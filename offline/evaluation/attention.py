@@ -15,9 +15,10 @@ from models.errors import DataError
 from models.log.behaviour_log import BehaviourLog
 from models.towers.dual_towers import DualTowers, last_place
 from models.towers.features import Tokens, forget_before, pad
-from models.towers.histories import FeatureSettings, Histories, Part, tower_spans
+from models.towers.histories import FeatureSettings, Part, tower_spans
 from models.towers.layers import AttentionBias, Embedded, Layer, Tower, at_places
-from models.towers.log_histories import histories_of_log
+from models.windows.histories import Histories
+from models.windows.log_histories import histories_of_log
 
 #: The most users whose attention is averaged.
 MAX_USERS = 1_000

@@ -7,7 +7,7 @@ import numpy as np
 from models.arrays import Floats
 from models.artifact.artifact import Artifact
 from models.ids.vocabulary_file import FIRST_KNOWN
-from models.towers.histories import histories_of_cold_start
+from models.windows.histories import histories_of_cold_start
 from offline.baselines.counting import baselines
 from offline.evaluation.details import Details, details
 from offline.ranking.metrics import Ranking, summarise

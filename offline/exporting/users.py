@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from models.artifact.artifact import Artifact
-from models.inference.inference import Vectors
+from models.encoder import Vectors
 from models.log.behaviour_log import BehaviourLog
-from models.towers.histories import histories_of_cold_start
-from models.towers.log_histories import histories_of_log
+from models.windows.histories import histories_of_cold_start
+from models.windows.log_histories import histories_of_log
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from models.errors import DataError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.behaviour_log import BehaviourLog
-from models.towers.histories import Histories
-from models.towers.log_histories import EVERYTHING, histories_of_log
+from models.windows.histories import Histories
+from models.windows.log_histories import EVERYTHING, histories_of_log
 from models.windows.window import WindowSettings
 
 

@@ -17,7 +17,7 @@ from models.items.kernels import Items
 from models.items.learner import ItemLearner
 from models.items.trained import trained_of
 from models.log.times import HOUR_MS
-from models.towers.histories import Histories
+from models.windows.histories import Histories
 from offline.stream_walk.counts import HALF_LIVES_MS, DecayedCounts
 from offline.stream_walk.events import WalkedLog
 from offline.stream_walk.peers import Peer

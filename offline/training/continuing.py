@@ -16,7 +16,7 @@ from models.ids.vocabulary import Vocabulary
 from models.location import Location
 from models.log.behaviour_log import BehaviourLog
 from models.towers.dual_towers import DualTowers
-from models.towers.log_histories import histories_of_log
+from models.windows.log_histories import histories_of_log
 from offline.ranking.metrics import Ranking, summarise
 from offline.training.ablation import leave_out
 from offline.training.going_on import go_on, going_on_stretches

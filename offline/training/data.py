@@ -13,7 +13,8 @@ from models.errors import DataError
 from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
 from models.log.behaviour_log import BehaviourLog
 from models.towers.features import Tokens, pad
-from models.towers.histories import EventFeatures, Histories
+from models.towers.histories import EventFeatures
+from models.windows.histories import Histories
 from offline.training.settings import TrainSettings
 
 #: Targets per stretch at most; a stretch also carries the events before them that the long tower reads.

@@ -15,7 +15,7 @@ from models.arrays import Doubles, Flags, Ints
 from models.blocks import blocks_of
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.times import HOUR_MS
-from models.towers.histories import Histories
+from models.windows.histories import Histories
 from offline.training.popularity import present_ms, smoothed_share
 from offline.training.settings import FOR_EVER, TrainSettings, hours_of
 

@@ -10,8 +10,9 @@ from models.blocks import blocks_of
 from models.errors import DataError
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
-from models.towers.histories import EventFeatures, Histories
-from models.towers.log_histories import EVERYTHING, features_of_log, histories_of_log
+from models.towers.histories import EventFeatures, features_of_log
+from models.windows.histories import Histories
+from models.windows.log_histories import EVERYTHING, histories_of_log
 from offline.training.data import Slices, Stretches, cut_stretches, end_at_pauses
 from offline.training.half_lives import HalfLives, half_lives_of
 from offline.training.popularity import age_weights, present_ms

@@ -10,7 +10,7 @@ from models.arrays import Ints
 from models.events import event_hash
 from models.log.behaviour_log import BehaviourLog
 from models.log.event_ids import EventIds
-from models.towers.log_histories import last_events
+from models.windows.log_histories import last_events
 from models.windows.window import MAX_EDGE_HASHES, Window, WindowSettings
 
 #: Users whose windows exist at once.

@@ -1,17 +1,15 @@
 """Changed users' windows -> rows for the store."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from models.artifact.artifact import Artifact
+from models.encoder import UserEncoder, Vectors
 from models.errors import SettingsError
-from models.inference.cuda_graphs import GraphedTowers
-from models.inference.inference import Inference, Vectors
-from models.inference.long_vector_cache import LongVectorCache
-from models.towers.histories import histories_of_cold_start, histories_of_windows
+from models.windows.histories import Histories, histories_of_cold_start, histories_of_windows
 from models.windows.window import DAY_MS, Window, read_offset, window_from_bytes, window_to_bytes
 from stream import metrics
 from stream.settings import Settings
@@ -30,19 +28,19 @@ class Encoder:
     def __init__(
         self,
         artifact: Artifact,
-        inference: Inference | None = None,
+        on_device: UserEncoder | None = None,
         kept_vectors: int = 1,
         *,
         with_history: bool = False,
     ) -> None:
-        """`inference` encodes on a device of its own, whose failure leaves all further work to the CPU.
+        """`on_device` encodes on a device of its own, whose failure leaves all further work to the CPU.
 
         `with_history` has the rows say which items the window holds.
         """
         self.artifact = artifact
-        self._inference = inference or artifact.inference
+        self._on_cpu = artifact.model.on_cpu(kept_vectors)
+        self._encoder = on_device or self._on_cpu
         self._with_history = with_history
-        self._long_vectors = LongVectorCache(kept_vectors, artifact.inference.dimension)
 
     def rows(self, users: Sequence[tuple[str, bytes]], epoch: int) -> list[UserRow]:
         """Return one row per (user id, window's value), in order; epoch is that of their source topic."""
@@ -50,12 +48,10 @@ class Encoder:
             return []
         user_ids, windows = zip(*users, strict=True)
         histories = histories_of_windows(windows, self.artifact.vocabulary)
-        made_before = self._long_vectors.made
-        vectors = self._encode(
-            lambda inference: inference.encode_pass(histories, user_ids, self._long_vectors)
-        )
-        metrics.encoded_users_total.labels("short").inc(len(users))
-        metrics.encoded_users_total.labels("long").inc(self._long_vectors.made - made_before)
+        made_before = dict(self._encoder.made)
+        vectors = self._encode(histories, user_ids)
+        for part, made in self._encoder.made.items():
+            metrics.encoded_users_total.labels(part).inc(max(made - made_before.get(part, 0), 0))
         columns = zip(
             *(user_ids, vectors.user, vectors.long, vectors.short, windows),
             *(histories.newest_ms().tolist(), np.diff(histories.starts).tolist()),
@@ -84,32 +80,30 @@ class Encoder:
         window = Window(
             "", 0, 0, len(days), 0, 0, [day * DAY_MS for day in days], ones, nothing, nothing, ones
         )
-        histories = histories_of_windows([window_to_bytes(window)], self.artifact.vocabulary)
-        cache = LongVectorCache(1, self.artifact.inference.dimension)
-        self._encode(lambda inference: inference.encode_pass(histories, [""], cache))
+        self._encode(histories_of_windows([window_to_bytes(window)], self.artifact.vocabulary), [""])
+        self._encoder.forget()
 
-    def _encode(self, encode: Callable[[Inference], Vectors]) -> Vectors:
+    def _encode(self, histories: Histories, user_ids: Sequence[str] = ()) -> Vectors:
         try:
-            return encode(self._inference)
-        except RuntimeError as error:  # what PyTorch raises for a device, out of memory included
-            if self._inference is self.artifact.inference:
+            return self._encoder.encode(histories, user_ids)
+        except RuntimeError as error:  # what a device raises, out of memory included
+            if self._encoder is self._on_cpu:
                 raise
             metrics.device_failures_total.inc()
             logger.error("the device has failed (%s): encoding on the CPU until the next start", error)
-            self._inference = self.artifact.inference
-            self._long_vectors.clear()  # the device's may be less precise
-            return self._encode(encode)
+            self._encoder = self._on_cpu
+            return self._encode(histories, user_ids)
 
     def cold_start_rows(self, categories: Sequence[str] = ("",)) -> list[UserRow]:
         """Return what a cold-start user gets at each of these categories; at "", where none is known."""
-        histories = histories_of_cold_start(categories, self.artifact.vocabulary)
-        vectors = self._encode(lambda inference: inference.encode(histories))
+        vectors = self._encode(histories_of_cold_start(categories, self.artifact.vocabulary))
+        columns = zip(categories, vectors.user, vectors.long, vectors.short, strict=True)
         return [
             UserRow(
                 user_id=COLD_START_USER,
-                vec=vectors.user[place],
-                long=vectors.long[place],
-                short=vectors.short[place],
+                vec=vec,
+                long=long,
+                short=short,
                 model=self.artifact.version,
                 epoch=0,
                 seq=0,
@@ -117,7 +111,7 @@ class Encoder:
                 n=0,
                 category=category,
             )
-            for place, category in enumerate(categories)
+            for category, vec, long, short in columns
         ]
 
 
@@ -125,13 +119,13 @@ def open_encoder(settings: Settings, artifact: Artifact) -> Encoder:
     """Return an encoder with this artifact, on the GPU where there is one and the settings want it."""
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
-    has_gpu = torch.cuda.is_available()
-    if settings.device == "cuda" and not has_gpu:
-        raise SettingsError("TWINTIDE_DEVICE is cuda, but PyTorch finds no GPU: use auto or cpu")
     on_gpu = None
-    if has_gpu and settings.device != "cpu":
-        path = GraphedTowers(artifact.towers, settings.bfloat16)
-        on_gpu = Inference(artifact.towers, artifact.settings.features, path)
+    if settings.device != "cpu":
+        on_gpu = artifact.model.on_gpu(settings.bfloat16, settings.kept_vectors)
+    if settings.device == "cuda" and on_gpu is None:
+        raise SettingsError(
+            f"TWINTIDE_DEVICE is cuda, but model {artifact.version} finds no GPU: use auto or cpu"
+        )
     encoder = Encoder(artifact, on_gpu, settings.kept_vectors, with_history=settings.store_history > 0)
     encoder.warm_up()
     return encoder

@@ -13,7 +13,7 @@ from models.ids.vocabulary_file import UNKNOWN
 from models.inference.influence import influence
 from models.sessions import DEFAULT_GAP_MS, starts_session
 from models.towers.event_weights import event_weights
-from models.towers.histories import histories_of_windows
+from models.windows.histories import histories_of_windows
 from models.windows.window import Window, read_offset, window_from_bytes
 from stream.explain.lookup import Found, Lookup
 from stream.serving.read_protocol import UserVectors

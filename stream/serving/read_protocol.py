@@ -43,7 +43,8 @@ class UserVectors:
     """What a ranker gets for one user."""
 
     user_id: str
-    #: The user vector and the two towers' it is mixed from, (D,) each.
+    #: The user vector and the two towers' it is mixed from, (D,) each; a model without towers has no long and
+    #: short, (0,).
     vec: Vector
     long: Vector
     short: Vector
@@ -100,7 +101,7 @@ class ReadProtocol:
         for user_id, key in zip(user_ids, keys, strict=True):
             slot = slots.get(key)
             reason: Reason = ""
-            if slot is None or slot[_LONG] is None:
+            if slot is None or slot[_LONG] is None or not (slot[_VEC] or slot[_LONG]):
                 slot, reason = stand_in, "category"
                 if slot is None:
                     slot, reason = slots[cold_start], "other_model" if key in mismatched else "cold_start"

@@ -1,7 +1,7 @@
 """What is where in Redis: key names, and the fields of a user's HASH; vectors.py has the bytes of a vector.
 
     user:{id}   HASH
-        vec, long, short   the vectors, little-endian
+        vec, long, short   the vectors, little-endian; long and short empty where the model has none
         model              version of the artifact they come from
         ts                 event time of the user's newest event, ms
         n                  events in the window

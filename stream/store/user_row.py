@@ -11,7 +11,7 @@ class UserRow(msgspec.Struct, frozen=True, gc=False):
     """One user's vectors and what they were made from."""
 
     user_id: str
-    #: vec, long and short, (D,) each.
+    #: vec, long and short, (D,) each; long and short (0,) where the model has none.
     vec: Vector
     long: Vector
     short: Vector

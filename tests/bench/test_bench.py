@@ -19,8 +19,8 @@ from bench.peers import eager
 from bench.peers.job import LIMITS, fold_event, window_from_msgpack, window_to_msgpack
 from bench.peers.kafka_streams import kafka_streams_command
 from bench.peers.quix_environment import quix_python
+from models.encoder import Vectors
 from models.errors import SettingsError, TwintideError, UnreachableError
-from models.inference.inference import Vectors
 from models.log.behaviour_log import BehaviourLog
 from models.windows.window import Window
 from replay.source import MessageSource

@@ -13,8 +13,9 @@ from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.dual_towers import DualTowers, ModelSettings
 from models.towers.features import features
-from models.towers.histories import FeatureSettings, Histories
+from models.towers.histories import FeatureSettings
 from models.towers.layers import AttentionBias, Layer, Tower
+from models.windows.histories import Histories
 from offline.training.popularity import smoothed_share
 
 Floats = npt.NDArray[np.float64]

@@ -11,8 +11,8 @@ import redis
 from local.object_storage import ObjectStorageServer
 from models.artifact.artifact import Artifact, publish
 from models.artifact.bucket import Bucket
-from models.artifact.files import WEIGHTS
 from models.location import BucketUrl
+from models.model_files import WEIGHTS
 from stream.serving import Reader, Recommender
 from stream.settings import Settings
 from stream.store.model_registry import ModelRegistry

@@ -23,7 +23,7 @@ from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.location import Location
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.histories import histories_of_windows
+from models.windows.histories import histories_of_windows
 from models.windows.window import Window, WindowSettings, window_to_bytes
 from offline.publish import main
 from stream.serving.reader import Reader, UserVectors

@@ -16,7 +16,7 @@ from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.ids.vocabulary import Vocabulary
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.histories import histories_of_cold_start, histories_of_windows
+from models.windows.histories import histories_of_cold_start, histories_of_windows
 from models.windows.window import read_offset, window_from_bytes
 from stream.settings import Settings
 from stream.store.registry_state import ChangeProgress, LiveModel, Models

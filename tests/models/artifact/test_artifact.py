@@ -18,7 +18,8 @@ from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.histories import FeatureSettings, Histories
+from models.towers.histories import FeatureSettings
+from models.windows.histories import Histories
 
 VOCABULARY = Vocabulary(
     [f"item#{number}" for number in range(20)], [2 + n % 3 for n in range(20)], ["a", "b", "c"]

@@ -16,7 +16,7 @@ from models.ids.vocabulary_file import FIRST_KNOWN
 from models.inference.inference import Inference
 from models.inference.padded_towers import PaddedTowers
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.histories import Histories
+from models.windows.histories import Histories
 
 DIMENSION = 16
 

@@ -9,15 +9,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.encoder import Vectors
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.inference.cpu_towers import CpuTowers
 from models.inference.cuda_graphs import GraphedTowers, rounded_up
-from models.inference.inference import PASS_USERS, Inference, TowerPath, Vectors
-from models.inference.padded_towers import PaddedTowers, buckets
+from models.inference.inference import PASS_USERS, Inference, TowerPath
+from models.inference.padded_towers import PaddedTowers
+from models.length_buckets import buckets
 from models.towers.dual_towers import DualTowers, ModelSettings, TowerVectors
 from models.towers.features import features
-from models.towers.histories import FeatureSettings, Histories
+from models.towers.histories import FeatureSettings
+from models.windows.histories import Histories
 from offline.training.ablation import leave_out
 
 Split = Literal["session", "ratio"]

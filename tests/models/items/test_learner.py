@@ -15,10 +15,10 @@ from models.artifact.artifact import Artifact, load
 from models.artifact.live_items import LiveItemsSettings
 from models.ids.texts import texts_of
 from models.ids.vocabulary import Vocabulary
-from models.inference.inference import Inference
+from models.inference.tower_model import TowerModel
 from models.items.learner import ItemLearner, LearnerSettings
-from models.towers.histories import Histories
 from models.windows.fold import EventColumns
+from models.windows.histories import Histories
 
 LIVE = LiveItemsSettings(half_lives_ms=(60_000, 3_600_000), rate=0.1)
 SMALL = LearnerSettings(remembered_pairs=1_000)
@@ -162,7 +162,8 @@ def test_users_are_what_the_towers_make_of_the_same_events(artifact: Artifact) -
     with torch.no_grad():
         towers.short_scale.zero_()
         towers.long_scale.zero_()
-    plain = replace(artifact, towers=towers, inference=Inference(towers, artifact.settings.features))
+    model = TowerModel(towers, artifact.settings.features)
+    plain = replace(artifact, model=model, encoder=model.on_cpu())
     random = np.random.default_rng(0)
     clicks: list[Click] = []
     for _ in range(300):

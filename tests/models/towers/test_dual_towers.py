@@ -11,8 +11,9 @@ from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.dual_towers import DualTowers, ModelSettings, TowerVectors
 from models.towers.features import features, pad
-from models.towers.histories import FeatureSettings, Histories, event_features
+from models.towers.histories import FeatureSettings, event_features
 from models.towers.layers import Dropout
+from models.windows.histories import Histories
 
 Split = Literal["session", "ratio"]
 ITEMS = 200

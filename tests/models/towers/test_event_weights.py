@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from models.encoder import Vectors
 from models.ids.vocabulary import Vocabulary
-from models.inference.inference import Inference, Vectors
+from models.inference.inference import Inference
 from models.inference.influence import influence
 from models.towers.dual_towers import DualTowers, ModelSettings, last_place
 from models.towers.event_weights import event_weights, tower_attention
 from models.towers.features import features
-from models.towers.histories import FeatureSettings, Histories
+from models.towers.histories import FeatureSettings
 from models.towers.layers import Layer, at_places
+from models.windows.histories import Histories
 
 VOCABULARY = Vocabulary([str(n) for n in range(50)], [2] * 50, ["a"])
 CHOSEN = FeatureSettings(short_events=5, long_events=8)

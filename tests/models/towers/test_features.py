@@ -15,14 +15,9 @@ from models.inference.inference import Inference
 from models.log.behaviour_log import BehaviourLog, Column
 from models.towers.dual_towers import DualTowers, ModelSettings
 from models.towers.features import features
-from models.towers.histories import (
-    FeatureSettings,
-    Histories,
-    event_features,
-    histories_of_cold_start,
-    histories_of_windows,
-)
-from models.towers.log_histories import histories_of_log
+from models.towers.histories import FeatureSettings, event_features
+from models.windows.histories import Histories, histories_of_cold_start, histories_of_windows
+from models.windows.log_histories import histories_of_log
 from models.windows.reference import IncomingEvent, fold
 from models.windows.window import Window, WindowSettings, window_to_bytes
 

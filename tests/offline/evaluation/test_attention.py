@@ -10,8 +10,9 @@ from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.dual_towers import DualTowers, ModelSettings
 from models.towers.features import features
-from models.towers.histories import FeatureSettings, Histories
+from models.towers.histories import FeatureSettings
 from models.towers.layers import Layer
+from models.windows.histories import Histories
 from offline.evaluation.attention import attention, tower_attention
 
 ITEMS = 20

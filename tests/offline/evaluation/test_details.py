@@ -8,7 +8,7 @@ import pytest
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog, Column, read_behaviour_log
-from models.towers.histories import Histories
+from models.windows.histories import Histories
 from models.windows.window import WindowSettings
 from offline.evaluation.details import bootstrap_interval, by_group, details
 from offline.ranking.protocols import Cases, cases_leave_one_out

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.ids.vocabulary_file import FIRST_KNOWN
-from models.towers.histories import Histories
+from models.windows.histories import Histories
 from models.windows.window import WindowSettings
 from offline.evaluation.staleness import histories_before
 

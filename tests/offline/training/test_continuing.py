@@ -15,7 +15,7 @@ from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.behaviour_log import read_behaviour_log
 from models.towers.dual_towers import DualTowers
 from models.towers.features import features
-from models.towers.histories import Histories
+from models.windows.histories import Histories
 from offline import evaluate, train
 from offline.training.growing import grown, union
 

@@ -14,8 +14,9 @@ from models.errors import DataError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
-from models.towers.histories import FeatureSettings, Histories, event_features
-from models.towers.log_histories import EVERYTHING, histories_of_log
+from models.towers.histories import FeatureSettings, event_features
+from models.windows.histories import Histories
+from models.windows.log_histories import EVERYTHING, histories_of_log
 from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
 from offline.training.data import (
     Stretches,

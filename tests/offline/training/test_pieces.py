@@ -10,8 +10,8 @@ import pytest
 from models import blocks
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
-from models.towers.histories import FeatureSettings, event_features
-from models.towers.log_histories import EVERYTHING, features_of_log, histories_of_log
+from models.towers.histories import FeatureSettings, event_features, features_of_log
+from models.windows.log_histories import EVERYTHING, histories_of_log
 from offline.training.data import return_share, slice_log
 from offline.training.half_lives import HalfLives
 from offline.training.negatives import negative_sampler

@@ -7,7 +7,7 @@ import torch
 from models.arrays import Flags
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.times import HOUR_MS
-from models.towers.histories import Histories
+from models.windows.histories import Histories
 from offline.training.half_lives import half_lives_of
 from offline.training.popularity import age_weights, popularity_of, present_ms
 from offline.training.settings import TrainSettings

@@ -6,7 +6,8 @@ import torch
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.histories import FeatureSettings, Histories, event_features
+from models.towers.histories import FeatureSettings, event_features
+from models.windows.histories import Histories
 from offline.ranking.metrics import gains
 from offline.training.data import Stretches, cut_stretches
 from offline.training.held_out import target_ranks

@@ -18,13 +18,8 @@ from models.ids.vocabulary import Vocabulary
 from models.inference.cpu_towers import CpuTowers
 from models.inference.inference import Inference
 from models.towers.dual_towers import DualTowers, ModelSettings
-from models.towers.histories import (
-    EventFeatures,
-    Histories,
-    Part,
-    histories_of_cold_start,
-    histories_of_windows,
-)
+from models.towers.histories import EventFeatures, Part
+from models.windows.histories import Histories, histories_of_cold_start, histories_of_windows
 from models.windows.reference import IncomingEvent, fold
 from models.windows.window import Window, WindowSettings, window_to_bytes
 from stream.encoding.encoder import Encoder, open_encoder

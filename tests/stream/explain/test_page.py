@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from models.artifact.artifact import Artifact
-from models.towers.histories import histories_of_windows
+from models.windows.histories import histories_of_windows
 from models.windows.window import MAX_ID_BYTES
 from stream.encoding.live_models import LiveModels
 from stream.explain.page import FILES, STATIC

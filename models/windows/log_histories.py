@@ -1,16 +1,13 @@
 """The histories of a behaviour log's users, as their windows would hold them."""
 
-from dataclasses import fields
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Ints
-from models.blocks import blocks_of, groups_of, smallest_integer
+from models.blocks import blocks_of, smallest_integer
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
-from models.towers.histories import EventFeatures, FeatureSettings, Histories, event_features
+from models.windows.histories import Histories
 from models.windows.window import WindowSettings
 
 #: Settings that keep every event of a log.
@@ -51,23 +48,6 @@ def histories_of_log(
     histories = Histories(items, categories, log.behaviour[rows], log.time_ms[rows], starts)
     log.release()
     return user_ids, histories
-
-
-def features_of_log(histories: Histories, settings: FeatureSettings) -> EventFeatures:
-    """Return what `event_features` does, made some users at a time, of the smallest integers that hold it."""
-    made: dict[str, npt.NDArray[Any]] = {
-        each.name: np.zeros(len(histories.item), np.int8) for each in fields(EventFeatures)
-    }
-    for users in groups_of(histories.starts):
-        begin, end = histories.starts[[users.start, users.stop]]
-        found = event_features(histories.part(users), settings)
-        for name in made:
-            own = getattr(found, name)
-            kind = smallest_integer(int(own.max(initial=0)))
-            if kind.itemsize > made[name].itemsize:
-                made[name] = made[name].astype(kind)
-            made[name][begin:end] = own
-    return EventFeatures(**made)
 
 
 def last_events(

@@ -1,0 +1,1 @@
+"""Encoders that others exported to ONNX, fed with windows by what their inputs are called."""
