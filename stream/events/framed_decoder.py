@@ -69,6 +69,8 @@ class FramedDecoder(FormatDecoder):
 
     def _read(self, values: Sequence[bytes | None]) -> Fields:
         """Return what stands in values of any schemas."""
+        if not values:
+            return no_fields(self.text_paths, [])
         heads = [b"" if value is None else value[:FRAME_BYTES] for value in values]
         rows: dict[bytes, Ints] = {}
         if len(kinds := set(heads)) == 1:

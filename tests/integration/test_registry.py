@@ -159,7 +159,7 @@ def test_replay_check_and_rekey_know_the_encoding(encoded: Encoded, tmp_path: Pa
     events = [json.loads(record.value() or b"") for record in read_all(ours.kafka, keyed)]
     assert f"events={len(events)} " in said and len({each["event_id"] for each in events}) == 500
     encoded.settings = replace(ours, registry=replace(ours.registry, password="wrong"))
-    said = command(encoded, "stream.check", "--topic", ours.topic, code=1)
+    said = command(encoded, "stream.check", "--topic", ours.topic, code=2)
     assert "refuses us (401)" in said and "wrong" not in said
 
 

@@ -308,6 +308,8 @@ def test_each_malformed_kind_is_refused_for_its_reason_and_the_rest_is_read(
     assert registered.decoder.columns(values) is None
     alone = [registered.decoder.events([value])[0] for value, _ in bad.values()]
     assert reasons(alone) == [*found.values()]
+    nothing = registered.decoder.columns([])  # what is left of a fetch in which nothing can be read
+    assert nothing is not None and len(nothing.time_ms) == len(nothing.event_ids) == 0
     assert reason_refused(REFUSED["schema"]) == "schema" and not reason_refused(Event("", "", 0, 0))
 
 
