@@ -82,6 +82,7 @@ SITUATIONS = [
     *counter("CanaryLost", 'twintide_canary_events_total{partition="1",result="lost"}', "0x17 1x60"),
     *both("CanarySlow", histogram(CANARY, SLOW), histogram(CANARY, FAST)),
     *counter("PartitionsUnread", "twintide_unread_partitions", "2x60", "0x60"),
+    *counter("SchemaRegistryDown", "twintide_schema_registry_down", "1x60", "0x60"),
     *counter("NoItemLearner", "twintide_items_leads", "0x60", "1x60"),
     *both("ItemsStale", {PUBLISHED: "0x60", BEHIND: "5x60"}, {PUBLISHED: "0+60x60", BEHIND: "5x60"}),
     *counter("ItemsNotSane", 'twintide_items_sane{version="v1"}', "0x60", "1x60"),
