@@ -166,12 +166,11 @@ def test_users_are_what_the_towers_make_of_the_same_events(artifact: Artifact) -
     plain = replace(artifact, model=model, encoder=model.on_cpu())
     random = np.random.default_rng(0)
     clicks: list[Click] = []
-    for _ in range(300):
+    for number in range(300):
         user = f"u{random.integers(40)}"
         pause_ms = 7_200_000 if random.random() < 0.02 else 1_000
-        clicks.append(
-            Click(user, f"i{random.integers(25)}", (clicks[-1].time_ms if clicks else 0) + pause_ms, "a")
-        )
+        item_id = f"i{random.integers(20)}" if random.random() < 0.8 else f"new{number}"
+        clicks.append(Click(user, item_id, (clicks[-1].time_ms if clicks else 0) + pause_ms, "a"))
     learner = ItemLearner.start(plain, replace(LIVE, rate=0.0), SMALL)
     learner.learn(*columns(clicks))
     users = sorted({click.user for click in clicks})

@@ -76,6 +76,7 @@ class App:
     behaviour_topic = "user-behavior"
     window_partitions = PARTITIONS
     rebalancing = False
+    source = SimpleNamespace(waits_for="")
 
     def __init__(self, settings: Settings, live: LiveModels | None, stored: dict[str, bytes]) -> None:
         values = {user_id.encode(): value for user_id, value in stored.items()}
