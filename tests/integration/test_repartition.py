@@ -101,4 +101,4 @@ def test_topic_that_is_made_again_ends_the_worker_and_the_next_start_reads_the_n
     assert f"topic {settings.topic} " in reason
     shop.send(200, first=1_000)  # far fewer than the old topic had
     worker.start()
-    until(lambda: is_read(worker, 200))
+    until(lambda: is_read(worker, 200), 240)

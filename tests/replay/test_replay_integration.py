@@ -45,7 +45,7 @@ def topic(kafka: KafkaConnection) -> Iterator[str]:
     name = f"replay-test-{uuid.uuid4().hex}"
     yield name
     for deletion in admin_client(kafka).delete_topics([name]).values():
-        deletion.exception(timeout=10)
+        deletion.exception(timeout=120)
 
 
 def start(kafka: KafkaConnection, *arguments: str) -> "subprocess.Popen[str]":
