@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from models.arrays import Floats
 from models.towers.dual_towers import DualTowers, last_place
 from models.towers.features import Tokens, forget_before, pad
 from models.towers.histories import FeatureSettings, Part, tower_spans
-from models.towers.layers import Embedded, Layer, Tower, at_places
+from models.towers.layers import AttentionBias, Embedded, Layer, Tower, at_places
 from models.windows.histories import Histories
 
 
@@ -46,14 +47,31 @@ def event_weights(towers: DualTowers, history: Histories, settings: FeatureSetti
     )
 
 
-def _direct(towers: DualTowers, tokens: Tokens) -> Floats:
-    """Return the direct path's weights (T,): what it makes of items that are all at right angles."""
+def direct_weights(towers: DualTowers, tokens: Tokens) -> Tensor:
+    """Return the weights (B, T) of the direct path: what it makes of items that are all at right angles."""
     count = tokens.item.shape[1]
-    if not count:
+    events, (_, query) = towers.embed(tokens), last_place(tokens)
+    told_apart = replace(events, items=torch.eye(count).expand(len(tokens.item), -1, -1))  # (B, T, T)
+    found: Tensor = towers.direct(told_apart, query, torch.zeros_like(query))[:, 0]
+    return found
+
+
+def tower_attention(tower: Tower, events: Embedded, query: Tensor) -> Tensor:
+    """Return the weights (B, H, T) that a tower's last layer gives its events, seen from query (B, 1)."""
+    layer, bias = cast(Layer, tower.layers[-1]), cast(AttentionBias, tower.biases[-1])
+    normed = layer.norm(tower.below_last(events))  # (B, T, D)
+    asking = layer.split(layer.query(at_places(normed, query)))  # (B, H, 1, D/H)
+    key = layer.split(layer.key_value(normed).chunk(2, -1)[0])  # (B, H, T, D/H)
+    seen = bias(query, torch.zeros_like(query), events.session)  # (B, H, 1, T)
+    weights: Tensor = (asking @ key.mT / math.sqrt(key.shape[-1]) + seen).softmax(dim=-1)[:, :, 0]
+    return weights  # (B, H, T)
+
+
+def _direct(towers: DualTowers, tokens: Tokens) -> Floats:
+    """Return the direct path's weights (T,) of one user."""
+    if not tokens.item.shape[1]:
         return np.zeros(0, np.float32)
-    events, (_, last) = towers.embed(tokens), last_place(tokens)
-    told_apart = replace(events, items=torch.eye(count)[None])
-    return np.asarray(towers.direct(told_apart, last, torch.zeros_like(last))[0, 0].numpy())
+    return np.asarray(direct_weights(towers, tokens)[0].numpy())
 
 
 def _of_tower(
@@ -64,23 +82,8 @@ def _of_tower(
         return None
     if not tokens.item.shape[1]:
         return np.zeros(events, np.float32)
-    return _placed(tower_attention(tower, towers.embed(tokens), tokens), part, events)
-
-
-def tower_attention(tower: Tower, events: Embedded, tokens: Tokens) -> Floats:
-    """Return what the newest event of one user attends to (T,), in a tower's last layer."""
-    last = last_place(tokens)[1]
-    bias = tower.biases[-1](last, torch.zeros_like(last), events.session)  # (1, H, 1, T)
-    weights = _attention(tower.layers[-1], tower.below_last(events), last, bias)  # type: ignore[arg-type]
-    return np.asarray(weights[0, :, 0].mean(dim=0).numpy())
-
-
-def _attention(layer: Layer, events: Tensor, query: Tensor, bias: Tensor) -> Tensor:
-    """Return the weights (B, H, Q, T) by which `Layer` mixes the values of events (B, T, D)."""
-    normed = layer.norm(events)  # (B, T, D)
-    key, _ = layer.key_value(normed).chunk(2, dim=-1)  # (B, T, D)
-    asking, keys = layer.split(layer.query(at_places(normed, query))), layer.split(key)  # (B, H, ., D/H)
-    return torch.softmax(asking @ keys.mT / math.sqrt(keys.shape[-1]) + bias, dim=-1)
+    by_head = tower_attention(tower, towers.embed(tokens), last_place(tokens)[1])[0]  # (H, T)
+    return _placed(np.asarray(by_head.mean(dim=0).numpy()), part, events)
 
 
 def _placed(weights: Floats, part: Part, events: int) -> Floats:

@@ -1,9 +1,6 @@
 """Which past events a user's vector looks at: the weights of the direct path and of the towers' heads."""
 
-import math
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import cast
 
 import numpy as np
 import torch
@@ -14,9 +11,9 @@ from models.artifact.artifact import Artifact
 from models.errors import DataError
 from models.log.behaviour_log import BehaviourLog
 from models.towers.dual_towers import DualTowers, last_place
+from models.towers.event_weights import direct_weights, tower_attention
 from models.towers.features import Tokens, forget_before, pad
 from models.towers.histories import FeatureSettings, Part, tower_spans
-from models.towers.layers import AttentionBias, Embedded, Layer, Tower, at_places
 from models.windows.histories import Histories
 from models.windows.log_histories import histories_of_log
 
@@ -67,9 +64,7 @@ def describe(weights: Doubles) -> str:
 def _short_weights(towers: DualTowers, tokens: Tokens) -> Iterator[tuple[str, Tensor]]:
     """Yield the weights (B, T) of the events that the short tower reads, its direct path's first."""
     events, (_, query) = towers.embed(tokens), last_place(tokens)
-    # The weighted sum of unit vectors is the weights.
-    units = torch.eye(tokens.item.shape[1]).expand(len(tokens.item), -1, -1)  # (B, T, T)
-    yield "direct path", towers.direct(replace(events, items=units), query, torch.zeros_like(query))[:, 0]
+    yield "direct path", direct_weights(towers, tokens)
     for head, weights in enumerate(tower_attention(towers.short_tower, events, query).unbind(1), start=1):
         yield f"short tower, head {head}", weights
 
@@ -79,17 +74,6 @@ def _long_weights(towers: DualTowers, tokens: Tokens) -> Iterator[tuple[str, Ten
     found = tower_attention(towers.long_tower, towers.embed(tokens), last_place(tokens)[1])  # (B, H, T)
     for head, weights in enumerate(found.unbind(1), start=1):
         yield f"long tower, head {head}", weights
-
-
-def tower_attention(tower: Tower, events: Embedded, query: Tensor) -> Tensor:
-    """Return the weights (B, H, T) that a tower's last layer gives its events, seen from query (B, 1)."""
-    layer, bias = cast(Layer, tower.layers[-1]), cast(AttentionBias, tower.biases[-1])
-    normed = layer.norm(tower.below_last(events))  # (B, T, D)
-    asking = layer.split(layer.query(at_places(normed, query)))  # (B, H, 1, D/H)
-    key = layer.split(layer.key_value(normed).chunk(2, -1)[0])  # (B, H, T, D/H)
-    seen = bias(query, torch.zeros_like(query), events.session)  # (B, H, 1, T)
-    weights: Tensor = (asking @ key.mT / math.sqrt(key.shape[-1]) + seen).softmax(dim=-1)[:, :, 0]
-    return weights  # (B, H, T)
 
 
 def _mean_by_distance(weights: Tensor, part: Part, last: Ints, length: int) -> Doubles:

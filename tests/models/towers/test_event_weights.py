@@ -59,11 +59,11 @@ def test_direct_weights_make_the_direct_path_again(length: int) -> None:
 def test_attention_makes_the_tower_again(layers: int) -> None:
     towers, tokens = towers_of(layers), features(history(30), CHOSEN).long
     events, (_, last) = towers.embed(tokens), last_place(tokens)
-    weights = torch.from_numpy(tower_attention(towers.long_tower, events, tokens))
+    weights = tower_attention(towers.long_tower, events, last)  # (1, 1, T)
     layer, below = towers.long_tower.layers[-1], towers.long_tower.below_last(events)
     assert isinstance(layer, Layer)
     value = layer.key_value(layer.norm(below)).chunk(2, dim=-1)[1]
-    residual = at_places(below, last) + layer.output(weights[None, None] @ value)
+    residual = at_places(below, last) + layer.output(weights @ value)
     made = towers.long_tower.norm(residual + layer.feed_forward(residual))
     assert torch.allclose(made, towers.long_tower(events, last, torch.zeros_like(last)), atol=1e-5)
 

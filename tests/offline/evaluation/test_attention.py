@@ -9,11 +9,12 @@ import torch
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.event_weights import tower_attention
 from models.towers.features import features
 from models.towers.histories import FeatureSettings
 from models.towers.layers import Layer
 from models.windows.histories import Histories
-from offline.evaluation.attention import attention, tower_attention
+from offline.evaluation.attention import attention
 
 ITEMS = 20
 SETTINGS = FeatureSettings(short_events=4, long_events=12)
