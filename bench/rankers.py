@@ -1,5 +1,6 @@
 """`./run bench rankers`: how good DIN, DSIN and DIEN are on held-out rows, and how soon they have learned."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -136,7 +137,7 @@ def _popularity(log: BehaviourLog, config: RankerConfig) -> Result:
     scored = ask(
         samples["test"], drawer, settings, config.train, lambda asked: counts[asked.item.cpu().numpy()]
     )
-    return _figures(replace(quality_of(scored), log_loss=np.nan)) | {"auc +-": 0.0}
+    return dict.fromkeys(COLUMNS, math.nan) | _figures(replace(quality_of(scored), log_loss=math.nan))
 
 
 if __name__ == "__main__":
