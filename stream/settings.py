@@ -110,7 +110,7 @@ class Settings:
     ttl_s: Annotated[int, Meta(ge=0)] = 0
     #: Seconds until the short vector alone expires, and readers get the long one; 0 keeps it.
     short_ttl_s: Annotated[int, Meta(ge=0)] = 0
-    #: Items of the newest events that are stored with the vectors, for rankers and filters; 0: none.
+    #: Newest events (item, category, behaviour, time) that are stored with the vectors, for rankers; 0: none.
     store_history: Annotated[int, Meta(ge=0)] = 0
     #: Address and port of /metrics, /health and /explain; where the port is taken, the next free one is.
     metrics_host: str = "127.0.0.1"

@@ -24,8 +24,6 @@ from stream.serving.reader import Reader
 
 #: Versions of item vectors that are kept in memory: the serving one, and one before or after it.
 KEPT_VERSIONS = 2
-#: Why a user has no vector of their own: then the list is what is popular now.
-_STRANGERS = ("category", "cold_start", "other_model")
 #: Pause before a bucket that did not answer is asked again (s).
 RETRY_AFTER_S = 5.0
 
@@ -225,8 +223,9 @@ def _rank_live(
 def _query(table: LiveTable, user: UserVectors, category: str | None) -> Floats:
     """Return what to multiply live items with (D + 2,); popularity alone for who is unknown to the model."""
     weights = table.weights
-    is_stranger = user.reason in _STRANGERS and (user.reason != "category" or category is not None)
-    taste = np.zeros_like(user.vec) if is_stranger and weights.any() else user.vec
+    # Who is unknown gets what is popular now, of the category where one is wanted.
+    is_unknown = user.is_cold_start and (user.reason != "category" or category is not None)
+    taste = np.zeros_like(user.vec) if is_unknown and weights.any() else user.vec
     return np.concatenate([taste, weights])
 
 
