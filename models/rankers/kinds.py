@@ -1,0 +1,11 @@
+"""The ranker that settings name, untrained."""
+
+from models.ids.vocabulary import Vocabulary
+from models.rankers.base import RankerModule
+from models.rankers.din import Din
+from models.rankers.settings import RankerSettings
+
+
+def make_ranker(vocabulary: Vocabulary, settings: RankerSettings) -> RankerModule:
+    """Return the ranker of the kind that settings name."""
+    return {"din": Din}[settings.kind](vocabulary, settings)
