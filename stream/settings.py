@@ -117,6 +117,13 @@ class Settings:
     metrics_port: Annotated[int, Meta(ge=1)] = 9108
     #: What whoever looks at /explain must have; empty: only this host may look. Never shown.
     explain_token: str = field(default="", repr=False)
+    #: Where `python -m stream.serving` answers.
+    serving_host: str = "127.0.0.1"
+    serving_port: Annotated[int, Meta(ge=1)] = 9112
+    #: What it ranks by: a ranker's artifact or a store of them, a path or URL; empty: dot products.
+    ranker: str = ""
+    #: A vector that was written longer ago is answered as stale (s); 0: none is.
+    max_age_s: Annotated[float, Meta(ge=0)] = 0.0
     #: Seconds that a rebalance or a stop may spend on finishing what is in flight.
     drain_s: Annotated[float, Meta(gt=0)] = 5.0
 

@@ -205,7 +205,8 @@ def _scorer(where: Location) -> Scorer:
 def _kept(scorer: Scorer, user: UserVectors, question: Question) -> list[Candidate]:
     """Return the candidates that are to be scored."""
     found = [each if isinstance(each, Candidate) else Candidate(each) for each in question.candidates]
-    found = [each for each in found if each.item_id not in question.exclude]
+    if question.exclude:
+        found = [each for each in found if each.item_id not in question.exclude]
     if question.category is None:
         return found
     categories = scorer.categories(user, found)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -11,8 +11,7 @@ from stream.serving.read_protocol import UserVectors
 from stream.serving.recommender import Recommender
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An item to be scored. The category counts for an item that the model does not know; empty: unknown."""
 
     item_id: str
