@@ -36,6 +36,10 @@ class RankerModule(nn.Module):
         """Return the scores (B, C) of candidates (B, C)."""
         return self.of_candidates(self.of_user(events), item, category)[0]
 
+    def auxiliary_loss(self, events: Events, item: Tensor, category: Tensor) -> Tensor | None:
+        """Return what else is to become small, None for nothing; items (B, T) are drawn, not the user's."""
+        return None
+
     def is_real(self, events: Events) -> Tensor:
         """Return where there are events (B, T)."""
         return events.item != PADDING

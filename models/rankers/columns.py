@@ -113,10 +113,13 @@ def session_places(time_ms: Ints, firsts: Ints, ends: Ints, settings: RankerSett
 
 def _within_horizon(time_ms: Ints, firsts: Ints, ends: Ints, horizon_ms: int) -> Ints:
     """Return the first event (B,) of each row that is no older than the horizon before its newest."""
-    low, high = firsts.copy(), ends.copy()
-    earliest = np.append(time_ms, 0)[np.maximum(ends - 1, 0)] - horizon_ms
-    while (is_open := low < high).any():  # bisection of all rows at once
+    found = firsts.copy()
+    has_events = np.flatnonzero(firsts < ends)
+    earliest = time_ms[ends[has_events] - 1] - horizon_ms
+    low, high = firsts[has_events], ends[has_events] - 1
+    while (low < high).any():  # bisection of all rows at once
         middle = (low + high) // 2
-        is_old = is_open & (np.append(time_ms, 0)[np.minimum(middle, len(time_ms))] < earliest)
-        low, high = np.where(is_old, middle + 1, low), np.where(is_open & ~is_old, middle, high)
-    return low
+        is_old = time_ms[middle] < earliest
+        low, high = np.where(is_old, middle + 1, low), np.where(is_old, high, middle)
+    found[has_events] = low
+    return found

@@ -34,8 +34,8 @@ class Vectors(nn.Module):
 
     def __init__(self, vocabulary: Vocabulary, settings: RankerSettings) -> None:
         super().__init__()
-        self.item = _table(vocabulary.item_count, settings.item_dimension)
-        self.category = _table(vocabulary.category_count, settings.category_dimension)
+        self.item = _table(vocabulary.item_count, settings.item_dimension, is_large=True)
+        self.category = _table(vocabulary.category_count, settings.category_dimension, is_large=True)
         self.behaviour = _table(5, settings.dimension)
         self.age = _table(AGE_BUCKETS, settings.dimension)
 
@@ -49,8 +49,9 @@ class Vectors(nn.Module):
         return self.candidates(events.item, events.category) + found
 
 
-def _table(rows: int, dimension: int) -> nn.Embedding:
-    table = nn.Embedding(rows, dimension, padding_idx=PADDING)
+def _table(rows: int, dimension: int, is_large: bool = False) -> nn.Embedding:
+    """Return a table; the gradient of a large one is of the rows alone that were read."""
+    table = nn.Embedding(rows, dimension, padding_idx=PADDING, sparse=is_large)
     with torch.no_grad():
         table.weight.normal_(0, FIRST_SPREAD)[PADDING] = 0
     return table

@@ -44,7 +44,7 @@ class RankerSettings:
     units: tuple[Count, ...] = (80, 40)
     #: Heads of multi-head and of DSIN's self-attention.
     heads: Count = 4
-    #: Of DIEN: how attention enters the second GRU.
+    #: Of DIEN: how attention enters the second GRU (in the paper AUGRU is best).
     evolution: Evolution = "augru"
 
     def __post_init__(self) -> None:
