@@ -119,7 +119,11 @@ class Learning:
         self._place = {row: place for place, row in enumerate(asked.tolist())}
         self._lag_ms = lag_ms
         self._shown: Items | None = None
-        self._towers = CpuTowers(artifact.towers) if has_transformers(artifact) else None
+        self._towers = (
+            CpuTowers(artifact.towers.weights(), artifact.settings.features)
+            if has_transformers(artifact)
+            else None
+        )
 
     def learn(self, begin: int, end: int, lasts: Sequence[Sequence[int]]) -> None:
         """Learn rows; where there is a lag, what is shown is what was known when it last passed."""
@@ -155,7 +159,8 @@ class Learning:
         item = FIRST_KNOWN + first[which]
         events = replace(histories, item=item, category=np.zeros(len(rows), np.int64))
         path = self._towers.with_inputs(inputs)
-        user = Inference(self._artifact.towers, self._artifact.settings.features, path).encode(events).user
+        weights, features = self._artifact.towers.weights(), self._artifact.settings.features
+        user = Inference(weights, features, path).encode(events).user
         rotation = self._artifact.towers.rotation
         found: Floats = (user if rotation is None else user @ rotation.numpy().T)[0]
         found[-1] = 0
