@@ -21,6 +21,9 @@ from offline.training.settings import (
     made_parts,
 )
 
+#: The least and the most items that are made unknown where it is not said how many.
+UNKNOWN_SHARES = 0.02, 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class RankerTrainSettings:
@@ -58,8 +61,9 @@ class RankerTrainSettings:
     popularity_power: NotNegative = 1.0
     #: Strength of the regularisation of the vectors that a step reads (mini-batch aware, DIN section 5.1).
     regularisation: NotNegative = 0.0
-    #: Share of items that are made unknown, so that the model learns to do with the category.
-    unknown_share: ShareButNotAll = 0.02
+    #: Share of items that are made unknown, so that the model learns to do with the category; None: as many
+    #: as there are unknown targets in the validation slice, within UNKNOWN_SHARES.
+    unknown_share: ShareButNotAll | None = None
     #: Of DIEN: weight of the auxiliary loss in the first pass, and what is left of it after each.
     auxiliary_weight: NotNegative = 1.0
     auxiliary_decay: Share = 1.0
