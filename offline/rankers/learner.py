@@ -53,7 +53,7 @@ class Learner:
     def epoch(self) -> float:
         """Learn from every sample once; return the mean loss of the labels."""
         self.ranker.train()
-        size, total, weight = self.settings.batch_size, 0.0, 0.0
+        size, total, weight = self.settings.batch_of(len(self.questions.samples)), 0.0, 0.0
         batches = self.questions.samples.batches(size, self._random)
         steps = -(-len(self.questions.samples) // size)
         for some in tqdm(batches, total=steps, desc="learning", leave=False, disable=None):
