@@ -85,15 +85,16 @@ class Dien(RankerModule):
 _EVOLUTIONS: tuple[Evolution, ...] = ("augru", "aigru", "agru")
 
 
-@torch.jit.script_if_tracing
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
 def evolve(
     entering: Tensor, bias: Tensor, of_state: Tensor, weights: Tensor, is_real: Tensor, evolution: Tensor
 ) -> Tensor:
     """Return the last state (B, C, D) of the second GRU.
 
     entering (B, T, 3 D): interests by the gates' weights (update, reset, new), without bias; weights
-    (B, C, T) what attention says of them. evolution: 0 AUGRU, where attention scales the update gate; 1 AIGRU,
-    where it scales what enters; 2 AGRU, where it is the update gate (section 4.3). Padding keeps the state.
+    (B, C, T) what attention says of them. evolution: 0 AUGRU, where attention scales the update gate; 1
+    AIGRU, where it scales what enters; 2 AGRU, where it is the update gate (section 4.3). Padding
+    keeps the state.
     """
     users, candidates, events = weights.shape
     dimension = of_state.shape[0]

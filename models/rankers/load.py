@@ -25,10 +25,11 @@ from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import PADDING, UNKNOWN
 from models.location import Location, location
-from models.model_files import CANDIDATE_GRAPH, GOLDEN, RANKER, USER_GRAPH
+from models.model_files import CANDIDATE_GRAPH, GOLDEN, RANKER, USER_GRAPH, WEIGHTS
 from models.ranker import Ranker
+from models.rankers.compiled_candidates import CompiledCandidates, can_compile
 from models.rankers.golden import check_scores, golden_questions
-from models.rankers.onnx_ranker import OnnxRanker
+from models.rankers.onnx_ranker import OnnxRanker, Run
 from models.rankers.settings import RankerSettings
 
 
@@ -61,16 +62,23 @@ def load_ranker(where: str | Location, threads: int = 1) -> LoadedRanker:
     vocabulary = parse(
         directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
     )
-    of_user, of_candidates = (
-        Session(directory / name, "cpu", threads) for name in (USER_GRAPH, CANDIDATE_GRAPH)
-    )
-    ranker, version = OnnxRanker(of_user, of_candidates, settings), version_of(checksums)
+    of_user = Session(directory / USER_GRAPH, "cpu", threads)
+    ranker = OnnxRanker(of_user, _of_candidates(directory, settings, threads), settings)
+    version = version_of(checksums)
     stored = parse(
         directory / GOLDEN, lambda: safetensors.numpy.load((directory / GOLDEN).read_bytes())["score"]
     )
     check_scores(version, ranker.rank(*golden_questions(vocabulary)).score, stored)
     categories = np.concatenate(([PADDING, UNKNOWN], vocabulary.item_categories))
     return LoadedRanker(ranker, vocabulary, version, categories, settings)
+
+
+def _of_candidates(directory: Path, settings: RankerSettings, threads: int) -> Run:
+    """Return the graph, or machine code of the same weights where that is faster."""
+    if not can_compile(settings):
+        return Session(directory / CANDIDATE_GRAPH, "cpu", threads)
+    file = directory / WEIGHTS
+    return parse(file, lambda: CompiledCandidates(settings, safetensors.numpy.load_file(file)))
 
 
 def _settings_of(file: Path) -> RankerSettings:

@@ -1,10 +1,10 @@
-"""A trained ranker as it serves: `models.ranker.Ranker` by two ONNX graphs; needs no torch."""
+"""A trained ranker as it serves: a `models.ranker.Ranker` by its ONNX graphs; needs no torch."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
-from models.adopted.session import Session
 from models.arrays import Flags, Floats, Ints
 from models.length_buckets import buckets
 from models.ranker import Candidates, Scores
@@ -16,10 +16,17 @@ from models.windows.histories import Histories
 MOST_PAIRS = 1 << 16
 
 
+class Run(Protocol):
+    """A graph, or what computes the same."""
+
+    def run(self, feed: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the outputs by name. Raises RuntimeError where it fails."""
+
+
 class OnnxRanker:
     """Looks once at each user, and then at its candidates."""
 
-    def __init__(self, of_user: Session, of_candidates: Session, settings: RankerSettings) -> None:
+    def __init__(self, of_user: Run, of_candidates: Run, settings: RankerSettings) -> None:
         self.settings = settings
         self._of_user = of_user
         self._of_candidates = of_candidates

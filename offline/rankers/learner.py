@@ -30,7 +30,7 @@ class Learner:
         self.drawer = Drawer(samples, vocabulary, settings)
         self._device = next(ranker.parameters()).device
         is_drawn = settings.negatives_from == "drawn"
-        self._questions = Questions(
+        self.questions = Questions(
             samples,
             ranker.settings,
             self.drawer if is_drawn else None,
@@ -52,10 +52,10 @@ class Learner:
         """Learn from every sample once; return the mean loss of the labels."""
         self.ranker.train()
         size, total, weight = self.settings.batch_size, 0.0, 0.0
-        batches = self._questions.samples.batches(size, self._random)
-        steps = -(-len(self._questions.samples) // size)
+        batches = self.questions.samples.batches(size, self._random)
+        steps = -(-len(self.questions.samples) // size)
         for some in tqdm(batches, total=steps, desc="learning", leave=False, disable=None):
-            asked = self._questions.asked(some, self._random)
+            asked = self.questions.asked(some, self._random)
             loss = self._step(asked.with_unknown(self.settings.unknown_share, UNKNOWN, self._generator))
             total, weight = total + loss * len(some), weight + len(some)
         self._auxiliary_weight *= self.settings.auxiliary_decay

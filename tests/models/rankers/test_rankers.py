@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from models.adopted.session import Session
 from models.artifact.artifact import load
 from models.errors import ArtifactError, SettingsError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import UNKNOWN
+from models.model_files import CANDIDATE_GRAPH, USER_GRAPH
 from models.ranker import Candidates, Scores
 from models.rankers.artifact import save_ranker
 from models.rankers.base import RankerModule
@@ -21,6 +23,7 @@ from models.rankers.columns import event_rows
 from models.rankers.kinds import make_ranker
 from models.rankers.layers import Events
 from models.rankers.load import LoadedRanker, load_ranker
+from models.rankers.onnx_ranker import OnnxRanker
 from models.rankers.settings import RankerSettings
 from models.windows.histories import Histories
 from tests import slow_rankers
@@ -109,8 +112,13 @@ def ranker(form: str) -> RankerModule:
 
 
 @pytest.fixture(scope="module")
-def loaded(ranker: RankerModule, tmp_path_factory: pytest.TempPathFactory) -> LoadedRanker:
-    return save_ranker(tmp_path_factory.mktemp("ranker"), ranker, VOCABULARY, {}, {})
+def folder(form: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranker")
+
+
+@pytest.fixture(scope="module")
+def loaded(ranker: RankerModule, folder: Path) -> LoadedRanker:
+    return save_ranker(folder, ranker, VOCABULARY, {}, {})
 
 
 def _batch(ranker: RankerModule, histories: Histories) -> tuple[Events, torch.Tensor, torch.Tensor]:
@@ -200,6 +208,19 @@ def test_who_is_asked_about_beside_changes_nothing(loaded: LoadedRanker) -> None
         found = _ranked(loaded, histories.take(np.array([user])), alone)
         np.testing.assert_allclose(found.score, together.score[own], atol=TOLERANCE)
         np.testing.assert_allclose(found.attention[0], together.attention[user], atol=TOLERANCE)
+
+
+def test_graphs_give_what_machine_code_gives(loaded: LoadedRanker, folder: Path) -> None:
+    of_user, of_candidates = (
+        Session(folder / loaded.version / name, "cpu", 1) for name in (USER_GRAPH, CANDIDATE_GRAPH)
+    )
+    histories, candidates = _histories(), _candidates()
+    by_graph = OnnxRanker(of_user, of_candidates, loaded.settings)
+    found = by_graph.rank(histories, candidates, _now_ms(histories), explain=True)
+    served = _ranked(loaded, histories, candidates)
+    np.testing.assert_allclose(found.score, served.score, atol=TOLERANCE, rtol=TOLERANCE)
+    for one, other in zip(found.attention, served.attention, strict=True):
+        np.testing.assert_allclose(one, other, atol=TOLERANCE)
 
 
 def test_other_candidates_of_a_user_change_nothing(loaded: LoadedRanker) -> None:
