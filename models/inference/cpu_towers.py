@@ -9,7 +9,6 @@ with the gains of the norms inside the folded matrices. What is left per event i
 and a user's vector does not depend on who else is encoded.
 """
 
-import copy
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.arrays import Floats
-from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
+from models.ids.vocabulary_file import UNKNOWN
 from models.inference import kernels
 from models.inference.kernels import Tables, TowerEvents
 from models.towers.dual_towers import SHORTEST_ENTERING, DualTowers, ItemEmbedding
@@ -73,6 +72,8 @@ class CpuTower:
 class CpuTowers:
     """Dual towers whose Transformers have one layer each, for encoding on a CPU."""
 
+    reads_live = True
+
     def __init__(self, towers: DualTowers) -> None:
         with torch.inference_mode():
             self._towers = towers
@@ -84,21 +85,12 @@ class CpuTowers:
                 towers.items.category.weight.numpy(),
                 detail.flatten(0, 1).numpy(),
                 *_lengths(towers.items),
+                live=np.zeros((0, towers.settings.dimension), np.int8),
+                live_scale=np.zeros(0, np.float32),
             )
             self._by_place = towers.direct.place.numpy()
             self._by_detail = towers.direct.behaviour.exp().repeat_interleave(GAP_BUCKETS).numpy()
             self._again = np.float32(towers.direct.again)
-
-    def with_inputs(self, inputs: Floats) -> "CpuTowers":
-        """Return these towers for events that enter by what a learner made of their items.
-
-        inputs (R, D) are those of the item indices FIRST_KNOWN to FIRST_KNOWN + R - 1; the category is 0.
-        """
-        other = copy.copy(self)
-        item = np.pad(inputs, ((FIRST_KNOWN, 0), (0, 0)))
-        lengths = np.ones(len(item), np.float32), np.ones(1, np.float32)
-        other._tables = Tables(item, np.zeros_like(item[:1]), self._tables.detail, *lengths)
-        return other
 
     @staticmethod
     def can_run(towers: DualTowers) -> bool:
@@ -113,13 +105,19 @@ class CpuTowers:
         return _where_read(part, self._long(events, self._tables, part), self._towers.unseen_long)
 
     def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:
-        """Return the short vectors (B, D) of these parts."""
-        events = _events(histories, derived)
-        direct = kernels.recall(
-            events, self._tables, *part, self._by_place, self._by_detail, self._again
-        )  # (B, D)
-        found = torch.from_numpy(direct) + self._short(events, self._tables, part)  # (B, D)
+        """Return the short vectors (B, D) of these parts, of live items where histories have some."""
+        events, tables = self._live(histories, _events(histories, derived))
+        direct = kernels.recall(events, tables, *part, self._by_place, self._by_detail, self._again)  # (B, D)
+        found = torch.from_numpy(direct) + self._short(events, tables, part)  # (B, D)
         return _where_read(part, found, self._towers.unseen_short)
+
+    def _live(self, histories: Histories, events: TowerEvents) -> tuple[TowerEvents, Tables]:
+        """Return the events by their live items, and the tables with these."""
+        if histories.live is None:
+            return events, self._tables
+        inputs = histories.live.inputs
+        item = histories.live.item(events.item, len(self._tables.item))
+        return events._replace(item=item), self._tables._replace(live=inputs.values, live_scale=inputs.scale)
 
 
 def _lengths(items: ItemEmbedding) -> tuple[Floats, Floats]:

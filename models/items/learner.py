@@ -247,6 +247,11 @@ class ItemLearner:
         return self._item_slots.hashes[: len(self.item_ids)]
 
     @property
+    def is_there(self) -> Flags:
+        """Whether each row (n,) has an item."""
+        return used(self._item_slots)[: len(self.item_ids)]
+
+    @property
     def is_known(self) -> Flags:
         """Whether each row (n,) is an item of the model."""
         found: Flags = self._items.trained[: len(self.item_ids)] >= 0
@@ -368,6 +373,19 @@ class ItemLearner:
         own = np.where((rows >= 0) & is_same, items.trained[rows], -1)
         found = np.where((own >= 0)[:, None], trained.inputs[own], trained.new_inputs[categories])
         return np.where(is_live[:, None], items.inputs[rows], found)
+
+    def shows_inputs(self, rows: Ints, items: Items | None = None) -> Flags:
+        """Return of which rows (R,) inputs are published: of new items, and of those with readers enough.
+
+        Others enter as the model has them. -1, and what was another item in an earlier snapshot: of none.
+        """
+        now = self._items
+        items = now if items is None else with_rows(items, len(now.category))
+        is_same = (rows >= 0) & (items.generation[rows] == now.generation[rows])
+        found: Flags = is_same & (
+            (items.trained[rows] < 0) | (items.readers[rows] >= self.settings.min_readers)
+        )
+        return found
 
     def scores(self, user: Floats, items: Items | None = None) -> Floats:
         """Return each row's score (n,) for a user's vector (D,), unrotated, popularity aside, as `published`.

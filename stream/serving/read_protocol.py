@@ -27,7 +27,7 @@ from stream.store.vectors import Vector, vector_from_bytes
 #:   other_model  as cold_start, but the user has vectors of another model
 Reason = Literal["", "long", "category", "cold_start", "other_model"]
 
-_SLOT = ("model", "vec", "long", "short", "ts", "n", "written_at", "seq", "format", "history")
+_SLOT = ("model", "vec", "long", "short", "ts", "n", "written_at", "seq", "format", "history", "inputs")
 _BOTH_SLOTS = (*_SLOT, *(OTHER + name for name in _SLOT))
 
 #: How often a read is tried again because the serving model changed under it.
@@ -61,6 +61,8 @@ class UserVectors:
     reason: Reason
     #: The items of the newest events, oldest first, where the worker stores them (TWINTIDE_STORE_HISTORY).
     history: tuple[str, ...] = ()
+    #: Number of the live inputs that its items were read by; empty: they entered as they were trained.
+    inputs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,9 @@ class ReadProtocol:
         return models.serving.version
 
     def _user_vectors(self, user_id: str, slot: Fields, reason: Reason) -> UserVectors:
-        model, vec, long, short, ts, n, written_at, seq, vector_format, history = cast(Sequence[bytes], slot)
+        model, vec, long, short, ts, n, written_at, seq, vector_format, history, inputs = cast(
+            Sequence[bytes], slot
+        )
         kind = vector_format.decode()
         return UserVectors(
             user_id=user_id,
@@ -188,6 +192,7 @@ class ReadProtocol:
             seq=int(seq),
             reason=reason,
             history=tuple(msgspec.json.decode(history, type=list[str])) if history else (),
+            inputs=(inputs or b"").decode(),
         )
 
 

@@ -25,6 +25,8 @@ class UserRow(msgspec.Struct, frozen=True, gc=False):
     n: int
     #: The items of the newest events, oldest first; the store writes as many as it was told to.
     history: Sequence[str] = ()
+    #: Number of the live inputs that items were read by; empty where all entered as they were trained.
+    inputs: str = ""
     #: The category at which a cold-start user gets this; empty: where none is known.
     category: str = ""
 
@@ -40,4 +42,5 @@ def slot_values(
         *(row.ts, row.n, written_at_ms, vector_format),
         *vectors,
         msgspec.json.encode(newest) if newest else b"",
+        row.inputs,
     ]

@@ -50,6 +50,8 @@ def window(events: int) -> bytes:
 class Device:
     """A device that works for so many calls and then fails as a GPU does."""
 
+    reads_live = False
+
     def __init__(self, towers: DualTowers, calls: int) -> None:
         self._path, self._calls = CpuTowers(towers), calls
 
