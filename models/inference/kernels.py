@@ -59,7 +59,15 @@ def newest(events: TowerEvents, tables: Tables, firsts: Ints, counts: Ints) -> t
     for user in range(users):
         if counts[user]:
             event = firsts[user] + counts[user] - 1
-            _enter(events, tables, event, entering[user])
+            item, category, detail = events.item[event], events.category[event], events.detail[event]
+            row = item - len(tables.item)
+            length = tables.live_scale[row] if row >= 0 else _length(tables, item, category)
+            for column in range(dimension):
+                if row >= 0:
+                    value = np.float32(tables.live[row, column])
+                else:
+                    value = tables.item[item, column] + tables.category[category, column]
+                entering[user, column] = value * length + tables.detail[detail, column]
             mean, scale = _spread(entering[user])
             for column in range(dimension):
                 normed[user, column] = (entering[user, column] - mean) * scale
@@ -81,7 +89,8 @@ def attend(
     queries (B, H, D) score normed events; by_distance (T, H) is added at so many events before the newest,
     by_session (S, H) at so many sessions. An empty part gives zeros.
     """
-    sessions = events.session
+    items, categories, details, sessions = events
+    by_item, by_category, by_detail, _, _, live, live_scale = tables
     users, heads, dimension = queries.shape
     seen = np.zeros(queries.shape, np.float32)
     entering = np.empty((len(by_distance), dimension), np.float32)
@@ -96,10 +105,21 @@ def attend(
                 totals[head] += queries[user, head, column]
         for place in range(count):
             event = first + place
+            item, category, detail = items[event], categories[event], details[event]
             total = squares = np.float32(0)
-            _enter(events, tables, event, entering[place])
-            for column in range(dimension):
-                total += entering[place, column]
+            row = item - len(by_item)
+            if row >= 0:  # written out: a function for it would cost a tenth of everything
+                for column in range(dimension):
+                    value = live[row, column] * live_scale[row] + by_detail[detail, column]
+                    entering[place, column] = value
+                    total += value
+            else:
+                length = _length(tables, item, category)
+                for column in range(dimension):
+                    value = (by_item[item, column] + by_category[category, column]) * length
+                    value += by_detail[detail, column]
+                    entering[place, column] = value
+                    total += value
             mean = total / np.float32(dimension)
             for column in range(dimension):
                 squares += (entering[place, column] - mean) ** 2
@@ -163,22 +183,6 @@ def recall(
                 entering = tables.item[item, column] + tables.category[category, column]
                 total[user, column] += weight * entering
     return total
-
-
-@compiled_with_fast_sums
-def _enter(events: TowerEvents, tables: Tables, event: int, entering: Floats) -> None:
-    """Write an event as it enters a tower (D,)."""
-    item, category, detail = events.item[event], events.category[event], events.detail[event]
-    row = item - len(tables.item)
-    if row >= 0:
-        scale = tables.live_scale[row]
-        for column in range(len(entering)):
-            entering[column] = tables.live[row, column] * scale + tables.detail[detail, column]
-        return
-    length = _length(tables, item, category)
-    for column in range(len(entering)):
-        value = (tables.item[item, column] + tables.category[category, column]) * length
-        entering[column] = value + tables.detail[detail, column]
 
 
 @compiled_with_fast_sums
