@@ -12,6 +12,7 @@ from models.artifact.artifact import Artifact
 from models.artifact.live_items import LiveItemsSettings
 from models.items.kernels import Items
 from models.items.learner import ItemLearner
+from models.items.starts import start_vectors
 from models.items.trained import trained_of
 from models.log.times import HOUR_MS
 from models.windows.histories import Histories
@@ -159,7 +160,7 @@ class Learning:
         row = self.learner.rows_of(hashes[newest])
         is_live = self.learner.shows_inputs(row, self._shown)
         own, first, which = np.unique(row[is_live], True, True)
-        vectors = self.learner.published_inputs(own, np.zeros_like(own), self._shown)
+        vectors = self.learner.published_inputs(own, self._shown)
         found = np.full(len(hashes), -1, np.int64)
         found[newest[is_live]] = which
         return LiveEvents(make_live_inputs("", hashes[newest][is_live][first], vectors, reach), found)
@@ -182,7 +183,9 @@ class Frozen:
         users = artifact.encode(windows_before(stream, artifact, asked).histories).user
         if self._weighed:
             trained, rotation = trained_of(artifact), artifact.towers.rotation
-            self._outputs = trained.new_outputs[categories_of_items(stream, artifact)]
+            _, self._outputs = start_vectors(
+                trained.starts, categories_of_items(stream, artifact), stream.hashes
+            )
             self._outputs[stream.known_codes] = trained.outputs
             users = users if rotation is None else users @ rotation.numpy().T
         self._users = dict(zip(asked.tolist(), users, strict=True))

@@ -11,7 +11,7 @@ from models.encoder import UserEncoder, Vectors
 from models.errors import SettingsError
 from models.windows.histories import Histories, histories_of_cold_start, histories_of_windows
 from models.windows.live_inputs import LiveInputs
-from models.windows.window import DAY_MS, Window, read_offset, window_from_bytes, window_to_bytes
+from models.windows.window import DAY_MS, Window, read_offset, window_to_bytes
 from stream import metrics
 from stream.settings import Settings
 from stream.store.keys import COLD_START_USER
@@ -27,21 +27,12 @@ class Encoder:
     """Encodes users with one artifact; `rows` runs off the event loop, in one thread at a time."""
 
     def __init__(
-        self,
-        artifact: Artifact,
-        on_device: UserEncoder | None = None,
-        kept_vectors: int = 1,
-        *,
-        with_history: bool = False,
+        self, artifact: Artifact, on_device: UserEncoder | None = None, kept_vectors: int = 1
     ) -> None:
-        """`on_device` encodes on a device of its own, whose failure leaves all further work to the CPU.
-
-        `with_history` has the rows say which items the window holds.
-        """
+        """`on_device` encodes on a device of its own, whose failure leaves all further work to the CPU."""
         self.artifact = artifact
         self._on_cpu = artifact.model.on_cpu(kept_vectors)
         self._encoder = on_device or self._on_cpu
-        self._with_history = with_history
 
     @property
     def reads_live(self) -> bool:
@@ -81,7 +72,7 @@ class Encoder:
                 seq=read_offset(window),
                 ts=newest_ms,
                 n=events,
-                history=window_from_bytes(window).item_ids if self._with_history else (),
+                window=window,
                 inputs=live.number if live else "",
             )
             for user_id, vec, long, short, window, newest_ms, events in columns
@@ -140,7 +131,7 @@ def open_encoder(settings: Settings, artifact: Artifact) -> Encoder:
         raise SettingsError(
             f"TWINTIDE_DEVICE is cuda, but model {artifact.version} finds no GPU: use auto or cpu"
         )
-    encoder = Encoder(artifact, on_gpu, settings.kept_vectors, with_history=settings.store_history > 0)
+    encoder = Encoder(artifact, on_gpu, settings.kept_vectors)
     encoder.warm_up()
     if artifact.settings.live_items.is_on and not encoder.reads_live:
         logger.warning(

@@ -30,6 +30,8 @@ NEAREST = 10
 #: What a reader's reason means, in words.
 REASONS = {
     "": "the user's own vector",
+    "behind": "the user's own vector, which does not know the newest event yet",
+    "stale": "the user's own vector, written too long ago",
     "long": "the short vector has expired: the long one stands for both",
     "category": "no vector of this user: that of a cold-start user at a category",
     "cold_start": "no vector of this user: that of a cold-start user, who gets what is popular",

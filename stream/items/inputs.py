@@ -92,7 +92,7 @@ class InputsPublisher:
     def _rows(self, rows: Ints) -> InputRows:
         """Return what the learner has of rows."""
         learner = self._learner
-        vectors = learner.published_inputs(rows, np.zeros_like(rows))
+        vectors = learner.published_inputs(rows)
         values, scale = quantised(vectors)
         return InputRows(rows, learner.hashes[rows], values, scale, np.zeros(len(rows), np.bool_))
 

@@ -1,4 +1,4 @@
-"""What a learner publishes of its inputs, as a worker has it: nobody's taste alone, and nothing that is gone."""
+"""What a learner publishes of its inputs, as a worker has it: nobody's taste alone, nothing that is gone."""
 
 from collections.abc import Sequence
 from pathlib import Path

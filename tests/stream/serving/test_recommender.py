@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -70,7 +71,8 @@ class FixedReader:
 
 def user(artifact: Artifact, history: tuple[str, ...] = (), seed: int = 0) -> UserVectors:
     vec = np.random.default_rng(seed).normal(size=16).astype(np.float32)
-    return UserVectors("u", vec, vec, vec, artifact.version, 1, 1, 0.0, 1, "", history)
+    recent = msgspec.json.encode(history) if history else b""
+    return UserVectors("u", vec, vec, vec, artifact.version, 1, 1, 0.0, 1, "", recent)
 
 
 def recommender(store: Path, of: UserVectors, **options: object) -> Recommender:
