@@ -3,14 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import safetensors.numpy
-import safetensors.torch
-import torch
-from torch.overrides import TorchFunctionMode
 
 from models.adopted.indices import Indices
 from models.adopted.onnx_model import OnnxModel
@@ -32,18 +29,24 @@ from models.artifact.files import (
 )
 from models.artifact.golden_users import check_golden, golden_histories
 from models.artifact.live_items import LiveItemsSettings
+from models.artifact.mapped_arrays import mapped_arrays
 from models.artifact.stores import find, open_store
 from models.artifact.writing import write_version
 from models.encoder import Model, UserEncoder, Vectors
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.inference.tower_model import TowerModel
 from models.location import Location
 from models.model_files import ADOPTED, GRAPH, INDICES, RANKER, TOWERS, WEIGHTS
-from models.towers.dual_towers import DualTowers, ModelSettings
 from models.towers.histories import FeatureSettings
+from models.towers.settings import ModelSettings
+from models.towers.weights import TowerWeights
 from models.windows.histories import Histories
 from models.windows.window import WindowSettings
+
+if TYPE_CHECKING:
+    from models.towers.dual_towers import DualTowers
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class Artifact:
         return self.vocabulary.item_ids
 
     @property
-    def towers(self) -> DualTowers:
+    def towers(self) -> "DualTowers":
         """The dual towers. Raises ArtifactError where the model is of another kind."""
         if not isinstance(self.model, TowerModel):
             raise ArtifactError(
@@ -110,14 +113,14 @@ class Artifact:
 
 def save(
     store: Location,
-    towers: DualTowers,
+    towers: "DualTowers",
     vocabulary: Vocabulary,
     settings: ArtifactSettings,
     metrics: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> Artifact:
     """Write an artifact of dual towers into `store`, under its version, and return it; see `save_model`."""
-    model = TowerModel(towers, settings.features)
+    model = TowerModel.of(towers, settings.features)
     return save_model(store, model, vocabulary, settings, metrics, training)
 
 
@@ -183,8 +186,8 @@ def load(where: Location) -> Artifact:
     vocabulary = parse(
         directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
     )
-    vectors = parse(directory / ITEM_VECTORS, lambda: safetensors.torch.load_file(directory / ITEM_VECTORS))
-    item_vectors = parse(directory / ITEM_VECTORS, lambda: vectors["item_vectors"].numpy())
+    vectors = parse(directory / ITEM_VECTORS, lambda: mapped_arrays(directory / ITEM_VECTORS))
+    item_vectors = parse(directory / ITEM_VECTORS, lambda: vectors["item_vectors"])
     model = _model(directory, config, settings, vocabulary, item_vectors)
     version = version_of(checksums)
     return Artifact(
@@ -193,7 +196,7 @@ def load(where: Location) -> Artifact:
         settings=settings,
         vocabulary=vocabulary,
         item_vectors=item_vectors,
-        golden_vectors=vectors["golden_vectors"].numpy() if "golden_vectors" in vectors else None,
+        golden_vectors=vectors.get("golden_vectors"),
         metrics=read_json(directory / METRICS),
         training=config.get("training", {}),
         model=model,
@@ -212,8 +215,7 @@ def _model(
     """Return the model of the kind that config.json names; dual towers where it names none, as once."""
     kind = config.get("encoder", TOWERS)
     if kind == TOWERS:
-        towers = parse(directory / WEIGHTS, lambda: _mapped_towers(directory / WEIGHTS, vocabulary, settings))
-        return TowerModel(towers, settings.features)
+        return parse(directory / WEIGHTS, lambda: _tower_model(directory / WEIGHTS, vocabulary, settings))
     if kind == ADOPTED:
         wanted = parse(directory / CONFIG, lambda: msgspec.convert(config[kind], EncoderSettings))
         indices = parse(directory / INDICES, lambda: Indices.from_bytes((directory / INDICES).read_bytes()))
@@ -230,30 +232,20 @@ def _settings_of(stored: Mapping[str, Any]) -> ArtifactSettings:
     return msgspec.convert({**stored, "model": model}, ArtifactSettings)
 
 
-class _Uninitialised(TorchFunctionMode):
-    """Leaves out drawing weights that are about to be replaced.
-
-    The device "meta" would do so too, but it imports a compiler: a second and a half, and 200 MB.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return kwargs["tensor"]
-        return func(*args, **kwargs)
-
-
-def _mapped_towers(weights: Path, vocabulary: Vocabulary, settings: ArtifactSettings) -> DualTowers:
+def _tower_model(weights: Path, vocabulary: Vocabulary, settings: ArtifactSettings) -> TowerModel:
     """Return the towers on the file's weights as they are mapped into memory: a host's workers share them."""
-    with _Uninitialised():
-        towers = DualTowers(vocabulary, settings.features, settings.model)
-    found = safetensors.torch.load_file(weights)
-    towers.rotation = found.get("rotation")
-    found.setdefault("direct.again", torch.ones(()))  # what artifacts did before they had it
-    towers.load_state_dict(found, assign=True)
-    return towers.eval()
+    arrays = mapped_arrays(weights)
+    arrays.setdefault("direct.again", np.ones((), np.float32))  # what artifacts did before they had it
+    categories = np.pad(vocabulary.item_categories, (FIRST_KNOWN, 0))
+    found = TowerWeights(arrays, settings.model, categories)
+    found.check(vocabulary.item_count, vocabulary.category_count, settings.features)
+
+    def towers() -> "DualTowers":
+        from models.towers.loading import towers_of
+
+        return parse(weights, lambda: towers_of(found, vocabulary, settings.features))
+
+    return TowerModel(found, settings.features, towers)
 
 
 def publish(store: Location, version: str) -> int:

@@ -9,7 +9,8 @@ from models.arrays import Floats, Ints, Words
 from models.compiled import compiled_with_fast_sums
 from models.ids.hashes import mixed
 from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
-from models.towers.dual_towers import SHORTEST_ENTERING, DualTowers
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import SHORTEST_ENTERING
 
 #: Below it, vectors are not made as long as 1.
 _SHORTEST = np.float32(SHORTEST_ENTERING)

@@ -2,67 +2,29 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.errors import SettingsError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.asked import asked_places, distinct
 from models.towers.features import Tokens, TowerInputs
 from models.towers.histories import GAP_BUCKETS, FeatureSettings
-from models.towers.layers import (
+from models.towers.layers import DirectPath, Dropout, Embedded, EmbeddedItems, Tower, at_places
+from models.towers.settings import (
     BEHAVIOUR_ROWS,
-    DirectPath,
-    Dropout,
-    Embedded,
-    EmbeddedItems,
-    Tower,
-    at_places,
+    POPULARITY_UNIT,
+    SHORTEST,
+    SHORTEST_ENTERING,
+    ModelSettings,
 )
+from models.towers.weights import TowerWeights
 
 #: By what the scores are multiplied at first, by how they are made: a cosine alone tells too little apart.
 START_SCALE = {"dot": 4.0, "cosine": 16.0}
-#: The last coordinate of every user vector; an item's last one times this is what its score begins with.
-POPULARITY_UNIT = 2.0
-#: A vector shorter than this is not made as long as 1: its direction is chance, and its gradient would be
-#: without bound.
-SHORTEST = 0.01
-#: Likewise of what enters the towers.
-SHORTEST_ENTERING = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSettings:
-    """The size of the towers and what is dropped while they learn."""
-
-    #: D, the length of every vector.
-    dimension: int = 128
-    #: Attention heads per layer.
-    heads: int = 2
-    #: Transformer layers of the long tower.
-    long_layers: int = 1
-    #: Share of the coordinates of item embeddings and of layer outputs that is dropped in training.
-    dropout: float = 0.65
-    #: What scores an item: the dot product of its vector and the user's, or their cosine, times a learned
-    #: factor. Either way it is the dot product of what is exported: by cosine, item vectors have length 1.
-    score: Literal["dot", "cosine"] = "dot"
-    #: How long the vectors are by which items enter the towers: all 1, so that the order of what a user had
-    #: is not that of their lengths, or as they are learned ("free": what artifacts had before).
-    item_length: Literal["one", "free"] = "one"
-
-    def __post_init__(self) -> None:
-        for name in ("dimension", "heads", "long_layers"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.dimension % self.heads:
-            raise SettingsError(f"dimension {self.dimension} is not a multiple of heads {self.heads}")
-        if not 0 <= self.dropout < 1:
-            raise SettingsError(f"dropout is {self.dropout}; it must be at least 0 and under 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +217,12 @@ class DualTowers(nn.Module):
         short = self.direct(events, asked.query, asked.first)[asked.wanted]  # (M, D)
         has_long = (asked.at_query(boundary) > 0)[asked.wanted][:, None]  # (M, 1)
         return self.user(self.unseen_long * ~has_long, short)
+
+    def weights(self) -> TowerWeights:
+        """Return the weights as plain arrays, which share the parameters' memory where that is the CPU's."""
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
+        categories = self.items.item_categories.cpu().numpy()
+        return TowerWeights(arrays, self.settings, categories)
 
     def cold_start(self, count: int) -> Tensor:
         """Return the vectors (count, D) of cold-start users."""

@@ -8,12 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.ids.vocabulary_file import FIRST_KNOWN
-
-#: Behaviours have the numbers 1 to 4; 0 is padding.
-BEHAVIOUR_ROWS = 5
-#: Distances between events are bucketed by logarithm, sessions apart are told apart up to 3.
-DISTANCE_BUCKETS = 8
-MAX_SESSIONS_APART = 3
+from models.towers.settings import BEHAVIOUR_ROWS, DISTANCE_BUCKETS, MAX_SESSIONS_APART
 
 
 @dataclass(frozen=True, slots=True)

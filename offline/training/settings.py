@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from models.errors import SettingsError
-from models.towers.dual_towers import ModelSettings
 from models.towers.histories import FeatureSettings
+from models.towers.settings import ModelSettings
 from models.windows.window import WindowSettings
 from offline.training.ablation import check_parts
 

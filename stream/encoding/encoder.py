@@ -4,11 +4,11 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from models.artifact.artifact import Artifact
 from models.encoder import UserEncoder, Vectors
 from models.errors import SettingsError
+from models.threads import limit_threads
 from models.windows.histories import Histories, histories_of_cold_start, histories_of_windows
 from models.windows.live_inputs import LiveInputs
 from models.windows.window import DAY_MS, Window, read_offset, window_to_bytes
@@ -123,7 +123,7 @@ class Encoder:
 def open_encoder(settings: Settings, artifact: Artifact) -> Encoder:
     """Return an encoder with this artifact, on the GPU where there is one and the settings want it."""
     if settings.torch_threads:
-        torch.set_num_threads(settings.torch_threads)
+        limit_threads(settings.torch_threads)
     on_gpu = None
     if settings.device != "cpu":
         on_gpu = artifact.model.on_gpu(settings.bfloat16, settings.kept_vectors)

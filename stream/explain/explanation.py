@@ -13,7 +13,6 @@ from models.events import Behaviour
 from models.ids.vocabulary_file import UNKNOWN
 from models.inference.influence import influence
 from models.sessions import DEFAULT_GAP_MS, starts_session
-from models.towers.event_weights import event_weights
 from models.windows.histories import histories_of_windows
 from models.windows.live_inputs import LiveInputs
 from models.windows.window import Window, read_offset, window_from_bytes
@@ -160,6 +159,8 @@ def _weights(value: bytes, artifact: Artifact, live: LiveInputs | None) -> dict[
         towers = artifact.towers
     except ArtifactError:  # a model of another kind, which has no weights that could be shown
         return {"weights": weights}
+    from models.towers.event_weights import event_weights
+
     found = event_weights(towers, history, artifact.settings.features)
     for name, values in {"direct": found.direct, "short": found.short, "long": found.long}.items():
         if values is not None:

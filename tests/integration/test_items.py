@@ -31,7 +31,8 @@ from models.events import CANARY_PREFIX
 from models.ids.texts import texts_of
 from models.ids.vocabulary import Vocabulary
 from models.items.learner import ItemLearner, LearnerSettings
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import ModelSettings
 from models.windows.fold import EventColumns
 from models.windows.histories import histories_of_windows
 from models.windows.window import Window, window_to_bytes

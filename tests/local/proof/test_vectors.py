@@ -15,7 +15,8 @@ from local.proof.vectors import VectorCheck
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.ids.vocabulary import Vocabulary
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import ModelSettings
 from models.windows.histories import histories_of_cold_start, histories_of_windows
 from models.windows.recent import recent_of_window
 from models.windows.window import Window, read_offset, window_from_bytes, window_to_bytes

@@ -179,7 +179,7 @@ def test_users_are_what_the_towers_make_of_the_same_events(artifact: Artifact) -
     with torch.no_grad():
         towers.short_scale.zero_()
         towers.long_scale.zero_()
-    model = TowerModel(towers, artifact.settings.features)
+    model = TowerModel.of(towers, artifact.settings.features)
     plain = replace(artifact, model=model, encoder=model.on_cpu())
     random = np.random.default_rng(0)
     clicks: list[Click] = []

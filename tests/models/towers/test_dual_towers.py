@@ -9,10 +9,11 @@ from torch import Tensor
 
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
-from models.towers.dual_towers import DualTowers, ModelSettings, TowerVectors
+from models.towers.dual_towers import DualTowers, TowerVectors
 from models.towers.features import features, pad
 from models.towers.histories import FeatureSettings, event_features
 from models.towers.layers import Dropout
+from models.towers.settings import ModelSettings
 from models.windows.histories import Histories
 
 Split = Literal["session", "ratio"]

@@ -24,9 +24,17 @@ VOCABULARY = Vocabulary(["i1", "i2", "i3"], [2, 3, 2], ["c0", "c1"])
 
 def window_of(events: list[tuple[str, str, int, int]], hashes: int = 2) -> bytes:
     events = sorted(events, key=lambda event: event[3])
-    items, categories, behaviours, times = ([event[place] for event in events] for place in range(4))
-    columns = (times, behaviours, items, categories, [7] * len(events), [9] * hashes)
-    return window_to_bytes(Window("topic", 3, 17, len(events), 1, 2, *columns))
+    return window_to_bytes(
+        Window(
+            *("topic", 3, 17, len(events), 1, 2),
+            [time_ms for *_, time_ms in events],
+            [behaviour for _, _, behaviour, _ in events],
+            [item_id for item_id, *_ in events],
+            [category for _, category, *_ in events],
+            [7] * len(events),
+            [9] * hashes,
+        )
+    )
 
 
 @given(EVENTS, st.integers(0, 10))

@@ -7,8 +7,9 @@ from torch.nn.functional import cross_entropy
 
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN, PADDING
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
 from models.towers.histories import FeatureSettings
+from models.towers.settings import ModelSettings
 from offline.training.negatives import HardNegatives, Negatives, negative_sampler
 from offline.training.objective import Objective
 from offline.training.popularity import Popularity

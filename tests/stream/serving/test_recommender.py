@@ -20,7 +20,8 @@ from models.artifact.version_cache import VersionCache
 from models.errors import ArtifactError, UnreachableError
 from models.ids.vocabulary import Vocabulary
 from models.location import BucketUrl, Location
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import ModelSettings
 from stream.serving.live_items import LiveTable
 from stream.serving.read_protocol import UserVectors
 from stream.serving.recommender import (

@@ -17,7 +17,8 @@ from models.rankers.columns import event_rows
 from models.rankers.kinds import make_ranker
 from models.rankers.layers import Events
 from models.rankers.settings import RankerSettings
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import ModelSettings
 from models.windows.histories import Histories
 from models.windows.reference import IncomingEvent, fold
 from models.windows.window import Window, WindowSettings, window_to_bytes
