@@ -53,9 +53,6 @@ class Device:
 
     reads_live = False
 
-    def __init__(self, towers: DualTowers, calls: int) -> None:
-        self._path, self._calls = CpuTowers(towers), calls
-
     def __init__(self, artifact: Artifact, calls: int) -> None:
         self._path = CpuTowers(artifact.towers.weights(), artifact.settings.features)
         self._calls = calls
