@@ -46,12 +46,6 @@ async def follow() -> None:
 
 
 @app.task
-async def watch() -> None:
-    """Notice when this process was frozen."""
-    await app.parts.freeze_detector.watch()
-
-
-@app.task
 async def watch_topic() -> None:
     """Notice when the topic is not what it was."""
     await app.watch_topic()

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
 
 from models.errors import UnreachableError
 from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
@@ -54,11 +54,14 @@ class RecordSource(Generic[T]):
         topic: str,
         batch_records: int,
         read: Callable[[int, list[Message]], T],
+        *,
+        tells_end: bool = False,
     ) -> None:
+        """With `tells_end`, `read` gets a message with the error _PARTITION_EOF where a partition ends."""
         self._topic = topic
         self._batch_records = batch_records
         self._read = read
-        self._consumer = assigned_consumer(kafka, READ_AHEAD_MB)
+        self._consumer = assigned_consumer(kafka, READ_AHEAD_MB, tells_end=tells_end)
         self._fetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch")
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
         #: From where on the partitions are being read, and their ends as they were at the last fetch.
@@ -140,7 +143,7 @@ class RecordSource(Generic[T]):
         by_partition: dict[int, list[Message]] = defaultdict(list)
         for message in messages:
             error = message.error()
-            if error is None:
+            if error is None or error.code() == KafkaError._PARTITION_EOF:
                 by_partition[message.partition()].append(message)
             else:
                 raise_unless_retried(error, self._topic)

@@ -36,21 +36,14 @@ class WindowTable:
         changelog_offset: int,
         tombstones: Sequence[bytes] = (),
     ) -> None:
-        """Delete the tombstones' keys and write the values, whose changelog records end here, at once.
-
-        The offset up to which this store is complete follows, unless another worker wrote in between: then
-        one of the two has lost the partition without knowing it, and whoever holds it next begins to restore
-        before the other's records.
-        """
-        database, offset_key = self._database(partition), self._table.data.offset_key
+        """Delete the tombstones' keys and write the values, whose changelog records end here, at once."""
         batch = WriteBatch(raw_mode=True)
         for key in tombstones:
             batch.delete(key)
         for key, value in values.items():
             batch.put(key, value)
-        if changelog_offset - int(database.get(offset_key, b"-1")) == len(tombstones) + len(values):
-            batch.put(offset_key, str(changelog_offset).encode())
-        database.write(batch, WITHOUT_LOG)
+        batch.put(self._table.data.offset_key, str(changelog_offset).encode())
+        self._database(partition).write(batch, WITHOUT_LOG)
 
     def scan(self, partition: int, after: bytes, at_most: int) -> list[tuple[bytes, bytes]]:
         """Return the next stored keys after this one, in order, with their values; empty at the end."""

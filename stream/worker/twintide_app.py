@@ -82,7 +82,9 @@ class TwintideApp(faust.App):  # type: ignore[misc]
             settings.batch_records,
             lambda partition, records: read_records(records, decoder, f"{topic.topic_id}/{partition}"),
         )
-        self.changelog = RecordSource(settings.kafka, self.changelog_topic, BATCH_RECORDS, read_changelog)
+        self.changelog = RecordSource(
+            settings.kafka, self.changelog_topic, BATCH_RECORDS, read_changelog, tells_end=True
+        )
         metrics.commit_age_seconds.set_function(self.parts.commits.uncommitted_s)
         self.metrics_port = health.serve(
             settings.metrics_host, settings.metrics_port, lambda: health.check(self), pages=self.pages

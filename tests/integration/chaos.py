@@ -12,6 +12,7 @@ from local.proof import wait_until_committed
 from local.redis import RedisServer
 from local.worker import WorkerProcess, worker_environment
 from models.errors import TwintideError
+from stream.kafka.group import committed_offsets
 from stream.settings import Settings
 
 #: Workers that take part at most; the first two run from the beginning.
@@ -19,6 +20,9 @@ WORKERS = 3
 
 #: The group takes a member that is silent for 10 s for dead (`make_app`); a paused one is so longer.
 PAUSE_S = 14.0
+
+#: By then others have gone on with what a frozen worker held (s), also where they must restore it first.
+TAKEN_OVER_S = 120.0
 
 #: Events published a second.
 EVENTS_PER_S = 400
@@ -147,6 +151,24 @@ class Chaos:
         worker.pause()
         time.sleep(PAUSE_S)
         worker.resume()
+
+    def wake(self) -> None:
+        """Freeze a worker, let it wake when others have gone on with all that it held: Kafka refuses it."""
+        while len(self.wanted) < 2:
+            self.join()
+        worker = self.random.choice(self.wanted)
+        before = self._committed()
+        worker.pause()
+        deadline = time.monotonic() + TAKEN_OVER_S
+        while any(offset <= before.get(number, 0) for number, offset in self._committed().items()):
+            assert time.monotonic() < deadline, "nobody went on with what the frozen worker held"
+            self.rest(1.0)
+        worker.resume()
+
+    def _committed(self) -> dict[int, int]:
+        settings = self.settings
+        found = committed_offsets(settings.kafka, settings.app_id, settings.topic)
+        return {number: found.get(number, 0) for number in range(settings.partitions)}
 
     def broker(self) -> None:
         """End the broker as a crash does and start it again."""

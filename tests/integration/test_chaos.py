@@ -26,8 +26,8 @@ from tests.integration.chaos import Chaos, Traffic
 pytestmark = pytest.mark.integration
 
 #: One of each come first, in random order; a longer run goes on with any of these.
-SHORT = ("kill", "join", "pause", "broker", "redis_outage")
-ALL = (*SHORT, "leave")
+SHORT = ("kill", "join", "wake", "broker", "redis_outage")
+ALL = (*SHORT, "leave", "pause")
 
 USERS = 300
 
