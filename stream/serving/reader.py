@@ -11,6 +11,7 @@ import redis.asyncio
 
 from stream.serving.exchange import Ask, Exchange
 from stream.serving.live_items import LiveItems
+from stream.serving.metrics import counted
 from stream.serving.read_protocol import NoVectorsError, ReaderSettings, ReadProtocol, Reason, UserVectors
 
 __all__ = ["AsyncReader", "NoVectorsError", "Reader", "Reason", "UserVectors"]
@@ -79,7 +80,7 @@ class Reader(_RedisReader["redis.Redis"]):
         exchange = self._begin(user_ids, category)
         while exchange.asks:
             exchange.answer(self._pipeline(exchange.asks).execute())
-        return exchange.result
+        return counted(exchange.result)
 
 
 class AsyncReader(_RedisReader["redis.asyncio.Redis"]):
@@ -90,4 +91,4 @@ class AsyncReader(_RedisReader["redis.asyncio.Redis"]):
         exchange = self._begin(user_ids, category)
         while exchange.asks:
             exchange.answer(await self._pipeline(exchange.asks).execute())
-        return exchange.result
+        return counted(exchange.result)

@@ -55,6 +55,12 @@ class WindowTable:
         """Return about how many keys are stored."""
         return int(self._database(partition).property_int_value("rocksdb.estimate-num-keys") or 0)
 
+    def bytes(self, partition: int) -> int:
+        """Return how many bytes the keys and values take, in files and in memory."""
+        database = self._database(partition)
+        names = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
+        return sum(int(database.property_int_value(name) or 0) for name in names)
+
     def _database(self, partition: int) -> Any:
         # Never kept: Faust closes a partition's database by dropping its own reference.
         return self._table.data._db_for_partition(partition)

@@ -21,6 +21,7 @@ from stream.windows.sweep import Sweeper, SweepSettings
 from stream.windows.table import WindowTable
 from stream.worker.commits import Commits
 from stream.worker.dead_letters import DeadLetters
+from stream.worker.footprint import Footprint
 from stream.worker.pipeline import Pipeline
 from stream.worker.rebalance import Rebalance
 from stream.worker.source import Topic
@@ -39,6 +40,7 @@ class Parts:
     commits: Commits
     rebalance: Rebalance
     sweeper: Sweeper
+    footprint: Footprint
     changelog: Changelog
     topic_watch: TopicWatch
     live_models: LiveModels | None
@@ -84,6 +86,7 @@ def build_parts(
         commits=commits,
         rebalance=Rebalance(settings.drain_s, assignments, commits, changelog, refresher),
         sweeper=Sweeper(table, live.forget if live else None, sweep),
+        footprint=Footprint(table, live.store.bytes_of if live else None),
         changelog=changelog,
         topic_watch=TopicWatch(settings.kafka, topic),
         live_models=live,

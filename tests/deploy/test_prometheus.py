@@ -47,6 +47,7 @@ def counter(alert: str, series: str, bad: str, good: str = "3x60") -> list[Situa
 
 UP = 'up{job="twintide-worker",instance="a"}'
 AGE, LAG = 'twintide_commit_age_seconds{instance="a"}', 'twintide_consumer_lag_events{instance="a"}'
+OWN, OLD = (f'twintide_reads_total{{reason="{reason}"}}' for reason in ("own", "other_model"))
 PUBLISHED, BEHIND = "twintide_items_published_timestamp_seconds", "twintide_items_lag_events"
 LEFT, RESTORED = "twintide_recovery_remaining", "twintide_recovery_records_total"
 MODELS = ('twintide_model_info{version="x",instance="a"}', 'twintide_model_info{version="y",instance="b"}')
@@ -65,6 +66,13 @@ SITUATIONS = [
     *both("VectorsStale", histogram(FRESHNESS, SLOW), histogram(FRESHNESS, FAST)),
     *both("FreshnessDrifts", histogram(FRESHNESS, DRIFTS), histogram(FRESHNESS, SLOW), "27h"),
     *both("NothingCommitted", {AGE: "0+60x60", LAG: "5x60"}, {AGE: "0+60x60", LAG: "0x60"}),
+    *counter("EventsOvertaken", 'twintide_overtaken_events_total{partition="1"}', "0x15 7x60", "7x60"),
+    *both(
+        "ReadsStale",
+        {OWN: "0+90x60", OLD: "0+10x60"},
+        {OWN: "0+90x60", OLD: "0+1x60"},
+        "40m",
+    ),
     *counter("LagGrows", LAG, "20000+100x60", "30000-100x60"),
     *both("RecoveryStuck", {LEFT: "9x60", RESTORED: "5x60"}, {LEFT: "9x60", RESTORED: "5+9x60"}),
     *counter("RebalancesRepeat", "twintide_rebalances_total", "0+2x60", "0x9 1x60"),

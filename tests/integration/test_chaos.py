@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 #: One of each come first, in random order; a longer run goes on with any of these.
 SHORT = ("kill", "join", "wake", "broker", "redis_outage")
-ALL = (*SHORT, "leave", "pause")
+ALL = (*SHORT, "leave", "pause", "full_disk", "expire", "widen")
 
 USERS = 300
 
@@ -60,6 +60,7 @@ def traffic(settings: Settings, seed: int) -> Traffic:
             "partitioner": "murmur2_random",
             "acks": "all",
             "enable.idempotence": True,  # a broker that comes back must not make one event two
+            "topic.metadata.refresh.interval.ms": 1_000,  # it soon notices partitions that are added
             "log_level": 0,
         }
     )

@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 
 from local.servers import ROOT
 from stream.serving.exchange import Exchange, Fields
+from stream.serving.metrics import reads_total
 from stream.serving.read_protocol import NoVectorsError, ReaderSettings, ReadProtocol, UserVectors
 from stream.serving.reader import AsyncReader, Reader
 from stream.store.connection import RedisConnection
@@ -75,6 +76,18 @@ def test_both_readers_find_the_same(store: Store, read: Callable[..., list[UserV
         (19, "cold_start"),
         (11, ""),
     ]
+
+
+@pytest.mark.integration
+def test_reads_are_counted_by_what_was_got(store: Store, read: Callable[..., list[UserVectors]]) -> None:
+    def counts() -> list[float]:
+        return [reads_total.labels(reason)._value.get() for reason in ("own", "cold_start", "other_model")]
+
+    before = counts()
+    store.registry.stage("m2", 2, partitions=1)
+    store.upsert([row("w", "m2")])
+    read("u", "v", "nobody", "w")  # by both readers
+    assert [after - then for after, then in zip(counts(), before, strict=True)] == [4, 2, 2]
 
 
 @pytest.mark.integration
