@@ -18,7 +18,7 @@ from local.redis import RedisServer
 from local.worker import WorkerProcess, worker_environment
 from stream.kafka.group import committed_offsets
 from stream.kafka.topic_reader import read_all
-from stream.kafka.topics import admin_client, answered, changelog_topic, end_offsets
+from stream.kafka.topics import admin_client, changelog_topic, end_offsets
 from stream.settings import Settings
 from stream.store.connection import RedisConnection
 from tests.integration.shop import Shop
@@ -69,18 +69,17 @@ def test_events_that_retention_took_before_they_were_read_are_counted_and_told(
         for partition, offset in committed.items()
     }
     client = admin_client(settings.kafka)
-    for partition, offset in taken.items():
-        place = TopicPartition(settings.topic, partition, offset)
-        answered(lambda place=place: client.delete_records([place])[place], f"partition {partition}")
+    places = [TopicPartition(settings.topic, *each) for each in taken.items()]
+    for done in client.delete_records(places).values():
+        done.result(60)
     lost = {partition: offset - committed[partition] for partition, offset in taken.items()}
     worker.start()
     until(lambda: worker.metrics().get("twintide_events_total{applied}", 0) == 400 - sum(lost.values()))
     assert lost == {
         partition: worker.metrics()[f"twintide_overtaken_events_total{{{partition}}}"] for partition in lost
     }
-    assert (
-        f"{lost[0]} events of partition 0 are lost: topic {settings.topic}" in worker.process.log.read_text()
-    )
+    log = worker.process.log.read_text()
+    assert f"{lost[0]} events of partition 0 are lost: topic {settings.topic}" in log
 
 
 def test_refused_changelog_record_ends_the_worker_with_the_reason(
