@@ -129,18 +129,28 @@ class Changelog:
         return producer
 
     def _write(self, producer: Producer, number: int, rows: Sequence[Row], deadline: float) -> int:
-        last: list[Message] = []
         try:
-            producer.begin_transaction()
-            for place, (key, value) in enumerate(rows, 1):
-                told = (lambda _, message: last.append(message)) if place == len(rows) else None
-                _produce(producer, self._topic, key, value, number, told)
-            _retried(lambda: producer.commit_transaction(1.0), deadline)
+            try:
+                return self._transact(producer, number, rows, deadline)
+            except KafkaException as error:
+                if not error.args[0].txn_requires_abort():
+                    raise
+            # Kafka has forgotten a producer that sent nothing for days, or was away for too long.
+            _retried(lambda: producer.abort_transaction(1.0), deadline)
+            return self._transact(producer, number, rows, deadline)
         except KafkaException as error:
             reason = error.args[0]
             if reason.code() in _TAKEN:
                 raise FencedError(f"{self._place(number)} is another worker's by now") from error
             raise PublishError(f"Kafka refused windows of {self._place(number)}: {reason.str()}") from error
+
+    def _transact(self, producer: Producer, number: int, rows: Sequence[Row], deadline: float) -> int:
+        last: list[Message] = []
+        producer.begin_transaction()
+        for place, (key, value) in enumerate(rows, 1):
+            told = (lambda _, message: last.append(message)) if place == len(rows) else None
+            _produce(producer, self._topic, key, value, number, told)
+        _retried(lambda: producer.commit_transaction(1.0), deadline)
         return int(last[0].offset() or 0) + 1  # behind the last row stands the end of the transaction
 
     def _place(self, number: int) -> str:

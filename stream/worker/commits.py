@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 #: Between two checkpoints it is asked so often whether one is worth it already.
 TICKS_PER_CHECKPOINT = 10
 
+#: The group has told a worker that it lost its partitions by then (s): a session and a rebalance.
+FENCED_TOO_LONG_S = 45.0
+
 
 class Commits:
     """Checkpoints and commits what is held; from the event loop, `uncommitted_s` from any thread."""
@@ -32,6 +35,8 @@ class Commits:
         #: When offsets were last up to date with what was read (monotonic), and the positions by then.
         self._committed_at = time.monotonic()
         self._committed: dict[int, int] = {}
+        #: Of which assignment another worker has taken a partition, and since when (monotonic).
+        self._fenced: tuple[Assignment | None, FencedError | None, float] = (None, None, 0.0)
 
     async def run(self, source: Source) -> None:
         """Checkpoint and commit for ever."""
@@ -78,14 +83,17 @@ class Commits:
         """Make what is folded durable, and commit the offsets up to which vectors are written too.
 
         The assignment's lock is held. Nothing happens after anything failed half-way, nor once another worker
-        has taken a partition: then what was folded comes again to that one.
+        has taken a partition: then what was folded comes again to that one. Raises FencedError where the
+        group does not say so within FENCED_TOO_LONG_S.
         """
         if assignment.is_spoilt:
+            self._wait_for_group(assignment)
             return
         try:
             await self._checkpointer.write(assignment)
         except FencedError as error:
             assignment.spoil()
+            self._fenced = assignment, error, time.monotonic()
             logger.warning("%s: this worker was away for too long, and waits for the group to say so", error)
             return
         except AbandonedError as error:
@@ -101,6 +109,11 @@ class Commits:
             metrics.consumer_lag_events.labels(str(number)).set(lag)
         if assignment.is_committable():
             self._committed_at, self._committed = time.monotonic(), assignment.positions()
+
+    def _wait_for_group(self, assignment: Assignment) -> None:
+        fenced, error, since = self._fenced
+        if assignment is fenced and error and time.monotonic() - since > FENCED_TOO_LONG_S:
+            raise error
 
     def uncommitted_s(self) -> float:
         """Return for how long something that was read has not been committed."""

@@ -15,7 +15,14 @@ from local.redis import RedisServer
 from local.worker import WorkerProcess, worker_environment
 from models.errors import TwintideError, UnreachableError
 from stream.kafka.group import committed_offsets
-from stream.kafka.topics import add_partitions, admin_client, answered, partition_counts
+from stream.kafka.topics import (
+    add_partitions,
+    admin_client,
+    answered,
+    changelog_topic,
+    end_offsets,
+    partition_counts,
+)
 from stream.repartition import RepartitionRefusedError, repartition
 from stream.settings import Settings
 
@@ -173,6 +180,10 @@ class Chaos:
         """Freeze a worker, let it wake when others have gone on with all that it held: Kafka refuses it."""
         while len(self.wanted) < 2:
             self.join()
+        deadline = time.monotonic() + TAKEN_OVER_S
+        while not all(worker.health().get("partitions") for worker in self.wanted):
+            assert time.monotonic() < deadline, [worker.health() for worker in self.wanted]
+            self.rest(0.5)
         worker = self.random.choice(self.wanted)
         before = self._committed()
         worker.pause()
@@ -235,7 +246,17 @@ class Chaos:
             finally:
                 for worker in self.wanted:
                     worker.start(wait=False)
-            self.rest(NOTICED_S)
+            self._read_on(deadline)
+
+    def _read_on(self, deadline: float) -> None:
+        """Return when the workers have committed all that was there when this began."""
+        wanted = end_offsets(self.settings.kafka, self.settings.topic)
+        held = partition_counts(self.settings.kafka)[changelog_topic(self.settings.app_id)]
+        while time.monotonic() < deadline:
+            committed = self._committed()
+            if all(committed[number] >= wanted[number] for number in range(held)):
+                return
+            self.rest(0.5)
 
     def redis_outage(self) -> None:
         """Take Redis away for some seconds."""

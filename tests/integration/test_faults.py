@@ -92,7 +92,9 @@ def test_refused_changelog_record_ends_the_worker_with_the_reason(
     limit_records(settings, changelog, 100)
     shop.send(500, first=500)
     assert worker.wait(120) == 1
-    assert f"Kafka refused a record of {changelog}: Broker: Message size too large" in last_line(worker)
+    assert f" of {changelog}: " in last_line(worker)
+    assert "Kafka refused windows of partition " in last_line(worker)
+    assert "Broker: Message size too large" in last_line(worker)
 
 
 def limit_records(settings: Settings, topic: str, size: int) -> None:

@@ -117,6 +117,16 @@ def test_worker_whose_partition_another_has_taken_commits_nothing_more_and_goes_
     assert world.checkpoint() == ["write", "write", "commit 5"]
 
 
+def test_worker_that_the_group_does_not_tell_that_it_lost_a_partition_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(durable_position=0, is_fenced=True)
+    assert world.checkpoint() == ["write"]
+    monkeypatch.setattr("stream.worker.commits.FENCED_TOO_LONG_S", 0.0)
+    with pytest.raises(FencedError, match="partition 0 is another worker's"):
+        world.checkpoint()
+
+
 def test_what_was_thrown_away_is_not_committed() -> None:
     world = World(durable_position=0, is_abandoned=True)
     assert world.checkpoint() == ["write"]
