@@ -26,6 +26,7 @@ from models.errors import SettingsError, TwintideError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.inference.cuda_graphs import GraphedTowers
 from models.inference.inference import PASS_USERS, Inference
+from models.threads import limit_threads
 from models.windows.histories import histories_of_windows
 from models.windows.window import WindowSettings, window_to_bytes
 
@@ -97,6 +98,7 @@ def main(users: int, threads: int, json_path: Path | None, smoke: bool) -> None:
 def run(users: int, threads: int) -> Report:
     """Measure every contestant, and return what was found."""
     torch.set_num_threads(threads)
+    limit_threads(threads)
     log = make_log(users * EVENTS_PER_USER, users)
     windows = expected_windows(log, WindowSettings())
     values = [window_to_bytes(window) for window in windows.values()]
@@ -151,7 +153,7 @@ def _on_gpu(artifact: Artifact, values: Sequence[bytes]) -> dict[str, TimedEncod
     naive = EagerTowers(artifact, copy.deepcopy(artifact.towers).cuda())
     naive(values[:GPU_BATCH_USERS])  # libraries prepare themselves
     ours, rough = (
-        Ours(artifact, Inference(artifact.towers, artifact.settings.features, path))
+        Ours(artifact, Inference(artifact.towers.weights(), artifact.settings.features, path))
         for path in (GraphedTowers(artifact.towers), GraphedTowers(artifact.towers, bfloat16=True))
     )
     return {

@@ -9,6 +9,8 @@ import msgspec
 import redis
 
 from models.errors import TwintideError
+from models.windows.recent import event_count, recent_of_window
+from models.windows.window import WindowError
 from stream.settings import Settings
 from stream.store.keys import FIELDS, OTHER, TOPIC_EPOCHS_KEY, category_key
 from stream.store.model_registry import ModelRegistry
@@ -42,9 +44,12 @@ class StoredVectors(msgspec.Struct, frozen=True, gc=False):
         values = {"vec": self.vec, "long": self.long, "short": self.short}
         return {name: vector_from_bytes(value, self.vector_format) for name, value in values.items() if value}
 
-    def items(self) -> list[str]:
-        """Return the items of the newest events, oldest first, as far as they are stored."""
-        return msgspec.json.decode(self.history, type=list[str]) if self.history else []
+    def is_history_of(self, window: bytes) -> bool:
+        """Return whether the events that are stored, if any are, are the newest of a window."""
+        try:
+            return self.history == recent_of_window(window, event_count(self.history))
+        except WindowError:
+            return False
 
 
 #: Model version -> what is stored.

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from models.adopted.graph_file import graph_bytes
 from models.adopted.indices import Indices
 from models.adopted.onnx_encoder import OnnxEncoder
@@ -13,6 +11,7 @@ from models.adopted.session import PROVIDERS, Session, onnxruntime
 from models.adopted.settings import EncoderSettings
 from models.arrays import Floats
 from models.model_files import ADOPTED, GRAPH, INDICES
+from models.threads import thread_limit
 
 
 class OnnxModel:
@@ -26,8 +25,8 @@ class OnnxModel:
         self._opened: tuple[int, Session] | None = None
 
     def session(self) -> Session:
-        """Return the graph ready to run on the CPU, with as many threads as PyTorch has now."""
-        threads = torch.get_num_threads()
+        """Return the graph ready to run on the CPU, with as many threads as products may have now."""
+        threads = thread_limit()
         if self._opened is None or self._opened[0] != threads:
             self._opened = threads, Session(self._graph, "cpu", threads)
         return self._opened[1]
@@ -40,7 +39,7 @@ class OnnxModel:
         """Return its encoder on the GPU, None where onnxruntime finds none; it computes as exported."""
         if PROVIDERS["cuda"] not in onnxruntime(self._graph).get_available_providers():
             return None
-        session = Session(self._graph, "cuda", torch.get_num_threads())
+        session = Session(self._graph, "cuda", thread_limit())
         return self._encoder(lambda: session) if session.device == "cuda" else None
 
     def item_vectors(self) -> Floats:

@@ -1,19 +1,13 @@
 """A trained model as a directory: saved whole or not at all, loaded checked, refused with the reason."""
 
-import hashlib
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import safetensors.numpy
-import safetensors.torch
-import torch
-from torch.overrides import TorchFunctionMode
 
 from models.adopted.indices import Indices
 from models.adopted.onnx_model import OnnxModel
@@ -35,18 +29,24 @@ from models.artifact.files import (
 )
 from models.artifact.golden_users import check_golden, golden_histories
 from models.artifact.live_items import LiveItemsSettings
+from models.artifact.mapped_arrays import mapped_arrays
 from models.artifact.stores import find, open_store
-from models.artifact.version_cache import PARTIAL, VersionCache, place
+from models.artifact.writing import write_version
 from models.encoder import Model, UserEncoder, Vectors
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.inference.tower_model import TowerModel
-from models.location import BucketUrl, Location
-from models.model_files import ADOPTED, GRAPH, INDICES, TOWERS, WEIGHTS
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.location import Location
+from models.model_files import ADOPTED, GRAPH, INDICES, RANKER, TOWERS, WEIGHTS
 from models.towers.histories import FeatureSettings
+from models.towers.settings import ModelSettings
+from models.towers.weights import TowerWeights
 from models.windows.histories import Histories
 from models.windows.window import WindowSettings
+
+if TYPE_CHECKING:
+    from models.towers.dual_towers import DualTowers
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Artifact:
         return self.vocabulary.item_ids
 
     @property
-    def towers(self) -> DualTowers:
+    def towers(self) -> "DualTowers":
         """The dual towers. Raises ArtifactError where the model is of another kind."""
         if not isinstance(self.model, TowerModel):
             raise ArtifactError(
@@ -113,14 +113,14 @@ class Artifact:
 
 def save(
     store: Location,
-    towers: DualTowers,
+    towers: "DualTowers",
     vocabulary: Vocabulary,
     settings: ArtifactSettings,
     metrics: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> Artifact:
     """Write an artifact of dual towers into `store`, under its version, and return it; see `save_model`."""
-    model = TowerModel(towers, settings.features)
+    model = TowerModel.of(towers, settings.features)
     return save_model(store, model, vocabulary, settings, metrics, training)
 
 
@@ -132,35 +132,18 @@ def save_model(
     metrics: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> Artifact:
-    """Write an artifact into `store`, under its version, and return it; the same content is written once.
-
-    A crash never leaves half an artifact: the files are written beside it and renamed; into a bucket they are
-    copied from this host's cache, the one that makes it an artifact last.
-    """
-    home = VersionCache().home if isinstance(store, BucketUrl) else store
-    home.mkdir(parents=True, exist_ok=True)
-    partial = Path(mkdtemp(prefix=PARTIAL, dir=home))
-    try:
-        _write_files(partial, model, vocabulary, settings, metrics, training)
-        version = version_of(read_json(partial / CHECKSUMS))
-        if not (home / version).exists():
-            place(partial, home / version)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    open_store(store).add(home / version, version)
-    if isinstance(store, BucketUrl):
-        VersionCache(home).prune()
+    """Write an artifact into `store`, under its version, and return it; see `write_version`."""
+    version = write_version(store, _contents(model, vocabulary, settings, metrics, training))
     return load(store / version)
 
 
-def _write_files(
-    directory: Path,
+def _contents(
     model: Model,
     vocabulary: Vocabulary,
     settings: ArtifactSettings,
     metrics: Mapping[str, Any],
     training: Mapping[str, Any],
-) -> None:
+) -> dict[str, bytes]:
     vectors = {
         "item_vectors": np.ascontiguousarray(model.item_vectors()),
         "golden_vectors": model.on_cpu().encode(golden_histories(vocabulary)).user,
@@ -169,17 +152,13 @@ def _write_files(
     if not isinstance(model, TowerModel):
         del said["model"]  # of the towers alone
     config = {**model.description(), "settings": said, "training": dict(training)}
-    contents = {
+    return {
         CONFIG: to_json({"format": ARTIFACT_FORMAT, **config}),
         VOCABULARY: vocabulary.to_bytes(),
         **model.files(),
         ITEM_VECTORS: safetensors.numpy.save(vectors),
         METRICS: to_json(metrics),
     }
-    for name, content in contents.items():
-        (directory / name).write_bytes(content)
-    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    (directory / CHECKSUMS).write_bytes(to_json(checksums))
 
 
 def load(where: Location) -> Artifact:
@@ -199,12 +178,16 @@ def load(where: Location) -> Artifact:
             f"{directory / CONFIG} has format {config.get('format')!r}, this version reads "
             f"{ARTIFACT_FORMAT!r}: train a new artifact with `python -m offline.train`"
         )
+    if config.get("encoder") == RANKER:
+        raise ArtifactError(
+            f"{directory} holds a ranker, and a model that makes vectors is wanted: name another artifact"
+        )
     settings = parse(directory / CONFIG, lambda: _settings_of(config["settings"]))
     vocabulary = parse(
         directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
     )
-    vectors = parse(directory / ITEM_VECTORS, lambda: safetensors.torch.load_file(directory / ITEM_VECTORS))
-    item_vectors = parse(directory / ITEM_VECTORS, lambda: vectors["item_vectors"].numpy())
+    vectors = parse(directory / ITEM_VECTORS, lambda: mapped_arrays(directory / ITEM_VECTORS))
+    item_vectors = parse(directory / ITEM_VECTORS, lambda: vectors["item_vectors"])
     model = _model(directory, config, settings, vocabulary, item_vectors)
     version = version_of(checksums)
     return Artifact(
@@ -213,7 +196,7 @@ def load(where: Location) -> Artifact:
         settings=settings,
         vocabulary=vocabulary,
         item_vectors=item_vectors,
-        golden_vectors=vectors["golden_vectors"].numpy() if "golden_vectors" in vectors else None,
+        golden_vectors=vectors.get("golden_vectors"),
         metrics=read_json(directory / METRICS),
         training=config.get("training", {}),
         model=model,
@@ -232,8 +215,7 @@ def _model(
     """Return the model of the kind that config.json names; dual towers where it names none, as once."""
     kind = config.get("encoder", TOWERS)
     if kind == TOWERS:
-        towers = parse(directory / WEIGHTS, lambda: _mapped_towers(directory / WEIGHTS, vocabulary, settings))
-        return TowerModel(towers, settings.features)
+        return parse(directory / WEIGHTS, lambda: _tower_model(directory / WEIGHTS, vocabulary, settings))
     if kind == ADOPTED:
         wanted = parse(directory / CONFIG, lambda: msgspec.convert(config[kind], EncoderSettings))
         indices = parse(directory / INDICES, lambda: Indices.from_bytes((directory / INDICES).read_bytes()))
@@ -250,30 +232,20 @@ def _settings_of(stored: Mapping[str, Any]) -> ArtifactSettings:
     return msgspec.convert({**stored, "model": model}, ArtifactSettings)
 
 
-class _Uninitialised(TorchFunctionMode):
-    """Leaves out drawing weights that are about to be replaced.
-
-    The device "meta" would do so too, but it imports a compiler: a second and a half, and 200 MB.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return kwargs["tensor"]
-        return func(*args, **kwargs)
-
-
-def _mapped_towers(weights: Path, vocabulary: Vocabulary, settings: ArtifactSettings) -> DualTowers:
+def _tower_model(weights: Path, vocabulary: Vocabulary, settings: ArtifactSettings) -> TowerModel:
     """Return the towers on the file's weights as they are mapped into memory: a host's workers share them."""
-    with _Uninitialised():
-        towers = DualTowers(vocabulary, settings.features, settings.model)
-    found = safetensors.torch.load_file(weights)
-    towers.rotation = found.get("rotation")
-    found.setdefault("direct.again", torch.ones(()))  # what artifacts did before they had it
-    towers.load_state_dict(found, assign=True)
-    return towers.eval()
+    arrays = mapped_arrays(weights)
+    arrays.setdefault("direct.again", np.ones((), np.float32))  # what artifacts did before they had it
+    categories = np.pad(vocabulary.item_categories, (FIRST_KNOWN, 0))
+    found = TowerWeights(arrays, settings.model, categories)
+    found.check(vocabulary.item_count, vocabulary.category_count, settings.features)
+
+    def towers() -> "DualTowers":
+        from models.towers.loading import towers_of
+
+        return parse(weights, lambda: towers_of(found, vocabulary, settings.features))
+
+    return TowerModel(found, settings.features, towers)
 
 
 def publish(store: Location, version: str) -> int:

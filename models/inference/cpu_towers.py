@@ -6,24 +6,21 @@ layer makes for every event, are folded into what is made once per user:
     score_t = (W_q x_n) . (W_k x_t) = (W_k' W_q x_n) . x_t        sum_t a_t W_v x_t = W_v (sum_t a_t x_t)
 
 with the gains of the norms inside the folded matrices. What is left per event is in kernels.py: no padding,
-and a user's vector does not depend on who else is encoded.
+and a user's vector does not depend on who else is encoded. Needs no torch.
 """
 
 import copy
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
-from models.arrays import Floats
+from models.arrays import Floats, Ints
 from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
 from models.inference import kernels
 from models.inference.kernels import Tables, TowerEvents
-from models.towers.dual_towers import SHORTEST_ENTERING, DualTowers, ItemEmbedding
-from models.towers.histories import GAP_BUCKETS, EventFeatures, Part
-from models.towers.layers import AttentionBias, Layer, Tower
+from models.towers.histories import GAP_BUCKETS, EventFeatures, FeatureSettings, Part
+from models.towers.settings import DISTANCE_BUCKETS, SHORTEST_ENTERING
+from models.towers.weights import TowerWeights
 from models.windows.histories import Histories
 
 #: Items whose lengths are found at a time: there may be millions.
@@ -33,61 +30,60 @@ AT_ONCE = 65_536
 class Linear(NamedTuple):
     """weight (out, in) and bias (out,) of a linear map."""
 
-    weight: Tensor
-    bias: Tensor
+    weight: Floats
+    bias: Floats
 
-    def __call__(self, value: Tensor) -> Tensor:
-        """Return (..., out) of (..., in)."""
-        return functional.linear(value, self.weight, self.bias)
+    def __call__(self, value: Floats) -> Floats:
+        """Return (B, out) of (B, in)."""
+        return value @ self.weight.T + self.bias
 
 
 class CpuTower:
     """A tower of one layer, asked at the newest event alone; one that training left out costs nothing."""
 
-    def __init__(self, tower: Tower, scale: Tensor) -> None:
-        layer, bias = cast(Layer, tower.layers[0]), cast(AttentionBias, tower.biases[0])
-        self.heads = layer.heads
-        self.query, self.output = _folded_attention(layer)
-        norm, wide, _, _, narrow, _ = layer.feed_forward
-        self.wide = _behind_norm(cast(nn.LayerNorm, norm), cast(nn.Linear, wide))
-        self.narrow = Linear(cast(Tensor, narrow.weight), cast(Tensor, narrow.bias))
-        self.scale, self.shift = scale * tower.norm.weight, scale * tower.norm.bias
-        self.by_distance, self.by_session = (table.numpy() for table in bias.tables())
+    def __init__(self, weights: TowerWeights, name: str, reach: int) -> None:
+        """name: short or long; reach: how many events it reads."""
+        tower, layer = f"{name}_tower.", f"{name}_tower.layers.0."
+        self.heads = weights.settings.heads
+        self.query, self.output = _folded_attention(weights, layer, self.heads)
+        self.wide = _behind_norm(*(_linear(weights, f"{layer}feed_forward.{place}") for place in (0, 1)))
+        self.narrow = _linear(weights, f"{layer}feed_forward.4")
+        scale, norm = weights[f"{name}_scale"], _linear(weights, f"{tower}norm")
+        self.scale, self.shift = scale * norm.weight, scale * norm.bias
+        self.by_distance = _by_distance(weights[f"{tower}biases.0.distance"], reach)
+        self.by_session = np.pad(weights[f"{tower}biases.0.session"], ((1, 0), (0, 0)))
         self.is_left_out = not (self.scale.any() or self.shift.any())
 
-    def __call__(self, events: TowerEvents, tables: Tables, part: Part) -> Tensor:
+    def __call__(self, events: TowerEvents, tables: Tables, part: Part) -> Floats:
         """Return the tower's vectors (B, D) of these parts of the events; of an empty one anything."""
         if self.is_left_out:
-            return torch.zeros(len(part.counts), len(self.scale))  # (B, D)
+            return np.zeros((len(part.counts), len(self.scale)), np.float32)  # (B, D)
         entering, normed = kernels.newest(events, tables, *part)  # (B, D) each
-        queries = self.query(torch.from_numpy(normed)).view(
-            len(normed), self.heads, normed.shape[1]
-        )  # (B, H, D)
-        biases = self.by_distance, self.by_session
-        seen = kernels.attend(events, tables, *part, queries.numpy(), *biases)  # (B, H, D)
-        residual = self.output(torch.from_numpy(seen).flatten(1)) + torch.from_numpy(entering)  # (B, D)
-        residual = residual + self.narrow(functional.gelu(self.wide(_normed(residual))))  # (B, D)
-        return _normed(residual) * self.scale + self.shift  # (B, D)
+        queries = self.query(normed).reshape(len(normed), self.heads, normed.shape[1])  # (B, H, D)
+        seen = kernels.attend(events, tables, *part, queries, self.by_distance, self.by_session)  # (B, H, D)
+        residual = self.output(seen.reshape(-1, self.output.weight.shape[1])) + entering  # (B, D)
+        residual += self.narrow(kernels.gelu(self.wide(kernels.normed(residual))))  # (B, D)
+        found: Floats = kernels.normed(residual) * self.scale + self.shift  # (B, D)
+        return found
 
 
 class CpuTowers:
     """Dual towers whose Transformers have one layer each, for encoding on a CPU."""
 
-    def __init__(self, towers: DualTowers) -> None:
-        with torch.inference_mode():
-            self._towers = towers
-            self._short = CpuTower(towers.short_tower, towers.short_scale)
-            self._long = CpuTower(towers.long_tower, towers.long_scale)
-            detail = towers.behaviour.weight[:, None] + towers.gap.weight  # (behaviours, GAP_BUCKETS, D)
-            self._tables = Tables(
-                towers.items.item.weight.numpy(),
-                towers.items.category.weight.numpy(),
-                detail.flatten(0, 1).numpy(),
-                *_lengths(towers.items),
-            )
-            self._by_place = towers.direct.place.numpy()
-            self._by_detail = towers.direct.behaviour.exp().repeat_interleave(GAP_BUCKETS).numpy()
-            self._again = np.float32(towers.direct.again)
+    def __init__(self, weights: TowerWeights, features: FeatureSettings) -> None:
+        self._short = CpuTower(weights, "short", features.short_events)
+        self._long = CpuTower(weights, "long", features.long_events)
+        self._cold_start = weights["unseen_short"], weights["unseen_long"]
+        detail = weights["behaviour.weight"][:, None] + weights["gap.weight"]  # (behaviours, GAP_BUCKETS, D)
+        self._tables = Tables(
+            weights["items.item.weight"],
+            weights["items.category.weight"],
+            detail.reshape(-1, detail.shape[-1]),
+            *_lengths(weights),
+        )
+        self._by_place = weights["direct.place"]
+        self._by_detail = np.exp(weights["direct.behaviour"]).repeat(GAP_BUCKETS)
+        self._again = np.float32(weights["direct.again"])
 
     def with_inputs(self, inputs: Floats) -> "CpuTowers":
         """Return these towers for events that enter by what a learner made of their items.
@@ -101,81 +97,91 @@ class CpuTowers:
         return other
 
     @staticmethod
-    def can_run(towers: DualTowers) -> bool:
+    def can_run(weights: TowerWeights) -> bool:
         """Return whether these towers are of a form that can be folded."""
-        return len(towers.short_tower.layers) == len(towers.long_tower.layers) == 1
+        return weights.settings.long_layers == 1
 
-    def long_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:
+    def long_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats:
         """Return the long vectors (B, D) of these parts."""
         events = _events(histories, derived)
         first = part.firsts[part.counts > 0]
         events.detail[first] -= derived.gap[first]  # as features.forget_before has it
-        return _where_read(part, self._long(events, self._tables, part), self._towers.unseen_long)
+        return _where_read(part, self._long(events, self._tables, part), self._cold_start[1])
 
-    def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:
+    def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats:
         """Return the short vectors (B, D) of these parts."""
         events = _events(histories, derived)
         direct = kernels.recall(
             events, self._tables, *part, self._by_place, self._by_detail, self._again
         )  # (B, D)
-        found = torch.from_numpy(direct) + self._short(events, self._tables, part)  # (B, D)
-        return _where_read(part, found, self._towers.unseen_short)
+        return _where_read(part, direct + self._short(events, self._tables, part), self._cold_start[0])
 
 
-def _lengths(items: ItemEmbedding) -> tuple[Floats, Floats]:
+def _linear(weights: TowerWeights, name: str) -> Linear:
+    return Linear(weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+
+def _lengths(weights: TowerWeights) -> tuple[Floats, Floats]:
     """Return by what the sum of an item's and its category's row is multiplied: (I,), of unknown (C,)."""
-    item_count, category_count = items.item.num_embeddings, items.category.num_embeddings
-    if items.length == "free":
-        return np.ones(item_count, np.float32), np.ones(category_count, np.float32)
-    unknown = items.category.weight + items.item.weight[UNKNOWN]  # (C, D)
-    known = torch.empty(item_count)
-    for begin in range(0, item_count, AT_ONCE):
+    item, category = weights["items.item.weight"], weights["items.category.weight"]
+    if weights.settings.item_length == "free":
+        return np.ones(len(item), np.float32), np.ones(len(category), np.float32)
+    known = np.empty(len(item), np.float32)
+    for begin in range(0, len(item), AT_ONCE):
         some = slice(begin, begin + AT_ONCE)
-        rows = items.item.weight[some] + items.category.weight[items.item_categories[some]]
-        known[some] = _one_over_length(rows)
-    return known.numpy(), _one_over_length(unknown).numpy()
+        known[some] = _one_over_length(item[some] + category[weights.item_categories[some]])
+    return known, _one_over_length(category + item[UNKNOWN])
 
 
-def _one_over_length(rows: Tensor) -> Tensor:
+def _one_over_length(rows: Floats) -> Floats:
     """Return (R,) of rows (R, D), as `ItemEmbedding` has it."""
-    found: Tensor = torch.linalg.vector_norm(rows, dim=-1).clamp(min=SHORTEST_ENTERING).reciprocal()
+    found: Floats = 1 / np.maximum(np.linalg.norm(rows, axis=1), np.float32(SHORTEST_ENTERING))
     return found
 
 
+def _by_distance(of_bucket: Floats, reach: int) -> Floats:
+    """Return a bias's terms by events back, (reach, H), of those by bucket; see `AttentionBias`."""
+    bucket = np.log2(np.arange(reach, dtype=np.float32) + 1).astype(np.int64)
+    return of_bucket[np.minimum(bucket, DISTANCE_BUCKETS - 1)]
+
+
 def _events(histories: Histories, derived: EventFeatures) -> TowerEvents:
-    detail = histories.behaviour * np.int64(GAP_BUCKETS) + derived.gap
+    detail: Ints = histories.behaviour * np.int64(GAP_BUCKETS) + derived.gap
     return TowerEvents(histories.item, histories.category, detail, derived.session)
 
 
-def _where_read(part: Part, found: Tensor, cold_start: Tensor) -> Tensor:
-    return torch.where(torch.from_numpy(part.counts > 0)[:, None], found, cold_start)  # (B, D)
+def _where_read(part: Part, found: Floats, cold_start: Floats) -> Floats:
+    return np.where(part.counts[:, None] > 0, found, cold_start)  # (B, D)
 
 
-def _folded_attention(layer: Layer) -> tuple[Linear, Linear]:
+def _folded_attention(weights: TowerWeights, layer: str, heads: int) -> tuple[Linear, Linear]:
     """Return what makes queries (H * D) of a normed event, and the layer's output of what each head sees."""
-    heads, dimension = layer.heads, layer.query.in_features
-    gain, shift = layer.norm.weight.double(), layer.norm.bias.double()  # (D,)
-    key, value = layer.key_value.weight.double().view(2, heads, -1, dimension)  # (H, D/H, D) each
-    ask = layer.query.weight.double()  # (D, D)
-    ask_bias = ask @ shift + layer.query.bias  # (D,)
+    gain, shift = (weights[f"{layer}norm.{name}"].astype(np.float64) for name in ("weight", "bias"))  # (D,)
+    dimension = len(gain)
+    key_value, asking, putting = (
+        _linear(weights, f"{layer}{name}") for name in ("key_value", "query", "output")
+    )
+    key, value = key_value.weight.astype(np.float64).reshape(2, heads, -1, dimension)  # (H, D/H, D) each
+    ask = asking.weight.astype(np.float64)  # (D, D)
+    ask_bias = ask @ shift + asking.bias  # (D,)
     to_key = key * gain * (dimension // heads) ** -0.5  # (H, D/H, D)
-    query = torch.einsum("hke,hkd->hed", to_key, (ask * gain).view(heads, -1, dimension))  # (H, D, D)
-    query_bias = torch.einsum("hke,hk->he", to_key, ask_bias.view(heads, -1))  # (H, D)
+    query = np.einsum("hke,hkd->hed", to_key, (ask * gain).reshape(heads, -1, dimension))  # (H, D, D)
+    query_bias = np.einsum("hke,hk->he", to_key, ask_bias.reshape(heads, -1))  # (H, D)
     # What the keys' own shift and bias add to a query's scores is the same in all of them: softmax drops it.
-    put = layer.output.weight.double()  # (D, D)
-    output = torch.einsum("ohk,hke->ohe", put.view(dimension, heads, -1), value * gain)  # (D, H, D)
-    value_bias = value.view(dimension, dimension) @ shift + layer.key_value.bias[dimension:]  # (D,)
-    output_bias = put @ value_bias + layer.output.bias  # (D,)
+    put = putting.weight.astype(np.float64)  # (D, D)
+    output = np.einsum("ohk,hke->ohe", put.reshape(dimension, heads, -1), value * gain)  # (D, H, D)
+    value_bias = value.reshape(dimension, dimension) @ shift + key_value.bias[dimension:]  # (D,)
+    output_bias = put @ value_bias + putting.bias  # (D,)
     return (
-        Linear(query.view(-1, dimension).float(), query_bias.flatten().float()),
-        Linear(output.flatten(1).float(), output_bias.float()),
+        Linear(_single(query.reshape(-1, dimension)), _single(query_bias.ravel())),
+        Linear(_single(output.reshape(dimension, -1)), _single(output_bias)),
     )
 
 
-def _behind_norm(norm: nn.LayerNorm, linear: nn.Linear) -> Linear:
+def _single(values: "np.typing.NDArray[np.float64]") -> Floats:
+    return values.astype(np.float32)
+
+
+def _behind_norm(norm: Linear, linear: Linear) -> Linear:
     """Return the linear map with the norm's gain and shift inside it."""
     return Linear(linear.weight * norm.weight, linear.bias + linear.weight @ norm.bias)
-
-
-def _normed(vectors: Tensor) -> Tensor:
-    return functional.layer_norm(vectors, vectors.shape[1:])

@@ -7,10 +7,11 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from models.arrays import Ints
+from models.arrays import Floats, Ints
 from models.length_buckets import NARROWEST, buckets
 from models.towers.dual_towers import DualTowers
 from models.towers.features import Tokens, columns_of, forget_before, pad_columns
@@ -45,26 +46,27 @@ class GraphedTowers:
         #: One memory for all graphs: each one's vectors are fetched before the next one runs.
         self._pool = torch.cuda.graph_pool_handle()
 
-    def long_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:
+    def long_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats:
         """Return the long vectors (B, D) of these parts, on the CPU."""
         return self._vectors(self._long, columns_of(histories, derived), part)
 
-    def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:
+    def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats:
         """Return the short vectors (B, D) of these parts, on the CPU."""
         return self._vectors(self._towers.short_of, columns_of(histories, derived), part)
 
     def _long(self, tokens: Tokens) -> Tensor:
         return self._towers.long_of(forget_before(tokens))
 
-    def _vectors(self, tower: TowerFunction, columns: tuple[Tensor, ...], part: Part) -> Tensor:
+    @torch.inference_mode()
+    def _vectors(self, tower: TowerFunction, columns: tuple[Tensor, ...], part: Part) -> Floats:
         sent = _sent(columns)
         found = [
             (users, self._run(tower, sent, part.take(users), width)) for users, width in _batches(part.counts)
         ]
         torch.cuda.current_stream().synchronize()  # the device has all its work before anyone waits
-        vectors = torch.empty(len(part.counts), self._towers.settings.dimension)
+        vectors = np.empty((len(part.counts), self._towers.settings.dimension), np.float32)
         for users, some in found:
-            vectors[torch.from_numpy(users)] = some
+            vectors[users] = some.numpy()
         return vectors
 
     def _run(self, tower: TowerFunction, columns: Tensor, part: Part, width: int) -> Tensor:

@@ -1,18 +1,16 @@
-"""Histories -> vectors: the one way in which offline and online encode, on a CPU or a GPU."""
+"""Histories -> vectors: the one way in which offline and online encode, on a CPU or a GPU; needs no torch."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from models.arrays import Floats
 from models.encoder import Vectors
-from models.inference.cpu_towers import CpuTowers
 from models.inference.long_vector_cache import LongVectorCache
-from models.inference.padded_towers import PaddedTowers
-from models.towers.dual_towers import DualTowers
+from models.inference.mixing import Mixing
 from models.towers.histories import EventFeatures, FeatureSettings, Part, tower_spans
+from models.towers.weights import TowerWeights
 from models.windows.histories import Histories
 
 #: Users encoded in one pass: what it makes on its way still fits a CPU's cache.
@@ -20,32 +18,27 @@ PASS_USERS = 1_024
 
 
 class TowerPath(Protocol):
-    """A way to the towers' vectors (B, D) of parts of histories, float32 on the CPU."""
+    """A way to the towers' vectors (B, D) of parts of histories."""
 
-    def long_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor: ...
-    def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor: ...
+    def long_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats: ...
+    def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats: ...
 
 
 class Inference:
     """Encodes with the dual towers, in one thread at a time; a `models.encoder.UserEncoder`."""
 
     def __init__(
-        self,
-        towers: DualTowers,
-        settings: FeatureSettings,
-        path: TowerPath | None = None,
-        kept_vectors: int = 0,
+        self, weights: TowerWeights, settings: FeatureSettings, path: TowerPath, kept_vectors: int = 0
     ) -> None:
-        """`path` is how the towers run: by default the fastest that a CPU has for them.
-
-        kept_vectors: of how many users who come again the long vector is kept.
+        """`path` is how the towers of these weights run; kept_vectors: of how many users who come again the
+        long vector is kept.
         """
-        self.dimension = towers.settings.dimension
+        self.dimension = weights.settings.dimension
         #: Tower -> of how many users it ran. The long one counts where it had something to read.
         self.made = {"short": 0, "long": 0}
-        self._towers = towers
+        self._mix = Mixing(weights)
         self._settings = settings
-        self._path = path or (CpuTowers(towers) if CpuTowers.can_run(towers) else PaddedTowers(towers))
+        self._path = path
         self._kept = LongVectorCache(kept_vectors, self.dimension) if kept_vectors else None
 
     def encode(self, histories: Histories, user_ids: Sequence[str] = ()) -> Vectors:
@@ -63,7 +56,6 @@ class Inference:
         if self._kept:
             self._kept.clear()
 
-    @torch.inference_mode()
     def encode_pass(
         self, histories: Histories, user_ids: Sequence[str] = (), cache: LongVectorCache | None = None
     ) -> Vectors:
@@ -73,7 +65,7 @@ class Inference:
         """
         spans = tower_spans(histories, self._settings)
 
-        def make_long(part: Part) -> Tensor:
+        def make_long(part: Part) -> Floats:
             self.made["long"] += int(np.count_nonzero(part.counts))
             return self._path.long_of(histories, spans.derived, part)
 
@@ -82,6 +74,4 @@ class Inference:
         else:
             long = cache.complete(user_ids, histories, spans, make_long)
         self.made["short"] += len(histories)
-        short = self._path.short_of(histories, spans.derived, spans.short)
-        mixed = self._towers.mix(long, short)
-        return Vectors(mixed.user.numpy(), mixed.long.numpy(), mixed.short.numpy())
+        return self._mix(long, self._path.short_of(histories, spans.derived, spans.short))

@@ -164,6 +164,52 @@ def recall(
 
 
 @compiled_with_fast_sums
+def normed(vectors: Floats) -> Floats:
+    """Return vectors (B, D), each moved and scaled to mean 0 and variance 1."""
+    found = np.empty_like(vectors)
+    for row in range(len(vectors)):
+        mean, scale = _spread(vectors[row])
+        for column in range(vectors.shape[1]):
+            found[row, column] = (vectors[row, column] - mean) * scale
+    return found
+
+
+@compiled_with_fast_sums
+def gelu(values: Floats) -> Floats:
+    """Return x times the share of a normal distribution below it, of each x (B, D)."""
+    found = np.empty_like(values)
+    half, root = np.float32(0.5), np.float32(0.5**0.5)
+    for row in range(len(values)):
+        for column in range(values.shape[1]):
+            value = values[row, column]
+            found[row, column] = half * value * (np.float32(1) + _error_function(value * root))
+    return found
+
+
+@compiled_with_fast_sums
+def _error_function(value: np.float32) -> np.float32:
+    """Return erf of a number to 5e-7, in operations that a CPU does on many numbers at once.
+
+    Its [13/8] rational approximation, as Eigen and XLA have it; at 4 it is 1 in single precision.
+    """
+    x = min(max(value, np.float32(-4)), np.float32(4))
+    square = x * x
+    above = np.float32(-2.72614225801306e-10)
+    above = above * square + np.float32(2.77068142495902e-08)
+    above = above * square + np.float32(-2.10102402082508e-06)
+    above = above * square + np.float32(-5.69250639462346e-05)
+    above = above * square + np.float32(-7.34990630326855e-04)
+    above = above * square + np.float32(-2.95459980854025e-03)
+    above = above * square + np.float32(-1.60960333262415e-02)
+    below = np.float32(-1.45660718464996e-05)
+    below = below * square + np.float32(-2.13374055278905e-04)
+    below = below * square + np.float32(-1.68282697438203e-03)
+    below = below * square + np.float32(-7.37332916720468e-03)
+    below = below * square + np.float32(-1.42647390514189e-02)
+    return x * above / below
+
+
+@compiled_with_fast_sums
 def _length(tables: Tables, item: int, category: int) -> np.float32:
     return np.float32(tables.item_length[item] if item >= FIRST_KNOWN else tables.category_length[category])
 

@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from itertools import repeat
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from models.arrays import Floats, Words
 from models.inference import kernels
@@ -35,8 +33,8 @@ class LongVectorCache:
         user_ids: Sequence[str],
         histories: Histories,
         spans: TowerSpans,
-        make: Callable[[Part], Tensor],
-    ) -> Tensor:
+        make: Callable[[Part], Floats],
+    ) -> Floats:
         """Return the long vectors (B, D) of these users, all different; `make` makes what is not kept."""
         derived, part = spans.derived, spans.long
         columns = histories.item, histories.category, histories.behaviour, derived.gap, derived.session
@@ -47,10 +45,10 @@ class LongVectorCache:
         vectors = self._vectors[slots]  # (B, D)
         if len(missing):
             to_make = part.take(missing)
-            made = make(to_make).numpy()  # (M, D)
+            made = make(to_make)  # (M, D)
             vectors[missing] = made
             self._keep([user_ids[user] for user in missing.tolist()], prints[missing], made)
-        return torch.from_numpy(vectors)
+        return vectors
 
     def clear(self) -> None:
         """Forget all vectors, as those of another precision."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from models.arrays import Floats
 from models.length_buckets import buckets
 from models.towers.dual_towers import DualTowers
 from models.towers.features import forget_before, pad
@@ -18,18 +20,19 @@ class PaddedTowers:
     def __init__(self, towers: DualTowers) -> None:
         self._towers = towers
 
-    def long_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:
+    def long_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats:
         """Return the long vectors (B, D) of these parts."""
         return self._by_bucket(
             part, lambda some: self._towers.long_of(forget_before(pad(histories, derived, *some)))
         )
 
-    def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:
+    def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats:
         """Return the short vectors (B, D) of these parts."""
         return self._by_bucket(part, lambda some: self._towers.short_of(pad(histories, derived, *some)))
 
-    def _by_bucket(self, part: Part, run: Callable[[Part], Tensor]) -> Tensor:
-        vectors = torch.empty(len(part.counts), self._towers.settings.dimension)
+    @torch.inference_mode()
+    def _by_bucket(self, part: Part, run: Callable[[Part], Tensor]) -> Floats:
+        vectors = np.empty((len(part.counts), self._towers.settings.dimension), np.float32)
         for users in buckets(part.counts):
-            vectors[torch.from_numpy(users)] = run(part.take(users))
+            vectors[users] = run(part.take(users)).numpy()
         return vectors

@@ -2,59 +2,29 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.errors import SettingsError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.asked import asked_places, distinct
 from models.towers.features import Tokens, TowerInputs
 from models.towers.histories import GAP_BUCKETS, FeatureSettings
-from models.towers.layers import BEHAVIOUR_ROWS, DirectPath, Dropout, Embedded, Tower, at_places
+from models.towers.layers import DirectPath, Dropout, Embedded, EmbeddedItems, Tower, at_places
+from models.towers.settings import (
+    BEHAVIOUR_ROWS,
+    POPULARITY_UNIT,
+    SHORTEST,
+    SHORTEST_ENTERING,
+    ModelSettings,
+)
+from models.towers.weights import TowerWeights
 
 #: By what the scores are multiplied at first, by how they are made: a cosine alone tells too little apart.
 START_SCALE = {"dot": 4.0, "cosine": 16.0}
-#: The last coordinate of every user vector; an item's last one times this is what its score begins with.
-POPULARITY_UNIT = 2.0
-#: A vector shorter than this is not made as long as 1: its direction is chance, and its gradient would be
-#: without bound.
-SHORTEST = 0.01
-#: Likewise of what enters the towers.
-SHORTEST_ENTERING = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSettings:
-    """The size of the towers and what is dropped while they learn."""
-
-    #: D, the length of every vector.
-    dimension: int = 128
-    #: Attention heads per layer.
-    heads: int = 2
-    #: Transformer layers of the long tower.
-    long_layers: int = 1
-    #: Share of the coordinates of item embeddings and of layer outputs that is dropped in training.
-    dropout: float = 0.65
-    #: What scores an item: the dot product of its vector and the user's, or their cosine, times a learned
-    #: factor. Either way it is the dot product of what is exported: by cosine, item vectors have length 1.
-    score: Literal["dot", "cosine"] = "dot"
-    #: How long the vectors are by which items enter the towers: all 1, so that the order of what a user had
-    #: is not that of their lengths, or as they are learned ("free": what artifacts had before).
-    item_length: Literal["one", "free"] = "one"
-
-    def __post_init__(self) -> None:
-        for name in ("dimension", "heads", "long_layers"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.dimension % self.heads:
-            raise SettingsError(f"dimension {self.dimension} is not a multiple of heads {self.heads}")
-        if not 0 <= self.dropout < 1:
-            raise SettingsError(f"dropout is {self.dropout}; it must be at least 0 and under 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +148,13 @@ class DualTowers(nn.Module):
 
     def mix(self, long: Tensor, short: Tensor) -> TowerVectors:
         """Return the user's vectors of the towers' (..., D): gated, scaled, shifted by everyone's taste."""
+        of_towers = (self._turned(self._scaled(vectors)) for vectors in (long, short))
+        return TowerVectors(self.user(long, short), *of_towers)
+
+    def user(self, long: Tensor, short: Tensor) -> Tensor:
+        """Return the user's vector (..., D) alone."""
         share = torch.sigmoid(self.gate(torch.cat([short, long], dim=-1)))  # (..., 1)
-        mixed = share * short + (1 - share) * long  # (..., D)
-        return TowerVectors(*(self._turned(self._scaled(vectors)) for vectors in (mixed, long, short)))
+        return self._turned(self._scaled(share * short + (1 - share) * long))
 
     def _scaled(self, vectors: Tensor) -> Tensor:
         scale = self.temperature.exp()
@@ -231,23 +205,28 @@ class DualTowers(nn.Module):
         has_long = (boundary > 0)[asked.wanted][:, None]  # (M, 1)
         return self.mix(torch.where(has_long, of_asked, self.unseen_long), short)
 
-    def forward_direct(
-        self, tokens: Tokens, boundary: Tensor, short_start: Tensor, wanted: Tensor
-    ) -> TowerVectors:
-        """Return what `forward_every` returns while the scales of both Transformers are 0, as at first.
+    def forward_direct(self, tokens: Tokens, boundary: Tensor, short_start: Tensor, wanted: Tensor) -> Tensor:
+        """Return the users of `forward_every`, (M, D), while both Transformers' scales are 0, as at first.
 
         Training starts with it: on little data the direct path must stand before the Transformers learn what
         it leaves over, and it costs a tenth.
         """
         asked = asked_places(wanted, short_start, self.direct.reach)
-        events = self.embed(asked.tokens(tokens))
+        read = asked.tokens(tokens)
+        events = EmbeddedItems(self._items(read), read.item, read.behaviour, read.session)
         short = self.direct(events, asked.query, asked.first)[asked.wanted]  # (M, D)
         has_long = (asked.at_query(boundary) > 0)[asked.wanted][:, None]  # (M, 1)
-        return self.mix(self.unseen_long * ~has_long, short)
+        return self.user(self.unseen_long * ~has_long, short)
 
-    def cold_start(self, count: int) -> TowerVectors:
+    def weights(self) -> TowerWeights:
+        """Return the weights as plain arrays, which share the parameters' memory where that is the CPU's."""
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
+        categories = self.items.item_categories.cpu().numpy()
+        return TowerWeights(arrays, self.settings, categories)
+
+    def cold_start(self, count: int) -> Tensor:
         """Return the vectors (count, D) of cold-start users."""
-        return self.mix(self.unseen_long.expand(count, -1), self.unseen_short.expand(count, -1))
+        return self.user(self.unseen_long[None], self.unseen_short[None]).expand(count, -1)
 
     def item_vectors(self) -> Tensor:
         """Return (I, D), the vectors of the known items in the order of the vocabulary."""
@@ -259,9 +238,14 @@ class DualTowers(nn.Module):
 
     def embed(self, tokens: Tokens) -> Embedded:
         """Return the tokens as vectors."""
-        items = self.dropout(self.items(tokens.item, tokens.category))  # (B, T, D)
+        items = self._items(tokens)
         events = items + self.behaviour(tokens.behaviour) + self.gap(tokens.gap)  # (B, T, D)
-        return Embedded(items, events, tokens.item, tokens.behaviour, tokens.session)
+        return Embedded(items, tokens.item, tokens.behaviour, tokens.session, events)
+
+    def _items(self, tokens: Tokens) -> Tensor:
+        """Return their items as vectors (B, T, D)."""
+        dropped: Tensor = self.dropout(self.items(tokens.item, tokens.category))
+        return dropped
 
 
 def of_length_one(vectors: Tensor) -> Tensor:

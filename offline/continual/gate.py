@@ -8,7 +8,7 @@ from models.arrays import Doubles, Flags, Ints
 from models.artifact.golden_users import check_golden, golden_histories
 from models.errors import ArtifactError
 from models.ids.vocabulary_file import FIRST_KNOWN
-from models.inference.inference import Inference
+from models.inference.tower_model import TowerModel
 from models.log.behaviour_log import BehaviourLog
 from offline.training.continuing import Learned
 from offline.training.held_out import MAX_RANKED_TARGETS, target_ranks
@@ -90,7 +90,7 @@ def verdict_of(after: Doubles, before: Doubles, user: Ints) -> Verdict:
 def defect_of(model: Learned) -> str:
     """Return why vectors of a model cannot be served, empty where they can."""
     vectors = model.towers.item_vectors().detach().float().cpu().numpy()
-    inference = Inference(model.towers.cpu().eval(), model.settings.features)
+    inference = TowerModel.of(model.towers.cpu().eval(), model.settings.features).on_cpu()
     try:
         check_golden("that went on", inference.encode(golden_histories(model.vocabulary)).user, None, vectors)
     except ArtifactError as error:

@@ -15,6 +15,7 @@ from models.inference.cpu_towers import CpuTowers
 from models.inference.inference import Inference
 from models.items.kernels import Items
 from models.items.learner import ItemLearner
+from models.items.starts import start_vectors
 from models.items.trained import trained_of
 from models.log.times import HOUR_MS
 from models.windows.histories import Histories
@@ -118,7 +119,11 @@ class Learning:
         self._place = {row: place for place, row in enumerate(asked.tolist())}
         self._lag_ms = lag_ms
         self._shown: Items | None = None
-        self._towers = CpuTowers(artifact.towers) if has_transformers(artifact) else None
+        self._towers = (
+            CpuTowers(artifact.towers.weights(), artifact.settings.features)
+            if has_transformers(artifact)
+            else None
+        )
 
     def learn(self, begin: int, end: int, lasts: Sequence[Sequence[int]]) -> None:
         """Learn rows; where there is a lag, what is shown is what was known when it last passed."""
@@ -146,14 +151,16 @@ class Learning:
             own: Floats = self.learner.user_vectors([user_id], self._shown)[0]
             return own
         rows, histories = self._windows.of(self._place[case.row])
-        row = self.learner.rows_of(self._stream.hashes[self._stream.item[rows]])
-        inputs = self.learner.published_inputs(row, histories.category, self._shown)
+        hashes = self._stream.hashes[self._stream.item[rows]]
+        row = self.learner.rows_of(hashes)
+        inputs = self.learner.published_inputs(row, hashes, histories.category, self._shown)
         # One row for each event; an item that the learner has is its first one's, and so known to come again.
         _, first, which = np.unique(np.where(row < 0, ~np.arange(len(row)), row), True, True)
         item = FIRST_KNOWN + first[which]
         events = replace(histories, item=item, category=np.zeros(len(rows), np.int64))
         path = self._towers.with_inputs(inputs)
-        user = Inference(self._artifact.towers, self._artifact.settings.features, path).encode(events).user
+        weights, features = self._artifact.towers.weights(), self._artifact.settings.features
+        user = Inference(weights, features, path).encode(events).user
         rotation = self._artifact.towers.rotation
         found: Floats = (user if rotation is None else user @ rotation.numpy().T)[0]
         found[-1] = 0
@@ -177,7 +184,9 @@ class Frozen:
         users = artifact.encode(windows_before(stream, artifact, asked).histories).user
         if self._weighed:
             trained, rotation = trained_of(artifact), artifact.towers.rotation
-            self._outputs = trained.new_outputs[categories_of_items(stream, artifact)]
+            _, self._outputs = start_vectors(
+                trained.starts, categories_of_items(stream, artifact), stream.hashes
+            )
             self._outputs[stream.known_codes] = trained.outputs
             users = users if rotation is None else users @ rotation.numpy().T
         self._users = dict(zip(asked.tolist(), users, strict=True))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from models.errors import SettingsError, TwintideError
 from models.events import Behaviour
 from models.log.behaviour_log import BehaviourLog
-from models.towers.dual_towers import ModelSettings
 from models.towers.histories import FeatureSettings
+from models.towers.settings import ModelSettings
 from offline.training.selection import Ground
 from offline.training.settings import FOR_EVER, FOUND, TrainingConfig, TrainSettings
 

@@ -3,10 +3,8 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from stream.metrics import FRESHNESS_BUCKETS_S
-from stream.serving import metrics as reads
 
 REGISTRY = CollectorRegistry()
-REGISTRY.register(reads.reads_total)
 
 seconds = Histogram(
     "twintide_canary_seconds",

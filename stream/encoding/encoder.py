@@ -4,13 +4,13 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from models.artifact.artifact import Artifact
 from models.encoder import UserEncoder, Vectors
 from models.errors import SettingsError
+from models.threads import limit_threads
 from models.windows.histories import Histories, histories_of_cold_start, histories_of_windows
-from models.windows.window import DAY_MS, Window, read_offset, window_from_bytes, window_to_bytes
+from models.windows.window import DAY_MS, Window, read_offset, window_to_bytes
 from stream import metrics
 from stream.settings import Settings
 from stream.store.keys import COLD_START_USER
@@ -26,21 +26,12 @@ class Encoder:
     """Encodes users with one artifact; `rows` runs off the event loop, in one thread at a time."""
 
     def __init__(
-        self,
-        artifact: Artifact,
-        on_device: UserEncoder | None = None,
-        kept_vectors: int = 1,
-        *,
-        with_history: bool = False,
+        self, artifact: Artifact, on_device: UserEncoder | None = None, kept_vectors: int = 1
     ) -> None:
-        """`on_device` encodes on a device of its own, whose failure leaves all further work to the CPU.
-
-        `with_history` has the rows say which items the window holds.
-        """
+        """`on_device` encodes on a device of its own, whose failure leaves all further work to the CPU."""
         self.artifact = artifact
         self._on_cpu = artifact.model.on_cpu(kept_vectors)
         self._encoder = on_device or self._on_cpu
-        self._with_history = with_history
 
     def rows(self, users: Sequence[tuple[str, bytes]], epoch: int) -> list[UserRow]:
         """Return one row per (user id, window's value), in order; epoch is that of their source topic."""
@@ -68,7 +59,7 @@ class Encoder:
                 seq=read_offset(window),
                 ts=newest_ms,
                 n=events,
-                history=window_from_bytes(window).item_ids if self._with_history else (),
+                window=window,
             )
             for user_id, vec, long, short, window, newest_ms, events in columns
         ]
@@ -118,7 +109,7 @@ class Encoder:
 def open_encoder(settings: Settings, artifact: Artifact) -> Encoder:
     """Return an encoder with this artifact, on the GPU where there is one and the settings want it."""
     if settings.torch_threads:
-        torch.set_num_threads(settings.torch_threads)
+        limit_threads(settings.torch_threads)
     on_gpu = None
     if settings.device != "cpu":
         on_gpu = artifact.model.on_gpu(settings.bfloat16, settings.kept_vectors)
@@ -126,6 +117,6 @@ def open_encoder(settings: Settings, artifact: Artifact) -> Encoder:
         raise SettingsError(
             f"TWINTIDE_DEVICE is cuda, but model {artifact.version} finds no GPU: use auto or cpu"
         )
-    encoder = Encoder(artifact, on_gpu, settings.kept_vectors, with_history=settings.store_history > 0)
+    encoder = Encoder(artifact, on_gpu, settings.kept_vectors)
     encoder.warm_up()
     return encoder

@@ -83,7 +83,7 @@ def open_live_models(
             vector_format=settings.vector_format,
             ttl_s=settings.ttl_s,
             short_ttl_s=settings.short_ttl_s,
-            history_items=settings.store_history,
+            history_events=settings.store_history,
         ),
     )
     store.check_server()

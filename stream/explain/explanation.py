@@ -12,7 +12,6 @@ from models.events import Behaviour
 from models.ids.vocabulary_file import UNKNOWN
 from models.inference.influence import influence
 from models.sessions import DEFAULT_GAP_MS, starts_session
-from models.towers.event_weights import event_weights
 from models.windows.histories import histories_of_windows
 from models.windows.window import Window, read_offset, window_from_bytes
 from stream.explain.lookup import Found, Lookup
@@ -28,6 +27,8 @@ NEAREST = 10
 #: What a reader's reason means, in words.
 REASONS = {
     "": "the user's own vector",
+    "behind": "the user's own vector, which does not know the newest event yet",
+    "stale": "the user's own vector, written too long ago",
     "long": "the short vector has expired: the long one stands for both",
     "category": "no vector of this user: that of a cold-start user at a category",
     "cold_start": "no vector of this user: that of a cold-start user, who gets what is popular",
@@ -147,6 +148,8 @@ def _weights(value: bytes, artifact: Artifact) -> dict[str, Any]:
         towers = artifact.towers
     except ArtifactError:  # a model of another kind, which has no weights that could be shown
         return {"weights": weights}
+    from models.towers.event_weights import event_weights
+
     found = event_weights(towers, history, artifact.settings.features)
     for name, values in {"direct": found.direct, "short": found.short, "long": found.long}.items():
         if values is not None:

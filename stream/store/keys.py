@@ -7,7 +7,7 @@
         n                  events in the window
         written_at         wall-clock of the write, ms
         format             how the vectors are written: float32, float16 or int8
-        history            the newest items, oldest first, as a JSON list; empty unless asked for
+        history            the newest events (models/windows/recent.py); empty unless asked for
         publication        number under which the model was last published
         epoch, seq         what a write is compared by: the epoch of the source topic, the source offset
                            applied last

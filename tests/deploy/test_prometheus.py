@@ -33,8 +33,8 @@ class Situation:
     fires: bool
 
 
-def histogram(name: str, buckets: Mapping[str, str]) -> dict[str, str]:
-    return {f'{name}_bucket{{le="{bound}"}}': values for bound, values in buckets.items()}
+def histogram(name: str, buckets: Mapping[str, str], labels: str = "") -> dict[str, str]:
+    return {f'{name}_bucket{{{labels}le="{bound}"}}': values for bound, values in buckets.items()}
 
 
 def both(alert: str, bad: Mapping[str, str], good: Mapping[str, str], at: str = "20m") -> list[Situation]:
@@ -47,11 +47,15 @@ def counter(alert: str, series: str, bad: str, good: str = "3x60") -> list[Situa
 
 UP = 'up{job="twintide-worker",instance="a"}'
 AGE, LAG = 'twintide_commit_age_seconds{instance="a"}', 'twintide_consumer_lag_events{instance="a"}'
-OWN, OLD = (f'twintide_reads_total{{reason="{reason}"}}' for reason in ("own", "other_model"))
 PUBLISHED, BEHIND = "twintide_items_published_timestamp_seconds", "twintide_items_lag_events"
 LEFT, RESTORED = "twintide_recovery_remaining", "twintide_recovery_records_total"
 MODELS = ('twintide_model_info{version="x",instance="a"}', 'twintide_model_info{version="y",instance="b"}')
 FRESHNESS, CANARY = "twintide_event_to_vector_seconds", "twintide_canary_seconds"
+FAILED = 'twintide_serving_requests_total{path="/rank",status="503"}'
+SERVED = 'twintide_serving_requests_total{path="/rank",status="200"}'
+RANKED = "twintide_serving_seconds"
+FAST_RANK = {"0.05": "0+99x3000", **dict.fromkeys(("0.1", "+Inf"), "0+100x3000")}
+STALE, OWN = (f'twintide_serving_users_total{{reason="{reason}"}}' for reason in ("stale", "own"))
 #: A day like FAST, and since then more slow ones than fast ones.
 DRIFTS = {
     "0.1": "0+90x1439 129600+20x300",
@@ -67,12 +71,6 @@ SITUATIONS = [
     *both("FreshnessDrifts", histogram(FRESHNESS, DRIFTS), histogram(FRESHNESS, SLOW), "27h"),
     *both("NothingCommitted", {AGE: "0+60x60", LAG: "5x60"}, {AGE: "0+60x60", LAG: "0x60"}),
     *counter("EventsOvertaken", 'twintide_overtaken_events_total{partition="1"}', "0x15 7x60", "7x60"),
-    *both(
-        "ReadsStale",
-        {OWN: "0+90x60", OLD: "0+10x60"},
-        {OWN: "0+90x60", OLD: "0+1x60"},
-        "40m",
-    ),
     *counter("LagGrows", LAG, "20000+100x60", "30000-100x60"),
     *both("RecoveryStuck", {LEFT: "9x60", RESTORED: "5x60"}, {LEFT: "9x60", RESTORED: "5+9x60"}),
     *counter("RebalancesRepeat", "twintide_rebalances_total", "0+2x60", "0x9 1x60"),
@@ -93,6 +91,14 @@ SITUATIONS = [
     *counter("SchemaRegistryDown", "twintide_schema_registry_down", "1x60", "0x60"),
     *counter("NoItemLearner", "twintide_items_leads", "0x60", "1x60"),
     *both("ItemsStale", {PUBLISHED: "0x60", BEHIND: "5x60"}, {PUBLISHED: "0+60x60", BEHIND: "5x60"}),
+    *both("ServingFails", {FAILED: "0+2x60", SERVED: "0+98x60"}, {FAILED: "0+1x60", SERVED: "0+999x60"}),
+    *both(
+        "ServingSlow",
+        histogram(RANKED, SLOW, 'path="/rank",'),
+        histogram(RANKED, FAST_RANK, 'path="/rank",'),
+        "20m",
+    ),
+    *both("ServingStale", {STALE: "0+6x60", OWN: "0+4x60"}, {STALE: "0+4x60", OWN: "0+6x60"}, "25m"),
     *counter("ItemsNotSane", 'twintide_items_sane{version="v1"}', "0x60", "1x60"),
 ]
 

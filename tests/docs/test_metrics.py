@@ -14,7 +14,7 @@ from stream.rollout.decision import Step
 from stream.serving import metrics as serving_metrics
 from tests.docs.markdown import DOCS, ROOT, plain, rows
 
-MODULES = (stream.metrics, serving_metrics, trainer_metrics, canary_metrics, items_metrics)
+MODULES = (stream.metrics, trainer_metrics, canary_metrics, items_metrics, serving_metrics)
 ROWS = rows(DOCS / "metrics.md", "metric")
 
 

@@ -11,10 +11,11 @@ from torch import nn
 
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
 from models.towers.features import features
 from models.towers.histories import FeatureSettings
 from models.towers.layers import AttentionBias, Layer, Tower
+from models.towers.settings import ModelSettings
 from models.windows.histories import Histories
 from offline.training.popularity import smoothed_share
 

@@ -13,7 +13,8 @@ from local.worker import WorkerProcess, worker_environment
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.ids.vocabulary import Vocabulary
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import ModelSettings
 from stream.kafka.connection import KafkaConnection
 from stream.settings import Settings
 from stream.store.connection import RedisConnection

@@ -28,7 +28,8 @@ from models.events import CANARY_PREFIX
 from models.ids.texts import texts_of
 from models.ids.vocabulary import Vocabulary
 from models.items.learner import ItemLearner, LearnerSettings
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import ModelSettings
 from models.windows.fold import EventColumns
 from stream import forget
 from stream.items.following import Following, ItemsSettings

@@ -22,7 +22,8 @@ from models.artifact.artifact import Artifact
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.location import Location
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import ModelSettings
 from models.windows.histories import histories_of_windows
 from models.windows.window import Window, WindowSettings, window_to_bytes
 from offline.publish import main

@@ -14,7 +14,8 @@ from models.artifact.artifact import Artifact
 from models.artifact.local_store import LocalStore
 from models.artifact.rotation import common_items, mean_cosine
 from models.ids.vocabulary import Vocabulary
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import ModelSettings
 from offline.publish import main
 from stream.store.connection import RedisConnection
 from stream.store.model_registry import ModelRegistry

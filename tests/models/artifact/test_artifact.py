@@ -17,8 +17,9 @@ from models.artifact.local_store import LocalStore
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
 from models.towers.histories import FeatureSettings
+from models.towers.settings import ModelSettings
 from models.windows.histories import Histories
 
 VOCABULARY = Vocabulary(

@@ -11,7 +11,8 @@ from models.artifact.artifact import Artifact, ArtifactSettings, load, save
 from models.artifact.golden_users import LENGTHS
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import ModelSettings
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ from models.artifact.version_cache import VersionCache
 from models.errors import ArtifactError, SettingsError, UnreachableError
 from models.ids.vocabulary import Vocabulary
 from models.location import BucketUrl, Location
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import ModelSettings
 
 pytestmark = pytest.mark.integration
 

@@ -15,7 +15,8 @@ from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.inference.inference import Inference
 from models.inference.padded_towers import PaddedTowers
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import ModelSettings
 from models.windows.histories import Histories
 
 DIMENSION = 16
@@ -74,7 +75,7 @@ def test_no_dot_product_changes_and_the_items_come_nearer(tmp_path: Path, score:
         np.testing.assert_allclose(scores, before @ artifact.item_vectors.T, atol=1e-4)
     near, far = (mean_cosine(*common_items(each, other)) for each in (rotated, artifact))
     assert near > far + 0.1
-    padded = Inference(rotated.towers, rotated.settings.features, PaddedTowers(rotated.towers))
+    padded = Inference(rotated.towers.weights(), rotated.settings.features, PaddedTowers(rotated.towers))
     np.testing.assert_allclose(padded.encode(users()).user, rotated.encode(users()).user, atol=1e-5)
 
 

@@ -16,10 +16,12 @@ from models.inference.cpu_towers import CpuTowers
 from models.inference.cuda_graphs import GraphedTowers, rounded_up
 from models.inference.inference import PASS_USERS, Inference, TowerPath
 from models.inference.padded_towers import PaddedTowers
+from models.inference.tower_model import TowerModel
 from models.length_buckets import buckets
-from models.towers.dual_towers import DualTowers, ModelSettings, TowerVectors
+from models.towers.dual_towers import DualTowers, TowerVectors
 from models.towers.features import features
 from models.towers.histories import FeatureSettings
+from models.towers.settings import ModelSettings
 from models.windows.histories import Histories
 from offline.training.ablation import leave_out
 
@@ -29,9 +31,21 @@ VOCABULARY = Vocabulary([str(n) for n in range(ITEMS)], [2 + n % 4 for n in rang
 SPLITS: tuple[Split, ...] = ("session", "ratio")
 MakePath = Callable[[DualTowers], TowerPath]
 NAMES = ("user", "long", "short")
+
+
+def cpu_towers(towers: DualTowers) -> CpuTowers:
+    return CpuTowers(towers.weights(), FeatureSettings(short_events=towers.direct.reach))
+
+
+def inference_of(towers: DualTowers, chosen: FeatureSettings, path: MakePath | None = None) -> Inference:
+    if path is None:
+        return TowerModel.of(towers, chosen).on_cpu()
+    return Inference(towers.weights(), chosen, path(towers))
+
+
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 on_gpu = pytest.param(GraphedTowers, marks=needs_gpu)
-every_path = pytest.mark.parametrize("path", [CpuTowers, PaddedTowers, on_gpu])
+every_path = pytest.mark.parametrize("path", [cpu_towers, PaddedTowers, on_gpu])
 
 
 def towers_of(
@@ -74,7 +88,7 @@ def assert_same(found: Vectors, expected: TowerVectors | Vectors) -> None:
 def test_users_of_every_length_get_what_the_towers_give(split: Split, path: MakePath) -> None:
     chosen = FeatureSettings(split=split)
     towers, users = towers_of(chosen), histories([*range(111), 0, 1, 110])
-    assert_same(Inference(towers, chosen, path(towers)).encode(users), reference(towers, users, chosen))
+    assert_same(inference_of(towers, chosen, path).encode(users), reference(towers, users, chosen))
 
 
 @every_path
@@ -82,14 +96,14 @@ def test_transformers_that_were_left_out_add_nothing(path: MakePath) -> None:
     chosen = FeatureSettings()
     towers, users = towers_of(chosen), histories([*range(20), 110])
     leave_out(towers, ["transformers"])
-    assert_same(Inference(towers, chosen, path(towers)).encode(users), reference(towers, users, chosen))
+    assert_same(inference_of(towers, chosen, path).encode(users), reference(towers, users, chosen))
 
 
 @every_path
 def test_score_by_cosine_is_the_dot_product_of_what_is_exported(path: MakePath) -> None:
     chosen = FeatureSettings()
     towers, users = towers_of(chosen, score="cosine"), histories([*range(20), 110])
-    found = Inference(towers, chosen, path(towers)).encode(users)
+    found = inference_of(towers, chosen, path).encode(users)
     assert_same(found, reference(towers, users, chosen))
     scale = towers.temperature.exp().item()
     with torch.inference_mode():
@@ -106,7 +120,7 @@ def test_score_by_cosine_is_the_dot_product_of_what_is_exported(path: MakePath) 
 )
 def test_a_vector_does_not_depend_on_who_else_is_encoded(counts: list[int], seed: int, split: Split) -> None:
     chosen = FeatureSettings(short_events=4, long_events=20, split=split)
-    users, inference = histories(counts, seed), Inference(towers_of(chosen), chosen)
+    users, inference = histories(counts, seed), inference_of(towers_of(chosen), chosen)
     together = inference.encode(users)
     for user in range(len(counts)):
         alone = inference.encode(users.take(np.array([user])))
@@ -119,8 +133,8 @@ def test_a_vector_does_not_depend_on_who_else_is_encoded(counts: list[int], seed
 def test_towers_of_any_form_are_encoded(path: MakePath | None, long_layers: int, heads: int) -> None:
     chosen = FeatureSettings()
     towers, users = towers_of(chosen, long_layers, heads), histories([0, 3, 110, 60])
-    assert CpuTowers.can_run(towers) == (long_layers == 1)
-    inference = Inference(towers, chosen, path(towers) if path else None)
+    assert CpuTowers.can_run(towers.weights()) == (long_layers == 1)
+    inference = inference_of(towers, chosen, path)
     assert_same(inference.encode(users), reference(towers, users, chosen))
 
 
@@ -128,7 +142,7 @@ def test_towers_of_any_form_are_encoded(path: MakePath | None, long_layers: int,
 def test_graphs_give_every_pass_its_own_vectors() -> None:
     chosen = FeatureSettings()
     towers = towers_of(chosen)
-    inference = Inference(towers, chosen, GraphedTowers(towers))
+    inference = inference_of(towers, chosen, GraphedTowers)
     random = np.random.default_rng(0)
     for size in [1, 700, 30, 1, 300, 700, 5]:  # graphs of several shapes, and in turn
         users = histories(random.integers(0, 111, size).tolist(), seed=size)
@@ -143,13 +157,13 @@ def test_graphs_have_room_for_everyone(count: int, found: int) -> None:
 def test_more_users_than_one_pass_takes_keep_their_order() -> None:
     chosen = FeatureSettings()
     towers, users = towers_of(chosen), histories([1 + n % 3 for n in range(PASS_USERS + 50)])
-    assert_same(Inference(towers, chosen).encode(users), reference(towers, users, chosen))
+    assert_same(inference_of(towers, chosen).encode(users), reference(towers, users, chosen))
 
 
 @every_path
 def test_nobody_has_no_vectors(path: MakePath) -> None:
     towers = towers_of(FeatureSettings())
-    inference = Inference(towers, FeatureSettings(), path(towers))
+    inference = inference_of(towers, FeatureSettings(), path)
     assert inference.encode(histories([])).user.shape == (0, 16)
     assert inference.encode_pass(histories([])).long.shape == (0, 16)
 
@@ -167,6 +181,6 @@ def test_buckets_hold_each_user_once_and_are_less_than_half_padding(counts: list
 def test_bfloat16_loses_a_little() -> None:
     chosen = FeatureSettings()
     towers, users = towers_of(chosen), histories([5, 50, 110, 0])
-    rough = Inference(towers, chosen, GraphedTowers(towers, bfloat16=True)).encode(users)
+    rough = inference_of(towers, chosen, lambda towers: GraphedTowers(towers, bfloat16=True)).encode(users)
     difference = np.abs(rough.user - reference(towers, users, chosen).user.numpy())
     assert 1e-5 < difference.max() < 0.1

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from models.ids.vocabulary import Vocabulary
 from models.inference.inference import Inference
 from models.inference.long_vector_cache import LongVectorCache
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.inference.tower_model import TowerModel
+from models.towers.dual_towers import DualTowers
 from models.towers.histories import FeatureSettings
+from models.towers.settings import ModelSettings
 from models.windows.histories import Histories, histories_of_windows
 from models.windows.reference import IncomingEvent, fold
 from models.windows.window import Window, WindowSettings, window_to_bytes
@@ -26,7 +28,7 @@ def inference() -> Inference:
     with torch.no_grad():
         for parameter in towers.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
-    return Inference(towers, CHOSEN)
+    return TowerModel.of(towers, CHOSEN).on_cpu()
 
 
 INFERENCE = inference()

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
-from models.towers.dual_towers import DualTowers, ModelSettings, TowerVectors
+from models.towers.dual_towers import DualTowers, TowerVectors
 from models.towers.features import features, pad
 from models.towers.histories import FeatureSettings, event_features
 from models.towers.layers import Dropout
+from models.towers.settings import ModelSettings
 from models.windows.histories import Histories
 
 Split = Literal["session", "ratio"]
@@ -134,4 +135,4 @@ def test_direct_path_alone_is_what_the_towers_give_before_they_learn() -> None:
     boundary, first = torch.from_numpy(derived.boundary)[None], torch.from_numpy(derived.short_start)[None]
     with torch.inference_mode():
         alone = towers.forward_direct(tokens, boundary, first, torch.ones(boundary.shape, dtype=torch.bool))
-    torch.testing.assert_close(alone.user, every_place(towers, whole, chosen).user)
+    torch.testing.assert_close(alone, every_place(towers, whole, chosen).user)

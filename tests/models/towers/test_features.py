@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from models.errors import SettingsError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
-from models.inference.inference import Inference
+from models.inference.tower_model import TowerModel
 from models.log.behaviour_log import BehaviourLog, Column
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
 from models.towers.features import features
 from models.towers.histories import FeatureSettings, event_features
+from models.towers.settings import ModelSettings
 from models.windows.histories import Histories, histories_of_cold_start, histories_of_windows
 from models.windows.log_histories import histories_of_log
 from models.windows.reference import IncomingEvent, fold
@@ -106,7 +107,7 @@ def test_vectors_of_both_paths_agree() -> None:
     towers = DualTowers(VOCABULARY, FeatureSettings(), ModelSettings(dimension=16))
     user_ids, batch = histories_of_log(log, VOCABULARY, window_settings)
     live = histories_of_windows([window_to_bytes(windows[user_id]) for user_id in user_ids], VOCABULARY)
-    inference = Inference(towers, FeatureSettings())
+    inference = TowerModel.of(towers, FeatureSettings()).on_cpu()
     offline = inference.encode(batch).user
     one_by_one = [inference.encode(live.take(np.array([user]))).user[0] for user in range(4)]
     np.testing.assert_allclose(offline, np.array(one_by_one), atol=1e-5)
@@ -191,7 +192,7 @@ def test_cold_start_user_at_a_category_is_one_view_of_an_item_that_training_neve
     windows = [view("c1"), window_to_bytes(Window()), view("c0")]
     lived = histories_of_windows(windows, VOCABULARY)
     cold_start = histories_of_cold_start(["c1", "", "c0"], VOCABULARY)
-    inference = Inference(towers, FeatureSettings())
+    inference = TowerModel.of(towers, FeatureSettings()).on_cpu()
     for name in ("user", "long", "short"):
         expected = getattr(inference.encode(lived), name)
         np.testing.assert_array_equal(getattr(inference.encode(cold_start), name), expected)

@@ -8,11 +8,12 @@ import torch
 
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
 from models.towers.event_weights import tower_attention
 from models.towers.features import features
 from models.towers.histories import FeatureSettings
 from models.towers.layers import Layer
+from models.towers.settings import ModelSettings
 from models.windows.histories import Histories
 from offline.evaluation.attention import attention
 

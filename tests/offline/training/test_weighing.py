@@ -5,8 +5,9 @@ import torch
 
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
 from models.towers.histories import FeatureSettings, event_features
+from models.towers.settings import ModelSettings
 from models.windows.histories import Histories
 from offline.ranking.metrics import gains
 from offline.training.data import Stretches, cut_stretches

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 import torch
 from prometheus_client import REGISTRY
-from torch import Tensor
 
 from local.servers import ROOT
+from models.arrays import Floats
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.errors import SettingsError
 from models.ids.vocabulary import Vocabulary
 from models.inference.cpu_towers import CpuTowers
 from models.inference.inference import Inference
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
 from models.towers.histories import EventFeatures, Part
+from models.towers.settings import ModelSettings
 from models.windows.histories import Histories, histories_of_cold_start, histories_of_windows
 from models.windows.reference import IncomingEvent, fold
 from models.windows.window import Window, WindowSettings, window_to_bytes
@@ -50,17 +51,22 @@ def window(events: int) -> bytes:
 class Device:
     """A device that works for so many calls and then fails as a GPU does."""
 
-    def __init__(self, towers: DualTowers, calls: int) -> None:
-        self._path, self._calls = CpuTowers(towers), calls
+    def __init__(self, artifact: Artifact, calls: int) -> None:
+        self._path = CpuTowers(artifact.towers.weights(), artifact.settings.features)
+        self._calls = calls
 
-    def long_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:
+    def long_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats:
         return self._path.long_of(histories, derived, part)
 
-    def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Tensor:
+    def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats:
         self._calls -= 1
         if self._calls < 0:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         return self._path.short_of(histories, derived, part)
+
+
+def device_of(artifact: Artifact, calls: int) -> Inference:
+    return Inference(artifact.towers.weights(), artifact.settings.features, Device(artifact, calls))
 
 
 def value(name: str) -> float:
@@ -88,7 +94,7 @@ def test_cold_start_users_have_a_row_for_every_category(artifact: Artifact) -> N
         assert (row.user_id, row.category) == (COLD_START_USER, ["", "c0"][place])
         assert (row.model, row.epoch, row.seq, row.ts, row.n) == (artifact.version, 0, 0, 0, 0)
     assert not np.allclose(nowhere.vec, at_category.vec)
-    device = Inference(artifact.towers, artifact.settings.features, Device(artifact.towers, calls=0))
+    device = device_of(artifact, calls=0)
     (found,) = Encoder(artifact, device).cold_start_rows(["c0"])
     np.testing.assert_allclose(found.vec, at_category.vec, atol=1e-6)
 
@@ -105,7 +111,7 @@ def test_long_tower_is_counted_only_when_it_ran(artifact: Artifact) -> None:
 def test_cpu_takes_over_for_good_when_the_device_fails(
     artifact: Artifact, caplog: pytest.LogCaptureFixture
 ) -> None:
-    device = Inference(artifact.towers, artifact.settings.features, Device(artifact.towers, calls=1))
+    device = device_of(artifact, calls=1)
     encoder, plain = Encoder(artifact, device, kept_vectors=10), Encoder(artifact, kept_vectors=10)
     before = value("twintide_device_failures_total")
     for events in (12, 13, 25, 26):

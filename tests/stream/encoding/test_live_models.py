@@ -10,7 +10,8 @@ from models.artifact.stores import open_store
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.location import BucketUrl, Location
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import ModelSettings
 from stream.encoding.live_models import ArtifactSource
 
 

@@ -16,7 +16,8 @@ from local.ports import free_port
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.ids.vocabulary import Vocabulary
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import ModelSettings
 from models.windows.window import Window, WindowSettings, window_to_bytes
 from stream.encoding.encoder import Encoder
 from stream.encoding.live_models import LiveModels

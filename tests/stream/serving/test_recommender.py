@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,8 @@ from models.artifact.version_cache import VersionCache
 from models.errors import ArtifactError, UnreachableError
 from models.ids.vocabulary import Vocabulary
 from models.location import BucketUrl, Location
-from models.towers.dual_towers import DualTowers, ModelSettings
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import ModelSettings
 from stream.serving.live_items import LiveTable
 from stream.serving.read_protocol import UserVectors
 from stream.serving.recommender import (
@@ -70,7 +72,8 @@ class FixedReader:
 
 def user(artifact: Artifact, history: tuple[str, ...] = (), seed: int = 0) -> UserVectors:
     vec = np.random.default_rng(seed).normal(size=16).astype(np.float32)
-    return UserVectors("u", vec, vec, vec, artifact.version, 1, 1, 0.0, 1, "", history)
+    recent = msgspec.json.encode(history) if history else b""
+    return UserVectors("u", vec, vec, vec, artifact.version, 1, 1, 0.0, 1, "", recent)
 
 
 def recommender(store: Path, of: UserVectors, **options: object) -> Recommender:
