@@ -106,12 +106,12 @@ def choose(
     """Learn from the training slice while that makes the validation AUC better, and test the best pass."""
     started = time.monotonic()
     slices = slice_log(log, train.slicing)
-    vocabulary = vocabulary_of_log(log, train.min_item_count, train.max_items, slices.train)
-    learner, held_out = _learner(log, slices, vocabulary, settings, train)
+    vocabulary, samples = material_of_slices(log, settings, train, slices)
+    learner = Learner(_untrained(vocabulary, settings, train), samples["train"], vocabulary, train)
     best, weights = None, None
     for number in range(1, train.epochs + 1):
         loss = learner.epoch()
-        found = quality_of(score(learner.ranker, held_out["validation"], learner.drawer, train))
+        found = quality_of(score(learner.ranker, samples["validation"], learner.drawer, train))
         epoch = RankerEpoch(number, loss, found)
         on_epoch(epoch)
         if best is None or found.auc > best.validation.auc:
@@ -120,7 +120,7 @@ def choose(
             break
     assert best is not None and weights is not None  # there is at least one pass
     learner.ranker.load_state_dict(weights)
-    test = quality_of(score(learner.ranker, held_out["test"], learner.drawer, train))
+    test = quality_of(score(learner.ranker, samples["test"], learner.drawer, train))
     return Chosen(learner.ranker, vocabulary, best, test, slices, time.monotonic() - started)
 
 
@@ -136,21 +136,21 @@ def fit(
     return learner.ranker, vocabulary
 
 
-def _learner(
-    log: BehaviourLog,
-    slices: Slices,
-    vocabulary: Vocabulary,
-    settings: RankerSettings,
-    train: RankerTrainSettings,
-) -> tuple[Learner, dict[str, Samples]]:
-    """Return what learns from the training slice, and the samples of the others."""
+def material_of_slices(
+    log: BehaviourLog, settings: RankerSettings, train: RankerTrainSettings, slices: Slices | None = None
+) -> tuple[Vocabulary, dict[str, Samples]]:
+    """Return the vocabulary of the training slice, and the samples of each slice by its name.
+
+    Raises DataError where one has none.
+    """
+    slices = slices or slice_log(log, train.slicing)
+    vocabulary = vocabulary_of_log(log, train.min_item_count, train.max_items, slices.train)
     material = material_of(log, vocabulary, settings)
     names = ("train", "validation", "test")
     samples = {name: material.samples(getattr(slices, name), train) for name in names}
-    for name in names:
-        check_samples(log, name, samples[name], train)
-    learner = Learner(_untrained(vocabulary, settings, train), samples.pop("train"), vocabulary, train)
-    return learner, samples
+    for name, found in samples.items():
+        check_samples(log, name, found, train)
+    return vocabulary, samples
 
 
 def _untrained(vocabulary: Vocabulary, settings: RankerSettings, train: RankerTrainSettings) -> RankerModule:

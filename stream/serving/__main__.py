@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+from collections.abc import Callable
 from threading import Event, Thread
 
 import click
@@ -60,15 +61,25 @@ def serve(settings: Settings, stop: Event) -> None:
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
     server = uvicorn.Server(config)
-    # In a thread of its own it leaves signals to us.
-    answering = Thread(target=server.run, args=([listening],))
-    keeping = Thread(target=keeper.run, args=(stop,))
+    # In threads of their own they leave signals to us; where one ends by itself, so does the other.
+    answering = Thread(target=_until_stopped, args=(stop, lambda: server.run([listening])))
+    keeping = Thread(target=_until_stopped, args=(stop, lambda: keeper.run(stop)))
     for thread in (keeping, answering):
         thread.start()
     stop.wait()
+    has_failed = not (answering.is_alive() and keeping.is_alive())
     server.should_exit = True
     for thread in (answering, keeping):
         thread.join()
+    if has_failed:
+        raise TwintideError("the API has ended by itself: its log says why")
+
+
+def _until_stopped(stop: Event, run: Callable[[], object]) -> None:
+    try:
+        run()
+    finally:
+        stop.set()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import anyio.to_thread
+import msgspec
 import redis
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,7 +23,7 @@ from stream.serving.api_answers import (
     RankAnswer,
     State,
     VectorAnswer,
-    ranked_user,
+    rank_answer,
     vector_answer,
 )
 from stream.serving.api_requests import MAX_WAIT_S, RankRequest, RecommendRequest
@@ -68,8 +69,8 @@ def make_app(served: Served) -> FastAPI:
 
 
 def _add_questions(app: FastAPI, served: Served) -> None:
-    @app.post("/rank", responses=_FAILURES, response_model_exclude_none=True)
-    def rank(asked: RankRequest) -> RankAnswer:
+    @app.post("/rank", responses=_FAILURES, response_model=RankAnswer)
+    def rank(asked: RankRequest) -> Response:
         """Rank each user's candidates: one entry for each user, in their order."""
         found = served.ranker.rank_many(
             [user.question() for user in asked.users],
@@ -80,8 +81,8 @@ def _add_questions(app: FastAPI, served: Served) -> None:
         )
         return _answer(found, asked.explain)
 
-    @app.post("/recommend", responses=_FAILURES, response_model_exclude_none=True)
-    def recommend(asked: RecommendRequest) -> RankAnswer:
+    @app.post("/recommend", responses=_FAILURES, response_model=RankAnswer)
+    def recommend(asked: RecommendRequest) -> Response:
         """Find the best of all items for each user, ranked where there is a ranker."""
         found = served.ranker.recommend_many(
             [user.wish() for user in asked.users],
@@ -91,19 +92,19 @@ def _add_questions(app: FastAPI, served: Served) -> None:
         )
         return _answer(found, asked.explain)
 
-    @app.get("/vector/{user_id:path}", responses=_FAILURES)
+    @app.get("/vector/{user_id:path}", responses=_FAILURES, response_model=VectorAnswer)
     def vector(
         user_id: Annotated[str, Path(min_length=1, max_length=MAX_ID_BYTES)],
         category: Annotated[str, Query(max_length=MAX_ID_BYTES)] = "",
         epoch: Annotated[int, Query(ge=0)] = 0,
         offset: Annotated[int | None, Query(ge=0, description="At least up to there.")] = None,
         wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S, allow_inf_nan=False)] = 0.0,
-    ) -> VectorAnswer:
+    ) -> Response:
         """Return a user's vectors; with epoch and offset, not before they know that event, or `wait_s`."""
         at_least = None if offset is None else (epoch, offset)
         (found,) = served.reader.read(user_id, category, at_least=at_least, wait_s=wait_s)
         _count([found])
-        return vector_answer(found)
+        return _json(vector_answer(found))
 
 
 def _add_health(app: FastAPI, keeper: Keeper) -> None:
@@ -157,9 +158,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-def _answer(found: list[Ranked], explain: bool) -> RankAnswer:
+def _answer(found: list[Ranked], explain: bool) -> Response:
     _count([each.user for each in found])
-    return RankAnswer(users=[ranked_user(each, explain) for each in found])
+    return _json(rank_answer(found, explain))
+
+
+def _json(answer: dict[str, Any]) -> Response:
+    return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 def _count(users: list[UserVectors]) -> None:

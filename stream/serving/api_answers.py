@@ -1,4 +1,4 @@
-"""What the API answers."""
+"""What the API answers: models that describe it, and what is sent."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -79,33 +79,41 @@ class State(BaseModel):
     reason: str = ""
 
 
-def ranked_user(found: Ranked, explain: bool) -> RankedUser:
-    """Return what is answered of a user."""
-    weights: Sequence[list[float] | None] = found.attention or [None] * len(found.item_ids)
-    rows = zip(found.item_ids, found.scores, weights, strict=True)
-    return RankedUser(
-        **_read(found.user),
-        ranker=found.ranker,
-        items=[RankedItem(item_id=item, score=score, weights=of) for item, score, of in rows],
-        unscored=found.unscored,
-        not_live=found.not_live,
-        events=[ReadEvent(**event._asdict()) for event in found.events] if explain else None,
-    )
+def rank_answer(found: Sequence[Ranked], explain: bool) -> dict[str, Any]:
+    """Return a RankAnswer as it is sent: making models of hundreds of items costs more than ranking them."""
+    return {"users": [_ranked_user(each, explain) for each in found]}
 
 
-def vector_answer(found: UserVectors) -> VectorAnswer:
-    """Return what is answered of a user's vectors."""
-    return VectorAnswer(
-        **_read(found),
-        vec=found.vec.tolist(),
-        long=found.long.tolist(),
-        short=found.short.tolist(),
-        ts=found.ts,
-        n=found.n,
-        epoch=found.epoch,
-        seq=found.seq,
-        history=list(found.history),
-    )
+def _ranked_user(found: Ranked, explain: bool) -> dict[str, Any]:
+    items: list[dict[str, Any]] = [
+        {"item_id": item_id, "score": score}
+        for item_id, score in zip(found.item_ids, found.scores, strict=True)
+    ]
+    answer = _read(found.user) | {
+        "ranker": found.ranker,
+        "items": items,
+        "unscored": found.unscored,
+        "not_live": found.not_live,
+    }
+    if explain:
+        answer["events"] = [event._asdict() for event in found.events]
+        for item, weights in zip(items, found.attention, strict=bool(found.attention)):
+            item["weights"] = weights
+    return answer
+
+
+def vector_answer(found: UserVectors) -> dict[str, Any]:
+    """Return a VectorAnswer as it is sent."""
+    return _read(found) | {
+        "vec": found.vec.tolist(),
+        "long": found.long.tolist(),
+        "short": found.short.tolist(),
+        "ts": found.ts,
+        "n": found.n,
+        "epoch": found.epoch,
+        "seq": found.seq,
+        "history": list(found.history),
+    }
 
 
 def _read(user: UserVectors) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from urllib.parse import quote
 
 import pytest
 import redis
+from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from models.artifact.artifact import Artifact
 from models.errors import TwintideError
 from stream.serving import Ranker, Reader, Recommender
 from stream.serving.api import Served, make_app
+from stream.serving.api_answers import RankAnswer, VectorAnswer
 from stream.serving.api_requests import MAX_BODY_BYTES, MAX_CANDIDATES, MAX_SCORED
 from stream.serving.keeper import Keeper
 from stream.serving.metrics import REGISTRY
@@ -268,6 +270,20 @@ def test_items_of_a_staged_model_are_loaded_before_it_serves_and_a_new_ranker_is
     assert api.ranker.version == second
     assert metric("ranker_info", version=second) == 1
     assert metric("ranker_info", version=first) == 0
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_answers_are_what_is_described(api: Api, explain: bool) -> None:
+    asked = {"users": [{"user_id": USER, "candidates": ["i1"]}, {"user_id": "nobody", "candidates": []}]}
+    wishes = {"users": [{"user_id": USER}]}
+    answers: list[tuple[Any, type[BaseModel]]] = [
+        (api.ask("/rank", {**asked, "explain": explain})[1], RankAnswer),
+        (api.ask("/recommend", {**wishes, "explain": explain})[1], RankAnswer),
+        (api.ask(f"/vector/{quote(USER)}")[1], VectorAnswer),
+    ]
+    for answer, model in answers:
+        described = model.model_validate(answer).model_dump(exclude_none=True)
+        assert described == answer
 
 
 def test_what_may_be_asked_is_described(api: Api) -> None:
