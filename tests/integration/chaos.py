@@ -145,7 +145,9 @@ class Chaos:
         if fault == "leave" and len(self.wanted) == 1:
             return "join"
         if fault == "widen" and self._partitions() >= PARTITIONS:
-            return "expire"
+            return "pause"
+        if fault == "expire" and self.done["widen"]:  # docs/guarantees.md says what that does
+            return "pause"
         return fault
 
     # -- the faults
