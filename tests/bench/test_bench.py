@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import click
 import msgspec
 import pytest
 import redis
@@ -279,5 +280,5 @@ def test_rank_reports_the_promised_figures(
     )
     assert results["din-http"]["calls_per_second"] > 0
     assert not redis_client.keys("*bench*")
-    with pytest.raises(SettingsError, match="--scorers has knn; there are dot, din, dsin, dien"):
+    with pytest.raises(click.ClickException, match="--scorers has knn; there are dot, din, dsin, dien"):
         rank.main(["--scorers", "din,knn"], standalone_mode=False)
