@@ -87,7 +87,9 @@ def metric() -> Callable[..., float]:
     return lambda name, **labels: REGISTRY.get_sample_value(f"twintide_serving_{name}", labels) or 0.0
 
 
-def test_answers_say_model_age_and_reason_and_are_what_the_ranker_gives(api: Api, towers: Artifact) -> None:
+def test_answers_say_model_age_and_reason_and_are_what_the_ranker_gives(
+    api: Api, towers: Artifact, metric: Callable[..., float]
+) -> None:
     users = [
         {
             "user_id": USER,
@@ -112,7 +114,9 @@ def test_answers_say_model_age_and_reason_and_are_what_the_ranker_gives(api: Api
     assert score == pytest.approx(expected, abs=1e-5)
 
     wishes = [{"user_id": USER, "k": 3}, {"user_id": "nobody", "k": 2, "filter": {"category": "c0"}}]
+    before = metric("recommended_items_total", items="known")
     status, answer = api.ask("/recommend", {"users": wishes, "now_ms": NOW_MS})
+    assert metric("recommended_items_total", items="known") == before + 5
     assert (status, [len(each["items"]) for each in answer["users"]]) == (200, [3, 2])
     best = api.ranker.recommend(USER, 3, now_ms=NOW_MS)
     assert [item["item_id"] for item in answer["users"][0]["items"]] == best.item_ids
@@ -295,6 +299,7 @@ def test_what_may_be_asked_is_described(api: Api) -> None:
     assert {"200", "422", "503"} <= set(described["paths"]["/rank"]["post"]["responses"])
     text = api.http.get("/metrics").text
     assert 'twintide_serving_users_total{reason="stale"}' in text
+    assert 'twintide_serving_recommended_items_total{items="new"}' in text
     assert USER not in text
 
 
