@@ -92,11 +92,11 @@ class Settings:
     cached_windows: Annotated[int, Meta(ge=0)] = 3_000
     #: Memory of RocksDB, block cache and write buffers of all partitions together (MB).
     rocksdb_mb: Annotated[int, Meta(ge=16)] = 128
-    #: Records read from Kafka at once.
-    batch_records: Annotated[int, Meta(ge=1)] = 20_000
+    #: Records read from Kafka at once, fewer where they are long.
+    batch_records: Annotated[int, Meta(ge=1)] = 10_000
     #: Size of the long-vector cache (vectors): a long vector is encoded again only when its events change.
     kept_vectors: Annotated[int, Meta(ge=1)] = 50_000
-    #: Threads of one encode; 0 takes PyTorch's choice.
+    #: Threads of one encode; 0 takes the choice of what encodes.
     torch_threads: Annotated[int, Meta(ge=0)] = 1
     #: Where users are encoded: cpu, cuda, or auto, which takes a GPU where there is one.
     device: Device = "cpu"

@@ -10,6 +10,7 @@ and a user's vector does not depend on who else is encoded. Needs no torch.
 """
 
 import copy
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ from models.windows.histories import Histories
 
 #: Items whose lengths are found at a time: there may be millions.
 AT_ONCE = 65_536
+#: Rows and columns of a product that uses all of the memory that OpenBLAS packs matrices into.
+PACKED = 512
 
 
 class Linear(NamedTuple):
@@ -71,6 +74,7 @@ class CpuTowers:
     """Dual towers whose Transformers have one layer each, for encoding on a CPU."""
 
     def __init__(self, weights: TowerWeights, features: FeatureSettings) -> None:
+        _touch_packing_memory()
         self._short = CpuTower(weights, "short", features.short_events)
         self._long = CpuTower(weights, "long", features.long_events)
         self._cold_start = weights["unseen_short"], weights["unseen_long"]
@@ -115,6 +119,17 @@ class CpuTowers:
             events, self._tables, *part, self._by_place, self._by_detail, self._again
         )  # (B, D)
         return _where_read(part, direct + self._short(events, self._tables, part), self._cold_start[0])
+
+
+@cache
+def _touch_packing_memory() -> None:
+    """Have OpenBLAS use all of its packing memory once.
+
+    Its kernels prefetch behind what they have packed. Where the system has not given those pages yet, each
+    of the products of an encoding takes three times as long, for ever: they are too small to get there.
+    """
+    square = np.ones((PACKED, PACKED), np.float32)
+    np.matmul(square, square)
 
 
 def _linear(weights: TowerWeights, name: str) -> Linear:
