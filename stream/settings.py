@@ -117,6 +117,8 @@ class Settings:
     metrics_port: Annotated[int, Meta(ge=1)] = 9108
     #: What whoever looks at /explain must have; empty: only this host may look. Never shown.
     explain_token: str = field(default="", repr=False)
+    #: File that gets a line of JSON for each batch folded and each written, with the times of its stages.
+    trace: str = ""
     #: Seconds that a rebalance or a stop may spend on finishing what is in flight.
     drain_s: Annotated[float, Meta(gt=0)] = 5.0
 
