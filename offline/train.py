@@ -14,7 +14,10 @@ from models.command import LOCATION, Command, log_to_stderr
 from models.errors import SettingsError
 from models.location import Location
 from models.log.format import log_format_option
+from models.rankers.settings import KINDS
 from offline.options import data_path_option, describe_time
+from offline.rankers.report import text_of_ranker
+from offline.rankers.settings import RankerTrainSettings, read_ranker_config
 from offline.source import from_stream_option, read_log
 from offline.stream_walk.report import text_of_found
 from offline.training.continuing import Continued, continue_training
@@ -26,7 +29,9 @@ from offline.training.settings import TrainSettings, config_of, given_settings, 
 from offline.training.study import Trial
 from offline.training.tuning import Tuned, check_can_tune, tune
 
-DEFAULTS = TrainSettings()
+DEFAULTS, RANKER_DEFAULTS = TrainSettings(), RankerTrainSettings()
+#: What --model calls the dual towers.
+TOWERS = "towers"
 #: How many trials of a search its table shows.
 SHOWN_TRIALS = 10
 #: How an epoch's line says what learned in it.
@@ -38,22 +43,38 @@ _LEARNS = {"direct": "direct path", "everything": "all        "}
 @log_format_option
 @from_stream_option
 @click.option(
+    "--model",
+    type=click.Choice([TOWERS, *KINDS]),
+    default=TOWERS,
+    show_default=True,
+    help="What is trained: the towers, which make vectors, or a ranker, which scores candidates.",
+)
+@click.option(
     "--save-dir",
     type=LOCATION,
-    default=Path("artifacts"),
-    show_default=True,
-    help="Store that gets the artifact and makes it the current one: a directory, or s3://, gs://, file://.",
+    help="Store that gets the artifact and makes it the current one: a directory, or s3://, gs://, file://.  "
+    "[default: artifacts; of a ranker, rankers]",
 )
 @click.option(
     "--continue-from",
     type=LOCATION,
     help="Artifact, or a store's current one, that goes on with the rows of the log that are newer.",
 )
-@click.option("--epochs", type=int, help="Passes over the data at most.  [default: 4 to 30, by its size]")
 @click.option(
-    "--batch-size", type=int, help="Stretches of history per step.  [default: 8 on a CPU, up to 64 on a GPU]"
+    "--epochs",
+    type=int,
+    help="Passes over the data at most.  [default: 4 to 30, by its size; of a ranker "
+    f"{RANKER_DEFAULTS.epochs}]",
 )
-@click.option("--lr", type=float, help=f"Learning rate.  [default: {DEFAULTS.lr}]")
+@click.option(
+    "--batch-size",
+    type=int,
+    help="Stretches of history per step, of a ranker targets.  [default: 8 on a CPU, up to 64 on a GPU; of a "
+    f"ranker {RANKER_DEFAULTS.batch_size}]",
+)
+@click.option(
+    "--lr", type=float, help=f"Learning rate.  [default: {DEFAULTS.lr}; of a ranker {RANKER_DEFAULTS.lr}]"
+)
 @click.option(
     "--device",
     type=click.Choice(["cpu", "cuda", "auto"]),
@@ -73,6 +94,17 @@ _LEARNS = {"direct": "direct path", "everything": "all        "}
     help="First try settings for so long, by held-out rows; those that are given stay.",
 )
 @click.option(
+    "--positives",
+    metavar="NAMES",
+    help="Of a ranker: behaviours that are positive, such as favourite,buy.  [default: all]",
+)
+@click.option(
+    "--negatives-from",
+    type=click.Choice(["drawn", "rows"]),
+    help="Of a ranker: what is negative, items that are drawn, or the rows that are not positive.  "
+    f"[default: {RANKER_DEFAULTS.negatives_from}]",
+)
+@click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file of settings, one `name = value` per line; flags overrule it.",
@@ -81,10 +113,13 @@ def main(
     data_path: tuple[str, ...],
     log_format: str,
     from_stream: bool,
-    save_dir: Location,
+    model: str,
+    save_dir: Location | None,
     config: Path | None,
     continue_from: Location | None,
     minutes: float | None,
+    positives: str | None,
+    negatives_from: str | None,
     **flags: object,
 ) -> None:
     """Train the dual towers on a behaviour log, or on what the stream holds, and publish the artifact.
@@ -97,6 +132,9 @@ def main(
     --continue-from costs in proportion to the new rows: the model learns them, and some older ones again,
     gets to know the new items, and keeps its space. It prints how well the model before ranked the new rows.
 
+    --model din, dsin or dien trains a ranker instead, which scores candidates by a user's history
+    (docs/rankers.md).
+
     --tune searches the learning rate, dropout and the like; the defaults are the first trial, and trials far
     behind are given up. It prints the best and writes them to a file for --config. Killed, it goes on.
 
@@ -106,16 +144,25 @@ def main(
       python -m offline.train --from-stream
       python -m offline.train --data-path data/behaviour.csv --continue-from artifacts
       python -m offline.train --data-path data/behaviour.csv --tune 60
+      python -m offline.train --data-path data/behaviour.csv --model din
       torchrun --nproc-per-node 4 -m offline.train --device cuda
     """
     log_to_stderr()
+    read = partial(read_log, data_path, log_format, from_stream)
+    of_ranker = {"positives": positives, "negatives_from": negatives_from}
+    if model != TOWERS:
+        _refuse(f"--model {model}", {"continue-from": continue_from, "tune": minutes})
+        of_run = read_ranker_config(config, {"kind": model, **of_ranker, **flags})
+        click.echo(text_of_ranker(read(), of_run, save_dir or Path("rankers"), click.echo))
+        return
+    _refuse(f"--model {model}", of_ranker)
+    save_dir = save_dir or Path("artifacts")
     if continue_from is not None:
         _refuse_with_continue({"config": config, "tune": minutes, **flags})
     chosen = read_config(config, flags)
     with joined(chosen.train.device) as processes:
         if minutes is not None:
             check_can_tune(minutes, processes)
-        read = partial(read_log, data_path, log_format, from_stream)
         log = processes.from_first(read) if from_stream else processes.after_first(read)
         if continue_from is not None:
             done = continue_training(load(continue_from), log, save_dir, flags, processes)
@@ -142,6 +189,12 @@ def _refuse_with_continue(options: Mapping[str, object]) -> None:
                 f"--{name} means nothing with --continue-from, which has the settings that the artifact was "
                 "trained with: leave it out, or train anew"
             )
+
+
+def _refuse(with_option: str, options: Mapping[str, object]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise SettingsError(f"--{name.replace('_', '-')} means nothing with {with_option}: leave it out")
 
 
 def _print_trial(trial: Trial) -> None:

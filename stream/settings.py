@@ -110,7 +110,7 @@ class Settings:
     ttl_s: Annotated[int, Meta(ge=0)] = 0
     #: Seconds until the short vector alone expires, and readers get the long one; 0 keeps it.
     short_ttl_s: Annotated[int, Meta(ge=0)] = 0
-    #: Items of the newest events that are stored with the vectors, for rankers and filters; 0: none.
+    #: Newest events (item, category, behaviour, time) that are stored with the vectors, for rankers; 0: none.
     store_history: Annotated[int, Meta(ge=0)] = 0
     #: Address and port of /metrics, /health and /explain; where the port is taken, the next free one is.
     metrics_host: str = "127.0.0.1"
@@ -119,6 +119,13 @@ class Settings:
     explain_token: str = field(default="", repr=False)
     #: File that gets a line of JSON for each batch folded and each written, with the times of its stages.
     trace: str = ""
+    #: Where `python -m stream.serving` answers.
+    serving_host: str = "127.0.0.1"
+    serving_port: Annotated[int, Meta(ge=1)] = 9112
+    #: What it ranks by: a ranker's artifact or a store of them, a path or URL; empty: dot products.
+    ranker: str = ""
+    #: A vector that was written longer ago is answered as stale (s); 0: none is.
+    max_age_s: Annotated[float, Meta(ge=0)] = 0.0
     #: Seconds that a rebalance or a stop may spend on finishing what is in flight.
     drain_s: Annotated[float, Meta(gt=0)] = 5.0
 

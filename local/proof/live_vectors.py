@@ -9,6 +9,8 @@ import msgspec
 import redis
 
 from models.errors import TwintideError
+from models.windows.recent import event_count, recent_of_window
+from models.windows.window import WindowError
 from stream.settings import Settings
 from stream.store.keys import FIELDS, OTHER, TOPIC_EPOCHS_KEY, category_key
 from stream.store.model_registry import ModelRegistry
@@ -36,15 +38,20 @@ class StoredVectors(msgspec.Struct, frozen=True, gc=False):
     long: bytes
     short: bytes
     history: bytes
+    #: Number of the live inputs that items were read by; empty: they entered as they were trained.
+    inputs: str = ""
 
     def vectors(self) -> dict[str, Vector]:
         """Return the vectors that are there, (D,) each, by their field."""
         values = {"vec": self.vec, "long": self.long, "short": self.short}
         return {name: vector_from_bytes(value, self.vector_format) for name, value in values.items() if value}
 
-    def items(self) -> list[str]:
-        """Return the items of the newest events, oldest first, as far as they are stored."""
-        return msgspec.json.decode(self.history, type=list[str]) if self.history else []
+    def is_history_of(self, window: bytes) -> bool:
+        """Return whether the events that are stored, if any are, are the newest of a window."""
+        try:
+            return self.history == recent_of_window(window, event_count(self.history))
+        except WindowError:
+            return False
 
 
 #: Model version -> what is stored.
@@ -128,4 +135,5 @@ def _stored(slot: Mapping[str, bytes | None]) -> StoredVectors:
         long=slot["long"] or b"",
         short=slot["short"] or b"",
         history=slot["history"] or b"",
+        inputs=(slot["inputs"] or b"").decode(),
     )

@@ -1,11 +1,8 @@
 """A trained model as a directory: saved whole or not at all, loaded checked, refused with the reason."""
 
-import hashlib
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,14 +31,14 @@ from models.artifact.golden_users import check_golden, golden_histories
 from models.artifact.live_items import LiveItemsSettings
 from models.artifact.mapped_arrays import mapped_arrays
 from models.artifact.stores import find, open_store
-from models.artifact.version_cache import PARTIAL, VersionCache, place
+from models.artifact.writing import write_version
 from models.encoder import Model, UserEncoder, Vectors
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.inference.tower_model import TowerModel
-from models.location import BucketUrl, Location
-from models.model_files import ADOPTED, GRAPH, INDICES, TOWERS, WEIGHTS
+from models.location import Location
+from models.model_files import ADOPTED, GRAPH, INDICES, RANKER, TOWERS, WEIGHTS
 from models.towers.histories import FeatureSettings
 from models.towers.settings import ModelSettings
 from models.towers.weights import TowerWeights
@@ -135,35 +132,18 @@ def save_model(
     metrics: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> Artifact:
-    """Write an artifact into `store`, under its version, and return it; the same content is written once.
-
-    A crash never leaves half an artifact: the files are written beside it and renamed; into a bucket they are
-    copied from this host's cache, the one that makes it an artifact last.
-    """
-    home = VersionCache().home if isinstance(store, BucketUrl) else store
-    home.mkdir(parents=True, exist_ok=True)
-    partial = Path(mkdtemp(prefix=PARTIAL, dir=home))
-    try:
-        _write_files(partial, model, vocabulary, settings, metrics, training)
-        version = version_of(read_json(partial / CHECKSUMS))
-        if not (home / version).exists():
-            place(partial, home / version)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    open_store(store).add(home / version, version)
-    if isinstance(store, BucketUrl):
-        VersionCache(home).prune()
+    """Write an artifact into `store`, under its version, and return it; see `write_version`."""
+    version = write_version(store, _contents(model, vocabulary, settings, metrics, training))
     return load(store / version)
 
 
-def _write_files(
-    directory: Path,
+def _contents(
     model: Model,
     vocabulary: Vocabulary,
     settings: ArtifactSettings,
     metrics: Mapping[str, Any],
     training: Mapping[str, Any],
-) -> None:
+) -> dict[str, bytes]:
     vectors = {
         "item_vectors": np.ascontiguousarray(model.item_vectors()),
         "golden_vectors": model.on_cpu().encode(golden_histories(vocabulary)).user,
@@ -172,17 +152,13 @@ def _write_files(
     if not isinstance(model, TowerModel):
         del said["model"]  # of the towers alone
     config = {**model.description(), "settings": said, "training": dict(training)}
-    contents = {
+    return {
         CONFIG: to_json({"format": ARTIFACT_FORMAT, **config}),
         VOCABULARY: vocabulary.to_bytes(),
         **model.files(),
         ITEM_VECTORS: safetensors.numpy.save(vectors),
         METRICS: to_json(metrics),
     }
-    for name, content in contents.items():
-        (directory / name).write_bytes(content)
-    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    (directory / CHECKSUMS).write_bytes(to_json(checksums))
 
 
 def load(where: Location) -> Artifact:
@@ -201,6 +177,10 @@ def load(where: Location) -> Artifact:
         raise ArtifactError(
             f"{directory / CONFIG} has format {config.get('format')!r}, this version reads "
             f"{ARTIFACT_FORMAT!r}: train a new artifact with `python -m offline.train`"
+        )
+    if config.get("encoder") == RANKER:
+        raise ArtifactError(
+            f"{directory} holds a ranker, and a model that makes vectors is wanted: name another artifact"
         )
     settings = parse(directory / CONFIG, lambda: _settings_of(config["settings"]))
     vocabulary = parse(

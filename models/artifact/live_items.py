@@ -23,6 +23,9 @@ class LiveItemsSettings:
     rate: float = 0.02
     #: Share of the way back to its trained vectors that a known item goes when it is clicked.
     pull: float = 0.0003
+    #: How far a new item begins in a direction of its own, by which it is told apart before it has readers: 1
+    #: as far as known items lie from their categories; 0: it begins as every unknown item of its category.
+    own: float = 0.0
     #: Events up to this time (epoch ms) the model has learned: they are counted, not learned again.
     learned_until_ms: int = -(2**62)
 
@@ -33,3 +36,5 @@ class LiveItemsSettings:
             raise SettingsError(f"rate is {self.rate}; it must be at least 0 and under 1")
         if not 0 <= self.pull < 1:
             raise SettingsError(f"pull is {self.pull}; it must be at least 0 and under 1")
+        if not 0 <= self.own <= 1:
+            raise SettingsError(f"own is {self.own}; it must be from 0 to 1")

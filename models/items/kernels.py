@@ -14,6 +14,7 @@ from models.compiled import compiled_with_fast_sums
 from models.ids.hashes import mixed
 from models.items.pairs import Pairs, is_first
 from models.items.slots import FREE, OLDEST, USED, Places, Slots, find, release, take, touch
+from models.items.starts import start
 from models.items.trained import Trained
 
 Hashes32 = npt.NDArray[np.uint32]
@@ -119,14 +120,16 @@ class Rules(NamedTuple):
 
 
 class Room(NamedTuple):
-    """What a step computes in: user, short, gradient (D,); weight (K,), rows (K,) of a user's last items, -1
-    for one that is gone; drawn (1 + negatives,) rows of target and negatives, scores likewise; has_long (1,):
-    whether the long tower has something to read.
+    """What a step computes in: user, short, gradient (D,), and start_in, start_out (D,) of a new item; weight
+    (K,), rows (K,) of a user's last items, -1 for one that is gone; drawn (1 + negatives,) rows of target and
+    negatives, scores likewise; has_long (1,): whether the long tower has something to read.
     """
 
     user: Floats
     short: Floats
     gradient: Floats
+    start_in: Floats
+    start_out: Floats
     weight: Floats
     rows: Ints
     drawn: Ints
@@ -173,7 +176,7 @@ def learn_events(
                 free += 1
             row = take(item_slots, bits, rules.max_items)
             new_rows[event] = row
-            _start(items, row, batch.category[event], trained, np.float32(rules.start_squares))
+            _start(items, row, batch.category[event], bits, trained, np.float32(rules.start_squares))
         elif items.trained[row] < 0:
             touch(item_slots, row)
         items.last_ms[row] = max(items.last_ms[row], time_ms)
@@ -181,7 +184,8 @@ def learn_events(
             _count(items, row, time_ms, np.uint32(user_bits >> np.uint64(32)), rules.half_lives_ms)
             is_new = rules.rate > 0 and batch.time_ms[event] > rules.learned_until_ms
             if is_new and (place > 0 or users.had[user] == 0):
-                _learn(items, users, user, place, row, time_ms, stream, trained, rules, room)
+                hashes = item_slots.hashes
+                _learn(items, hashes, users, user, place, row, time_ms, stream, trained, rules, room)
                 numbers[LEARNED] += 1
             at = numbers[COUNTED] % len(stream.recent)
             stream.recent[at, 0], stream.recent[at, 1] = row, items.generation[row]
@@ -196,6 +200,7 @@ def learn_events(
 @compiled_with_fast_sums
 def user_vector(
     items: Items,
+    hashes: Words,
     users: Users,
     user: int,
     until: int,
@@ -206,8 +211,8 @@ def user_vector(
 ) -> float:
     """Write the vector of the first `until` events of a user into room.user; return their gate.
 
-    A user without events has the cold start's. An item with fewer readers enters as trained. room.rows,
-    room.weight: which rows it is made of.
+    hashes (N,) are the items'. A user without events has the cold start's. An item with fewer readers enters
+    as trained, or as it began. room.rows, room.weight: which rows it is made of.
     """
     held = users.item.shape[1]
     room.rows[:] = -1
@@ -241,8 +246,7 @@ def user_vector(
         room.rows[back], room.weight[back] = row, weight
         source = items.inputs[row]
         if items.readers[row] < min_readers:
-            own = items.trained[row]
-            source = trained.inputs[own] if own >= 0 else trained.new_inputs[items.category[row]]
+            source = _first(items, hashes, row, trained, room)[0]
         for column in range(len(room.short)):
             room.short[column] += weight * source[column]
     room.has_long[0] = place > 0 if trained.is_ratio else place - (last - session_from) % held > 0
@@ -250,11 +254,19 @@ def user_vector(
 
 
 @compiled_with_fast_sums
-def score_shown(items: Items, trained: Trained, user: Floats, min_readers: int, scores: Floats) -> None:
+def score_shown(
+    items: Items,
+    hashes: Words,
+    trained: Trained,
+    user: Floats,
+    min_readers: int,
+    room: Room,
+    scores: Floats,
+) -> None:
     """Write each row's score (n,) for a user's vector (D,), popularity aside, as its published output has it.
 
-    An item with fewer readers is scored as trained, a new one as the unknown item of its category. Minus
-    infinity for a row that is free.
+    An item with fewer readers is scored as trained, a new one as it began. Minus infinity for a row that is
+    free.
     """
     for row in range(len(scores)):
         own, is_live = items.trained[row], items.readers[row] >= min_readers
@@ -263,7 +275,7 @@ def score_shown(items: Items, trained: Trained, user: Floats, min_readers: int, 
             continue
         source = items.outputs[row]
         if not is_live:
-            source = trained.outputs[own] if own >= 0 else trained.new_outputs[items.category[row]]
+            source = _first(items, hashes, row, trained, room)[1]
         score = np.float32(0)
         for column in range(len(user)):
             score += user[column] * source[column]
@@ -294,6 +306,7 @@ def _mix(trained: Trained, room: Room) -> float:
 @compiled_with_fast_sums
 def _learn(
     items: Items,
+    hashes: Words,
     users: Users,
     user: int,
     place: int,
@@ -306,13 +319,13 @@ def _learn(
 ) -> None:
     """Take one step of sampled softmax: the item of `row` came after the user's first `place` events."""
     step = stream.numbers[STEP]
-    gate = user_vector(items, users, user, place, trained, rules.horizon_ms, 0, room)
+    gate = user_vector(items, hashes, users, user, place, trained, rules.horizon_ms, 0, room)
     count = _draw(items, stream, row, rules.seed, room)
     loss = _softmax_loss(items, room, count)
     if step % SCORED_EVERY == 0:
-        _compare(items, trained, stream.losses, loss, room, count)
+        _compare(items, hashes, trained, stream.losses, loss, room, count)
         # The comparison has the vectors as trained in the room.
-        gate = user_vector(items, users, user, place, trained, rules.horizon_ms, 0, room)
+        gate = user_vector(items, hashes, users, user, place, trained, rules.horizon_ms, 0, room)
         _softmax_loss(items, room, count)
     age = max(stream.numbers[NEWEST_MS] - time_ms, 0)
     weight = np.float32(np.exp2(-age / rules.half_lives_ms[1]))
@@ -415,7 +428,9 @@ def _softmax(scores: Floats, count: int) -> float:
 
 
 @compiled_with_fast_sums
-def _compare(items: Items, trained: Trained, losses: Doubles, loss: float, room: Room, count: int) -> None:
+def _compare(
+    items: Items, hashes: Words, trained: Trained, losses: Doubles, loss: float, room: Room, count: int
+) -> None:
     """Note the loss beside that of the vectors as trained, on the same event."""
     dimension = len(room.user)
     has_events = room.rows.max() >= 0
@@ -424,14 +439,12 @@ def _compare(items: Items, trained: Trained, losses: Doubles, loss: float, room:
         for back in range(len(room.rows)):
             row = room.rows[back]
             if row >= 0:
-                own, category = items.trained[row], items.category[row]
-                source = trained.inputs[own] if own >= 0 else trained.new_inputs[category]
+                source = _first(items, hashes, row, trained, room)[0]
                 for column in range(dimension):
                     room.short[column] += room.weight[back] * source[column]
         _mix(trained, room)
     for each in range(count):
-        own, category = items.trained[room.drawn[each]], items.category[room.drawn[each]]
-        source = trained.outputs[own] if own >= 0 else trained.new_outputs[category]
+        source = _first(items, hashes, room.drawn[each], trained, room)[1]
         score = np.float32(0)
         for column in range(dimension):
             score += room.user[column] * source[column]
@@ -529,11 +542,20 @@ def _move(users: Users, user: int, source: int, to: int) -> None:
 
 
 @compiled_with_fast_sums
-def _start(items: Items, row: int, category: int, trained: Trained, squares: np.float32) -> None:
-    """Have a new item begin as the model's unknown item of its category."""
-    for column in range(items.inputs.shape[1]):
-        items.inputs[row, column] = trained.new_inputs[category, column]
-        items.outputs[row, column] = trained.new_outputs[category, column]
+def _first(items: Items, hashes: Words, row: int, trained: Trained, room: Room) -> tuple[Floats, Floats]:
+    """Return the input and output (D,) of a known item as trained, of a new one as it began."""
+    own = items.trained[row]
+    if own >= 0:
+        return trained.inputs[own], trained.outputs[own]
+    start(trained.starts, items.category[row], hashes[row], room.start_in, room.start_out)
+    return room.start_in, room.start_out
+
+
+@compiled_with_fast_sums
+def _start(
+    items: Items, row: int, category: int, bits: np.uint64, trained: Trained, squares: np.float32
+) -> None:
+    start(trained.starts, category, bits, items.inputs[row], items.outputs[row])
     items.input_squares[row] = items.output_squares[row] = squares
     items.trained[row], items.category[row] = -1, category
     items.counts[row, 0] = items.counts[row, 1] = 0

@@ -21,6 +21,7 @@ from models.items.health import Health, health_of
 from models.items.kernels import Batch, Items, Room, Rules
 from models.items.pairs import Pairs, make_pairs, members, remember_all
 from models.items.slots import FREE, OLDEST, USED, find, find_all, forget, make_slots, release
+from models.items.starts import start_vectors
 from models.items.tables import (
     fill_known,
     from_arrays,
@@ -85,7 +86,7 @@ class ItemLearner:
     def __init__(self, artifact: Artifact, live: LiveItemsSettings, settings: LearnerSettings) -> None:
         """Not to be called: `start` and `resume` are."""
         self.artifact, self.live, self.settings = artifact, live, settings
-        self.trained: Trained = trained_of(artifact)
+        self.trained: Trained = trained_of(artifact, live.own)
         vocabulary, features = artifact.vocabulary, artifact.settings.features
         names = ["", "", *vocabulary.category_ids]
         self.item_ids = list(vocabulary.item_ids)
@@ -247,6 +248,11 @@ class ItemLearner:
         return self._item_slots.hashes[: len(self.item_ids)]
 
     @property
+    def is_there(self) -> Flags:
+        """Whether each row (n,) has an item."""
+        return used(self._item_slots)[: len(self.item_ids)]
+
+    @property
     def is_known(self) -> Flags:
         """Whether each row (n,) is an item of the model."""
         found: Flags = self._items.trained[: len(self.item_ids)] >= 0
@@ -277,16 +283,17 @@ class ItemLearner:
     def published(self, rows: Ints) -> PublishedItems:
         """Return what may be shown of rows (R,), as `changed_since` returns them.
 
-        An item with fewer than `min_readers` readers has its vectors as trained, a new one those of the
-        unknown item of its category: nobody's taste is in them.
+        An item with fewer than `min_readers` readers has its vectors as trained, a new one those with which
+        it began: nobody's taste is in them.
         """
         items, trained = self._items, self.trained
         inputs, outputs = items.inputs[rows], items.outputs[rows]
         own, few = items.trained[rows], items.readers[rows] < self.settings.min_readers
         known, new = few & (own >= 0), few & (own < 0)
         inputs[known], outputs[known] = trained.inputs[own[known]], trained.outputs[own[known]]
-        category = items.category[rows][new]
-        inputs[new], outputs[new] = trained.new_inputs[category], trained.new_outputs[category]
+        inputs[new], outputs[new] = start_vectors(
+            trained.starts, items.category[rows[new]], self.hashes[rows[new]]
+        )
         rotation = self.artifact.towers.rotation
         if rotation is not None:
             outputs = outputs @ rotation.numpy()
@@ -354,20 +361,31 @@ class ItemLearner:
             row = find(self._user_slots, bits)
             held = self._users.item.shape[1]
             until = min(int(self._users.had[row]), held) if row >= 0 else 0
-            tables = items, self._users, row, until, self.trained, self._rules.horizon_ms
+            tables = items, self.hashes, self._users, row, until, self.trained, self._rules.horizon_ms
             kernels.user_vector(*tables, self.settings.min_readers, self._room)
             found[place] = self._room.user
         return found
 
-    def published_inputs(self, rows: Ints, categories: Ints, items: Items | None = None) -> Floats:
-        """Return the inputs (R, D) of rows as `published`; of -1, the unknown item's of the category."""
-        now, trained = self._items, self.trained
+    def published_inputs(self, rows: Ints, items: Items | None = None) -> Floats:
+        """Return the inputs (R, D) of rows that `shows_inputs` names, as `published`."""
+        items, trained = self._items if items is None else items, self.trained
+        inputs, own = items.inputs[rows], items.trained[rows]
+        new = (own < 0) & (items.readers[rows] < self.settings.min_readers)
+        inputs[new], _ = start_vectors(trained.starts, items.category[rows[new]], self.hashes[rows[new]])
+        return inputs
+
+    def shows_inputs(self, rows: Ints, items: Items | None = None) -> Flags:
+        """Return of which rows (R,) inputs are published: of new items, and of those with readers enough.
+
+        Others enter as the model has them. -1, and what was another item in an earlier snapshot: of none.
+        """
+        now = self._items
         items = now if items is None else with_rows(items, len(now.category))
-        is_same = items.generation[rows] == now.generation[rows]
-        is_live = (rows >= 0) & is_same & (items.readers[rows] >= self.settings.min_readers)
-        own = np.where((rows >= 0) & is_same, items.trained[rows], -1)
-        found = np.where((own >= 0)[:, None], trained.inputs[own], trained.new_inputs[categories])
-        return np.where(is_live[:, None], items.inputs[rows], found)
+        is_same = (rows >= 0) & (items.generation[rows] == now.generation[rows])
+        found: Flags = is_same & (
+            (items.trained[rows] < 0) | (items.readers[rows] >= self.settings.min_readers)
+        )
+        return found
 
     def scores(self, user: Floats, items: Items | None = None) -> Floats:
         """Return each row's score (n,) for a user's vector (D,), unrotated, popularity aside, as `published`.
@@ -376,7 +394,8 @@ class ItemLearner:
         """
         found = np.empty(len(self.item_ids), np.float32)
         items = self._items if items is None else with_rows(items, len(self._items.category))
-        kernels.score_shown(items, self.trained, user, self.settings.min_readers, found)
+        fewest = self.settings.min_readers
+        kernels.score_shown(items, self.hashes, self.trained, user, fewest, self._room, found)
         found[(items.generation != self._items.generation)[: len(found)]] = -np.inf
         return found
 
@@ -414,6 +433,8 @@ def _room(dimension: int, held: int, negatives: int) -> Room:
         user=np.zeros(dimension, np.float32),
         short=np.zeros(dimension, np.float32),
         gradient=np.zeros(dimension, np.float32),
+        start_in=np.zeros(dimension, np.float32),
+        start_out=np.zeros(dimension, np.float32),
         weight=np.zeros(held, np.float32),
         rows=np.zeros(held, np.int64),
         drawn=np.zeros(negatives + 1, np.int64),

@@ -2,21 +2,21 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from models.arrays import Floats
 from models.artifact.artifact import Artifact
 from models.errors import ArtifactError
-from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
+from models.ids.vocabulary_file import FIRST_KNOWN
+from models.items.starts import Starts, array_of, starts_of
 from models.towers.dual_towers import DualTowers
 
 
 class Trained(NamedTuple):
     """A model's items and its direct path (docs/model.md), in the space before any rotation.
 
-    inputs, outputs (I, D) of the known items; new_inputs, new_outputs (C, D) of an unknown item of each
-    category index. The last coordinate of outputs is 0: live counts take the place of the popularity there.
+    inputs, outputs (I, D) of the known items; starts: those of new ones. The last coordinate of outputs is 0:
+    live counts take the place of the popularity there.
 
     A user's vector is scale (m short + (1 - m) long) + everyone, its last coordinate 0, with m = sigmoid(gate
     . [short; long] + gate_shift), and short = the sum of by_place (K, 2) * by_behaviour (5,) * input over the
@@ -28,8 +28,7 @@ class Trained(NamedTuple):
 
     inputs: Floats
     outputs: Floats
-    new_inputs: Floats
-    new_outputs: Floats
+    starts: Starts
     by_place: Floats
     by_behaviour: Floats
     again: float
@@ -43,8 +42,11 @@ class Trained(NamedTuple):
     is_ratio: bool
 
 
-def trained_of(artifact: Artifact) -> Trained:
-    """Return them. Raises ArtifactError where the model scores by cosine: its items cannot go on learning."""
+def trained_of(artifact: Artifact, own: float = 0.0) -> Trained:
+    """Return them; own: see LiveItemsSettings.
+
+    Raises ArtifactError where the model scores by cosine: its items cannot go on learning.
+    """
     settings = artifact.settings
     if settings.model.score != "dot":
         raise ArtifactError(
@@ -54,17 +56,17 @@ def trained_of(artifact: Artifact) -> Trained:
     towers = artifact.towers
     with torch.inference_mode():
         inputs, outputs = _items(towers, artifact)
-        new_inputs, new_outputs = _unknown_items(towers)
         everyone = _without_last(towers.everyone[None])[0]
         cold_start = _cold_start(towers)
         return Trained(
-            *(inputs, outputs, new_inputs, new_outputs),
-            by_place=_array(towers.direct.place),
-            by_behaviour=_array(towers.direct.behaviour.exp()),
+            *(inputs, outputs),
+            starts=starts_of(towers, own),
+            by_place=array_of(towers.direct.place),
+            by_behaviour=array_of(towers.direct.behaviour.exp()),
             again=float(towers.direct.again),
-            gate=_array(towers.gate.weight[0]),
+            gate=array_of(towers.gate.weight[0]),
             gate_shift=float(towers.gate.bias),
-            without_long=_array(towers.unseen_long),
+            without_long=array_of(towers.unseen_long),
             everyone=everyone,
             cold_start=cold_start,
             scale=float(towers.temperature.exp()),
@@ -76,14 +78,7 @@ def trained_of(artifact: Artifact) -> Trained:
 def _items(towers: DualTowers, artifact: Artifact) -> tuple[Floats, Floats]:
     known = torch.arange(FIRST_KNOWN, artifact.vocabulary.item_count)
     inputs = towers.items(known, towers.items.item_categories[known])
-    return _array(inputs), _without_last(towers.items.outputs(known))
-
-
-def _unknown_items(towers: DualTowers) -> tuple[Floats, Floats]:
-    items, categories = towers.items, torch.arange(towers.items.category.num_embeddings)
-    inputs = items(torch.full_like(categories, UNKNOWN), categories)
-    difference = items.item_difference.weight[UNKNOWN] + items.category_difference.weight
-    return _array(inputs), _without_last(items.share * inputs + difference)
+    return array_of(inputs), _without_last(towers.items.outputs(known))
 
 
 def _cold_start(towers: DualTowers) -> Floats:
@@ -96,12 +91,6 @@ def _cold_start(towers: DualTowers) -> Floats:
 
 def _without_last(vectors: torch.Tensor) -> Floats:
     """Return vectors (., D) with 0 for their last coordinate."""
-    found = _array(vectors)
+    found = array_of(vectors)
     found[:, -1] = 0
-    return found
-
-
-def _array(tensor: torch.Tensor) -> Floats:
-    """Return a copy of its own, in one piece."""
-    found: Floats = np.array(tensor.detach().float().cpu().numpy(), np.float32, order="C")
     return found

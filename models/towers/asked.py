@@ -33,9 +33,11 @@ class AskedPlaces:
 
     def embedded(self, events: Embedded) -> Embedded:
         """Return the events of the parts, (B, W, D)."""
-        vectors = (at_places(each, self.places) for each in (events.items, events.events))
-        columns = (each.gather(1, self.places) for each in (events.item, events.behaviour, events.session))
-        return Embedded(*vectors, *columns)
+        items, vectors = (at_places(each, self.places) for each in (events.items, events.events))
+        item, behaviour, session = (
+            column.gather(1, self.places) for column in (events.item, events.behaviour, events.session)
+        )
+        return Embedded(items, item, behaviour, session, vectors)
 
     def at_query(self, values: Tensor) -> Tensor:
         """Return what values (B, T) are at the places that may be asked, (B, Q)."""

@@ -13,7 +13,7 @@ from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.asked import asked_places, distinct
 from models.towers.features import Tokens, TowerInputs
 from models.towers.histories import GAP_BUCKETS, FeatureSettings
-from models.towers.layers import DirectPath, Dropout, Embedded, Tower, at_places
+from models.towers.layers import DirectPath, Dropout, Embedded, EmbeddedItems, Tower, at_places
 from models.towers.settings import (
     BEHAVIOUR_ROWS,
     POPULARITY_UNIT,
@@ -148,9 +148,13 @@ class DualTowers(nn.Module):
 
     def mix(self, long: Tensor, short: Tensor) -> TowerVectors:
         """Return the user's vectors of the towers' (..., D): gated, scaled, shifted by everyone's taste."""
+        of_towers = (self._turned(self._scaled(vectors)) for vectors in (long, short))
+        return TowerVectors(self.user(long, short), *of_towers)
+
+    def user(self, long: Tensor, short: Tensor) -> Tensor:
+        """Return the user's vector (..., D) alone."""
         share = torch.sigmoid(self.gate(torch.cat([short, long], dim=-1)))  # (..., 1)
-        mixed = share * short + (1 - share) * long  # (..., D)
-        return TowerVectors(*(self._turned(self._scaled(vectors)) for vectors in (mixed, long, short)))
+        return self._turned(self._scaled(share * short + (1 - share) * long))
 
     def _scaled(self, vectors: Tensor) -> Tensor:
         scale = self.temperature.exp()
@@ -201,19 +205,18 @@ class DualTowers(nn.Module):
         has_long = (boundary > 0)[asked.wanted][:, None]  # (M, 1)
         return self.mix(torch.where(has_long, of_asked, self.unseen_long), short)
 
-    def forward_direct(
-        self, tokens: Tokens, boundary: Tensor, short_start: Tensor, wanted: Tensor
-    ) -> TowerVectors:
-        """Return what `forward_every` returns while the scales of both Transformers are 0, as at first.
+    def forward_direct(self, tokens: Tokens, boundary: Tensor, short_start: Tensor, wanted: Tensor) -> Tensor:
+        """Return the users of `forward_every`, (M, D), while both Transformers' scales are 0, as at first.
 
         Training starts with it: on little data the direct path must stand before the Transformers learn what
         it leaves over, and it costs a tenth.
         """
         asked = asked_places(wanted, short_start, self.direct.reach)
-        events = self.embed(asked.tokens(tokens))
+        read = asked.tokens(tokens)
+        events = EmbeddedItems(self._items(read), read.item, read.behaviour, read.session)
         short = self.direct(events, asked.query, asked.first)[asked.wanted]  # (M, D)
         has_long = (asked.at_query(boundary) > 0)[asked.wanted][:, None]  # (M, 1)
-        return self.mix(self.unseen_long * ~has_long, short)
+        return self.user(self.unseen_long * ~has_long, short)
 
     def weights(self) -> TowerWeights:
         """Return the weights as plain arrays, which share the parameters' memory where that is the CPU's."""
@@ -221,9 +224,9 @@ class DualTowers(nn.Module):
         categories = self.items.item_categories.cpu().numpy()
         return TowerWeights(arrays, self.settings, categories)
 
-    def cold_start(self, count: int) -> TowerVectors:
+    def cold_start(self, count: int) -> Tensor:
         """Return the vectors (count, D) of cold-start users."""
-        return self.mix(self.unseen_long.expand(count, -1), self.unseen_short.expand(count, -1))
+        return self.user(self.unseen_long[None], self.unseen_short[None]).expand(count, -1)
 
     def item_vectors(self) -> Tensor:
         """Return (I, D), the vectors of the known items in the order of the vocabulary."""
@@ -235,9 +238,14 @@ class DualTowers(nn.Module):
 
     def embed(self, tokens: Tokens) -> Embedded:
         """Return the tokens as vectors."""
-        items = self.dropout(self.items(tokens.item, tokens.category))  # (B, T, D)
+        items = self._items(tokens)
         events = items + self.behaviour(tokens.behaviour) + self.gap(tokens.gap)  # (B, T, D)
-        return Embedded(items, events, tokens.item, tokens.behaviour, tokens.session)
+        return Embedded(items, tokens.item, tokens.behaviour, tokens.session, events)
+
+    def _items(self, tokens: Tokens) -> Tensor:
+        """Return their items as vectors (B, T, D)."""
+        dropped: Tensor = self.dropout(self.items(tokens.item, tokens.category))
+        return dropped
 
 
 def of_length_one(vectors: Tensor) -> Tensor:

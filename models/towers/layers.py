@@ -12,18 +12,20 @@ from models.towers.settings import BEHAVIOUR_ROWS, DISTANCE_BUCKETS, MAX_SESSION
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
-    """The events of B users as vectors.
-
-    items (B, T, D) items alone; events (B, T, D) with behaviour and pause; item, behaviour, session (B, T)
-    int64.
-    """
+class EmbeddedItems:
+    """The items of B users' events as vectors (B, T, D), and item, behaviour, session (B, T) int64."""
 
     items: Tensor
-    events: Tensor
     item: Tensor
     behaviour: Tensor
     session: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded(EmbeddedItems):
+    """Their events too, (B, T, D): the items with behaviour and pause."""
+
+    events: Tensor
 
 
 class Dropout(nn.Module):
@@ -168,7 +170,7 @@ class DirectPath(nn.Module):
         # At first an item counts at its newest place alone, so that what users return to is in that order.
         self.again = nn.Parameter(torch.zeros(()))
 
-    def forward(self, events: Embedded, query: Tensor | None, first: Tensor) -> Tensor:
+    def forward(self, events: EmbeddedItems, query: Tensor | None, first: Tensor) -> Tensor:
         """Return (B, Q, D) at the places query (B, Q), all where None, from first (B, Q) on."""
         places = _every_place(events.session) if query is None else query  # (1 or B, Q)
         distance = _distances(places, events.session.shape[1])  # (1 or B, Q, T)

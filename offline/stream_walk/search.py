@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from offline.stream_walk.counts import HALF_LIVES_MS
 from offline.stream_walk.events import WalkedLog, sampled
 from offline.stream_walk.walk import Walk
 
+#: Lengths of a new item's own direction that are tried (LiveItemsSettings.own).
+OWNS = (0.0, 1.0)
 #: Learning rates that are tried; rows before what is learned that fill users' last events and counts.
 RATES, ROWS_BEFORE = (0.002, 0.005, 0.01, 0.02, 0.04), 50_000
 #: Rows between two readings of the loss.
@@ -48,17 +51,18 @@ def find_live_items(
     asked = sampled(np.arange(begin, end), cases, seed=0)
     ways = all_ways()
     rates = [0.0, min(losses, key=lambda rate: losses[rate])]
-    rankers = {f"{rate}": Learning(stream, artifact, replace(live, rate=rate), asked, ways) for rate in rates}
+    lives = [replace(live, rate=rate, own=own) for rate, own in product(rates, OWNS)]
+    rankers = {str(each): Learning(stream, artifact, each, asked, ways) for each in lives}
     _, ranks = Walk(stream, exclude_seen).through(
         asked, {**rankers, "frozen": Frozen(stream, artifact, asked, None)}
     )
-    tried = [(rate, way) for rate in rates for way in ways]
-    gains = [gains_in_ten(ranks[f"{rate}"][name_of(way)]) for rate, way in tried]
-    best = max(gains, key=lambda each: float(each.mean()))
-    rate, way = tried[next(place for place, each in enumerate(gains) if each is best)]
+    tried = list(product(lives, ways))
+    gains = [gains_in_ten(ranks[str(each)][name_of(way)]) for each, way in tried]
+    place = max(range(len(gains)), key=lambda place: float(gains[place].mean()))
+    best, (live, way) = gains[place], tried[place]
     frozen = gains_in_ten(ranks["frozen"][""])
     ahead, error = best - frozen, float((best - frozen).std() / np.sqrt(len(best)))
-    found = replace(_weighed(live, way), rate=rate, is_on=bool(ahead.mean() > SURE * error))
+    found = replace(_weighed(live, way), is_on=bool(ahead.mean() > SURE * error))
     return Found(found, losses, float(frozen.mean()), float(best.mean()), error, len(best))
 
 

@@ -27,6 +27,8 @@ MAX_GRADIENT_NORM = 5.0
 #: Stretches per batch where it is not set: on a CPU, which is busy with few; on a GPU at most, and the fewest
 #: steps that a pass must have for more than on a CPU.
 SMALL_BATCH, GPU_BATCH, LEAST_STEPS = 8, 64, 300
+#: A table of categories of more rows than this learns as those of items do: a step touches fewer.
+MANY_CATEGORIES = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,7 @@ class Learner:
     def _step(self, pieces: Ints, learns: Learns, negatives: Tensor, random: np.random.Generator) -> Tensor:
         """Learn from pieces, this process from its part of them, and return its part of the mean loss."""
         objective, processes, scaler = self._objective, self._processes, self.progress.scaler
-        settings, towers = objective.settings, self.progress.towers
-        forward = towers.forward_direct if learns == "direct" else towers.forward_every
+        settings = objective.settings
         total = torch.zeros((), device=processes.device)
         parts = processes.own(np.array_split(pieces, settings.accumulate * processes.count))
         stretches = [
@@ -104,7 +105,7 @@ class Learner:
         weight = sum((objective.weights(stretch).sum() for stretch in stretches), start=total.clone())
         weight = processes.total(weight).clamp(min=1e-6)
         for stretch in stretches:
-            loss = objective.loss(stretch, forward, negatives) / weight
+            loss = objective.loss(stretch, learns, negatives) / weight
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         _update(self.progress, processes)
@@ -140,17 +141,19 @@ def stretches_per_step(train: Stretches, settings: TrainSettings, processes: Pro
 
 
 def optimisers_of(towers: DualTowers, settings: TrainSettings) -> list[torch.optim.Optimizer]:
-    """Return Adam, and for the tables of items, where a step touches few of them, one that is sparse.
+    """Return Adam, and for the tables of which a step touches few rows, one that is sparse.
 
     Adam moves every row of a table in every step; with 300,000 items that costs more than all the rest.
     """
-    tables = [towers.items.item, towers.items.item_difference]
-    is_sparse = loss_name(towers, settings) != "full-softmax"
-    for table in tables:
-        table.sparse = is_sparse
-    if not is_sparse:
+    items = towers.items
+    is_sampled = loss_name(towers, settings) != "full-softmax"
+    has_many = is_sampled and items.category.num_embeddings > MANY_CATEGORIES
+    items.item.sparse = items.item_difference.sparse = is_sampled
+    items.category.sparse = items.category_difference.sparse = has_many
+    tables = (items.item, items.item_difference, items.category, items.category_difference)
+    rows = [table.weight for table in tables if table.sparse]
+    if not rows:
         return [torch.optim.Adam(towers.parameters(), lr=settings.lr, fused=True)]
-    rows = [table.weight for table in tables]
     others = [each for each in towers.parameters() if all(each is not row for row in rows)]
     by_row = RowAdam if towers.everyone.device.type == "cpu" else torch.optim.SparseAdam
     return [torch.optim.Adam(others, lr=settings.lr, fused=True), by_row(rows, lr=settings.lr)]
@@ -164,6 +167,8 @@ def _update(progress: TrainingProgress, processes: Processes) -> None:
     for optimiser in optimisers:
         scaler.unscale_(optimiser)
     torch.nn.utils.clip_grad_norm_(parameters[0], MAX_GRADIENT_NORM)
+    for row_table in (each for group in parameters[1:] for each in group if each.grad is not None):
+        row_table.grad = row_table.grad.coalesce()  # once, for all who read it
     progress.average.before_step()
     for optimiser, schedule in zip(optimisers, progress.schedules, strict=True):
         scaler.step(optimiser)

@@ -1,6 +1,5 @@
 """What a training step minimises: the losses of a batch's targets against their negatives."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,17 +8,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.ids.vocabulary_file import FIRST_KNOWN, PADDING
-from models.towers.dual_towers import DualTowers, TowerVectors
-from models.towers.features import Tokens
+from models.towers.dual_towers import DualTowers
 from offline.training import losses
 from offline.training.data import Stretch, Stretches
 from offline.training.negatives import HardNegatives, Negatives, NegativeSampler, negative_sampler
 from offline.training.popularity import Popularity
+from offline.training.progress import Learns
 from offline.training.settings import LossName, TrainSettings
 from offline.training.shared_softmax import shared_softmax
-
-#: What gives the user vectors at the wanted places: `DualTowers.forward_every` or `forward_direct`.
-Forward = Callable[[Tokens, Tensor, Tensor, Tensor], TowerVectors]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +41,35 @@ class Objective:
         """Return the weight (M,) of every target."""
         return torch.cat([stretch.target_weight[stretch.target > 0], stretch.opening_weight])  # (M,)
 
-    def loss(self, stretch: Stretch, forward: Forward, negatives: Tensor) -> Tensor:
+    def loss(self, stretch: Stretch, learns: Learns, negatives: Tensor) -> Tensor:
         """Return the sum of the losses of all targets, each by its weight; negatives (N,).
 
         A target's loss is its next-item loss, plus the towers' contrast at wanted places.
         """
-        towers, settings = self.towers, self.settings
-        wanted = stretch.target > 0  # (B, T)
-        with autocast(wanted.device.type, settings.precision):
-            seen = forward(stretch.tokens, stretch.boundary, stretch.short_start, wanted)
-        cold_start = towers.cold_start(len(stretch.opening))
-        user = torch.cat([seen.user.float(), cold_start.user])  # (M, D)
+        settings, wanted = self.settings, stretch.target > 0  # (B, T)
+        seen, contrast = self._users(stretch, learns)  # (W, D), (W,)
+        user = torch.cat([seen, self.towers.cold_start(len(stretch.opening))])  # (M, D)
         target = torch.cat([stretch.target[wanted], stretch.opening])  # (M,)
         if settings.in_batch_negatives:
             negatives = torch.cat([negatives, target])  # (N + M,)
         time_ms = torch.cat([stretch.target_ms[wanted], stretch.opening_ms])  # (M,)
         period = self.popularity.period_of(time_ms)  # (M,)
         loss = self.next_item(user, target, period, Negatives(negatives, self._hard(user, stretch)))  # (M,)
-        if settings.contrast_weight and forward == towers.forward_every:
-            contrast = losses.tower_contrast(seen.long.float(), seen.short.float())  # (W,)
+        if contrast is not None:
             loss = loss + settings.contrast_weight * functional.pad(contrast, (0, len(loss) - len(contrast)))
         return (loss * self.weights(stretch)).sum()
+
+    def _users(self, stretch: Stretch, learns: Learns) -> tuple[Tensor, Tensor | None]:
+        """Return the users (W, D) at wanted places and, where it counts, the towers' contrast (W,)."""
+        towers, wanted = self.towers, stretch.target > 0  # (B, T)
+        read = stretch.tokens, stretch.boundary, stretch.short_start, wanted
+        with autocast(wanted.device.type, self.settings.precision):
+            if learns == "direct":
+                return towers.forward_direct(*read).float(), None
+            seen = towers.forward_every(*read)
+        if not self.settings.contrast_weight:
+            return seen.user.float(), None
+        return seen.user.float(), losses.tower_contrast(seen.long.float(), seen.short.float())
 
     def next_item(self, user: Tensor, target: Tensor, period: Tensor, negatives: Negatives) -> Tensor:
         """Return the chosen loss (M,) of targets (M,) in these periods (M,) for user vectors (M, D)."""
@@ -74,7 +78,7 @@ class Objective:
         of_target = popular.of(period, target[:, None])[:, 0]  # (M,)
         positive = positive + items.popularity_weight * of_target  # (M,)
         if name == "full-softmax":
-            begins = items.popularity_weight * popular.log_share  # (P, I)
+            begins = items.popularity_weight * popular.log_share.T  # (P, I)
             return shared_softmax(
                 user, self.towers.item_vectors(), begins, period, positive, target - FIRST_KNOWN
             )

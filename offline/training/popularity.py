@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from models.arrays import Doubles, Flags, Floats, Ints
 from models.blocks import blocks_of
@@ -30,7 +31,8 @@ AHEAD_SHARE = 0.001
 class Popularity:
     """The log of each item's share of the events, smoothed and decayed, when each of P periods begins.
 
-    begins_ms (P,) ascending; log_share (P + 1, I), the last row that of the end.
+    begins_ms (P,) ascending; log_share (I, P + 1), the last column that of the end: what is asked
+    of an item lies side by side.
     """
 
     begins_ms: Tensor
@@ -39,7 +41,7 @@ class Popularity:
     @property
     def at_end(self) -> Tensor:
         """The log of each item's share (I,) when the log ends."""
-        return self.log_share[-1]
+        return self.log_share[:, -1]
 
     def period_of(self, time_ms: Tensor) -> Tensor:
         """Return the period (M,) of each time (M,), the first for what is before it."""
@@ -47,11 +49,11 @@ class Popularity:
 
     def of(self, period: Tensor, items: Tensor) -> Tensor:
         """Return the log shares (M, J) of items (M, J) in periods (M,); of what is no known item anything."""
-        return self.log_share[period[:, None], (items - FIRST_KNOWN).clamp(min=0)]
+        return self.log_share[(items - FIRST_KNOWN).clamp(min=0), period[:, None]]
 
     def of_all(self, items: Tensor) -> Tensor:
         """Return the log shares (P + 1, N) of known items (N,) in all periods, and at the end."""
-        return self.log_share[:, items - FIRST_KNOWN]
+        return functional.embedding(items - FIRST_KNOWN, self.log_share).T.contiguous()
 
     def to(self, device: torch.device) -> "Popularity":
         """Return it on a device."""
@@ -87,7 +89,7 @@ def popularity_of(item: Ints, time_ms: Ints, item_count: int, half_life_h: float
     begins_ms = _periods(first_ms, end_ms, item_count, half_life_h)
     if np.isinf(half_life_h):
         log_share = np.log(smoothed_share(_counts(item, item_count))).astype(np.float32)
-        return Popularity(torch.from_numpy(begins_ms), torch.from_numpy(np.stack([log_share] * 2)))
+        return Popularity(torch.from_numpy(begins_ms), torch.from_numpy(np.stack([log_share] * 2, axis=1)))
     begun = _begun(item, time_ms, begins_ms)
     counts, now_ms = np.zeros(item_count), int(begins_ms[0])
     shares = []
@@ -99,7 +101,7 @@ def popularity_of(item: Ints, time_ms: Ints, item_count: int, half_life_h: float
         counts += np.bincount(item[rows] - FIRST_KNOWN, np.exp2(-ages_h / half_life_h), item_count)
         shares.append(np.log(smoothed_share(counts)).astype(np.float32))
         now_ms = until_ms
-    return Popularity(torch.from_numpy(begins_ms), torch.from_numpy(np.stack(shares)))
+    return Popularity(torch.from_numpy(begins_ms), torch.from_numpy(np.stack(shares, axis=1)))
 
 
 def _counts(item: Ints, item_count: int) -> Doubles:

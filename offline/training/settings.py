@@ -145,6 +145,11 @@ def config_of(values: Mapping[str, Any], file: Path | None = None) -> TrainingCo
         "model": ModelSettings,
         "train": TrainSettings,
     }
+    return TrainingConfig(**made_parts(values, parts, file), is_gap_given="gap_ms" in values)
+
+
+def made_parts(values: Mapping[str, Any], parts: Mapping[str, Any], file: Path | None) -> dict[str, Any]:
+    """Return the settings of each part, a dataclass by its name, of which these are given, by name."""
     owner = {field.name: part for part, kind in parts.items() for field in fields(kind)}
     unknown = sorted(values.keys() - owner)
     if unknown:
@@ -152,10 +157,9 @@ def config_of(values: Mapping[str, Any], file: Path | None = None) -> TrainingCo
         raise SettingsError(f"{file}: there is no setting {unknown[0]!r}; the settings are {known}")
     chosen = {part: {k: v for k, v in values.items() if owner[k] == part} for part in parts}
     try:
-        made: dict[str, Any] = {part: msgspec.convert(chosen[part], kind) for part, kind in parts.items()}
+        return {part: msgspec.convert(chosen[part], kind) for part, kind in parts.items()}
     except msgspec.ValidationError as error:
         raise SettingsError(_explained(error, values)) from error
-    return TrainingConfig(**made, is_gap_given="gap_ms" in values)
 
 
 def _explained(error: msgspec.ValidationError, values: Mapping[str, Any]) -> str:

@@ -9,12 +9,12 @@ Fields = Sequence[bytes | None]
 Ask = tuple[str, Sequence[str]]
 
 T = TypeVar("T")
-#: Yields what to ask for in one round trip, is sent the answers, returns a T.
-Steps = Generator[list[Ask], list[Fields], T]
+#: Yields what to ask for in one round trip and is sent the answers, or seconds to wait; returns a T.
+Steps = Generator[list[Ask] | float, list[Fields], T]
 
 
 class Exchange(Generic[T]):
-    """Drives Steps: answer `asks` until there are none; then there is the `result`."""
+    """Drives Steps: wait `pause_s` and answer `asks`, until there are none; then there is the `result`."""
 
     result: T
 
@@ -22,14 +22,21 @@ class Exchange(Generic[T]):
         self._steps = steps
         #: What to ask Redis for in the next round trip.
         self.asks: list[Ask] = []
+        #: Seconds to wait before that.
+        self.pause_s = 0.0
         self._advance(lambda: next(steps))
 
     def answer(self, answers: list[Fields]) -> None:
         """Take the answers to `asks`, in order."""
         self._advance(lambda: self._steps.send(answers))
 
-    def _advance(self, step: Callable[[], list[Ask]]) -> None:
+    def _advance(self, step: Callable[[], list[Ask] | float]) -> None:
+        self.pause_s = 0.0
         try:
-            self.asks = step()
+            found = step()
+            while not isinstance(found, list):
+                self.pause_s += found
+                found = next(self._steps)
+            self.asks = found
         except StopIteration as finished:
             self.asks, self.result = [], finished.value

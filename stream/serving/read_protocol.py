@@ -6,32 +6,45 @@ rule.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
-import msgspec
-
 from models.errors import TwintideError
+from models.windows.recent import recent_item_ids
 from stream.serving.exchange import Ask, Fields, Steps
 from stream.serving.slot_cache import SlotCache
 from stream.store.keys import COLD_START_USER, OTHER, category_key, models_key
 from stream.store.registry_state import MODELS_FIELDS, parse_models
 from stream.store.vectors import Vector, vector_from_bytes
 
-#: Why a user got another vector than their own:
+#: Why a user got another vector than their own, or what is the matter with their own:
+#:   behind       it does not know yet what it was to know `at_least`
+#:   stale        it was written longer ago than `max_age_s`
 #:   long         the short vector has expired: the long one stands for both
 #:   category     the user has no vectors of this model: those of a cold-start user at the given category
 #:   cold_start   the same, and no category is given or the model does not know it: those of a cold-start user
 #:                anywhere, who gets what is popular
 #:   other_model  as cold_start, but the user has vectors of another model
-Reason = Literal["", "long", "category", "cold_start", "other_model"]
+Reason = Literal["", "behind", "stale", "long", "category", "cold_start", "other_model"]
 
-_SLOT = ("model", "vec", "long", "short", "ts", "n", "written_at", "seq", "format", "history")
+#: Whoever has one of these has no vectors of their own.
+COLD_START_REASONS: tuple[Reason, ...] = ("category", "cold_start", "other_model")
+
+#: A place in the source topic: the topic's epoch, and the offset in the user's partition.
+Position = tuple[int, int]
+
+_SLOT = (
+    *("model", "vec", "long", "short", "ts", "n", "written_at", "epoch", "seq", "format"),
+    *("history", "inputs"),
+)
 _BOTH_SLOTS = (*_SLOT, *(OTHER + name for name in _SLOT))
 
 #: How often a read is tried again because the serving model changed under it.
 READ_ATTEMPTS = 5
+
+#: Pause before a user who is behind is read again (s): this at first, twice as long each time, at most that.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.05
 
 
 class NoVectorsError(TwintideError):
@@ -59,8 +72,26 @@ class UserVectors:
     seq: int
     #: Empty where the vector is the user's own and whole.
     reason: Reason
-    #: The items of the newest events, oldest first, where the worker stores them (TWINTIDE_STORE_HISTORY).
-    history: tuple[str, ...] = ()
+    #: The newest events, where the worker stores them (TWINTIDE_STORE_HISTORY); see models/windows/recent.py.
+    recent: bytes = b""
+    #: Epoch of the source topic.
+    epoch: int = 0
+    #: Number of the live inputs that its items were read by; empty: they entered as they were trained.
+    inputs: str = ""
+
+    @property
+    def history(self) -> tuple[str, ...]:
+        """Return the items of the newest events, oldest first. Raises WindowError where they are damaged."""
+        return recent_item_ids(self.recent)
+
+    @property
+    def is_cold_start(self) -> bool:
+        """Return whether the vector is that of a cold-start user, which stands in."""
+        return self.reason in COLD_START_REASONS
+
+    def knows(self, position: Position) -> bool:
+        """Return whether the vector is the user's own, of all events up to a place in the source topic."""
+        return not self.is_cold_start and (self.epoch, self.seq) >= position
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +104,12 @@ class ReaderSettings:
     #: Users kept in this process (0: none), and for how long at most (s).
     cached_users: int = 0
     cached_s: float = 1.0
+    #: A vector that was written longer ago than this is stale (s); 0: none is.
+    max_age_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.max_age_s >= 0:
+            raise TwintideError(f"max_age_s is {self.max_age_s}; it must be at least 0, which is no limit")
 
 
 class ReadProtocol:
@@ -86,12 +123,39 @@ class ReadProtocol:
     ) -> None:
         self.settings = settings
         self._clock = clock
+        self._timer = timer
         self._cache = SlotCache(settings.cached_users, settings.cached_s, timer)
         #: Whether two models were live at the last read: then both slots are asked for at once.
         self._are_two_live = False
 
-    def read(self, user_ids: Sequence[str], category: str = "") -> Steps[list[UserVectors]]:
+    def read(
+        self,
+        user_ids: Sequence[str],
+        category: str = "",
+        at_least: Position | Mapping[str, Position] | None = None,
+        wait_s: float = 0.0,
+    ) -> Steps[list[UserVectors]]:
         """Return the vectors of these users in order; see Reader.read."""
+        if at_least is None:
+            return (yield from self._read_users(user_ids, category))
+        wanted = at_least if isinstance(at_least, Mapping) else dict.fromkeys(user_ids, at_least)
+        deadline, pause_s = self._timer() + wait_s, FIRST_PAUSE_S
+        while True:
+            self._cache.drop(self.settings.key_prefix + user_id for user_id in wanted)
+            found = yield from self._read_users(user_ids, category)
+            behind = {
+                each.user_id
+                for each in found
+                if each.user_id in wanted and not each.knows(wanted[each.user_id])
+            }
+            left_s = deadline - self._timer()
+            if not behind or left_s <= 0:
+                return [_behind(each) if each.user_id in behind else each for each in found]
+            yield min(pause_s, left_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _read_users(self, user_ids: Sequence[str], category: str) -> Steps[list[UserVectors]]:
+        """Return the vectors of these users as they are."""
         prefix = self.settings.key_prefix
         keys = [prefix + user_id for user_id in user_ids]
         cold_start, at_category = prefix + COLD_START_USER, category_key(prefix, category)
@@ -174,21 +238,33 @@ class ReadProtocol:
         return models.serving.version
 
     def _user_vectors(self, user_id: str, slot: Fields, reason: Reason) -> UserVectors:
-        model, vec, long, short, ts, n, written_at, seq, vector_format, history = cast(Sequence[bytes], slot)
-        kind = vector_format.decode()
+        model, vec, long, short, ts, n, written_at, epoch, seq, vector_format, recent, inputs = cast(
+            Sequence[bytes], slot
+        )
+        kind, age_s = vector_format.decode(), self._clock() - int(written_at) / 1000
+        is_whole = reason != "long"
+        if reason not in COLD_START_REASONS and 0 < self.settings.max_age_s < age_s:
+            reason = "stale"
         return UserVectors(
             user_id=user_id,
-            vec=vector_from_bytes(long if reason == "long" else vec, kind),
+            vec=vector_from_bytes(vec if is_whole else long, kind),
             long=vector_from_bytes(long, kind),
-            short=vector_from_bytes(long if reason == "long" else short, kind),
+            short=vector_from_bytes(short if is_whole else long, kind),
             model=model.decode(),
             ts=int(ts),
             n=int(n),
-            age_s=self._clock() - int(written_at) / 1000,
+            age_s=age_s,
             seq=int(seq),
             reason=reason,
-            history=tuple(msgspec.json.decode(history, type=list[str])) if history else (),
+            recent=recent or b"",
+            epoch=int(epoch or 0),
+            inputs=(inputs or b"").decode(),
         )
+
+
+def _behind(user: UserVectors) -> UserVectors:
+    """Return a user whose own vector does not know enough; that of a stranger has a reason already."""
+    return user if user.is_cold_start else replace(user, reason="behind")
 
 
 def _slots(keys: Sequence[str], rows: Sequence[Fields], version: str) -> tuple[dict[str, Fields], list[str]]:

@@ -3,17 +3,27 @@
 Needs neither torch nor Faust.
 """
 
-from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar, cast
 
 import redis
 import redis.asyncio
 
 from stream.serving.exchange import Ask, Exchange
 from stream.serving.live_items import LiveItems
-from stream.serving.read_protocol import NoVectorsError, ReaderSettings, ReadProtocol, Reason, UserVectors
+from stream.serving.read_protocol import (
+    NoVectorsError,
+    Position,
+    ReaderSettings,
+    ReadProtocol,
+    Reason,
+    UserVectors,
+)
+from stream.store.keys import TOPIC_EPOCHS_KEY
 
-__all__ = ["AsyncReader", "NoVectorsError", "Reader", "Reason", "UserVectors"]
+__all__ = ["AsyncReader", "NoVectorsError", "Position", "Reader", "Reason", "UserVectors"]
 
 Client = TypeVar("Client", "redis.Redis", "redis.asyncio.Redis")
 
@@ -29,17 +39,25 @@ class _RedisReader(Generic[Client]):
         model: str = "",
         cached_users: int = 0,
         cached_s: float = 1.0,
+        max_age_s: float = 0.0,
     ) -> None:
         """Read with this client vectors of the version `model` alone; empty: of the one that serves.
 
         At most `cached_users` users, and categories, are kept in this process, for `cached_s` seconds at
-        most; 0 keeps none.
+        most; 0 keeps none. A vector that was written more than `max_age_s` ago is `stale`; 0: none is.
         """
         self._client: Client = client
-        self._protocol = ReadProtocol(ReaderSettings(key_prefix, model, cached_users, cached_s))
+        self._protocol = ReadProtocol(ReaderSettings(key_prefix, model, cached_users, cached_s, max_age_s))
 
-    def _begin(self, user_ids: Sequence[str], category: str) -> Exchange[list[UserVectors]]:
-        return Exchange(self._protocol.read(user_ids, category))
+    def _begin(
+        self,
+        user_ids: str | Sequence[str],
+        category: str,
+        at_least: Position | Mapping[str, Position] | None,
+        wait_s: float,
+    ) -> Exchange[list[UserVectors]]:
+        asked = [user_ids] if isinstance(user_ids, str) else user_ids
+        return Exchange(self._protocol.read(asked, category, at_least, wait_s))
 
     def _pipeline(self, asks: Sequence[Ask]) -> Any:
         """Return what asks Redis for all of this in one round trip, once it is executed."""
@@ -65,19 +83,37 @@ class Reader(_RedisReader["redis.Redis"]):
         """Return the live items that are beside these users."""
         return LiveItems(self._client, self._protocol.settings.key_prefix)
 
-    def read(self, user_ids: Sequence[str], category: str = "") -> list[UserVectors]:
-        """Return the vectors of these users, in order, from one round trip.
+    def topic_epoch(self, topic_id: str) -> int | None:
+        """Return the epoch of a topic, by the id that Kafka gave it; None before a worker has read it."""
+        found = cast(bytes | None, self._client.hget(TOPIC_EPOCHS_KEY, topic_id))
+        return None if found is None else int(found)
+
+    def read(
+        self,
+        user_ids: str | Sequence[str],
+        category: str = "",
+        *,
+        at_least: Position | Mapping[str, Position] | None = None,
+        wait_s: float = 0.0,
+    ) -> list[UserVectors]:
+        """Return the vectors of these users, in order, from one round trip; of one, where it is one id.
 
         `category` is what the page or the query is about, empty where there is none. A user who has no
         vectors of the wanted model version gets those of a cold-start user at this category; where the model
         does not know the category, those of a cold-start user anywhere. `reason` says so: versions are never
         mixed. A user whose short vector has expired gets the long one.
 
+        `at_least` is where an event of the user stands in the source topic, (epoch, offset), of each user by
+        id where there are several: until the vectors know these, they are read again, for `wait_s` at most.
+        Then `behind` says whose own vector does not; a user without any is a cold-start user as always.
+
         Raises NoVectorsError where there is none of the wanted version, redis.RedisError where Redis does not
         answer.
         """
-        exchange = self._begin(user_ids, category)
+        exchange = self._begin(user_ids, category, at_least, wait_s)
         while exchange.asks:
+            if exchange.pause_s:
+                time.sleep(exchange.pause_s)
             exchange.answer(self._pipeline(exchange.asks).execute())
         return exchange.result
 
@@ -85,9 +121,24 @@ class Reader(_RedisReader["redis.Redis"]):
 class AsyncReader(_RedisReader["redis.asyncio.Redis"]):
     """Reads as Reader does, with a client of redis.asyncio; to be used from one event loop."""
 
-    async def read(self, user_ids: Sequence[str], category: str = "") -> list[UserVectors]:
+    async def topic_epoch(self, topic_id: str) -> int | None:
+        """Return what Reader.topic_epoch does."""
+        asked: Any = self._client.hget(TOPIC_EPOCHS_KEY, topic_id)
+        found = await asked
+        return None if found is None else int(found)
+
+    async def read(
+        self,
+        user_ids: str | Sequence[str],
+        category: str = "",
+        *,
+        at_least: Position | Mapping[str, Position] | None = None,
+        wait_s: float = 0.0,
+    ) -> list[UserVectors]:
         """Return what Reader.read does."""
-        exchange = self._begin(user_ids, category)
+        exchange = self._begin(user_ids, category, at_least, wait_s)
         while exchange.asks:
+            if exchange.pause_s:
+                await asyncio.sleep(exchange.pause_s)
             exchange.answer(await self._pipeline(exchange.asks).execute())
         return exchange.result

@@ -5,13 +5,14 @@ searches the nearest lists alone, for millions of items.
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from models.arrays import Floats, Ints
 from models.artifact.item_vectors import ItemVectors, load_item_vectors
@@ -24,8 +25,6 @@ from stream.serving.reader import Reader
 
 #: Versions of item vectors that are kept in memory: the serving one, and one before or after it.
 KEPT_VERSIONS = 2
-#: Why a user has no vector of their own: then the list is what is popular now.
-_STRANGERS = ("category", "cold_start", "other_model")
 #: Pause before a bucket that did not answer is asked again (s).
 RETRY_AFTER_S = 5.0
 
@@ -39,8 +38,15 @@ class Recommendation:
     scores: list[float]
     #: Why live items had no part in it; empty where they had.
     not_live: str = ""
-    #: How many of them appeared since the model was trained.
-    new_items: int = 0
+    #: The items' categories, empty where there is none.
+    categories: list[str] = field(default_factory=list)
+    #: Which of them appeared since the model was trained; empty where none can have.
+    is_new: list[bool] = field(default_factory=list)
+
+    @property
+    def new_items(self) -> int:
+        """Return how many of them appeared since the model was trained."""
+        return sum(self.is_new)
 
 
 class Index(Protocol):
@@ -154,9 +160,7 @@ class Recommender:
         says why.
         """
         items, index = self.prepare(user.model)
-        table, reason = None, "they are not asked for"
-        if fresh:
-            table, reason = self._live_items.of(items) if self._live_items else (None, "there is no Redis")
+        table, reason = self._live(items, fresh)
         if table is not None:
             return _rank_live(table, user, k, {*exclude, *user.history}, category, len(items.item_ids))
         left_out = {items.row_of[item] for item in {*exclude, *user.history} if item in items.row_of}
@@ -172,7 +176,32 @@ class Recommender:
             [items.item_ids[row] for row in rows[kept]],
             [float(score) for score in scores[kept]],
             reason,
+            categories=items.categories[rows[kept]].tolist(),
         )
+
+    def score(self, user: UserVectors, item_ids: Sequence[str], *, fresh: bool = True) -> Floats:
+        """Return the score (C,) of each item for a user as read, NaN where there is none; see `rank`."""
+        items, _ = self.prepare(user.model)
+        table, _ = self._live(items, fresh)
+        if table is None:
+            return _scores(items.vectors, _rows(items.row_of, item_ids), user.vec)
+        with table.lock.shared():
+            return _scores(table.vectors, _rows(table.row_of, item_ids), _query(table, user, None))
+
+    def categories(self, user: UserVectors, item_ids: Sequence[str], *, fresh: bool = True) -> list[str]:
+        """Return the category of each item in the model of a user as read, empty where it has none."""
+        items, _ = self.prepare(user.model)
+        table, _ = self._live(items, fresh)
+        if table is None:
+            return _categories(items.categories, _rows(items.row_of, item_ids))
+        with table.lock.shared():
+            return _categories(table.categories, _rows(table.row_of, item_ids))
+
+    def _live(self, items: ItemVectors, fresh: bool) -> tuple[LiveTable | None, str]:
+        """Return the live items, or None and why there are none."""
+        if not fresh:
+            return None, "they are not asked for"
+        return self._live_items.of(items) if self._live_items else (None, "there is no Redis")
 
     def prepare(self, version: str) -> tuple[ItemVectors, Index]:
         """Load a version's item vectors where that is not done yet: before it serves, nobody has to wait.
@@ -219,14 +248,34 @@ def _rank_live(
         places, top = best(found, k)
         rows = members[places]
         item_ids = [table.item_ids[row] for row in rows]
-    return Recommendation(user, item_ids, [float(score) for score in top], "", int((rows >= known).sum()))
+        categories = table.categories[rows].tolist()
+    is_new = (rows >= known).tolist()
+    return Recommendation(user, item_ids, [float(score) for score in top], "", categories, is_new)
+
+
+def _rows(row_of: Mapping[str, int], item_ids: Sequence[str]) -> Ints:
+    """Return the row (C,) of each item, -1 where there is none."""
+    return np.fromiter((row_of.get(item_id, -1) for item_id in item_ids), np.int64, len(item_ids))
+
+
+def _scores(vectors: Floats, rows: Ints, query: Floats) -> Floats:
+    """Return the score (C,) of each row, NaN where it is -1."""
+    scores = np.full(len(rows), np.nan, np.float32)
+    is_known = rows >= 0
+    scores[is_known] = vectors[rows[is_known]] @ query
+    return scores
+
+
+def _categories(categories: npt.NDArray[np.object_], rows: Ints) -> list[str]:
+    return [categories[row] if row >= 0 else "" for row in rows.tolist()]
 
 
 def _query(table: LiveTable, user: UserVectors, category: str | None) -> Floats:
     """Return what to multiply live items with (D + 2,); popularity alone for who is unknown to the model."""
     weights = table.weights
-    is_stranger = user.reason in _STRANGERS and (user.reason != "category" or category is not None)
-    taste = np.zeros_like(user.vec) if is_stranger and weights.any() else user.vec
+    # Who is unknown gets what is popular now, of the category where one is wanted.
+    is_unknown = user.is_cold_start and (user.reason != "category" or category is not None)
+    taste = np.zeros_like(user.vec) if is_unknown and weights.any() else user.vec
     return np.concatenate([taste, weights])
 
 

@@ -24,6 +24,12 @@ class SlotCache:
             found = {key: self._slots.get(key) for key in keys}
             return self._version, {key: slot for key, slot in found.items() if slot is not None}
 
+    def drop(self, keys: Iterable[str]) -> None:
+        """Forget these."""
+        with self._lock:
+            for key in keys:
+                self._slots.pop(key, None)
+
     def put(self, version: str, slots: Mapping[str, Fields]) -> None:
         """Keep these; what is kept of another version is dropped."""
         with self._lock:

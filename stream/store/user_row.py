@@ -1,9 +1,8 @@
 """What is written of one user."""
 
-from collections.abc import Sequence
-
 import msgspec
 
+from models.windows.recent import recent_of_window
 from stream.store.vectors import Vector, vector_to_bytes
 
 
@@ -23,21 +22,23 @@ class UserRow(msgspec.Struct, frozen=True, gc=False):
     #: Event time of the newest event (ms), and how many events the window holds.
     ts: int
     n: int
-    #: The items of the newest events, oldest first; the store writes as many as it was told to.
-    history: Sequence[str] = ()
+    #: The window's binary value; the store writes as many of its newest events as it was told to.
+    window: bytes = b""
+    #: Number of the live inputs that items were read by; empty where all entered as they were trained.
+    inputs: str = ""
     #: The category at which a cold-start user gets this; empty: where none is known.
     category: str = ""
 
 
 def slot_values(
-    row: UserRow, publication: int, written_at_ms: int, vector_format: str, history_items: int
+    row: UserRow, publication: int, written_at_ms: int, vector_format: str, history_events: int
 ) -> list[bytes | str | int]:
     """Return the values of `keys.FIELDS` for a row, the publication number of its model being this."""
     vectors = [vector_to_bytes(vector, vector_format) for vector in (row.vec, row.long, row.short)]
-    newest = row.history[-history_items:] if history_items else []
     return [
         *(row.model, publication, row.epoch, row.seq),
         *(row.ts, row.n, written_at_ms, vector_format),
         *vectors,
-        msgspec.json.encode(newest) if newest else b"",
+        recent_of_window(row.window, history_events) if history_events and row.window else b"",
+        row.inputs,
     ]

@@ -36,8 +36,8 @@ class StoreSettings:
     #: never).
     ttl_s: int = 0
     short_ttl_s: int = 0
-    #: Items of the newest events that are written with the vectors.
-    history_items: int = 0
+    #: Newest events that are written with the vectors.
+    history_events: int = 0
 
 
 _DEFAULTS = StoreSettings()
@@ -212,7 +212,7 @@ class Store:
             for row in some:
                 number = publications[row.model]
                 arguments += slot_values(
-                    row, number, written_at_ms, settings.vector_format, settings.history_items
+                    row, number, written_at_ms, settings.vector_format, settings.history_events
                 )
             calls.append((keys, arguments))
         return sum(self._trips.run("upsert_slots", calls))

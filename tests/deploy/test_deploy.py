@@ -22,6 +22,7 @@ from stream.canary import metrics as canary_metrics
 from stream.canary.__main__ import main as canary_main
 from stream.items import metrics as items_metrics
 from stream.items.__main__ import main as items_main
+from stream.serving import metrics as serving_metrics
 from stream.settings import Settings, variable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +54,13 @@ def metric_series() -> dict[str, set[str]]:
     assert stream.metrics is not None
     return {
         family.name: {family.name + suffix for suffix in SUFFIXES[family.type]}
-        for registry in (REGISTRY, trainer_metrics.REGISTRY, canary_metrics.REGISTRY, items_metrics.REGISTRY)
+        for registry in (
+            REGISTRY,
+            *(
+                module.REGISTRY
+                for module in (trainer_metrics, canary_metrics, items_metrics, serving_metrics)
+            ),
+        )
         for family in registry.collect()
         if family.name.startswith("twintide_")
     }
@@ -95,6 +102,7 @@ def test_compose_has_every_service_of_the_design() -> None:
         "retrainer",
         "worker",
         "items",
+        "serving",
         "replay",
         "canary",
         "prometheus",
@@ -170,6 +178,17 @@ def test_what_is_no_worker_is_scraped_where_it_answers(name: str, command: click
     assert found["port"] == port
     assert SERVICES[name]["expose"] == [str(port)]
     assert f":{port}/metrics" in SERVICES[name]["healthcheck"]["test"][-1]
+
+
+def test_serving_api_is_scraped_asked_and_published_where_it_answers() -> None:
+    port = Settings().serving_port
+    jobs = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
+    (found,) = (job["dns_sd_configs"][0] for job in jobs if job["dns_sd_configs"][0]["names"] == ["serving"])
+    serving = SERVICES["serving"]
+    assert (found["port"], serving["expose"]) == (port, [str(port)])
+    assert serving["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert f":{port}/health/ready" in serving["healthcheck"]["test"][-1]
+    assert serving["environment"]["TWINTIDE_SERVING_HOST"] == "0.0.0.0"
 
 
 def test_services_are_reached_where_they_listen() -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import ItemsView, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +114,21 @@ def test_probes_ask_where_there_is_an_answer() -> None:
         "twintide-worker": Settings().metrics_port,
         "twintide-trainer": next(each.default for each in trainer.main.params if each.name == "metrics_port"),
         "twintide-canary": next(each.default for each in canary_main.params if each.name == "metrics_port"),
+        "twintide-serving": Settings().serving_port,
     }
-    answered = set(re.findall(r'"(/\w+)"', Path(health.__file__).read_text()))
+    texts = Path(health.__file__).read_text() + (ROOT / "stream" / "serving" / "api.py").read_text()
+    answered = set(re.findall(r'"(/[\w/]+)"', texts))
     assert ports.keys() == CONTAINERS.keys()
     for name, container in CONTAINERS.items():
+        is_api = name == "twintide-serving"
+        port_name = "http" if is_api else "metrics"
         assert [(port["name"], port["containerPort"]) for port in container["ports"]] == [
-            ("metrics", ports[name])
+            (port_name, ports[name])
         ]
         probes = {key: each["httpGet"] for key, each in container.items() if key.endswith("Probe")}
         assert {"startupProbe", "livenessProbe"} <= probes.keys()
-        assert all(each["port"] == "metrics" and each["path"] in answered for each in probes.values())
-        assert probes["livenessProbe"]["path"] == "/metrics"
+        assert all(each["port"] == port_name and each["path"] in answered for each in probes.values())
+        assert probes["livenessProbe"]["path"] == ("/health/live" if is_api else "/metrics")
     assert CONTAINERS["twintide-worker"]["readinessProbe"]["httpGet"]["path"] == "/health"
     assert CONFIG["data"]["TWINTIDE_METRICS_PORT"] == str(ports["twintide-worker"])
     (policy,) = of_kind("NetworkPolicy")
@@ -132,12 +136,22 @@ def test_probes_ask_where_there_is_an_answer() -> None:
     assert all(scraped["port"] <= port <= scraped["endPort"] for port in ports.values())
 
 
+def service_of(name: str) -> dict[str, Any]:
+    (found,) = (each for each in of_kind("Service") if each["spec"]["selector"].items() <= labels_of(name))
+    return found
+
+
+def labels_of(name: str) -> ItemsView[str, str]:
+    labels: dict[str, str] = PODS[name]["metadata"]["labels"]
+    return labels.items()
+
+
 def test_worker_is_a_static_member_with_a_volume_that_outlives_its_pod() -> None:
     env = {each["name"]: each for each in CONTAINERS["twintide-worker"]["env"]}
     assert env["TWINTIDE_INSTANCE_ID"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
     assert env["TWINTIDE_DATA_DIR"]["value"].startswith("/state/")
     assert [each["metadata"]["name"] for each in WORKER["spec"]["volumeClaimTemplates"]] == ["state"]
-    (service,) = of_kind("Service")
+    service = service_of("twintide-worker")
     assert WORKER["spec"]["serviceName"] == service["metadata"]["name"]
     assert service["spec"]["clusterIP"] == "None"
     assert WORKER["spec"]["replicas"] <= int(CONFIG["data"]["TWINTIDE_PARTITIONS"])
@@ -147,10 +161,12 @@ def test_selectors_find_their_pods() -> None:
     for each in of_kind("StatefulSet", "Deployment"):
         labels = PODS[each["metadata"]["name"]]["metadata"]["labels"]
         assert each["spec"]["selector"]["matchLabels"].items() <= labels.items()
-    worker = PODS["twintide-worker"]["metadata"]["labels"]
-    (budget,), (service,) = of_kind("PodDisruptionBudget"), of_kind("Service")
-    assert budget["spec"]["selector"]["matchLabels"].items() <= worker.items()
-    assert service["spec"]["selector"].items() <= worker.items()
+    for budget in of_kind("PodDisruptionBudget"):
+        labels = PODS[budget["metadata"]["name"]]["metadata"]["labels"]
+        assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    for name in ("twintide-worker", "twintide-serving"):
+        selected = service_of(name)["spec"]["selector"]
+        assert selected.items() <= PODS[name]["metadata"]["labels"].items()
     (policy,) = of_kind("NetworkPolicy")
     for pod in PODS.values():
         assert policy["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
@@ -160,6 +176,7 @@ def test_commands_are_those_of_compose_and_pages_that_comments_name_exist() -> N
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     assert CONTAINERS["twintide-worker"]["command"] == compose["worker"]["command"]
     assert CONTAINERS["twintide-trainer"]["command"] == compose["retrainer"]["command"]
+    assert CONTAINERS["twintide-serving"]["command"] == compose["serving"]["command"]
     command = CONTAINERS["twintide-canary"]["command"]
     assert command[:3] == compose["canary"]["command"][:3]
     parser = canary_main.make_parser(canary_main.make_context("canary", []))

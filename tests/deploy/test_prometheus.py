@@ -33,8 +33,8 @@ class Situation:
     fires: bool
 
 
-def histogram(name: str, buckets: Mapping[str, str]) -> dict[str, str]:
-    return {f'{name}_bucket{{le="{bound}"}}': values for bound, values in buckets.items()}
+def histogram(name: str, buckets: Mapping[str, str], labels: str = "") -> dict[str, str]:
+    return {f'{name}_bucket{{{labels}le="{bound}"}}': values for bound, values in buckets.items()}
 
 
 def both(alert: str, bad: Mapping[str, str], good: Mapping[str, str], at: str = "20m") -> list[Situation]:
@@ -51,6 +51,11 @@ PUBLISHED, BEHIND = "twintide_items_published_timestamp_seconds", "twintide_item
 LEFT, RESTORED = "twintide_recovery_remaining", "twintide_recovery_records_total"
 MODELS = ('twintide_model_info{version="x",instance="a"}', 'twintide_model_info{version="y",instance="b"}')
 FRESHNESS, CANARY = "twintide_event_to_vector_seconds", "twintide_canary_seconds"
+FAILED = 'twintide_serving_requests_total{path="/rank",status="503"}'
+SERVED = 'twintide_serving_requests_total{path="/rank",status="200"}'
+RANKED = "twintide_serving_seconds"
+FAST_RANK = {"0.05": "0+99x3000", **dict.fromkeys(("0.1", "+Inf"), "0+100x3000")}
+STALE, OWN = (f'twintide_serving_users_total{{reason="{reason}"}}' for reason in ("stale", "own"))
 #: A day like FAST, and since then more slow ones than fast ones.
 DRIFTS = {
     "0.1": "0+90x1439 129600+20x300",
@@ -85,6 +90,14 @@ SITUATIONS = [
     *counter("SchemaRegistryDown", "twintide_schema_registry_down", "1x60", "0x60"),
     *counter("NoItemLearner", "twintide_items_leads", "0x60", "1x60"),
     *both("ItemsStale", {PUBLISHED: "0x60", BEHIND: "5x60"}, {PUBLISHED: "0+60x60", BEHIND: "5x60"}),
+    *both("ServingFails", {FAILED: "0+2x60", SERVED: "0+98x60"}, {FAILED: "0+1x60", SERVED: "0+999x60"}),
+    *both(
+        "ServingSlow",
+        histogram(RANKED, SLOW, 'path="/rank",'),
+        histogram(RANKED, FAST_RANK, 'path="/rank",'),
+        "20m",
+    ),
+    *both("ServingStale", {STALE: "0+6x60", OWN: "0+4x60"}, {STALE: "0+4x60", OWN: "0+6x60"}, "25m"),
     *counter("ItemsNotSane", 'twintide_items_sane{version="v1"}', "0x60", "1x60"),
 ]
 

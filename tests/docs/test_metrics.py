@@ -11,9 +11,10 @@ from offline.continual import metrics as trainer_metrics
 from stream.canary import metrics as canary_metrics
 from stream.items import metrics as items_metrics
 from stream.rollout.decision import Step
+from stream.serving import metrics as serving_metrics
 from tests.docs.markdown import DOCS, ROOT, plain, rows
 
-MODULES = (stream.metrics, trainer_metrics, canary_metrics, items_metrics)
+MODULES = (stream.metrics, trainer_metrics, canary_metrics, items_metrics, serving_metrics)
 ROWS = rows(DOCS / "metrics.md", "metric")
 
 

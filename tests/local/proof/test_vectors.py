@@ -18,13 +18,17 @@ from models.ids.vocabulary import Vocabulary
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
 from models.windows.histories import histories_of_cold_start, histories_of_windows
-from models.windows.window import read_offset, window_from_bytes
+from models.windows.recent import recent_of_window
+from models.windows.window import Window, read_offset, window_from_bytes, window_to_bytes
 from stream.settings import Settings
 from stream.store.registry_state import ChangeProgress, LiveModel, Models
 from stream.store.vectors import vector_to_bytes
 from tests.local.proof.world import World, event, forget
 
 EPOCH = 7
+
+#: An event that nobody had.
+OTHER_HISTORY = recent_of_window(window_to_bytes(Window("", 0, 0, 1, 0, 0, [1], [1], ["x"], [""], [1])), 1)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +65,7 @@ def stored(
     )
     written = StoredVectors(
         *(EPOCH, read_offset(window), content.times_ms[-1], len(content), vector_format),
-        *(vec, long, short, msgspec.json.encode(content.item_ids[-2:])),
+        *(vec, long, short, recent_of_window(window, 2)),
     )
     return msgspec.structs.replace(written, **changes)
 
@@ -118,7 +122,8 @@ def test_what_a_worker_writes_is_right_in_every_format(artifact: Artifact, vecto
         ({"vec": b"", "short": b""}, "Redis has no vec and no short of model"),
         ({"n": 5}, "Redis says 5 events"),
         ({"ts": 1}, "the newest at 1 ms"),
-        ({"history": b'["x"]'}, "the history in Redis is wrong"),
+        ({"history": b"\1damaged"}, "the history in Redis is wrong"),
+        ({"history": OTHER_HISTORY}, "the history in Redis is wrong"),
         ({"seq": 2}, "has events up to offset 3 of partition 0, and the vector in Redis knows them up to 2"),
         ({"epoch": EPOCH - 1}, "has events up to offset 3"),
     ],

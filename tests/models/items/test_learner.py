@@ -17,10 +17,11 @@ from models.ids.texts import texts_of
 from models.ids.vocabulary import Vocabulary
 from models.inference.tower_model import TowerModel
 from models.items.learner import ItemLearner, LearnerSettings
+from models.items.starts import start_vectors
 from models.windows.fold import EventColumns
 from models.windows.histories import Histories
 
-LIVE = LiveItemsSettings(half_lives_ms=(60_000, 3_600_000), rate=0.1)
+LIVE = LiveItemsSettings(half_lives_ms=(60_000, 3_600_000), rate=0.1, own=0.5)
 SMALL = LearnerSettings(remembered_pairs=1_000)
 
 
@@ -137,12 +138,28 @@ def test_what_has_few_readers_shows_nobodys_taste(artifact: Artifact) -> None:
     row = learner.item_ids.index("new")
     category = artifact.vocabulary.category_indices(["a"])
     few = learner.published(np.array([row]))
-    np.testing.assert_array_equal(few.outputs, learner.trained.new_outputs[category])
-    np.testing.assert_array_equal(few.inputs, learner.trained.new_inputs[category])
+    begins = start_vectors(learner.trained.starts, category, learner.hashes[row : row + 1])
+    np.testing.assert_array_equal((few.inputs, few.outputs), begins)
     assert few.counts[0, 1] > 3.9 and few.categories == ["a"]
     assert (learner.outputs[row] != few.outputs[0]).any()  # it has learned, and does not show it
     learner.learn(*columns(clicks[-3:]))
     np.testing.assert_array_equal(learner.published(np.array([row])).outputs[0], learner.outputs[row])
+
+
+def test_a_new_item_that_one_user_comes_back_to_is_theirs_before_it_has_readers(artifact: Artifact) -> None:
+    clicks = [Click(f"u{n}", f"new{n}", 1_000_000 + n, "a") for n in range(20)]
+    alike, told_apart = (
+        ItemLearner.start(artifact, replace(LIVE, rate=0.0, own=own), SMALL) for own in (0.0, 1.0)
+    )
+    for learner in (alike, told_apart):
+        learner.learn(*columns(clicks))
+    rows = [told_apart.item_ids.index(click.item) for click in clicks]
+    users = [click.user for click in clicks]
+    found = np.stack([told_apart.scores(user)[rows] for user in told_apart.user_vectors(users)])
+    np.testing.assert_array_equal(found.argmax(axis=1), np.arange(20))
+    assert len(np.unique(alike.published(np.array(rows)).outputs, axis=0)) == 1
+    shown = told_apart.published(np.array(rows)).outputs
+    np.testing.assert_allclose(told_apart.user_vectors(users) @ shown.T, found, atol=1e-5)
 
 
 def test_counts_are_sums_of_decayed_events_in_any_order(artifact: Artifact) -> None:
@@ -171,7 +188,7 @@ def test_users_are_what_the_towers_make_of_the_same_events(artifact: Artifact) -
         pause_ms = 7_200_000 if random.random() < 0.02 else 1_000
         item_id = f"i{random.integers(20)}" if random.random() < 0.8 else f"new{number}"
         clicks.append(Click(user, item_id, (clicks[-1].time_ms if clicks else 0) + pause_ms, "a"))
-    learner = ItemLearner.start(plain, replace(LIVE, rate=0.0), SMALL)
+    learner = ItemLearner.start(plain, replace(LIVE, rate=0.0, own=0.0), SMALL)
     learner.learn(*columns(clicks))
     users = sorted({click.user for click in clicks})
     own = [[click for click in clicks if click.user == user] for user in users] + [[]]

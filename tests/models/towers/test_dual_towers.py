@@ -135,4 +135,4 @@ def test_direct_path_alone_is_what_the_towers_give_before_they_learn() -> None:
     boundary, first = torch.from_numpy(derived.boundary)[None], torch.from_numpy(derived.short_start)[None]
     with torch.inference_mode():
         alone = towers.forward_direct(tokens, boundary, first, torch.ones(boundary.shape, dtype=torch.bool))
-    torch.testing.assert_close(alone.user, every_place(towers, whole, chosen).user)
+    torch.testing.assert_close(alone, every_place(towers, whole, chosen).user)

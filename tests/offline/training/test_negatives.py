@@ -81,11 +81,11 @@ def test_sampled_softmax_with_every_item_hard_is_full_softmax(towers: DualTowers
     sampler = negative_sampler(target.numpy(), np.ones(7, np.float32), ITEMS, 50, 0.5)
     drawn = sampler.draw(np.random.default_rng(0))
     negatives = Negatives(drawn, hard.find(user, torch.zeros(7, 0, dtype=torch.int64)))
-    popularity = Popularity(torch.tensor([0, 10]), torch.randn(3, ITEMS))
+    popularity = Popularity(torch.tensor([0, 10]), torch.randn(ITEMS, 3))
     objective = Objective(towers, TrainSettings(loss="sampled-softmax"), sampler, hard, popularity)
     period = torch.tensor([0, 1, 0, 1, 1, 0, 0])
     found = objective.next_item(user, target, period, negatives)
-    scores = user @ towers.item_vectors().T + popularity.log_share[period]
+    scores = user @ towers.item_vectors().T + popularity.log_share.T[period]
     torch.testing.assert_close(found, cross_entropy(scores, target - FIRST_KNOWN, reduction="none"))
     without = Negatives(drawn, torch.zeros(7, 0, dtype=torch.int64))
     assert not torch.allclose(found, objective.next_item(user, target, period, without), rtol=0.01)

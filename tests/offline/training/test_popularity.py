@@ -21,7 +21,7 @@ def test_popularity_counts_what_came_before_its_period_and_half_as_much_after_ea
     found = popularity_of(item, time_ms, 3, 2.0)
     begins_h = found.begins_ms.numpy() / HOUR_MS
     end_h = (present_ms(time_ms, np.ones(6, np.bool_)) + 1) / HOUR_MS
-    for begin_h, log_share in zip([*begins_h, end_h], found.log_share.numpy(), strict=True):
+    for begin_h, log_share in zip([*begins_h, end_h], found.log_share.T.numpy(), strict=True):
         counts = np.zeros(3)
         for each, time_h in zip(item - FIRST_KNOWN, np.minimum(time_ms / HOUR_MS, 5), strict=True):
             counts[each] += 2 ** ((time_h - begin_h) / 2) if time_h < begin_h else 0
@@ -36,7 +36,9 @@ def test_what_never_ages_has_one_popularity() -> None:
     item, time_ms = np.repeat([2, 3], [30, 10]), np.arange(40) * HOUR_MS
     found = popularity_of(item, time_ms, 2, np.inf)
     assert found.period_of(torch.tensor([0, HOUR_MS * 39])).tolist() == [0, 0]
-    np.testing.assert_allclose(found.log_share.exp(), [[0.9 * 0.75 + 0.05, 0.9 * 0.25 + 0.05]] * 2, rtol=1e-6)
+    np.testing.assert_allclose(
+        found.log_share.T.exp(), [[0.9 * 0.75 + 0.05, 0.9 * 0.25 + 0.05]] * 2, rtol=1e-6
+    )
 
 
 def test_a_clock_that_is_ahead_does_not_make_all_else_old() -> None:

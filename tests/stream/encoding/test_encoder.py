@@ -51,6 +51,8 @@ def window(events: int) -> bytes:
 class Device:
     """A device that works for so many calls and then fails as a GPU does."""
 
+    reads_live = False
+
     def __init__(self, artifact: Artifact, calls: int) -> None:
         self._path = CpuTowers(artifact.towers.weights(), artifact.settings.features)
         self._calls = calls

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
 from local.servers import ROOT
+from models.errors import TwintideError
+from models.windows.recent import recent_events
+from models.windows.window import Window, window_to_bytes
 from stream.serving.exchange import Exchange, Fields
 from stream.serving.read_protocol import NoVectorsError, ReaderSettings, ReadProtocol, UserVectors
 from stream.serving.reader import AsyncReader, Reader
@@ -106,10 +110,70 @@ def test_who_has_no_vectors_gets_those_of_the_category_in_the_same_version(
 def test_history_comes_with_the_vectors_where_it_is_stored(
     store: Store, redis_client: redis.Redis, read: Callable[..., list[UserVectors]]
 ) -> None:
-    store.upsert([replace(row("v"), history=["i1"])])
-    keeping = Store(redis_client, StoreSettings(key_prefix=PREFIX, history_items=2))
-    keeping.upsert([replace(row("u"), history=["i0", "i1", 'i"2'])])
-    assert [each.history for each in read("u", "v")] == [("i1", 'i"2'), ()]
+    ids, times = ["i0", "i1", 'i"2'], [1, 2, 3]
+    window = window_to_bytes(Window("", 0, 9, 3, 0, 0, times, [1, 2, 4], ids, ["", "c", ""], times))
+    store.upsert([replace(row("v"), window=window)])
+    keeping = Store(redis_client, StoreSettings(key_prefix=PREFIX, history_events=2))
+    keeping.upsert([replace(row("u"), window=window)])
+    u, v = read("u", "v")
+    assert (u.history, v.history) == (("i1", 'i"2'), ())
+    assert recent_events(u.recent) == [("i1", "c", 2, 2), ('i"2', "", 4, 3)]
+
+
+@pytest.mark.integration
+def test_stale_is_who_was_written_long_ago_and_never_who_has_no_vectors(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    now = Store(redis_client, StoreSettings(key_prefix=PREFIX))
+    now.upsert([row("v", value=2)])  # `store` writes in 1970
+
+    def found(max_age_s: float) -> list[tuple[float, str]]:
+        reader = Reader(redis_client, key_prefix=PREFIX, max_age_s=max_age_s)
+        return [(each.vec[0], each.reason) for each in reader.read(["u", "v", "nobody"])]
+
+    assert found(3600) == [(1, "stale"), (2, ""), (9, "cold_start")]
+    assert found(0) == found(1e12) == [(1, ""), (2, ""), (9, "cold_start")]
+    redis_client.hdel(PREFIX + "u", "short")
+    assert found(3600)[0] == (2, "stale"), "the long vector stands in all the same"
+    with pytest.raises(TwintideError, match="max_age_s is -1"):
+        found(-1)
+
+
+@pytest.mark.integration
+def test_read_waits_for_what_the_user_did_and_says_who_is_behind(
+    store: Store, redis_client: redis.Redis, redis_connection: RedisConnection
+) -> None:
+    reader = Reader(redis_client, key_prefix=PREFIX, cached_users=10, cached_s=60)
+    assert reader.read("u", at_least=(10, 100))[0].reason == ""
+    assert reader.read("u", at_least=(9, 10**9))[0].reason == "", "of a topic that was made again"
+    assert [each.reason for each in reader.read(["u", "v"], at_least={"u": (10, 101)})] == ["behind", ""]
+    (stranger,) = reader.read("nobody", at_least=(10, 0), wait_s=0.01)
+    assert stranger.reason == "cold_start"
+
+    def write(seq: int) -> Timer:
+        timer = Timer(0.2, lambda: store.upsert([replace(row("u", value=seq), seq=seq)]))
+        timer.start()
+        return timer
+
+    writing = write(101)
+    (found,) = reader.read("u", at_least=(10, 101), wait_s=60)
+    assert (found.vec[0], found.seq, found.reason) == (101, 101, "")
+    writing.join()
+
+    async def later() -> UserVectors:
+        async with redis.asyncio.Redis.from_url(redis_connection.url) as client:
+            return (await AsyncReader(client, key_prefix=PREFIX).read("u", at_least=(10, 102), wait_s=60))[0]
+
+    writing = write(102)
+    assert asyncio.run(later()).seq == 102
+    writing.join()
+
+
+@pytest.mark.integration
+def test_epoch_of_a_topic_is_what_writers_use(store: Store, redis_client: redis.Redis) -> None:
+    reader = Reader(redis_client, key_prefix=PREFIX)
+    assert reader.topic_epoch("a topic of nobody's") is None
+    assert store.topic_epoch("a topic") == reader.topic_epoch("a topic")
 
 
 @pytest.mark.integration
@@ -210,8 +274,14 @@ class Driver:
 
 def slot(model: str, value: float, prefix: str = "") -> dict[str, bytes]:
     vector = np.full(2, value, "<f4").tobytes()
-    numbers = {"ts": b"1", "n": b"1", "written_at": b"1", "seq": b"1", "format": b"float32"}
-    fields = {"model": model.encode(), "vec": vector, "long": vector, "short": vector, **numbers}
+    numbers = {name: b"1" for name in ("ts", "n", "written_at", "epoch", "seq")}
+    fields = {
+        "model": model.encode(),
+        "vec": vector,
+        "long": vector,
+        "short": vector,
+        "format": b"float32",
+    } | numbers
     return {prefix + name: value for name, value in fields.items()}
 
 

@@ -1,0 +1,1 @@
+"""Rankers of the literature: trained with torch, served by onnxruntime without it."""

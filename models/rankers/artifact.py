@@ -1,0 +1,59 @@
+"""A trained ranker as an artifact: weights, both graphs, golden scores; saved whole or not at all."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import safetensors.torch
+import torch
+
+from models.arrays import Floats
+from models.artifact.files import ARTIFACT_FORMAT, CONFIG, METRICS, VOCABULARY, to_json
+from models.artifact.writing import write_version
+from models.ids.vocabulary import Vocabulary
+from models.location import Location
+from models.model_files import GOLDEN, RANKER, WEIGHTS
+from models.rankers.base import RankerModule
+from models.rankers.columns import event_rows
+from models.rankers.golden import golden_questions
+from models.rankers.graphs import graphs_of
+from models.rankers.layers import Events
+from models.rankers.load import LoadedRanker, load_ranker
+
+
+def save_ranker(
+    store: Location,
+    ranker: RankerModule,
+    vocabulary: Vocabulary,
+    metrics: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> LoadedRanker:
+    """Write a ranker into `store`, under its version, and return it as it serves.
+
+    Raises ArtifactError where the graphs do not give what the ranker itself gives.
+    """
+    ranker = ranker.cpu().eval()
+    config = {"encoder": RANKER, RANKER: asdict(ranker.settings), "training": dict(training)}
+    contents = {
+        CONFIG: to_json({"format": ARTIFACT_FORMAT, **config}),
+        VOCABULARY: vocabulary.to_bytes(),
+        WEIGHTS: safetensors.torch.save(ranker.state_dict()),
+        **graphs_of(ranker),
+        GOLDEN: safetensors.numpy.save({"score": golden_scores(ranker, vocabulary)}),
+        METRICS: to_json(metrics),
+    }
+    return load_ranker(store / write_version(store, contents))
+
+
+def golden_scores(ranker: RankerModule, vocabulary: Vocabulary) -> Floats:
+    """Return what a ranker gives the candidates (C,) of golden users, as torch computes it."""
+    histories, candidates, now_ms = golden_questions(vocabulary)
+    rows = event_rows(histories, now_ms, ranker.settings)
+    events = Events(*(torch.from_numpy(column) for column in rows.columns().values()))
+    shape = (len(histories), -1)
+    asked = (torch.from_numpy(each.reshape(shape)) for each in (candidates.item, candidates.category))
+    with torch.inference_mode():
+        found: Floats = ranker(events, *asked).numpy()
+    return np.ascontiguousarray(found.reshape(-1))

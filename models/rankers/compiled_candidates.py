@@ -1,0 +1,151 @@
+"""Candidates by machine code instead of their graph, in a fraction of its time; needs no torch."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+
+from models.arrays import Floats, Ints
+from models.rankers.kernels import DiceForm, UnitForm, activation, dice, evolve
+from models.rankers.settings import RankerSettings
+
+#: Below what no variance is, as in layers.py.
+EPSILON = 1e-8
+#: How attention enters DIEN's second GRU, by its number.
+_EVOLUTIONS = {"augru": 0, "aigru": 1, "agru": 2}
+
+
+class See(Protocol):
+    """What a kind makes of one user's state, by name, for candidates' vectors (C, D)."""
+
+    def __call__(self, state: Mapping[str, Floats], vectors: Floats) -> tuple[Floats, Floats]:
+        """Return what the layers that score read beside the candidates (C, R), and the attention (C, T)."""
+
+
+class CompiledCandidates:
+    """Scores candidates as the graph of the same weights does, one user after the other."""
+
+    def __init__(self, settings: RankerSettings, weights: Mapping[str, Floats]) -> None:
+        """weights: the ranker's own, by name. The settings are some for which `can_compile`."""
+        kinds: dict[str, Callable[[RankerSettings, Mapping[str, Floats]], See]]
+        kinds = {"din": _Din, "dsin": _Dsin, "dien": _Dien}
+        self._tables = weights["vectors.item.weight"], weights["vectors.category.weight"]
+        self._see = kinds[settings.kind](settings, weights)
+        self._scorer = _Scorer(weights, settings.dimension)
+
+    def run(self, feed: Mapping[str, Floats | Ints]) -> dict[str, Floats]:
+        """Return score (B, C) and attention (B, C, T) of what the graph is fed. Raises RuntimeError."""
+        item, category = feed["candidate_item"], feed["candidate_category"]
+        for indices, table in zip((item, category), self._tables, strict=True):
+            if indices.size and not (indices.min() >= 0 and indices.max() < len(table)):
+                raise RuntimeError(f"a candidate's index is {indices.max()}, of {len(table)} that there are")
+        score, attention = np.zeros(item.shape, np.float32), []
+        for user in range(len(item)):
+            state = {name: each[user] for name, each in feed.items()}
+            vectors = np.hstack([self._tables[0][item[user]], self._tables[1][category[user]]])
+            seen, weights = self._see(state, vectors)
+            attention.append(weights)
+            score[user] = self._scorer(vectors, state["taste"], seen)
+        return {"score": score, "attention": np.stack(attention)}
+
+
+def can_compile(settings: RankerSettings) -> bool:
+    """Return whether there is machine code for such a ranker: for all as in their papers."""
+    return settings.kind != "din" or settings.attention in ("mlp", "position")
+
+
+class _Din:
+    def __init__(self, settings: RankerSettings, weights: Mapping[str, Floats]) -> None:
+        of_query, _, of_difference, of_product = np.split(weights["attention.layer.weight"], 4, axis=1)
+        self._of_query = (of_query + of_difference).T
+        form = _dice_form(weights, "attention.dice"), weights["attention.last.weight"][0]
+        self._form = UnitForm(np.ascontiguousarray(of_product.T), *form, weights["attention.last.bias"])
+        self._by_place = weights.get("attention.place")
+        self._softmax = settings.softmax
+
+    def __call__(self, state: Mapping[str, Floats], vectors: Floats) -> tuple[Floats, Floats]:
+        events = int(state["is_real"].sum())  # the first places are filled
+        parts = np.split(state["keys"][:events], [vectors.shape[1]], axis=1)
+        keys, from_key = (np.ascontiguousarray(part) for part in parts)
+        scores = activation(vectors, keys, vectors @ self._of_query, from_key, self._form)
+        if self._by_place is not None:
+            scores += self._by_place[: len(keys)][::-1]
+        weights = _softmax(scores) if self._softmax else scores
+        return weights @ keys, _padded(weights, len(state["is_real"]))
+
+
+class _Dsin:
+    def __init__(self, settings: RankerSettings, weights: Mapping[str, Floats]) -> None:
+        pass  # all that it does with candidates is made of the user's state
+
+    def __call__(self, state: Mapping[str, Floats], vectors: Floats) -> tuple[Floats, Floats]:
+        dimension, is_real = vectors.shape[1], state["are_sessions"] > 0
+        seen, first = [], np.zeros((len(vectors), len(is_real)), np.float32)
+        for name in ("evolved", "interests"):
+            keys = state[name][is_real]
+            shares = _softmax(vectors @ keys[:, dimension:].T)
+            seen.append(shares @ keys[:, :dimension])
+        first[:, is_real] = shares  # of the interests themselves
+        counted = first[:, :, None] * state["shares"]  # (C, S, L)
+        return np.hstack(seen[::-1]), counted.reshape(len(vectors), -1)
+
+
+class _Dien:
+    def __init__(self, settings: RankerSettings, weights: Mapping[str, Floats]) -> None:
+        self._bias = weights["of_input.bias"]
+        self._of_state = np.ascontiguousarray(weights["of_state.weight"].T)
+        self._evolution = _EVOLUTIONS[settings.evolution]
+
+    def __call__(self, state: Mapping[str, Floats], vectors: Floats) -> tuple[Floats, Floats]:
+        events = int(state["is_real"].sum())
+        weights = _softmax(vectors @ state["interests"][:events, vectors.shape[1] :].T)
+        entering = np.ascontiguousarray(state["entering"][:events])
+        found = evolve(entering, self._bias, self._of_state, weights, self._evolution)
+        return found, _padded(weights, len(state["is_real"]))
+
+
+class _Scorer:
+    """The layers that score [c, u, c * u, seen]; what u, the mean of a user's events, does is made once."""
+
+    def __init__(self, weights: Mapping[str, Floats], dimension: int) -> None:
+        layers = sum(name.startswith("scorer.layers") and name.endswith("bias") for name in weights)
+        self._layers = [
+            (
+                weights[f"scorer.layers.{at}.weight"].T,
+                weights[f"scorer.layers.{at}.bias"],
+                _dice_form(weights, f"scorer.dice.{at}"),
+            )
+            for at in range(layers)
+        ]
+        self._parts = np.split(self._layers[0][0], [dimension, 2 * dimension, 3 * dimension])
+        self._last = weights["scorer.last.weight"][0], weights["scorer.last.bias"][0]
+
+    def __call__(self, vectors: Floats, taste: Floats, seen: Floats) -> Floats:
+        of_candidate, of_user, of_product, of_seen = self._parts
+        _, bias, form = self._layers[0]
+        known = of_candidate + taste[:, None] * of_product
+        values = vectors @ known + seen @ of_seen + (taste @ of_user + bias)
+        dice(values, form)
+        for weight, bias, form in self._layers[1:]:
+            values = values @ weight + bias
+            dice(values, form)
+        found: Floats = values @ self._last[0] + self._last[1]
+        return found
+
+
+def _padded(weights: Floats, width: int) -> Floats:
+    """Return weights (C, T) with zeros behind, (C, width)."""
+    return np.pad(weights, ((0, 0), (0, width - weights.shape[1])))
+
+
+def _dice_form(weights: Mapping[str, Floats], name: str) -> DiceForm:
+    alpha, mean, variance = (weights[f"{name}.{each}"] for each in ("alpha", "mean", "variance"))
+    scale, tilt = 0.5 / np.sqrt(variance + EPSILON), (1 - alpha) / 2
+    forms = (alpha + tilt, tilt, scale, -mean * scale)
+    return DiceForm(*(form.astype(np.float32) for form in forms))
+
+
+def _softmax(scores: Floats) -> Floats:
+    """Return (C, T), rows that sum up to 1; of no events, none."""
+    high = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
+    return high / high.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]

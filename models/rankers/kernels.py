@@ -1,0 +1,130 @@
+"""What costs most of a candidate, as machine code outside the interpreter lock: Dice, activation, a GRU.
+
+Letters: C candidates, T events, D dimension, H units. Few candidates at a time, so that what is made of them
+in between stays in a core's own cache.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from models.arrays import Floats
+from models.compiled import compiled_with_fast_sums
+
+#: Candidates at a time: of the activation unit, and of the GRU.
+UNIT_BLOCK, GRU_BLOCK = 16, 128
+
+
+class DiceForm(NamedTuple):
+    """Dice that has learned: x (even + tilt tanh(scale x + shift)) of each unit, all (H,)."""
+
+    even: Floats
+    tilt: Floats
+    scale: Floats
+    shift: Floats
+
+
+class UnitForm(NamedTuple):
+    """The activation unit: of_product (D, H) by q * k, then Dice, then last (H,) and a bias (1,)."""
+
+    of_product: Floats
+    dice: DiceForm
+    last: Floats
+    bias: Floats
+
+
+@compiled_with_fast_sums
+def tanh(value: np.float32) -> np.float32:
+    """Return tanh to 4e-7, by arithmetic alone, so that several are computed at once.
+
+    Source of the rational form: Eigen, Eigen/src/Core/MathFunctionsImpl.h.
+    """
+    x = min(max(value, np.float32(-7.9)), np.float32(7.9))
+    y = x * x
+    above = np.float32(-2.76076847742355e-16) * y + np.float32(2.00018790482477e-13)
+    above = above * y + np.float32(-8.60467152213735e-11)
+    above = above * y + np.float32(5.12229709037114e-08)
+    above = above * y + np.float32(1.48572235717979e-05)
+    above = above * y + np.float32(6.37261928875436e-04)
+    above = above * y + np.float32(4.89352455891786e-03)
+    below = np.float32(1.19825839466702e-06) * y + np.float32(1.18534705686654e-04)
+    below = below * y + np.float32(2.26843463243900e-03)
+    below = below * y + np.float32(4.89352518554385e-03)
+    return x * above / below
+
+
+@compiled_with_fast_sums
+def dice(values: Floats, form: DiceForm) -> None:
+    """Activate values (C, H) in place."""
+    for row in range(len(values)):
+        for at in range(values.shape[1]):
+            value = values[row, at]
+            values[row, at] = value * (
+                form.even[at] + form.tilt[at] * tanh(value * form.scale[at] + form.shift[at])
+            )
+
+
+@compiled_with_fast_sums
+def activation(queries: Floats, keys: Floats, from_query: Floats, from_key: Floats, form: UnitForm) -> Floats:
+    """Return how well keys (T, D) fit queries (C, D): (C, T).
+
+    from_query (C, H), from_key (T, H): the layer's products with each alone.
+    """
+    dimension, units = form.of_product.shape
+    found = np.zeros((len(queries), len(keys)), np.float32)
+    product = np.zeros((dimension, UNIT_BLOCK * units), np.float32)
+    made = np.zeros((len(keys), UNIT_BLOCK * units), np.float32)
+    for begin in range(0, len(queries), UNIT_BLOCK):
+        block = min(UNIT_BLOCK, len(queries) - begin)
+        for at in range(dimension):
+            for row in range(block):
+                query = queries[begin + row, at]
+                for unit in range(units):
+                    product[at, row * units + unit] = query * form.of_product[at, unit]
+        np.dot(keys, product, made)
+        for event in range(len(keys)):
+            for row in range(block):
+                total = form.bias[0]
+                for unit in range(units):
+                    value = (
+                        made[event, row * units + unit]
+                        + from_query[begin + row, unit]
+                        + from_key[event, unit]
+                    )
+                    bent = tanh(value * form.dice.scale[unit] + form.dice.shift[unit])
+                    total += form.last[unit] * value * (form.dice.even[unit] + form.dice.tilt[unit] * bent)
+                found[begin + row, event] = total
+    return found
+
+
+@compiled_with_fast_sums
+def evolve(entering: Floats, bias: Floats, of_state: Floats, weights: Floats, evolution: int) -> Floats:
+    """Return the last state (C, D) of DIEN's second GRU; see `dien.evolve`, of one user without padding.
+
+    entering (T, 3 D); of_state (D, 3 D); weights (C, T); evolution: 0 AUGRU, 1 AIGRU, 2 AGRU.
+    """
+    half, one = np.float32(0.5), np.float32(1)
+    candidates, dimension = len(weights), of_state.shape[0]
+    found = np.zeros((candidates, dimension), np.float32)
+    for begin in range(0, candidates, GRU_BLOCK):
+        block = min(GRU_BLOCK, candidates - begin)
+        state = np.zeros((block, dimension), np.float32)
+        known = np.zeros((block, 3 * dimension), np.float32)
+        for event in range(len(entering)):
+            np.dot(state, of_state, known)
+            for row in range(block):
+                weight = weights[begin + row, event]
+                scale = weight if evolution == 1 else one
+                of_update = weight if evolution == 0 else one
+                for at in range(dimension):
+                    update = entering[event, at] * scale + bias[at] + known[row, at]
+                    place = dimension + at
+                    reset = entering[event, place] * scale + bias[place] + known[row, place]
+                    place += dimension
+                    update = (half + half * tanh(half * update)) * of_update
+                    update = weight if evolution == 2 else update
+                    reset = half + half * tanh(half * reset)
+                    new = tanh(entering[event, place] * scale + bias[place] + reset * known[row, place])
+                    state[row, at] += update * (new - state[row, at])
+        found[begin : begin + block] = state
+    return found

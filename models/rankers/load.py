@@ -1,0 +1,96 @@
+"""A ranker's artifact -> what serves it; needs no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import safetensors.numpy
+
+from models.adopted.session import Session
+from models.arrays import Ints
+from models.artifact.files import (
+    ARTIFACT_FORMAT,
+    CHECKSUMS,
+    CONFIG,
+    VOCABULARY,
+    check,
+    files_of,
+    parse,
+    read_json,
+    version_of,
+)
+from models.artifact.stores import find
+from models.errors import ArtifactError
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import PADDING, UNKNOWN
+from models.location import Location, location
+from models.model_files import CANDIDATE_GRAPH, GOLDEN, RANKER, USER_GRAPH, WEIGHTS
+from models.ranker import Ranker
+from models.rankers.compiled_candidates import CompiledCandidates, can_compile
+from models.rankers.golden import check_scores, golden_questions
+from models.rankers.onnx_ranker import OnnxRanker, Run
+from models.rankers.settings import RankerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRanker:
+    """A ranker that is ready to serve.
+
+    version: 12 hex digits of its content; item_categories (I + 2,) the category index of each item index, of
+    padding and unknown too; settings: among others max_events and horizon_ms, how far back it reads.
+    """
+
+    ranker: Ranker
+    vocabulary: Vocabulary
+    version: str
+    item_categories: Ints
+    settings: RankerSettings
+
+
+def load_ranker(where: str | Location, threads: int = 1) -> LoadedRanker:
+    """Return the ranker at a path or URL: one artifact by itself, or the active one of a store.
+
+    Golden users are asked: their scores must be those that were saved. threads: of a call of `rank`. Raises
+    ArtifactError, naming the file, where anything is missing, damaged, of another kind or computes otherwise.
+    """
+    directory = find(location(where) if isinstance(where, str) else where).directory
+    checksums = read_json(directory / CHECKSUMS)
+    for name in files_of(checksums):
+        check(directory / name, checksums)
+    settings = _settings_of(directory / CONFIG)
+    vocabulary = parse(
+        directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
+    )
+    of_user = Session(directory / USER_GRAPH, "cpu", threads)
+    ranker = OnnxRanker(of_user, _of_candidates(directory, settings, threads), settings)
+    version = version_of(checksums)
+    stored = parse(
+        directory / GOLDEN, lambda: safetensors.numpy.load((directory / GOLDEN).read_bytes())["score"]
+    )
+    check_scores(version, ranker.rank(*golden_questions(vocabulary)).score, stored)
+    categories = np.concatenate(([PADDING, UNKNOWN], vocabulary.item_categories))
+    return LoadedRanker(ranker, vocabulary, version, categories, settings)
+
+
+def _of_candidates(directory: Path, settings: RankerSettings, threads: int) -> Run:
+    """Return the graph, or machine code of the same weights where that is faster."""
+    if not can_compile(settings):
+        return Session(directory / CANDIDATE_GRAPH, "cpu", threads)
+    file = directory / WEIGHTS
+    return parse(file, lambda: CompiledCandidates(settings, safetensors.numpy.load_file(file)))
+
+
+def _settings_of(file: Path) -> RankerSettings:
+    config = read_json(file)
+    if config.get("format") != ARTIFACT_FORMAT:
+        raise ArtifactError(
+            f"{file} has format {config.get('format')!r}, this version reads {ARTIFACT_FORMAT!r}: "
+            "train it again"
+        )
+    if config.get("encoder") != RANKER:
+        raise ArtifactError(
+            f"{file.parent} holds a model of the kind {config.get('encoder')!r}, and no ranker: "
+            "make one with `python -m offline.train --model din`"
+        )
+    return parse(file, lambda: msgspec.convert(config[RANKER], RankerSettings))

@@ -1,0 +1,43 @@
+"""A ranker's training as it is printed: what was read, each pass, and what came of it."""
+
+from collections.abc import Callable
+
+from models.location import Location
+from models.log.behaviour_log import BehaviourLog
+from offline.options import describe_time
+from offline.rankers.measures import Quality
+from offline.rankers.run import RankerEpoch, train_ranker
+from offline.rankers.settings import RankerConfig
+
+
+def text_of_ranker(
+    log: BehaviourLog, config: RankerConfig, store: Location, say: Callable[[str], None]
+) -> str:
+    """Train and publish a ranker; `say` each line as it is known, and return what came of it."""
+    left_out = f", {log.bad_rows:,} bad ones left out" if log.bad_rows else ""
+    say(f"{log.path}: {len(log):,} rows{left_out}")
+    done = train_ranker(log, config, store, lambda epoch: say(_text_of_epoch(epoch)))
+    chosen, version = done.chosen, done.artifact.version
+    parameters = sum(each.numel() for each in chosen.ranker.parameters())
+    lines = [
+        f"best epoch {chosen.best.number}, {chosen.seconds:.0f} s, {parameters:,} parameters",
+        f"test: {text_of(chosen.test)}",
+    ]
+    if config.train.final_fit:
+        until = describe_time(int(log.time_ms.max()))
+        lines.append(f"what is published is the same learned anew from all rows, until {until}")
+    lines.append(f"artifact {store / version}")
+    lines.append(f"version {version}, publication {done.publication}")
+    return "\n".join(lines)
+
+
+def text_of(quality: Quality) -> str:
+    """Return the figures in a line."""
+    return (
+        f"auc {quality.auc:.4f}  user auc {quality.user_auc:.4f}  log loss {quality.log_loss:.4f}  "
+        f"ndcg@10 {quality.ndcg_at_10:.4f}"
+    )
+
+
+def _text_of_epoch(epoch: RankerEpoch) -> str:
+    return f"epoch {epoch.number:3d}  loss {epoch.loss:.4f}  validation: {text_of(epoch.validation)}"

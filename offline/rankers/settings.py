@@ -1,0 +1,121 @@
+"""Everything that a ranker's training can be told, from defaults, a TOML file and flags, in this order."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from models.errors import SettingsError
+from models.events import BEHAVIOURS, Behaviour
+from models.rankers.settings import RankerSettings
+from offline.training.settings import (
+    Count,
+    HeldOutShare,
+    NotNegative,
+    Share,
+    ShareButNotAll,
+    TrainSettings,
+    given_settings,
+    made_parts,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RankerTrainSettings:
+    """How a ranker learns from a behaviour log; `read_ranker_config` checks the bounds beside the fields."""
+
+    #: Passes over the training slice at most, and passes without a better validation AUC after which it ends.
+    epochs: Count = 10
+    patience: Count = 2
+    #: Targets per step.
+    batch_size: Count = 256
+    #: Learning rate of Adam.
+    lr: Annotated[float, Meta(gt=0, lt=1)] = 1e-3
+    #: Where it trains; "auto" is a GPU where there is one.
+    device: Literal["cpu", "cuda", "auto"] = "auto"
+    #: Seed of everything random.
+    seed: Annotated[int, Meta(ge=0)] = 0
+    #: How rows are held out: "time" by global time, "leave-one-out" the last two of each user.
+    protocol: Literal["time", "leave-one-out"] = "time"
+    #: Share of the rows, the last by time, that test takes, and the share before it that validation takes.
+    test_share: HeldOutShare = 0.1
+    validation_share: HeldOutShare = 0.1
+    #: Whether what is published learns from all rows at last; the figures are of the ranker that did not.
+    final_fit: bool = True
+    #: An item with fewer rows than this in the training slice is unknown; at most `max_items` are known.
+    min_item_count: Count = 1
+    max_items: Count = 300_000
+    #: Behaviours that are positive, by number: 1 view, 2 favourite, 3 cart, 4 buy.
+    positives: tuple[int, ...] = tuple(sorted(BEHAVIOURS))
+    #: What is negative: "drawn" items that the user did not choose at that time, or the other "rows", as in
+    #: a log of ratings, where only some are positive.
+    negatives_from: Literal["drawn", "rows"] = "drawn"
+    #: Items drawn for each positive; this share of them uniformly, the rest by popularity to this power.
+    negatives: Count = 4
+    uniform_share: Share = 0.5
+    popularity_power: NotNegative = 1.0
+    #: Strength of the regularisation of the vectors that a step reads (mini-batch aware, DIN section 5.1).
+    regularisation: NotNegative = 0.0
+    #: Share of items that are made unknown, so that the model learns to do with the category.
+    unknown_share: ShareButNotAll = 0.02
+    #: Of DIEN: weight of the auxiliary loss in the first pass, and what is left of it after each.
+    auxiliary_weight: NotNegative = 1.0
+    auxiliary_decay: Share = 1.0
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.positives) - BEHAVIOURS)
+        if unknown or not self.positives:
+            raise SettingsError(
+                f"positives is {self.positives}; it must be some of 1 (view), 2 (favourite), 3 (cart), "
+                "4 (buy)"
+            )
+        if self.negatives_from == "rows" and set(self.positives) == BEHAVIOURS:
+            raise SettingsError(
+                'negatives_from is "rows", but every behaviour is positive: name the positives, such as '
+                "--positives favourite,buy"
+            )
+
+    @property
+    def slicing(self) -> TrainSettings:
+        """How rows are held out, as `slice_log` takes it."""
+        return TrainSettings(
+            protocol=self.protocol, test_share=self.test_share, validation_share=self.validation_share
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RankerConfig:
+    """All settings of a run; where the gap is not given, it is learned from the log's precision."""
+
+    ranker: RankerSettings
+    train: RankerTrainSettings
+    is_gap_given: bool
+
+
+def read_ranker_config(file: Path | None, flags: Mapping[str, Any]) -> RankerConfig:
+    """Return the settings of a TOML file, if there is one, overruled by the flags that are not None.
+
+    The keys are the names of the settings' fields. SettingsError for an unknown key, a value of the wrong
+    type, or one outside its bounds.
+    """
+    values = given_settings(file, flags)
+    if isinstance(values.get("positives"), str):
+        values["positives"] = _behaviours(values["positives"])
+    parts = made_parts(values, {"ranker": RankerSettings, "train": RankerTrainSettings}, file)
+    return RankerConfig(**parts, is_gap_given="gap_ms" in values)
+
+
+def _behaviours(text: str) -> list[int]:
+    """Return the numbers of behaviours that are named, or numbered, with commas between."""
+    numbers = {each.name.lower(): int(each) for each in Behaviour} | {
+        str(int(each)): int(each) for each in Behaviour
+    }
+    names = [name.strip().lower() for name in text.split(",")]
+    unknown = [name for name in names if name not in numbers]
+    if unknown:
+        raise SettingsError(
+            f"--positives is {text!r}; {unknown[0]!r} is no behaviour: view, favourite, cart, buy, or 1 to 4"
+        )
+    return sorted({numbers[name] for name in names})

@@ -1,0 +1,192 @@
+"""Rankers learn what can be learned, know nothing of the future, and are published by the command."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from models.ids.log_vocabulary import vocabulary_of_log
+from models.ids.vocabulary import Vocabulary
+from models.log.behaviour_log import BehaviourLog, read_behaviour_log
+from models.ranker import Candidates
+from models.rankers.columns import event_rows
+from models.rankers.kinds import make_ranker
+from models.rankers.load import load_ranker
+from models.rankers.settings import KINDS, RankerSettings
+from models.windows.histories import Histories
+from offline import train
+from offline.rankers.learner import Learner
+from offline.rankers.measures import quality_of
+from offline.rankers.regularisation import Regularisation, sample_counts
+from offline.rankers.samples import Samples, material_of
+from offline.rankers.scoring import score
+from offline.rankers.settings import RankerTrainSettings
+
+TINY = RankerSettings(
+    max_events=4, sessions=2, item_dimension=8, category_dimension=4, heads=2, attention_units=8, units=(12,)
+)
+TOY = RankerTrainSettings(batch_size=64, lr=2e-2, negatives=2)
+
+
+@pytest.fixture(scope="module")
+def log(walk_csv: Path) -> BehaviourLog:
+    return read_behaviour_log(walk_csv)
+
+
+def _samples(log: BehaviourLog, settings: RankerSettings) -> tuple[Samples, Vocabulary]:
+    vocabulary = vocabulary_of_log(log)
+    rows = np.ones(len(log), np.bool_)
+    return material_of(log, vocabulary, settings).samples(rows, TOY), vocabulary
+
+
+def _toy() -> tuple[Samples, Vocabulary]:
+    """Return users who have items of one of two groups, and who like the next one if it is of theirs."""
+    items, users, length = 10, 300, 5
+    vocabulary = Vocabulary([str(item) for item in range(items)], [2] * items, ["c"])
+    random = np.random.default_rng(5)
+    group, likes = random.integers(0, 2, users), random.integers(0, 2, users)
+    of_group = np.repeat(group[:, None], length, axis=1)
+    of_group[:, -1] = np.where(likes, group, 1 - group)
+    item = 2 + 2 * random.integers(0, items // 2, (users, length)) + of_group
+    place = np.arange(users * length)
+    starts = np.arange(users + 1) * length
+    kinds = np.ones(len(place), np.uint8)
+    histories = Histories(item.ravel(), np.full(len(place), 2), kinds, place * 60_000, starts)
+    target = starts[1:] - 1
+    return Samples(histories, target, starts[:-1], np.arange(users), likes.astype(np.float32)), vocabulary
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ten_seeds_learn_what_can_be_learned(kind: str) -> None:
+    settings = replace(TINY, kind=kind)  # type: ignore[arg-type]
+    samples, vocabulary = _toy()
+    learned, held_out = samples.take(np.arange(200)), samples.take(np.arange(200, 300))
+    found = []
+    for seed in range(10):
+        torch.manual_seed(seed)
+        of_seed = RankerTrainSettings(
+            batch_size=100, lr=4e-2, positives=(1,), negatives_from="rows", seed=seed
+        )
+        learner = Learner(make_ranker(vocabulary, settings), learned, vocabulary, of_seed)
+        for _ in range(20):
+            learner.epoch()
+        found.append(quality_of(score(learner.ranker, held_out, learner.drawer, of_seed)).auc)
+    assert min(found) > 0.9, found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shuffling_the_future_changes_no_past(log: BehaviourLog, kind: str) -> None:
+    settings = replace(TINY, kind=kind)  # type: ignore[arg-type]
+    samples, _ = _samples(log, settings)
+    some = np.arange(0, len(samples), 7)
+    before = samples.rows(some, settings)
+    random = np.random.default_rng(0)
+    for row, place in enumerate(some.tolist()):
+        target, end = samples.target[place], samples.histories.starts[samples.user[place] + 1]
+        shuffled = np.arange(len(samples.histories.item))
+        shuffled[target:end] = random.permutation(shuffled[target:end])
+        other = replace(samples, histories=_shuffled(samples.histories, shuffled))
+        after = other.rows(some[row : row + 1], settings)
+        width = before.item.shape[1] if kind == "dsin" else after.item.shape[1]
+        np.testing.assert_array_equal(before.item[row, :width], after.item[0])
+        assert (before.event[row] < target).all()
+
+
+def _shuffled(histories: Histories, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Histories:
+    """Return histories with other items at the same times."""
+    return replace(histories, item=histories.item[order], category=histories.category[order])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sample_reads_what_is_served_at_its_time(log: BehaviourLog, kind: str) -> None:
+    settings = replace(TINY, kind=kind)  # type: ignore[arg-type]
+    samples, _ = _samples(log, settings)
+    histories = samples.histories
+    for place in range(0, len(samples), 11):
+        target, begin = int(samples.target[place]), int(histories.starts[samples.user[place]])
+        own = Histories(
+            histories.item[begin:target],
+            histories.category[begin:target],
+            histories.behaviour[begin:target],
+            histories.time_ms[begin:target],
+            np.array([0, target - begin]),
+        )
+        served = event_rows(own, histories.time_ms[[target]], settings)
+        trained = samples.rows(np.array([place]), settings)
+        for name, column in served.columns().items():
+            np.testing.assert_array_equal(column, trained.columns()[name])
+
+
+def test_a_value_occurs_in_as_many_samples_as_a_loop_counts(log: BehaviourLog) -> None:
+    samples, vocabulary = _samples(log, TINY)
+    samples = samples.take(np.arange(0, len(samples), 2))
+    histories = samples.histories
+    counted = np.zeros(vocabulary.item_count)
+    for target, user in zip(samples.target, samples.user, strict=True):
+        first = max(histories.starts[user], target - TINY.max_events)
+        counted[list({*histories.item[first : target + 1].tolist()})] += 1
+    found = sample_counts(samples, histories.item, vocabulary.item_count, TINY.max_events)
+    np.testing.assert_array_equal(found, np.maximum(counted, 1))
+
+
+def test_regularisation_is_the_papers(log: BehaviourLog) -> None:
+    samples, vocabulary = _samples(log, TINY)
+    learner = Learner(make_ranker(vocabulary, TINY), samples, vocabulary, TOY)
+    asked = learner.questions.asked(np.arange(20), np.random.default_rng(0))
+    vectors = learner.ranker.vectors
+    found = Regularisation(samples, TINY.max_events, vectors, 0.5).loss(asked).item()
+    expected = 0.0
+    for table, values, (of_events, of_candidates) in (
+        (vectors.item, samples.histories.item, (asked.events.item, asked.item)),
+        (vectors.category, samples.histories.category, (asked.events.category, asked.category)),
+    ):
+        counts = sample_counts(samples, values, table.num_embeddings, TINY.max_events)
+        for row in {*of_events.flatten().tolist(), *of_candidates.flatten().tolist()}:
+            expected += 0.25 * sum(float(each) ** 2 for each in table.weight[row].tolist()) / counts[row]
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_command_publishes_a_ranker_that_can_be_asked(walk_csv: Path, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "tiny.toml").write_text(
+        "item_dimension = 8\ncategory_dimension = 8\nmax_events = 10\nregularisation = 0.01\nheads = 2\n"
+    )
+    arguments = ["--model", kind, "--data-path", walk_csv, "--save-dir", tmp_path / "r", "--epochs", 1]
+    found = CliRunner().invoke(train.main, [*map(str, arguments), "--config", str(tmp_path / "tiny.toml")])
+    assert found.exit_code == 0, found.output
+    assert "test: auc 0." in found.output
+    loaded = load_ranker(str(tmp_path / "r"))
+    assert loaded.version in found.output
+    assert (loaded.settings.kind, loaded.settings.max_events) == (kind, 10)
+    item = loaded.vocabulary.item_indices(["item-3é", "never there"])
+    candidates = Candidates(item, loaded.item_categories[item], np.array([0, 2]))
+    nothing = np.zeros(0, np.int64)
+    nobody = Histories(nothing, nothing, np.zeros(0, np.uint8), nothing, np.zeros(2, np.int64))
+    assert np.isfinite(loaded.ranker.rank(nobody, candidates, np.array([1])).score).all()
+    training = json.loads((tmp_path / "r" / "current" / "config.json").read_text())["training"]
+    assert training["regularisation"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--model", "din", "--tune", "1"], "--tune means nothing with --model din"),
+        (["--model", "din", "--positives", "like"], "'like' is no behaviour"),
+        (["--model", "din", "--negatives-from", "rows"], "name the positives"),
+        (["--model", "din", "--positives", "buy"], "the train slice has no positive row"),
+        (["--model", "din", "--epochs", "0"], "epochs is 0"),
+        (["--positives", "buy"], "--positives means nothing with --model towers"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(
+    walk_csv: Path, tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    given = [*arguments, "--data-path", str(walk_csv), "--save-dir", str(tmp_path / "r")]
+    found = CliRunner().invoke(train.main, given)
+    assert found.exit_code in (1, 2)
+    assert reason in found.output
+    assert not (tmp_path / "r" / "current").exists()
