@@ -17,7 +17,7 @@ from models.log.format import log_format_option
 from models.rankers.settings import KINDS
 from offline.options import data_path_option, describe_time
 from offline.rankers.report import text_of_ranker
-from offline.rankers.settings import RankerTrainSettings, read_ranker_config
+from offline.rankers.settings import BATCH_SIZES, RankerTrainSettings, read_ranker_config
 from offline.source import from_stream_option, read_log
 from offline.stream_walk.report import text_of_found
 from offline.training.continuing import Continued, continue_training
@@ -70,7 +70,7 @@ _LEARNS = {"direct": "direct path", "everything": "all        "}
     "--batch-size",
     type=int,
     help="Stretches of history per step, of a ranker targets.  [default: 8 on a CPU, up to 64 on a GPU; of a "
-    f"ranker {RANKER_DEFAULTS.batch_size}]",
+    f"ranker {BATCH_SIZES[0]} to {BATCH_SIZES[1]}, by its size]",
 )
 @click.option(
     "--lr", type=float, help=f"Learning rate.  [default: {DEFAULTS.lr}; of a ranker {RANKER_DEFAULTS.lr}]"

@@ -21,6 +21,16 @@ unread_partitions = Gauge(
     "twintide_unread_partitions",
     "Partitions that the event topic got since, and that nobody reads before stream.repartition is run.",
 )
+overtaken_events_total = Counter(
+    "twintide_overtaken_events_total",
+    "Events of a partition that retention took from the topic before they were read.",
+    ["partition"],
+)
+bytes_per_user = Gauge(
+    "twintide_bytes_per_user",
+    "About how many bytes a user of this worker takes, by where: redis, rocksdb, changelog.",
+    ["where"],
+)
 dirty_users = Gauge("twintide_dirty_users", "Changed users whose vector is not written yet.")
 batch_users = Histogram(
     "twintide_batch_users", "Users in one encoded batch.", buckets=[2**power for power in range(11)]

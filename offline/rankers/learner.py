@@ -12,7 +12,7 @@ from models.rankers.base import RankerModule
 from offline.rankers.questions import Drawer, Questions
 from offline.rankers.regularisation import Regularisation
 from offline.rankers.samples import Asked, Samples
-from offline.rankers.settings import RankerTrainSettings
+from offline.rankers.settings import UNKNOWN_SHARES, RankerTrainSettings
 from offline.training.row_adam import RowAdam
 
 #: The gradient is cut to this length.
@@ -47,16 +47,18 @@ class Learner:
             else None
         )
         self._auxiliary_weight = settings.auxiliary_weight
+        given = settings.unknown_share
+        self._unknown_share = UNKNOWN_SHARES[0] if given is None else given
 
     def epoch(self) -> float:
         """Learn from every sample once; return the mean loss of the labels."""
         self.ranker.train()
-        size, total, weight = self.settings.batch_size, 0.0, 0.0
+        size, total, weight = self.settings.batch_of(len(self.questions.samples)), 0.0, 0.0
         batches = self.questions.samples.batches(size, self._random)
         steps = -(-len(self.questions.samples) // size)
         for some in tqdm(batches, total=steps, desc="learning", leave=False, disable=None):
             asked = self.questions.asked(some, self._random)
-            loss = self._step(asked.with_unknown(self.settings.unknown_share, UNKNOWN, self._generator))
+            loss = self._step(asked.with_unknown(self._unknown_share, UNKNOWN, self._generator))
             total, weight = total + loss * len(some), weight + len(some)
         self._auxiliary_weight *= self.settings.auxiliary_decay
         return total / weight

@@ -14,6 +14,7 @@ from models.artifact.stores import find, is_there, open_store, store_of
 from models.errors import SettingsError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import UNKNOWN
 from models.location import Location
 from models.log.behaviour_log import BehaviourLog
 from models.model_files import RANKER
@@ -27,7 +28,7 @@ from offline.rankers.learner import Learner
 from offline.rankers.measures import Quality, quality_of
 from offline.rankers.samples import Samples, check_samples, material_of
 from offline.rankers.scoring import score
-from offline.rankers.settings import RankerConfig, RankerTrainSettings
+from offline.rankers.settings import UNKNOWN_SHARES, RankerConfig, RankerTrainSettings
 from offline.training.data import Slices, slice_log
 from offline.training.parallel import one_process
 
@@ -43,10 +44,14 @@ class RankerEpoch:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The ranker of the best pass, which has not learned what was held out, and how good it is there."""
+    """The ranker of the best pass, which has not learned what was held out, and how good it is there.
+
+    train: the settings that it learned with, what was found from the log included.
+    """
 
     ranker: RankerModule
     vocabulary: Vocabulary
+    train: RankerTrainSettings
     best: RankerEpoch
     test: Quality
     slices: Slices
@@ -74,8 +79,9 @@ def train_ranker(
     """
     check_store(store)
     open_store(store).prepare()
-    settings, train = with_gap(config, log), config.train
-    chosen = choose(log, settings, train, on_epoch)
+    settings = with_gap(config, log)
+    chosen = choose(log, settings, config.train, on_epoch)
+    train = chosen.train
     ranker, vocabulary = chosen.ranker, chosen.vocabulary
     if train.final_fit:
         ranker, vocabulary = fit(log, np.ones(len(log), np.bool_), settings, train, chosen.best.number)
@@ -97,6 +103,14 @@ def with_gap(config: RankerConfig, log: BehaviourLog) -> RankerSettings:
     return replace(config.ranker, gap_ms=default_gap_ms(log.precision_ms))
 
 
+def with_unknown_share(train: RankerTrainSettings, held_out: Samples) -> RankerTrainSettings:
+    """Return the settings with the share of items to hide, by how many held-out targets are unknown."""
+    if train.unknown_share is not None:
+        return train
+    share = float((held_out.histories.item[held_out.target] == UNKNOWN).mean())
+    return replace(train, unknown_share=float(np.clip(share, *UNKNOWN_SHARES)))
+
+
 def choose(
     log: BehaviourLog,
     settings: RankerSettings,
@@ -107,6 +121,7 @@ def choose(
     started = time.monotonic()
     slices = slice_log(log, train.slicing)
     vocabulary, samples = material_of_slices(log, settings, train, slices)
+    train = with_unknown_share(train, samples["validation"])
     learner = Learner(_untrained(vocabulary, settings, train), samples["train"], vocabulary, train)
     best, weights = None, None
     for number in range(1, train.epochs + 1):
@@ -121,7 +136,7 @@ def choose(
     assert best is not None and weights is not None  # there is at least one pass
     learner.ranker.load_state_dict(weights)
     test = quality_of(score(learner.ranker, samples["test"], learner.drawer, train))
-    return Chosen(learner.ranker, vocabulary, best, test, slices, time.monotonic() - started)
+    return Chosen(learner.ranker, vocabulary, train, best, test, slices, time.monotonic() - started)
 
 
 def fit(

@@ -21,18 +21,23 @@ from offline.training.settings import (
     made_parts,
 )
 
+#: The least and the most items that are made unknown where it is not said how many.
+UNKNOWN_SHARES = 0.02, 0.5
+#: The least and the most targets per step where it is not said how many.
+BATCH_SIZES = 32, 256
+
 
 @dataclass(frozen=True, slots=True)
 class RankerTrainSettings:
     """How a ranker learns from a behaviour log; `read_ranker_config` checks the bounds beside the fields."""
 
     #: Passes over the training slice at most, and passes without a better validation AUC after which it ends.
-    epochs: Count = 10
-    patience: Count = 2
-    #: Targets per step.
-    batch_size: Count = 256
+    epochs: Count = 15
+    patience: Count = 3
+    #: Targets per step; None: a hundredth of all, within BATCH_SIZES, so that small logs have steps enough.
+    batch_size: Count | None = None
     #: Learning rate of Adam.
-    lr: Annotated[float, Meta(gt=0, lt=1)] = 1e-3
+    lr: Annotated[float, Meta(gt=0, lt=1)] = 3e-3
     #: Where it trains; "auto" is a GPU where there is one.
     device: Literal["cpu", "cuda", "auto"] = "auto"
     #: Seed of everything random.
@@ -58,8 +63,9 @@ class RankerTrainSettings:
     popularity_power: NotNegative = 1.0
     #: Strength of the regularisation of the vectors that a step reads (mini-batch aware, DIN section 5.1).
     regularisation: NotNegative = 0.0
-    #: Share of items that are made unknown, so that the model learns to do with the category.
-    unknown_share: ShareButNotAll = 0.02
+    #: Share of items that are made unknown, so that the model learns to do with the category; None: as many
+    #: as there are unknown targets in the validation slice, within UNKNOWN_SHARES.
+    unknown_share: ShareButNotAll | None = None
     #: Of DIEN: weight of the auxiliary loss in the first pass, and what is left of it after each.
     auxiliary_weight: NotNegative = 1.0
     auxiliary_decay: Share = 1.0
@@ -76,6 +82,10 @@ class RankerTrainSettings:
                 'negatives_from is "rows", but every behaviour is positive: name the positives, such as '
                 "--positives favourite,buy"
             )
+
+    def batch_of(self, samples: int) -> int:
+        """Return how many of so many samples a step learns from."""
+        return self.batch_size or min(max(samples // 100, BATCH_SIZES[0]), BATCH_SIZES[1])
 
     @property
     def slicing(self) -> TrainSettings:

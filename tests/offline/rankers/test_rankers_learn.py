@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import UNKNOWN
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from models.ranker import Candidates
 from models.rankers.columns import event_rows
@@ -22,9 +23,10 @@ from offline import train
 from offline.rankers.learner import Learner
 from offline.rankers.measures import quality_of
 from offline.rankers.regularisation import Regularisation, sample_counts
+from offline.rankers.run import with_unknown_share
 from offline.rankers.samples import Samples, material_of
 from offline.rankers.scoring import score
-from offline.rankers.settings import RankerTrainSettings
+from offline.rankers.settings import UNKNOWN_SHARES, RankerTrainSettings
 
 TINY = RankerSettings(
     max_events=4, sessions=2, item_dimension=8, category_dimension=4, heads=2, attention_units=8, units=(12,)
@@ -121,6 +123,17 @@ def test_a_sample_reads_what_is_served_at_its_time(log: BehaviourLog, kind: str)
             np.testing.assert_array_equal(column, trained.columns()[name])
 
 
+def test_as_many_items_are_hidden_as_held_out_rows_have_unknown_ones(log: BehaviourLog) -> None:
+    samples, _ = _samples(log, TINY)
+    item = samples.histories.item.copy()
+    item[samples.target[: len(samples) * 3 // 10]] = UNKNOWN
+    held_out = replace(samples, histories=replace(samples.histories, item=item))
+    assert with_unknown_share(TOY, held_out).unknown_share == pytest.approx(0.3, abs=0.001)
+    assert with_unknown_share(TOY, samples).unknown_share == UNKNOWN_SHARES[0]
+    given = replace(TOY, unknown_share=0.0)
+    assert with_unknown_share(given, held_out).unknown_share == 0
+
+
 def test_a_value_occurs_in_as_many_samples_as_a_loop_counts(log: BehaviourLog) -> None:
     samples, vocabulary = _samples(log, TINY)
     samples = samples.take(np.arange(0, len(samples), 2))
@@ -190,3 +203,8 @@ def test_what_makes_no_sense_is_one_line(
     assert found.exit_code in (1, 2)
     assert reason in found.output
     assert not (tmp_path / "r" / "current").exists()
+
+
+def test_small_logs_are_learned_in_small_steps() -> None:
+    assert [RankerTrainSettings().batch_of(samples) for samples in (50, 5_000, 10**6)] == [32, 50, 256]
+    assert RankerTrainSettings(batch_size=7).batch_of(5_000) == 7

@@ -27,6 +27,9 @@ class Record:
     def partition(self) -> int:
         return 0
 
+    def offset(self) -> int:
+        return self.number
+
     def error(self) -> None:
         return None
 
@@ -36,6 +39,7 @@ class Client:
 
     def __init__(self) -> None:
         self.begun = 0
+        self.begin = 0
         self.is_free = threading.Event()
         self.is_free.set()
 
@@ -50,9 +54,12 @@ class Client:
     def list_topics(self, topic: str, timeout: float) -> None:
         raise KafkaException("nobody knows")
 
-    def get_watermark_offsets(self, place: TopicPartition, cached: bool) -> tuple[int, int]:
+    def get_watermark_offsets(
+        self, place: TopicPartition, cached: bool = False, timeout: float = 0
+    ) -> tuple[int, int]:
         assert threading.current_thread() is not threading.main_thread()  # would wait for a poll to return
-        return 0, 100
+        assert cached or timeout
+        return self.begin, 100
 
     def assign(self, places: list[TopicPartition]) -> None:
         assert [each.offset for each in places] == [5]
@@ -128,6 +135,33 @@ def test_lag_is_known_without_asking_the_client_which_may_be_busy(
 
     assert asyncio.run(read_and_ask()) == 40
     assert source.lag(1, 60) == 0
+
+
+@pytest.mark.parametrize(
+    ("begin", "lost"),
+    [
+        (
+            0,
+            [],
+        ),  # the topic still begins before 5: what is missing there was compacted, or ends a transaction
+        (7, [(0, 2)]),
+        (12, [(0, 5)]),  # it went on after the first fetch
+    ],
+)
+def test_events_that_the_topic_does_not_have_any_more_are_told_once(
+    source: RecordSource[int], client: Client, monkeypatch: pytest.MonkeyPatch, begin: int, lost: list[Any]
+) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(source, "_on_overtaken", lambda *each: told.append(each))
+
+    async def read_three() -> None:
+        await source.assign({0: 5})
+        client.begun, client.begin = 10, begin
+        for _ in range(3):
+            await source.read(1)
+
+    asyncio.run(read_three())
+    assert told == lost
 
 
 def test_records_that_cannot_be_read_yet_are_read_again_until_they_can(
