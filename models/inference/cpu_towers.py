@@ -9,6 +9,7 @@ with the gains of the norms inside the folded matrices. What is left per event i
 and a user's vector does not depend on who else is encoded. Needs no torch.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ from models.windows.histories import Histories
 
 #: Items whose lengths are found at a time: there may be millions.
 AT_ONCE = 65_536
+#: Rows and columns of a product that uses all of the memory that OpenBLAS packs matrices into.
+PACKED = 512
 
 
 class Linear(NamedTuple):
@@ -72,6 +75,7 @@ class CpuTowers:
     reads_live = True
 
     def __init__(self, weights: TowerWeights, features: FeatureSettings) -> None:
+        _touch_packing_memory()
         self._short = CpuTower(weights, "short", features.short_events)
         self._long = CpuTower(weights, "long", features.long_events)
         self._cold_start = weights["unseen_short"], weights["unseen_long"]
@@ -113,6 +117,17 @@ class CpuTowers:
         inputs = histories.live.inputs
         item = histories.live.item(events.item, len(self._tables.item))
         return events._replace(item=item), self._tables._replace(live=inputs.values, live_scale=inputs.scale)
+
+
+@cache
+def _touch_packing_memory() -> None:
+    """Have OpenBLAS use all of its packing memory once.
+
+    Its kernels prefetch behind what they have packed. Where the system has not given those pages yet, each
+    of the products of an encoding takes three times as long, for ever: they are too small to get there.
+    """
+    square = np.ones((PACKED, PACKED), np.float32)
+    np.matmul(square, square)
 
 
 def _linear(weights: TowerWeights, name: str) -> Linear:

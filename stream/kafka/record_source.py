@@ -26,8 +26,10 @@ T = TypeVar("T")
 
 #: Pause before records are read again that could not be (s).
 RETRY_S = 0.5
-#: Megabytes of records that librdkafka may hold ready.
-READ_AHEAD_MB = 32
+#: Megabytes of records that librdkafka may hold ready; what it keeps of each beside comes to as much again.
+READ_AHEAD_MB = 8
+#: Bytes that the values of one batch have, about: there are fewer than `batch_records` where they are long.
+BATCH_BYTES = 4 << 20
 #: How long to wait for the answer who leads the partitions (s).
 LEADERS_TIMEOUT_S = 1.0
 
@@ -139,7 +141,7 @@ class RecordSource(Generic[T]):
 
     def _fetch(self, timeout_s: float) -> Future[dict[int, T]] | None:
         """Fetch a batch and have it read; None where nothing came."""
-        messages = fetch(self._consumer, self._batch_records, timeout_s)
+        messages = fetch(self._consumer, self._batch_records, timeout_s, BATCH_BYTES)
         if not messages:
             return None
         # Asked for here: the client answers nobody else while this thread waits in a poll.

@@ -14,6 +14,7 @@ from stream.rollout.backfill import Backfiller
 from stream.rollout.follower import FollowSettings, ModelFollower
 from stream.rollout.state import RolloutState
 from stream.settings import Settings
+from stream.tracing import open_trace
 from stream.windows.assignment import Assignments
 from stream.windows.changelog import Changelog
 from stream.windows.checkpoint import Checkpointer
@@ -57,13 +58,14 @@ def build_parts(
 ) -> Parts:
     """Return the parts of a worker for a topic and Faust's table; `artifact` is what `models` wants now."""
     live = refresher = follower = None
+    trace = open_trace(settings.trace)
     dead_letters = settings.dead_letter_topic
     window_settings = artifact.settings.window if artifact else WindowSettings()
     table = WindowTable(faust_table)
     assignments = Assignments(topic.topic_id, window_settings, table)
     if models and artifact:
         live = open_live_models(settings, models, artifact, topic.topic_id, topic.partitions)
-        refresher = Refresher(settings, live, assignments)
+        refresher = Refresher(settings, live, assignments, trace)
         users_per_s = settings.rewrite_users_per_s
         follower = ModelFollower(
             FollowSettings(topic.partitions, settings.model_coverage, settings.keep_previous_s, users_per_s),
@@ -81,7 +83,7 @@ def build_parts(
     return Parts(
         assignments=assignments,
         pipeline=Pipeline(
-            settings.waiting_users, DeadLetters(producer, dead_letters, topic, limits[1]), refresher
+            settings.waiting_users, DeadLetters(producer, dead_letters, topic, limits[1]), refresher, trace
         ),
         commits=commits,
         rebalance=Rebalance(settings.drain_s, assignments, commits, changelog, refresher),

@@ -9,6 +9,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from models.errors import UnreachableError
 from stream.kafka import record_source
+from stream.kafka.assigned_consumer import fetch
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.record_source import RecordSource
 
@@ -16,8 +17,12 @@ from stream.kafka.record_source import RecordSource
 class Record:
     """A record of partition 0 that is known by its number."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, size: int = 1) -> None:
         self.number = number
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
 
     def partition(self) -> int:
         return 0
@@ -183,3 +188,16 @@ def test_records_that_cannot_be_read_yet_are_read_again_until_they_can(
 
     assert asyncio.run(read_all()) == [0, 1]
     assert tries.count(0) > 1 and set(tries) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize(("size", "at_most", "found"), [(1, 4_000, 4_000), (10_000, 4_000, 1_001), (0, 7, 7)])
+def test_batch_has_so_many_records_or_so_many_bytes(size: int, at_most: int, found: int) -> None:
+    class Endless:
+        def poll(self, timeout_s: float) -> Record:
+            return Record(0, size)
+
+        def consume(self, count: int, timeout: float) -> list[Record]:
+            return [Record(0, size)] * count
+
+    assert len(fetch(Endless(), at_most, 1.0, most_bytes=6_000_000)) == found
+    assert len(fetch(Endless(), at_most, 1.0)) == at_most
