@@ -23,15 +23,19 @@ from models.artifact.artifact import Artifact
 from models.command import Command, log_to_stderr
 from models.encoder import UserEncoder, Vectors
 from models.errors import SettingsError, TwintideError
+from models.ids.hashes import hashes_of
 from models.ids.log_vocabulary import vocabulary_of_log
+from models.ids.texts import texts_of
 from models.inference.cuda_graphs import GraphedTowers
 from models.inference.inference import PASS_USERS, Inference
+from models.items.trained import trained_of
 from models.threads import limit_threads
 from models.windows.histories import histories_of_windows
+from models.windows.live_inputs import LiveInputs, make_live_inputs
 from models.windows.window import WindowSettings, window_to_bytes
 
-#: Vectors that differ by more are not the same, in float32 and in bfloat16.
-FLOAT32_TOLERANCE, BFLOAT16_TOLERANCE = 1e-4, 0.1
+#: Vectors that differ by more are not the same: in float32, in bfloat16, and of items that are bytes.
+FLOAT32_TOLERANCE, BFLOAT16_TOLERANCE, LIVE_TOLERANCE = 1e-4, 0.1, 0.1
 EVENTS_PER_USER = 60
 #: Users encoded at once: by Twintide as its worker does, by the naive loop whatever suits it best.
 BATCH_USERS, EAGER_BATCHES = 256, (16, 64, 256)
@@ -79,6 +83,9 @@ def main(users: int, threads: int, json_path: Path | None, smoke: bool) -> None:
     times through all users, in turn; the median counts. All vectors must be the same to 1e-4, else the
     benchmark fails.
 
+    twintide-live is Twintide with live inputs of every item: as trained, but as bytes, so that its vectors
+    differ a little.
+
     Where there is a GPU, eager-cuda is the naive loop with the towers on it, and cuda and cuda-bfloat16 are
     Twintide's (batches of 1,024 users). What the towers compute for a user, padding left out, is also given
     as a share of what the GPU computes in the same time when it multiplies matrices of 8,192 x 8,192.
@@ -109,6 +116,9 @@ def run(users: int, threads: int) -> Report:
         contestants = {
             "eager": TimedEncoder(*_best(EagerTowers(artifact, artifact.towers), EAGER_BATCHES, values)),
             "twintide": TimedEncoder(Ours(artifact, artifact.encoder), BATCH_USERS),
+            "twintide-live": TimedEncoder(
+                Ours(artifact, artifact.encoder, _live_inputs(artifact)), BATCH_USERS, LIVE_TOLERANCE
+            ),
         }
         if torch.cuda.is_available():
             contestants |= _on_gpu(artifact, values)
@@ -126,6 +136,7 @@ def run(users: int, threads: int) -> Report:
     report = Report(settings, results)
     for ours in ("twintide", "cuda", "cuda-bfloat16"):
         report.compare(ours, ("eager", "eager-cuda"), "users_per_second")
+    report.compare("twintide-live", ("twintide",), "users_per_second")
     return report
 
 
@@ -135,9 +146,16 @@ class Ours:
 
     artifact: Artifact
     encoder: UserEncoder
+    live: LiveInputs | None = None
 
     def __call__(self, values: Sequence[bytes]) -> Vectors:
-        return self.encoder.encode(histories_of_windows(values, self.artifact.vocabulary))
+        return self.encoder.encode(histories_of_windows(values, self.artifact.vocabulary, self.live))
+
+
+def _live_inputs(artifact: Artifact) -> LiveInputs:
+    """Return live inputs of every item, of vectors as they were trained."""
+    hashes = hashes_of(texts_of(artifact.item_ids))
+    return make_live_inputs("", hashes, trained_of(artifact).inputs, artifact.settings.features.short_events)
 
 
 def _best(encode: Encode, batch_sizes: Sequence[int], values: Sequence[bytes]) -> tuple[Encode, int]:

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 import numpy as np
 
 from bench.harness.artifact import publish_untrained
@@ -11,6 +12,7 @@ from bench.harness.behaviour import distinct, make_log
 from bench.harness.contestants import WatchedWorker
 from bench.harness.probe import probing
 from bench.harness.report import Report, Result, print_table
+from bench.harness.slow_events import Passed, by_stage, stages_of
 from bench.harness.stage import Stage, stage
 from bench.harness.traffic import WARM_UP_EVENTS, send_steadily
 from models.command import Command, log_to_stderr
@@ -19,6 +21,7 @@ from models.ids.log_vocabulary import vocabulary_of_log
 from models.log.behaviour_log import BehaviourLog
 from replay.source import MessageSource
 from stream.kafka.topics import ensure_topic
+from stream.tracing import read_trace
 
 #: Events per second, the last beyond what two cores can do.
 RATES = "500,2000,5000,10000,60000"
@@ -27,6 +30,9 @@ PARTITIONS = 4
 #: Events timed per second, about.
 TIMED_PER_SECOND = 100
 
+#: Files of the stage's directory: what the worker traces, and the events that the probe timed.
+TRACE, TIMED = "trace.jsonl", "timed.json"
+TRACE_COLUMNS = {"median_ms": ",.1f", "slow_ms": ",.1f", "share": ".0%"}
 REPORT_COLUMNS = {
     "p50 ms": ",.0f",
     "p99 ms": ",.0f",
@@ -45,7 +51,10 @@ REPORT_COLUMNS = {
 @click.option(
     "--smoke", is_flag=True, help="200 events/s for 3 s, to see that it works; figures mean nothing."
 )
-def main(rates: str, seconds: int, users: int, json_path: Path | None, smoke: bool) -> None:
+@click.option(
+    "--trace", "is_traced", is_flag=True, help="Say in which stage the slow hundredth was for how long."
+)
+def main(rates: str, seconds: int, users: int, json_path: Path | None, smoke: bool, is_traced: bool) -> None:
     """Measure how fresh vectors are at steady rates, from outside the worker.
 
     A producer sends events to Kafka at each rate, with the time of sending in a header; one worker follows.
@@ -59,14 +68,19 @@ def main(rates: str, seconds: int, users: int, json_path: Path | None, smoke: bo
     Example: ./run bench freshness --json freshness.json
     """
     log_to_stderr()
-    report = run(_numbers(SMOKE_RATES if smoke else rates), SMOKE_SECONDS if smoke else seconds, users)
+    report = run(
+        _numbers(SMOKE_RATES if smoke else rates), SMOKE_SECONDS if smoke else seconds, users, is_traced
+    )
     _print(report)
     if json_path:
         report.write(json_path)
 
 
-def run(rates: list[int], seconds: int, users: int) -> Report:
-    """Hold each rate for this many seconds, and return what the probe found."""
+def run(rates: list[int], seconds: int, users: int, is_traced: bool = False) -> Report:
+    """Hold each rate for this many seconds, and return what the probe found.
+
+    `is_traced` prints for each rate in which stage of the worker events were for how long.
+    """
     if min(*rates, seconds, users) < 1:
         raise SettingsError("--rates, --seconds and --users must be at least 1")
     log = distinct(make_log(WARM_UP_EVENTS + 2 * sum(rates) * seconds, users))
@@ -76,6 +90,8 @@ def run(rates: list[int], seconds: int, users: int) -> Report:
         topic = f"{here.prefix}-events"
         ensure_topic(here.kafka, topic, PARTITIONS)
         worker = here.worker("twintide", topic)
+        if is_traced:
+            worker.tell({"TWINTIDE_TRACE": str(here.directory / TRACE)})
         try:
             worker.start()
             first = WARM_UP_EVENTS
@@ -85,6 +101,8 @@ def run(rates: list[int], seconds: int, users: int) -> Report:
                 first += len(part)
                 click.echo(f"{rate:,} events/s for {seconds} s", err=True)
                 results[str(rate)] = hold(here, worker, part, rate)
+                if is_traced:
+                    print_stages(here.directory, rate)
             worker.stop()
         finally:
             worker.kill()
@@ -95,7 +113,8 @@ def run(rates: list[int], seconds: int, users: int) -> Report:
 def hold(here: Stage, worker: WatchedWorker, log: BehaviourLog, rate: int) -> Result:
     """Send events at a steady rate and return how fresh vectors were; TwintideError where one was lost."""
     topic, prefix = f"{here.prefix}-events", f"{here.prefix}-twintide:"
-    with probing(topic, prefix, sample_every=max(rate // TIMED_PER_SECOND, 1)) as probe:
+    sample_every = max(rate // TIMED_PER_SECOND, 1)
+    with probing(topic, prefix, sample_every, here.directory / TIMED) as probe:
         worker.watch.sample(worker.process.pid)
         started = time.monotonic()
         messages = MessageSource(log).messages(slice(0, len(log)))
@@ -110,6 +129,13 @@ def hold(here: Stage, worker: WatchedWorker, log: BehaviourLog, rate: int) -> Re
         )
     cores_used = worker.watch.cpu_seconds(started, time.monotonic()) / (ended - started)
     return {**result, "sent_per_second": len(log) / (ended - started), "worker_cores": cores_used}
+
+
+def print_stages(directory: Path, rate: int) -> None:
+    """Print in which stage the events that were timed last were for how long."""
+    events = msgspec.json.decode((directory / TIMED).read_bytes(), type=list[Passed])
+    stages = stages_of(events, *read_trace(directory / TRACE))
+    print_table(f"{rate:,} events/s: {len(stages):,} events by stage", by_stage(stages), TRACE_COLUMNS)
 
 
 def _numbers(text: str) -> list[int]:

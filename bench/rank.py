@@ -61,7 +61,7 @@ SMOKE = Scale(users=20, items=500, candidates=50, callers=4, calls=40)
 @click.command(cls=Command, context_settings={"max_content_width": 110})
 @click.option("--scorers", default=",".join(SCORERS), show_default=True, help="What scores, by commas.")
 @click.option("--candidates", default=500, show_default=True, help="Candidates of a call.")
-@click.option("--callers", default=50, show_default=True, help="Callers of the API at once.")
+@click.option("--callers", default=50, show_default=True, help="Callers of the API at once (0: no API).")
 @click.option("--calls", default=2_000, show_default=True, help="Calls of each scorer, each way.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file.")
 @click.option("--smoke", is_flag=True, help="20 users, 50 candidates, to see that it works.")
@@ -70,10 +70,11 @@ def main(
 ) -> None:
     """Measure calls that rank candidates of one user each, on the Redis that the environment names.
 
-    Once as a library, one call after the other: vector and 110 events from Redis, scores, order. And over
-    HTTP, many callers at once, who each wait for their answer before they ask again. The rankers are
-    untrained: that costs the same. `last / first`: the 99th percentile of the last tenth of the calls as a
-    multiple of the first tenth's; with --calls 1000000 it shows whether anything drifts.
+    Once as a library, one call after the other: vector and 110 events from Redis, scores, order; cpu_ms is
+    what a call costs whatever else runs. And over HTTP, many callers at once, who each wait for their answer
+    before they ask again. The rankers are untrained: that costs the same. `last_to_first`: the 99th
+    percentile of the last tenth of the calls as a multiple of the first tenth's; with --calls 1000000 it
+    shows whether anything drifts.
 
     \b
     Example: ./run bench rank --scorers din,dsin --json rank.json
@@ -83,8 +84,10 @@ def main(
     if unknown := set(names) - set(SCORERS):
         raise SettingsError(f"--scorers has {', '.join(sorted(unknown))}; there are {', '.join(SCORERS)}")
     scale = SMOKE if smoke else Scale(1_000, 20_000, candidates, callers, calls)
-    if min(scale.candidates, scale.callers) < 1 or scale.calls < 10:
-        raise SettingsError("--candidates and --callers must be at least 1, --calls at least 10")
+    if scale.candidates < 1 or scale.callers < 0 or scale.calls < max(10, scale.callers):
+        raise SettingsError(
+            "--candidates must be at least 1, --callers at least 0, --calls at least 10 and a call of each"
+        )
     report = run(names, scale)
     _print(report)
     if json_path:
@@ -126,7 +129,11 @@ class _Shop:
                 raise TwintideError("a candidate has no score")
 
         seconds_of(ask, questions[:WARM_UP])
+        cpu_started = time.process_time()
         alone = _figures(seconds_of(ask, questions))
+        alone["cpu_ms"] = (time.process_time() - cpu_started) / len(questions) * 1e3
+        if not self.scale.callers:
+            return {scorer: alone}
         return {scorer: alone, f"{scorer}-http": self._measure_http(scorer, ranker, questions)}
 
     def _measure_http(
@@ -254,8 +261,9 @@ def _print(report: Report) -> None:
     }
     for title, is_of in ways.items():
         found: dict[str, Any] = {name: result for name, result in report.results.items() if is_of(name)}
-        more = {"calls_per_second": ",.0f"} if "HTTP" in title else {}
-        print_table(title, found, formats | more)
+        more = {"calls_per_second": ",.0f"} if "HTTP" in title else {"cpu_ms": ".1f"}
+        if found:
+            print_table(title, found, formats | more)
 
 
 if __name__ == "__main__":

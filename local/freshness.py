@@ -31,6 +31,7 @@ class Waiting:
     """A sampled event whose vector is not readable yet."""
 
     key: str
+    partition: int
     offset: int
     sent_at_ms: int
 
@@ -48,6 +49,8 @@ class FreshnessProbe:
         self._offsets: dict[str, list[int]] = defaultdict(list)
         self._seconds: list[float] = []
         self._sent_at_s: list[float] = []
+        #: The events of `timed`.
+        self.measured: list[Waiting] = []
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="freshness", daemon=True)
@@ -114,7 +117,7 @@ class FreshnessProbe:
         key = self._settings.key_prefix + message.key().decode()
         self._offsets[key].append(message.offset())
         sent = 0 if self.seen % self._sample_every else sent_at_ms(message.headers() or ())
-        return [Waiting(key, message.offset(), sent)] if sent else []
+        return [Waiting(key, message.partition(), message.offset(), sent)] if sent else []
 
     def _still_waiting(self, waiting: list[Waiting]) -> list[Waiting]:
         if not waiting:
@@ -133,6 +136,7 @@ class FreshnessProbe:
             if seq >= each.offset:
                 self._seconds.append(now - each.sent_at_ms / 1000)
                 self._sent_at_s.append(each.sent_at_ms / 1000)
+                self.measured.append(each)
             else:
                 still.append(each)
         return still + waiting[ASKED_FOR:]

@@ -39,6 +39,10 @@ class WorkerProcess:
             "PYTHONPATH": str(ROOT),
         }
 
+    def tell(self, environment: Mapping[str, str]) -> None:
+        """Give the worker more variables, from its next start on."""
+        self._environment |= environment
+
     def start(self, wait: bool = True) -> None:
         """Start the worker and return when it is ready to read; at once where nobody is to wait for that."""
         self.process.directory.mkdir(parents=True, exist_ok=True)

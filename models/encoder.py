@@ -37,6 +37,10 @@ class UserEncoder(Protocol):
         """D, the length of every vector."""
 
     @property
+    def reads_live(self) -> bool:
+        """Whether `Histories.live` enters the vectors; if not, all items enter as they were trained."""
+
+    @property
     def made(self) -> Mapping[str, int]:
         """Part of the model, such as a tower -> of how many users it has been computed so far."""
 

@@ -8,6 +8,7 @@ from stream.explain.page import AT, ExplainPage
 from stream.kafka.topics import WINDOWS_TABLE
 from stream.settings import Settings
 from stream.worker import memory
+from stream.worker.footprint import MEASURE_EVERY_S
 from stream.worker.start import make_app, one_line_errors
 
 with one_line_errors():
@@ -46,12 +47,6 @@ async def follow() -> None:
 
 
 @app.task
-async def watch() -> None:
-    """Notice when this process was frozen."""
-    await app.parts.freeze_detector.watch()
-
-
-@app.task
 async def watch_topic() -> None:
     """Notice when the topic is not what it was."""
     await app.watch_topic()
@@ -73,6 +68,12 @@ async def checkpoint() -> None:
 async def sweep() -> None:
     """Drop users who were not seen for long, a few at a time."""
     await app.parts.sweeper.step(app.assignments.current)
+
+
+@app.timer(MEASURE_EVERY_S)
+async def measure() -> None:
+    """Say how many bytes a user takes."""
+    await app.parts.footprint.measure(app.assignments.current)
 
 
 @app.timer(memory.TRIM_EVERY_S)

@@ -21,6 +21,16 @@ unread_partitions = Gauge(
     "twintide_unread_partitions",
     "Partitions that the event topic got since, and that nobody reads before stream.repartition is run.",
 )
+overtaken_events_total = Counter(
+    "twintide_overtaken_events_total",
+    "Events of a partition that retention took from the topic before they were read.",
+    ["partition"],
+)
+bytes_per_user = Gauge(
+    "twintide_bytes_per_user",
+    "About how many bytes a user of this worker takes, by where: redis, rocksdb, changelog.",
+    ["where"],
+)
 dirty_users = Gauge("twintide_dirty_users", "Changed users whose vector is not written yet.")
 batch_users = Histogram(
     "twintide_batch_users", "Users in one encoded batch.", buckets=[2**power for power in range(11)]
@@ -32,6 +42,17 @@ stage_seconds = Histogram(
     buckets=[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
 )
 encoded_users_total = Counter("twintide_encoded_users_total", "Users encoded.", ["tower"])
+encoded_inputs_total = Counter(
+    "twintide_encoded_inputs_total",
+    "Users encoded, by how their newest items entered: live, as the item learner has them, or trained.",
+    ["inputs"],
+)
+live_inputs = Gauge("twintide_live_inputs", "Items whose live inputs this worker has, by model.", ["version"])
+live_inputs_timestamp_seconds = Gauge(
+    "twintide_live_inputs_timestamp_seconds",
+    "When the item learner wrote the live inputs that this worker has (epoch s), by model.",
+    ["version"],
+)
 device_failures_total = Counter(
     "twintide_device_failures_total", "GPU failures, after which the CPU encodes until the worker restarts."
 )

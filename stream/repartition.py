@@ -40,6 +40,7 @@ from stream.settings import Settings
 from stream.store.clients import redis_client
 from stream.store.keys import TOPIC_EPOCHS_KEY
 from stream.store.model_registry import ModelRegistry
+from stream.windows.changelog import take_from_workers
 
 #: Header of what a move writes: windows at their new places, tombstones at the old ones.
 MOVED_HEADER = "twintide-moved"
@@ -96,6 +97,7 @@ def repartition(settings: Settings) -> Repartitioned:
     if topic.partitions < before:
         raise SettingsError(f"topic {settings.topic} has {topic.partitions} partitions, {changelog} {before}")
     _refuse_workers(settings)
+    take_from_workers(kafka, settings.app_id, changelog, range(before))
     moving = _Moving(settings, before, topic.partitions)
     moving.refuse_unread()
     users, limits = moving.find_users(), _window_settings(settings)

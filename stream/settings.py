@@ -92,11 +92,11 @@ class Settings:
     cached_windows: Annotated[int, Meta(ge=0)] = 3_000
     #: Memory of RocksDB, block cache and write buffers of all partitions together (MB).
     rocksdb_mb: Annotated[int, Meta(ge=16)] = 128
-    #: Records read from Kafka at once.
-    batch_records: Annotated[int, Meta(ge=1)] = 20_000
+    #: Records read from Kafka at once, fewer where they are long.
+    batch_records: Annotated[int, Meta(ge=1)] = 10_000
     #: Size of the long-vector cache (vectors): a long vector is encoded again only when its events change.
     kept_vectors: Annotated[int, Meta(ge=1)] = 50_000
-    #: Threads of one encode; 0 takes PyTorch's choice.
+    #: Threads of one encode; 0 takes the choice of what encodes.
     torch_threads: Annotated[int, Meta(ge=0)] = 1
     #: Where users are encoded: cpu, cuda, or auto, which takes a GPU where there is one.
     device: Device = "cpu"
@@ -117,6 +117,8 @@ class Settings:
     metrics_port: Annotated[int, Meta(ge=1)] = 9108
     #: What whoever looks at /explain must have; empty: only this host may look. Never shown.
     explain_token: str = field(default="", repr=False)
+    #: File that gets a line of JSON for each batch folded and each written, with the times of its stages.
+    trace: str = ""
     #: Where `python -m stream.serving` answers.
     serving_host: str = "127.0.0.1"
     serving_port: Annotated[int, Meta(ge=1)] = 9112

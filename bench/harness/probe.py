@@ -12,9 +12,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import click
+import msgspec
 
+from bench.harness.slow_events import Passed
 from local.freshness import FreshnessProbe
 from local.servers import ROOT
 from models.command import Command
@@ -41,9 +44,12 @@ class ProbeProcess:
 
 
 @contextmanager
-def probing(topic: str, key_prefix: str, sample_every: int) -> Iterator[ProbeProcess]:
-    """Give a probe that follows a topic, and end it."""
+def probing(
+    topic: str, key_prefix: str, sample_every: int, events: Path | None = None
+) -> Iterator[ProbeProcess]:
+    """Give a probe that follows a topic, and end it; what it timed is in `events`."""
     options = ["--topic", topic, "--key-prefix", key_prefix, "--sample-every", str(sample_every)]
+    options += ["--events", str(events)] if events else []
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "bench.harness.probe", *options],
         stdin=subprocess.PIPE,
@@ -64,7 +70,8 @@ def probing(topic: str, key_prefix: str, sample_every: int) -> Iterator[ProbePro
 @click.option("--topic", required=True, help="Topic of the events.")
 @click.option("--key-prefix", required=True, help="What users' keys in Redis begin with.")
 @click.option("--sample-every", default=1, help="Time one of this many events.")
-def main(topic: str, key_prefix: str, sample_every: int) -> None:
+@click.option("--events", "events_path", type=click.Path(path_type=Path), help="Write the timed events here.")
+def main(topic: str, key_prefix: str, sample_every: int, events_path: Path | None) -> None:
     """Measure how long events wait until their users' vectors are readable.
 
     \b
@@ -80,6 +87,13 @@ def main(topic: str, key_prefix: str, sample_every: int) -> None:
         readable = _wait_until_readable(probe, sent)
         probe.stop(drain_s=READABLE_POLL_S)
     p50_ms, p99_ms = probe.percentiles_ms((50, 99))
+    if events_path:
+        prefix = len(key_prefix)
+        passed = [
+            Passed(each.partition, each.key[prefix:], each.offset, sent_s, sent_s + took_s)
+            for each, (sent_s, took_s) in zip(probe.measured, probe.timed, strict=False)
+        ]
+        events_path.write_bytes(msgspec.json.encode(passed))
     found = {"p50_ms": p50_ms, "p99_ms": p99_ms, "sent": sent, "readable": readable, "timed": probe.samples}
     click.echo(json.dumps(found))
 

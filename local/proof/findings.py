@@ -13,6 +13,7 @@ class Apart(StrEnum):
     EXPIRED = "vectors that have expired (TWINTIDE_TTL_S)"
     NOT_WRITTEN_YET = "vectors that a backfill under way still has to write"
     WITHOUT_WINDOW = "vectors of users whose window the topic alone does not explain, and has changed since"
+    INPUTS_GONE = "vectors made with live items that Redis has no more: their long vector alone was compared"
     OTHER_MODEL = "live models whose artifact is not here"
     CATEGORY_NOT_WRITTEN = "categories that cold-start users have no vector for yet"
     DEAD_LETTER_EXPIRED = "unreadable events that are older than the dead-letter topic's first record"

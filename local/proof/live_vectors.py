@@ -38,6 +38,8 @@ class StoredVectors(msgspec.Struct, frozen=True, gc=False):
     long: bytes
     short: bytes
     history: bytes
+    #: Number of the live inputs that items were read by; empty: they entered as they were trained.
+    inputs: str = ""
 
     def vectors(self) -> dict[str, Vector]:
         """Return the vectors that are there, (D,) each, by their field."""
@@ -133,4 +135,5 @@ def _stored(slot: Mapping[str, bytes | None]) -> StoredVectors:
         long=slot["long"] or b"",
         short=slot["short"] or b"",
         history=slot["history"] or b"",
+        inputs=(slot["inputs"] or b"").decode(),
     )

@@ -17,6 +17,7 @@ from local.proof.dead_letters import DeadLetters, read_dead_letters
 from local.proof.expected import ExpectedUsers
 from local.proof.extent import Extent, OffsetRange, measure, whole
 from local.proof.findings import Apart, Findings
+from local.proof.live_inputs import KeptInputs, read_kept_inputs
 from local.proof.live_vectors import LiveVectors, live_models, read_cold_start, read_live_vectors
 from local.proof.sample import UserSample
 from local.proof.stored import StoredWindows
@@ -105,6 +106,7 @@ class _Proving:
         self._source = ArtifactSource(settings.artifact)
         #: The live models that can be compared, by version.
         self._artifacts: dict[str, Artifact] = {}
+        self._inputs: dict[str, KeptInputs] = {}
         self._limits = WindowSettings()
         if self._client:
             serving = live_models(self._client, settings).serving.version
@@ -188,7 +190,16 @@ class _Proving:
                     raise
                 self._findings.set_apart(Apart.OTHER_MODEL)
                 self._say(f"model {model.version} is live, and its vectors are not compared: {error}")
+        self._inputs = self._read_inputs(self._client)
         return live
+
+    def _read_inputs(self, client: "redis.Redis") -> dict[str, KeptInputs]:
+        """Return what Redis keeps of live inputs, by model; to be read after the vectors made with them."""
+        found: dict[str, KeptInputs] = {}
+        for version, artifact in self._artifacts.items():
+            if kept := read_kept_inputs(client, self._settings.key_prefix, artifact):
+                found[version] = kept
+        return found
 
     def _read_changelog(self, extent: Extent, expected: ExpectedUsers) -> StoredWindows:
         changelog = changelog_topic(self._settings.app_id)
@@ -217,7 +228,9 @@ class _Proving:
         expected.finish()
 
     def _vector_check(self, extent: Extent, live: LiveVectors) -> VectorCheck:
-        return VectorCheck(self._settings, extent.events.ends, live, self._artifacts, self._findings)
+        return VectorCheck(
+            self._settings, extent.events.ends, live, self._artifacts, self._findings, self._inputs
+        )
 
     def _check_cold_start(self, vectors: VectorCheck) -> None:
         for version, artifact in self._artifacts.items():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from local.proof.sample import UserSample
-from models.windows.window import is_newer, read_header
+from models.windows.window import read_header
 from offline.warm_start.state import BOOTSTRAP_HEADER
 
 
@@ -54,8 +54,6 @@ class StoredWindows:
                 self.bootstrapped[partition] = max(self.bootstrapped.get(partition, 0), header.offset + 1)
         self.newest_ms[partition] = max(self.newest_ms.get(partition, 0), header.newest_ms)
         if key in self.checked:
-            # A worker that was cut off may have written an older window after its successor's newer one.
-            known = self.values.get(key)
-            self.values[key] = value if known is None or is_newer(value, known) else known
+            self.values[key] = value
         elif self.sample.covers(key) and header.topic_id == self.topic_id:
             self.strangers[key] = partition, header.offset

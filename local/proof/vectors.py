@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
 from local.proof.expected import ExpectedUser
 from local.proof.findings import Apart, Findings
+from local.proof.live_inputs import Input, KeptInputs, live_inputs
 from local.proof.live_vectors import LiveVectors, Slots, StoredVectors
 from local.proof.windows import CheckedWindow
 from models.artifact.artifact import Artifact
@@ -21,6 +23,8 @@ VECTOR_TOLERANCE = 1e-4
 #: The same where the worker computes in bfloat16 on a GPU.
 BFLOAT16_TOLERANCE = 0.1
 
+#: Where no item learner runs.
+NO_INPUTS: Mapping[str, KeptInputs] = MappingProxyType({})
 #: Vectors encoded at once.
 USERS_PER_ENCODE = 512
 
@@ -32,6 +36,8 @@ class Judged:
     user_id: str
     stored: StoredVectors
     window: bytes
+    #: What the items had become that entered, None where there is no telling.
+    inputs: Mapping[int, Input] | None
 
 
 class VectorCheck:
@@ -44,13 +50,18 @@ class VectorCheck:
         live: LiveVectors,
         artifacts: Mapping[str, Artifact],
         findings: Findings,
+        inputs: Mapping[str, KeptInputs] = NO_INPUTS,
     ) -> None:
-        """committed: by partition, the end of the committed part; artifacts: those of the models to check."""
+        """committed: by partition, the end of the committed part; artifacts: those of the models to check.
+
+        inputs: what Redis keeps of live inputs, by model.
+        """
         #: Users whose vectors were compared, of one live model at least.
         self.users = 0
         self._settings = settings
         self._committed = committed
         self._live = live
+        self._inputs = inputs
         self._artifacts = artifacts
         self.findings = findings
         self._tolerance = (
@@ -71,8 +82,9 @@ class VectorCheck:
                 continue
             window = self._window(key, user, checked, stored, model)
             if window is not None:
-                self._add(model.version, Judged(key.decode(), stored, window))
-                is_counted = True
+                inputs = self._inputs_of(model.version, stored, window)
+                self._add(model.version, Judged(key.decode(), stored, window, inputs))
+                is_counted |= inputs is not None
         self.users += is_counted
 
     def check_cold_start(self, version: str, stored: Mapping[str, Slots]) -> None:
@@ -110,6 +122,17 @@ class VectorCheck:
             self.findings.set_apart(Apart.EXPIRED)
         else:
             self.findings.differ(f"user {key.decode()!r}: Redis has no vector of model {model.version}")
+
+    def _inputs_of(self, version: str, stored: StoredVectors, window: bytes) -> Mapping[int, Input] | None:
+        """Return what the items of a window had become when its vectors were made; None: no telling."""
+        if not stored.inputs:
+            return {}
+        artifact, kept = self._artifacts[version], self._inputs.get(version)
+        newest = window_from_bytes(window).item_ids[-artifact.settings.features.short_events :]
+        found = kept.at(stored.inputs, newest) if kept else None
+        if found is None:
+            self.findings.set_apart(Apart.INPUTS_GONE)
+        return found
 
     def _window(
         self,
@@ -168,13 +191,24 @@ class VectorCheck:
         some, self._waiting[version] = self._waiting[version], []
         for each in some:
             self._compare_facts(each)
-        windows = [each.window for each in some]
-        histories = histories_of_windows(windows, self._artifacts[version].vocabulary)
+        by_number: dict[str | None, list[Judged]] = {}
+        for each in some:
+            number = None if each.inputs is None else each.stored.inputs
+            by_number.setdefault(number, []).append(each)
+        for number, alike in by_number.items():
+            self._encode_alike(version, number, alike)
+
+    def _encode_alike(self, version: str, number: str | None, some: Sequence[Judged]) -> None:
+        """Compare vectors that were made with the same live inputs; None: nobody knows with which."""
+        artifact = self._artifacts[version]
+        inputs = {bits: each for one in some for bits, each in (one.inputs or {}).items()}
+        live = live_inputs(number, inputs, artifact) if number else None
         self._compare(
             version,
             [f"user {each.user_id!r}" for each in some],
             [each.stored for each in some],
-            histories,
+            histories_of_windows([each.window for each in some], artifact.vocabulary, live),
+            ("long",) if number is None else ("vec", "long", "short"),
         )
 
     def _compare_facts(self, judged: Judged) -> None:
@@ -189,15 +223,20 @@ class VectorCheck:
             self.findings.differ(f"user {judged.user_id!r}: the history in Redis is wrong")
 
     def _compare(
-        self, version: str, names: Sequence[str], stored: Sequence[StoredVectors], histories: Histories
+        self,
+        version: str,
+        names: Sequence[str],
+        stored: Sequence[StoredVectors],
+        histories: Histories,
+        fields: Sequence[str] = ("vec", "long", "short"),
     ) -> None:
         if not names:
             return
         made = self._artifacts[version].encode(histories)
         for place, (name, each) in enumerate(zip(names, stored, strict=True)):
             parts = {"vec": made.user, "long": made.long, "short": made.short}
-            expected = {field: part[place] for field, part in parts.items() if part.shape[1]}
-            found = each.vectors()
+            expected = {field: parts[field][place] for field in fields if parts[field].shape[1]}
+            found = {field: vector for field, vector in each.vectors().items() if field in fields}
             missing = [field for field in expected if field not in found and not self._may_expire(field)]
             wrong = [
                 field

@@ -33,6 +33,7 @@ class OnnxEncoder:
         """session: gives what to run now; cold_start (D,): what a user without events gets, None to ask."""
         self.dimension = dimension
         self.made = {"user": 0}
+        self.reads_live = False
         self._session = session
         self._settings = settings
         self._indices = indices

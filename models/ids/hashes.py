@@ -14,8 +14,16 @@ def hashes_of(ids: Texts) -> Words:
     """Return the hash of each id (N,); among a million ids, two are alike with a chance of 3e-8."""
     content = ids.text.tobytes() + READ_AHEAD
     words = np.frombuffer(content[: len(content) // 8 * 8], np.uint64)
-    found = np.empty(len(ids), np.uint64)
-    _hash(words, ids.starts, found)
+    return hashes_at(words, ids.starts[:-1], ids.starts[1:])
+
+
+def hashes_at(words: Words, firsts: Ints, ends: Ints) -> Words:
+    """Return the hash of each of N ids that stand from a byte of the words to another, as `hashes_of`.
+
+    firsts, ends (N,) are such bytes; `READ_AHEAD` follows the last of them.
+    """
+    found = np.empty(len(firsts), np.uint64)
+    _hash(words, firsts, ends, found)
     return found
 
 
@@ -31,9 +39,9 @@ def mixed(bits: np.uint64) -> np.uint64:
 
 
 @compiled
-def _hash(words: Words, starts: Ints, found: Words) -> None:
+def _hash(words: Words, firsts: Ints, ends: Ints, found: Words) -> None:
     for each in range(len(found)):
-        first, end = starts[each], starts[each + 1]
+        first, end = firsts[each], ends[each]
         value = np.uint64(end - first) * GOLDEN
         for place in range(first, end, 8):
             at, shift = place >> 3, np.uint64(8 * (place & 7))

@@ -9,13 +9,13 @@ with the gains of the norms inside the folded matrices. What is left per event i
 and a user's vector does not depend on who else is encoded. Needs no torch.
 """
 
-import copy
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from models.arrays import Floats, Ints
-from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
+from models.ids.vocabulary_file import UNKNOWN
 from models.inference import kernels
 from models.inference.kernels import Tables, TowerEvents
 from models.towers.histories import GAP_BUCKETS, EventFeatures, FeatureSettings, Part
@@ -25,6 +25,8 @@ from models.windows.histories import Histories
 
 #: Items whose lengths are found at a time: there may be millions.
 AT_ONCE = 65_536
+#: Rows and columns of a product that uses all of the memory that OpenBLAS packs matrices into.
+PACKED = 512
 
 
 class Linear(NamedTuple):
@@ -70,7 +72,10 @@ class CpuTower:
 class CpuTowers:
     """Dual towers whose Transformers have one layer each, for encoding on a CPU."""
 
+    reads_live = True
+
     def __init__(self, weights: TowerWeights, features: FeatureSettings) -> None:
+        _touch_packing_memory()
         self._short = CpuTower(weights, "short", features.short_events)
         self._long = CpuTower(weights, "long", features.long_events)
         self._cold_start = weights["unseen_short"], weights["unseen_long"]
@@ -80,21 +85,12 @@ class CpuTowers:
             weights["items.category.weight"],
             detail.reshape(-1, detail.shape[-1]),
             *_lengths(weights),
+            live=np.zeros((0, detail.shape[-1]), np.int8),
+            live_scale=np.zeros(0, np.float32),
         )
         self._by_place = weights["direct.place"]
         self._by_detail = np.exp(weights["direct.behaviour"]).repeat(GAP_BUCKETS)
         self._again = np.float32(weights["direct.again"])
-
-    def with_inputs(self, inputs: Floats) -> "CpuTowers":
-        """Return these towers for events that enter by what a learner made of their items.
-
-        inputs (R, D) are those of the item indices FIRST_KNOWN to FIRST_KNOWN + R - 1; the category is 0.
-        """
-        other = copy.copy(self)
-        item = np.pad(inputs, ((FIRST_KNOWN, 0), (0, 0)))
-        lengths = np.ones(len(item), np.float32), np.ones(1, np.float32)
-        other._tables = Tables(item, np.zeros_like(item[:1]), self._tables.detail, *lengths)
-        return other
 
     @staticmethod
     def can_run(weights: TowerWeights) -> bool:
@@ -109,12 +105,29 @@ class CpuTowers:
         return _where_read(part, self._long(events, self._tables, part), self._cold_start[1])
 
     def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats:
-        """Return the short vectors (B, D) of these parts."""
-        events = _events(histories, derived)
-        direct = kernels.recall(
-            events, self._tables, *part, self._by_place, self._by_detail, self._again
-        )  # (B, D)
-        return _where_read(part, direct + self._short(events, self._tables, part), self._cold_start[0])
+        """Return the short vectors (B, D) of these parts, of live items where histories have some."""
+        events, tables = self._live(histories, _events(histories, derived))
+        direct = kernels.recall(events, tables, *part, self._by_place, self._by_detail, self._again)  # (B, D)
+        return _where_read(part, direct + self._short(events, tables, part), self._cold_start[0])
+
+    def _live(self, histories: Histories, events: TowerEvents) -> tuple[TowerEvents, Tables]:
+        """Return the events by their live items, and the tables with these."""
+        if histories.live is None:
+            return events, self._tables
+        inputs = histories.live.inputs
+        item = histories.live.item(events.item, len(self._tables.item))
+        return events._replace(item=item), self._tables._replace(live=inputs.values, live_scale=inputs.scale)
+
+
+@cache
+def _touch_packing_memory() -> None:
+    """Have OpenBLAS use all of its packing memory once.
+
+    Its kernels prefetch behind what they have packed. Where the system has not given those pages yet, each
+    of the products of an encoding takes three times as long, for ever: they are too small to get there.
+    """
+    square = np.ones((PACKED, PACKED), np.float32)
+    np.matmul(square, square)
 
 
 def _linear(weights: TowerWeights, name: str) -> Linear:

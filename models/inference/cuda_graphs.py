@@ -37,7 +37,12 @@ class _Graph:
 
 
 class GraphedTowers:
-    """Dual towers of any depth on a GPU; in bfloat16 their vectors differ in the third digit."""
+    """Dual towers of any depth on a GPU; in bfloat16 their vectors differ in the third digit.
+
+    Live items enter as they were trained: their table grows, and a graph's shapes are fixed.
+    """
+
+    reads_live = False
 
     def __init__(self, towers: DualTowers, bfloat16: bool = False) -> None:
         self._towers = copy.deepcopy(towers).eval().cuda()

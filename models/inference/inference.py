@@ -20,6 +20,8 @@ PASS_USERS = 1_024
 class TowerPath(Protocol):
     """A way to the towers' vectors (B, D) of parts of histories."""
 
+    @property
+    def reads_live(self) -> bool: ...
     def long_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats: ...
     def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats: ...
 
@@ -50,6 +52,11 @@ class Inference:
             found = self.encode_pass(some, user_ids[begin:end], self._kept if user_ids else None)
             vectors[:, begin:end] = found.user, found.long, found.short
         return Vectors(*vectors)
+
+    @property
+    def reads_live(self) -> bool:
+        """Whether live items enter the short vectors."""
+        return self._path.reads_live
 
     def forget(self) -> None:
         """Drop all long vectors that are kept."""

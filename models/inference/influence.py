@@ -31,6 +31,4 @@ def _each_left_out(history: Histories) -> Histories:
     others = np.arange(count - 1) + (np.arange(count - 1) >= np.arange(count)[:, None])  # (E, E - 1)
     rows = np.concatenate([np.arange(count), others.ravel()])
     starts = np.concatenate([[0], count + np.arange(count + 1) * max(count - 1, 0)])
-    return Histories(
-        history.item[rows], history.category[rows], history.behaviour[rows], history.time_ms[rows], starts
-    )
+    return history.select(rows, starts)

@@ -11,6 +11,7 @@ import numpy as np
 from models.arrays import Bytes, Floats, Ints, Words
 from models.compiled import compiled_with_fast_sums
 from models.ids.vocabulary_file import FIRST_KNOWN
+from models.quantised import Bytes8
 
 #: As torch's layer_norm has it.
 EPSILON = 1e-5
@@ -19,7 +20,8 @@ EPSILON = 1e-5
 class TowerEvents(NamedTuple):
     """The events of B users, users one after the other, each oldest first; all (E,).
 
-    item, category int64 indices; detail int64 rows of `Tables.detail`; session int64, numbered within a user.
+    item, category int64 indices, an item of I + r being row r of the live inputs; detail int64 rows of
+    `Tables.detail`; session int64, numbered within a user.
     """
 
     item: Ints
@@ -32,7 +34,8 @@ class Tables(NamedTuple):
     """What an event's vector is made of, float32: (item + category) * length + detail.
 
     item (I, D), category (C, D), detail (., D); the length is item_length (I,) where the item is known, else
-    category_length (C,).
+    category_length (C,). Of a live item, (item + category) * length is its row of live (R, D) int8 times that
+    of live_scale (R,).
     """
 
     item: Floats
@@ -40,6 +43,8 @@ class Tables(NamedTuple):
     detail: Floats
     item_length: Floats
     category_length: Floats
+    live: Bytes8
+    live_scale: Floats
 
 
 @compiled_with_fast_sums
@@ -55,10 +60,14 @@ def newest(events: TowerEvents, tables: Tables, firsts: Ints, counts: Ints) -> t
         if counts[user]:
             event = firsts[user] + counts[user] - 1
             item, category, detail = events.item[event], events.category[event], events.detail[event]
-            length = _length(tables, item, category)
+            row = item - len(tables.item)
+            length = tables.live_scale[row] if row >= 0 else _length(tables, item, category)
             for column in range(dimension):
-                value = (tables.item[item, column] + tables.category[category, column]) * length
-                entering[user, column] = value + tables.detail[detail, column]
+                if row >= 0:
+                    value = np.float32(tables.live[row, column])
+                else:
+                    value = tables.item[item, column] + tables.category[category, column]
+                entering[user, column] = value * length + tables.detail[detail, column]
             mean, scale = _spread(entering[user])
             for column in range(dimension):
                 normed[user, column] = (entering[user, column] - mean) * scale
@@ -81,7 +90,7 @@ def attend(
     by_session (S, H) at so many sessions. An empty part gives zeros.
     """
     items, categories, details, sessions = events
-    by_item, by_category, by_detail, _, _ = tables
+    by_item, by_category, by_detail, _, _, live, live_scale = tables
     users, heads, dimension = queries.shape
     seen = np.zeros(queries.shape, np.float32)
     entering = np.empty((len(by_distance), dimension), np.float32)
@@ -98,12 +107,19 @@ def attend(
             event = first + place
             item, category, detail = items[event], categories[event], details[event]
             total = squares = np.float32(0)
-            length = _length(tables, item, category)
-            for column in range(dimension):
-                value = (by_item[item, column] + by_category[category, column]) * length
-                value += by_detail[detail, column]
-                entering[place, column] = value
-                total += value
+            row = item - len(by_item)
+            if row >= 0:  # written out: a function for it would cost a tenth of everything
+                for column in range(dimension):
+                    value = live[row, column] * live_scale[row] + by_detail[detail, column]
+                    entering[place, column] = value
+                    total += value
+            else:
+                length = _length(tables, item, category)
+                for column in range(dimension):
+                    value = (by_item[item, column] + by_category[category, column]) * length
+                    value += by_detail[detail, column]
+                    entering[place, column] = value
+                    total += value
             mean = total / np.float32(dimension)
             for column in range(dimension):
                 squares += (entering[place, column] - mean) ** 2
@@ -156,6 +172,12 @@ def recall(
                 if item >= FIRST_KNOWN and events.item[later] == item:
                     weight *= again
                     break
+            row = item - len(tables.item)
+            if row >= 0:
+                weight *= tables.live_scale[row]
+                for column in range(dimension):
+                    total[user, column] += weight * tables.live[row, column]
+                continue
             weight *= _length(tables, item, category)
             for column in range(dimension):
                 entering = tables.item[item, column] + tables.category[category, column]

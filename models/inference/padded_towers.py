@@ -11,11 +11,14 @@ from models.length_buckets import buckets
 from models.towers.dual_towers import DualTowers
 from models.towers.features import forget_before, pad
 from models.towers.histories import EventFeatures, Part
+from models.towers.live_items import with_live_items
 from models.windows.histories import Histories
 
 
 class PaddedTowers:
     """Dual towers of any depth."""
+
+    reads_live = True
 
     def __init__(self, towers: DualTowers) -> None:
         self._towers = towers
@@ -27,8 +30,9 @@ class PaddedTowers:
         )
 
     def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats:
-        """Return the short vectors (B, D) of these parts."""
-        return self._by_bucket(part, lambda some: self._towers.short_of(pad(histories, derived, *some)))
+        """Return the short vectors (B, D) of these parts, of live items where histories have some."""
+        towers, events = with_live_items(self._towers, histories)
+        return self._by_bucket(part, lambda some: towers.short_of(pad(events, derived, *some)))
 
     @torch.inference_mode()
     def _by_bucket(self, part: Part, run: Callable[[Part], Tensor]) -> Floats:

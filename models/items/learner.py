@@ -248,6 +248,11 @@ class ItemLearner:
         return self._item_slots.hashes[: len(self.item_ids)]
 
     @property
+    def is_there(self) -> Flags:
+        """Whether each row (n,) has an item."""
+        return used(self._item_slots)[: len(self.item_ids)]
+
+    @property
     def is_known(self) -> Flags:
         """Whether each row (n,) is an item of the model."""
         found: Flags = self._items.trained[: len(self.item_ids)] >= 0
@@ -361,21 +366,26 @@ class ItemLearner:
             found[place] = self._room.user
         return found
 
-    def published_inputs(
-        self, rows: Ints, hashes: Words, categories: Ints, items: Items | None = None
-    ) -> Floats:
-        """Return the inputs (R, D) of rows as `published`; of -1, those with which the item would begin.
+    def published_inputs(self, rows: Ints, items: Items | None = None) -> Floats:
+        """Return the inputs (R, D) of rows that `shows_inputs` names, as `published`."""
+        items, trained = self._items if items is None else items, self.trained
+        inputs, own = items.inputs[rows], items.trained[rows]
+        new = (own < 0) & (items.readers[rows] < self.settings.min_readers)
+        inputs[new], _ = start_vectors(trained.starts, items.category[rows[new]], self.hashes[rows[new]])
+        return inputs
 
-        hashes, categories (R,) are the items'.
+    def shows_inputs(self, rows: Ints, items: Items | None = None) -> Flags:
+        """Return of which rows (R,) inputs are published: of new items, and of those with readers enough.
+
+        Others enter as the model has them. -1, and what was another item in an earlier snapshot: of none.
         """
-        now, trained = self._items, self.trained
+        now = self._items
         items = now if items is None else with_rows(items, len(now.category))
-        is_same = items.generation[rows] == now.generation[rows]
-        is_live = (rows >= 0) & is_same & (items.readers[rows] >= self.settings.min_readers)
-        own = np.where((rows >= 0) & is_same, items.trained[rows], -1)
-        new_inputs, _ = start_vectors(trained.starts, categories, hashes)
-        found = np.where((own >= 0)[:, None], trained.inputs[own], new_inputs)
-        return np.where(is_live[:, None], items.inputs[rows], found)
+        is_same = (rows >= 0) & (items.generation[rows] == now.generation[rows])
+        found: Flags = is_same & (
+            (items.trained[rows] < 0) | (items.readers[rows] >= self.settings.min_readers)
+        )
+        return found
 
     def scores(self, user: Floats, items: Items | None = None) -> Floats:
         """Return each row's score (n,) for a user's vector (D,), unrotated, popularity aside, as `published`.

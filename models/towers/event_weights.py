@@ -13,6 +13,7 @@ from models.towers.dual_towers import DualTowers, last_place
 from models.towers.features import Tokens, forget_before, pad
 from models.towers.histories import FeatureSettings, Part, tower_spans
 from models.towers.layers import AttentionBias, Embedded, Layer, Tower, at_places
+from models.towers.live_items import with_live_items
 from models.windows.histories import Histories
 
 
@@ -34,15 +35,16 @@ class EventWeights:
 
 @torch.inference_mode()
 def event_weights(towers: DualTowers, history: Histories, settings: FeatureSettings) -> EventWeights:
-    """Return what the events of one user weigh."""
+    """Return what the events of one user weigh, where they have live items by these."""
     spans, events = tower_spans(history, settings), len(history.item)
-    short = pad(history, spans.derived, *spans.short)
+    reading, live = with_live_items(towers, history)
+    short = pad(live, spans.derived, *spans.short)
     long = forget_before(pad(history, spans.derived, *spans.long))
-    both = torch.cat([towers.short_of(short), towers.long_of(long)], dim=-1)  # (1, 2D)
+    both = torch.cat([reading.short_of(short), towers.long_of(long)], dim=-1)  # (1, 2D)
     return EventWeights(
         float(torch.sigmoid(towers.gate(both))),
-        _placed(_direct(towers, short), spans.short, events),
-        _of_tower(towers, towers.short_tower, towers.short_scale, short, spans.short, events),
+        _placed(_direct(reading, short), spans.short, events),
+        _of_tower(reading, towers.short_tower, towers.short_scale, short, spans.short, events),
         _of_tower(towers, towers.long_tower, towers.long_scale, long, spans.long, events),
     )
 

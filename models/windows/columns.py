@@ -7,9 +7,11 @@ import numpy as np
 
 from models.arrays import Bytes, Ints
 from models.compiled import compiled
+from models.ids.hashes import hashes_at
 from models.ids.id_table import READ_AHEAD
 from models.ids.vocabulary import Vocabulary
 from models.windows.buffer import buffer_of, find_places
+from models.windows.live_inputs import LiveEvents, LiveInputs, newest_events
 from models.windows.window import WindowError, read_header
 
 
@@ -17,7 +19,8 @@ class WindowColumns(NamedTuple):
     """The E events of B windows, one window after the other, each oldest first.
 
     item, category (E,) indices of the vocabulary; behaviour (E,) uint8; time_ms (E,); starts (B+1,): the
-    events of window b are starts[b] to starts[b+1].
+    events of window b are starts[b] to starts[b+1]; live: which of them read live inputs, None where there
+    are none.
     """
 
     item: Ints
@@ -25,6 +28,7 @@ class WindowColumns(NamedTuple):
     behaviour: Bytes
     time_ms: Ints
     starts: Ints
+    live: LiveEvents | None
 
 
 class PlacedEvents(NamedTuple):
@@ -42,14 +46,24 @@ class PlacedEvents(NamedTuple):
     starts: Ints
 
 
-def read_windows(values: Sequence[bytes], vocabulary: Vocabulary) -> WindowColumns:
+def read_windows(
+    values: Sequence[bytes], vocabulary: Vocabulary, live: LiveInputs | None = None
+) -> WindowColumns:
     """Return what the windows hold; a known item has its own category, whatever its event names.
 
     Raises WindowError where a value is not a window of this format.
     """
     events = read_events(values)
     item, category = vocabulary.indices_at(events.text.view(np.uint64), events.id_places)
-    return WindowColumns(item, category, events.behaviour, events.time_ms, events.starts)
+    found = _live_events(events, live) if live else None
+    return WindowColumns(item, category, events.behaviour, events.time_ms, events.starts, found)
+
+
+def _live_events(events: PlacedEvents, live: LiveInputs) -> LiveEvents:
+    newest = newest_events(events.starts, live.reach)
+    row = np.full(len(events.time_ms), -1, np.int64)
+    row[newest] = live.table.find(hashes_at(events.text.view(np.uint64), *events.id_places[:2, newest]))
+    return LiveEvents(live, row)
 
 
 def read_events(values: Sequence[bytes]) -> PlacedEvents:

@@ -10,6 +10,7 @@ from models.events import Behaviour
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import UNKNOWN
 from models.windows.columns import read_windows
+from models.windows.live_inputs import LiveEvents, LiveInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class Histories:
     """The events of B users as vocabulary indices, users one after the other, each oldest first.
 
     item, category (E,) indices, int64 or smaller integers; behaviour (E,) uint8; time_ms (E,) int64; starts
-    (B+1,) int64: the events of user u are starts[u] to starts[u+1].
+    (B+1,) int64: the events of user u are starts[u] to starts[u+1]; live: which events read what their items
+    have become since the model was trained, by an encoder that can (`UserEncoder.reads_live`); None: none.
     """
 
     item: Ints
@@ -25,6 +27,7 @@ class Histories:
     behaviour: Bytes
     time_ms: Ints
     starts: Ints
+    live: LiveEvents | None = None
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -43,6 +46,7 @@ class Histories:
             self.behaviour[first:last],
             self.time_ms[first:last],
             self.starts[users.start : users.stop + 1] - first,
+            self.live and self.live.take(slice(first, last)),
         )
 
     def take(self, users: Ints) -> "Histories":
@@ -50,17 +54,28 @@ class Histories:
         counts = np.diff(self.starts)[users]
         starts = np.concatenate(([0], np.cumsum(counts)))
         rows = np.repeat(self.starts[users] - starts[:-1], counts) + np.arange(starts[-1])
+        return self.select(rows, starts)
+
+    def select(self, rows: Ints, starts: Ints) -> "Histories":
+        """Return these events (numbers) as the histories that begin at starts."""
         return Histories(
-            self.item[rows], self.category[rows], self.behaviour[rows], self.time_ms[rows], starts
+            self.item[rows],
+            self.category[rows],
+            self.behaviour[rows],
+            self.time_ms[rows],
+            starts,
+            self.live and self.live.take(rows),
         )
 
 
-def histories_of_windows(values: Sequence[bytes], vocabulary: Vocabulary) -> Histories:
-    """Return the histories that live windows hold, given as their binary values.
+def histories_of_windows(
+    values: Sequence[bytes], vocabulary: Vocabulary, live: LiveInputs | None = None
+) -> Histories:
+    """Return the histories that live windows hold, given as their binary values, whose items read `live`.
 
     Raises WindowError where a value is not a window.
     """
-    return Histories(*read_windows(values, vocabulary))
+    return Histories(*read_windows(values, vocabulary, live))
 
 
 def histories_of_cold_start(categories: Sequence[str], vocabulary: Vocabulary) -> Histories:

@@ -187,16 +187,6 @@ def is_empty(value: bytes) -> bool:
     return events == 0
 
 
-def is_newer(value: bytes, known: bytes) -> bool:
-    """Return whether a stored window has folded at least as much of its source as another of the same user.
-
-    Windows of different topics cannot be compared by offset: then the one that comes later counts.
-    """
-    new, old = read_header(value), read_header(known)
-    is_same_source = (new.topic_id, new.partition) == (old.topic_id, old.partition)
-    return not is_same_source or new.offset >= old.offset
-
-
 def _checked(value: bytes) -> tuple[Header, int]:
     """Return the header, and the byte at which the topic id begins."""
     if not value or value[0] != WINDOW_FORMAT:

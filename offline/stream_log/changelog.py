@@ -8,7 +8,6 @@ from tqdm import tqdm
 
 from models.errors import TwintideError
 from models.events import CANARY_PREFIX
-from models.windows.newest import newest
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topic_reader import read_between
 from stream.kafka.topics import begin_offsets, end_offsets, partition_counts
@@ -56,7 +55,7 @@ def _read_part(
 
 def _take(records: Sequence[Message], found: Windows) -> None:
     keys = [(record.partition(), record.key() or b"") for record in records]
-    for key, value in newest(keys, [record.value() for record in records], found).items():
+    for key, value in zip(keys, (record.value() for record in records), strict=True):
         if value is None or key[1].startswith(CANARY_PREFIX.encode()):
             found.pop(key, None)
         else:

@@ -7,18 +7,16 @@ from itertools import combinations, product
 
 import numpy as np
 
-from models.arrays import Doubles, Flags, Floats, Ints
+from models.arrays import Doubles, Flags, Floats, Ints, Words
 from models.artifact.artifact import Artifact
 from models.artifact.live_items import LiveItemsSettings
-from models.ids.vocabulary_file import FIRST_KNOWN
-from models.inference.cpu_towers import CpuTowers
-from models.inference.inference import Inference
 from models.items.kernels import Items
 from models.items.learner import ItemLearner
 from models.items.starts import start_vectors
 from models.items.trained import trained_of
 from models.log.times import HOUR_MS
 from models.windows.histories import Histories
+from models.windows.live_inputs import LiveEvents, make_live_inputs, newest_events
 from offline.stream_walk.counts import HALF_LIVES_MS, DecayedCounts
 from offline.stream_walk.events import WalkedLog
 from offline.stream_walk.peers import Peer
@@ -119,11 +117,8 @@ class Learning:
         self._place = {row: place for place, row in enumerate(asked.tolist())}
         self._lag_ms = lag_ms
         self._shown: Items | None = None
-        self._towers = (
-            CpuTowers(artifact.towers.weights(), artifact.settings.features)
-            if has_transformers(artifact)
-            else None
-        )
+        self._has_transformers = has_transformers(artifact)
+        self._encoder = artifact.model.on_cpu()
 
     def learn(self, begin: int, end: int, lasts: Sequence[Sequence[int]]) -> None:
         """Learn rows; where there is a lag, what is shown is what was known when it last passed."""
@@ -146,25 +141,29 @@ class Learning:
 
     def _user(self, case: Case) -> Floats:
         """Return the user's vector (D,) as a worker makes it of the published inputs, unrotated."""
-        if self._towers is None:
+        if not self._has_transformers:
             user_id = self._stream.log.user.values[case.user]
             own: Floats = self.learner.user_vectors([user_id], self._shown)[0]
             return own
         rows, histories = self._windows.of(self._place[case.row])
-        hashes = self._stream.hashes[self._stream.item[rows]]
-        row = self.learner.rows_of(hashes)
-        inputs = self.learner.published_inputs(row, hashes, histories.category, self._shown)
-        # One row for each event; an item that the learner has is its first one's, and so known to come again.
-        _, first, which = np.unique(np.where(row < 0, ~np.arange(len(row)), row), True, True)
-        item = FIRST_KNOWN + first[which]
-        events = replace(histories, item=item, category=np.zeros(len(rows), np.int64))
-        path = self._towers.with_inputs(inputs)
-        weights, features = self._artifact.towers.weights(), self._artifact.settings.features
-        user = Inference(weights, features, path).encode(events).user
+        live = self._live(self._stream.hashes[self._stream.item[rows]], histories)
+        user = self._encoder.encode(replace(histories, live=live)).user
         rotation = self._artifact.towers.rotation
         found: Floats = (user if rotation is None else user @ rotation.numpy().T)[0]
         found[-1] = 0
         return found
+
+    def _live(self, hashes: Words, histories: Histories) -> LiveEvents:
+        """Return what a worker would read of the items (E,) of one user's events."""
+        reach = self._artifact.settings.features.short_events
+        newest = newest_events(histories.starts, reach)
+        row = self.learner.rows_of(hashes[newest])
+        is_live = self.learner.shows_inputs(row, self._shown)
+        own, first, which = np.unique(row[is_live], True, True)
+        vectors = self.learner.published_inputs(own, self._shown)
+        found = np.full(len(hashes), -1, np.int64)
+        found[newest[is_live]] = which
+        return LiveEvents(make_live_inputs("", hashes[newest][is_live][first], vectors, reach), found)
 
     def _scores(self, user: Floats) -> Doubles:
         scores = np.full(self._stream.item_count, -np.inf)

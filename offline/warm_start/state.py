@@ -28,6 +28,7 @@ from stream.kafka.topics import (
     topic_id,
 )
 from stream.settings import Settings
+from stream.windows.changelog import take_from_workers
 
 #: Header of the changelog records that a bootstrap writes: another may replace them, if it was interrupted.
 BOOTSTRAP_HEADER = "twintide-bootstrap"
@@ -95,19 +96,19 @@ class Deployment:
                 f"{min(committed)} up to {committed[min(committed)]}): set another TWINTIDE_APP_ID, or throw "
                 "its windows away with --replace"
             )
-        last = read_all(self.settings.kafka, self.changelog, last=1)
-        if not all(_is_bootstrap(record) for record in last):
+        if not all(_is_bootstrap(record) for record in read_all(self.settings.kafka, self.changelog)):
             raise BootstrapRefusedError(
                 f"topic {self.changelog} holds a worker's windows: set another TWINTIDE_APP_ID, or throw "
                 "them away with --replace"
             )
 
     def refuse_workers(self) -> None:
-        """Raise BootstrapRefusedError where a worker of the group runs."""
+        """Raise BootstrapRefusedError where a worker runs; have Kafka refuse one that is frozen."""
         if has_members(self.settings.kafka, self.settings.app_id):
             raise BootstrapRefusedError(
                 f"a worker of group {self.settings.app_id} is running: stop all of them, wait 10 s, try again"
             )
+        take_from_workers(self.settings.kafka, self.settings.app_id, self.changelog, self.offsets)
 
     def clear(self) -> list[str]:
         """Have what the changelog holds forgotten, and return whose windows that were."""

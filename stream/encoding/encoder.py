@@ -10,6 +10,7 @@ from models.encoder import UserEncoder, Vectors
 from models.errors import SettingsError
 from models.threads import limit_threads
 from models.windows.histories import Histories, histories_of_cold_start, histories_of_windows
+from models.windows.live_inputs import LiveInputs
 from models.windows.window import DAY_MS, Window, read_offset, window_to_bytes
 from stream import metrics
 from stream.settings import Settings
@@ -33,16 +34,28 @@ class Encoder:
         self._on_cpu = artifact.model.on_cpu(kept_vectors)
         self._encoder = on_device or self._on_cpu
 
-    def rows(self, users: Sequence[tuple[str, bytes]], epoch: int) -> list[UserRow]:
-        """Return one row per (user id, window's value), in order; epoch is that of their source topic."""
+    @property
+    def reads_live(self) -> bool:
+        """Whether it can read what items have become; else all enter as they were trained."""
+        return self._encoder.reads_live
+
+    def rows(
+        self, users: Sequence[tuple[str, bytes]], epoch: int, live: LiveInputs | None = None
+    ) -> list[UserRow]:
+        """Return one row per (user id, window's value), in order; epoch is that of their source topic.
+
+        live: what items have become, if that is known.
+        """
         if not users:
             return []
+        live = live if self.reads_live else None
         user_ids, windows = zip(*users, strict=True)
-        histories = histories_of_windows(windows, self.artifact.vocabulary)
+        histories = histories_of_windows(windows, self.artifact.vocabulary, live)
         made_before = dict(self._encoder.made)
         vectors = self._encode(histories, user_ids)
         for part, made in self._encoder.made.items():
             metrics.encoded_users_total.labels(part).inc(max(made - made_before.get(part, 0), 0))
+        metrics.encoded_inputs_total.labels("live" if live else "trained").inc(len(users))
         columns = zip(
             *(user_ids, vectors.user, vectors.long, vectors.short, windows),
             *(histories.newest_ms().tolist(), np.diff(histories.starts).tolist()),
@@ -60,6 +73,7 @@ class Encoder:
                 ts=newest_ms,
                 n=events,
                 window=window,
+                inputs=live.number if live else "",
             )
             for user_id, vec, long, short, window, newest_ms, events in columns
         ]
@@ -119,4 +133,10 @@ def open_encoder(settings: Settings, artifact: Artifact) -> Encoder:
         )
     encoder = Encoder(artifact, on_gpu, settings.kept_vectors)
     encoder.warm_up()
+    if artifact.settings.live_items.is_on and not encoder.reads_live:
+        logger.warning(
+            "model %s: on a GPU items enter users' vectors as they were trained, also where an item learner "
+            "runs (TWINTIDE_DEVICE=cpu reads what it has learned)",
+            artifact.version,
+        )
     return encoder

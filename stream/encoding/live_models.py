@@ -12,8 +12,10 @@ from models.artifact.stores import open_store, read_version, store_of
 from models.artifact.version_cache import VersionCache
 from models.errors import ArtifactError, UnreachableError
 from models.location import BucketUrl, Location
+from models.windows.live_inputs import LiveInputs
 from models.windows.window import WindowSettings
 from stream.encoding.encoder import Encoder, open_encoder
+from stream.encoding.live_inputs import LiveInputsFollower
 from stream.settings import Settings
 from stream.store.clients import redis_client
 from stream.store.user_row import UserRow
@@ -87,11 +89,13 @@ def open_live_models(
         ),
     )
     store.check_server()
+    inputs = LiveInputsFollower(redis_client(settings.redis), settings.key_prefix)
     live = LiveModels(
         store,
         topic_id,
         artifact.settings.window,
         lambda artifact: open_encoder(settings, artifact),
+        inputs,
     )
     live.add(live.make(artifact))
     if store.poll() is None:
@@ -104,6 +108,8 @@ def open_live_models(
                 live.add(live.make(source.load(model.version)))
         if model.version in live.loaded:
             live.write_cold_start(model.version)
+    inputs.poll()
+    inputs.start()
     return live
 
 
@@ -116,14 +122,21 @@ class LiveModels:
     """
 
     def __init__(
-        self, store: Store, topic_id: str, window_settings: WindowSettings, make: MakeEncoder
+        self,
+        store: Store,
+        topic_id: str,
+        window_settings: WindowSettings,
+        make: MakeEncoder,
+        inputs: LiveInputsFollower | None = None,
     ) -> None:
+        """`inputs` has what items have become; without it all are encoded as they were trained."""
         self.store = store
         #: Epoch of the source topic, which goes into every row.
         self.epoch = store.topic_epoch(topic_id)
         self.window_settings = window_settings
         self._topic_id = topic_id
         self._make = make
+        self._inputs = inputs
         self._encoders: dict[str, Encoder] = {}
 
     @property
@@ -167,10 +180,18 @@ class LiveModels:
     def add(self, encoder: Encoder) -> None:
         """Encode with this model too, as soon as it is live."""
         self._encoders = {**self._encoders, encoder.artifact.version: encoder}
+        if self._inputs and encoder.reads_live:
+            self._inputs.follow(encoder.artifact)
 
     def keep(self, versions: Collection[str]) -> None:
         """Forget all encoders but those of these versions."""
         self._encoders = {version: each for version, each in self._encoders.items() if version in versions}
+        if self._inputs:
+            self._inputs.keep(versions)
+
+    def inputs(self, version: str) -> LiveInputs | None:
+        """Return what a model's items have become, None where they enter as they were trained."""
+        return self._inputs.of(version) if self._inputs else None
 
     def rows(self, users: Sequence[tuple[str, bytes]], versions: Collection[str] = ()) -> list[UserRow]:
         """Return one row per user and live model, of these versions alone where any are given."""
@@ -179,7 +200,7 @@ class LiveModels:
         rows: list[UserRow] = []
         for version in wanted:
             if version in encoders and (not versions or version in versions):
-                rows += encoders[version].rows(users, self.epoch)
+                rows += encoders[version].rows(users, self.epoch, self.inputs(version))
         return rows
 
     def write(self, rows: Sequence[UserRow], forgotten: Sequence[tuple[str, int]] = ()) -> int:

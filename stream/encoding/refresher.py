@@ -17,6 +17,7 @@ from stream.encoding.live_models import LiveModels
 from stream.encoding.overlap import Overlap
 from stream.encoding.writer import EncodedBatch, VectorWriter
 from stream.settings import Settings
+from stream.tracing import Trace, Written, epoch_s
 from stream.windows.assignment import Assignment, Assignments
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,14 @@ class Work:
 class Refresher:
     """Takes the dirty users of all partitions, encodes and writes them; used from the event loop alone."""
 
-    def __init__(self, settings: Settings, live_models: LiveModels, assignments: Assignments) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        live_models: LiveModels,
+        assignments: Assignments,
+        trace: Trace | None = None,
+    ) -> None:
+        self._trace = trace
         self.writer = VectorWriter(live_models)
         self._settings = settings
         self._live_models = live_models
@@ -119,7 +127,7 @@ class Refresher:
         windows = [each for each in windows if not is_empty(each[1])]
         with metrics.stage_seconds.labels("encode").time():
             rows = await asyncio.to_thread(self._live_models.rows, windows)
-        return EncodedBatch(assignment, users, rows, forgotten, taken_at)
+        return EncodedBatch(assignment, users, rows, forgotten, taken_at, time.monotonic())
 
     async def _write(self, batch: EncodedBatch) -> None:
         """Write a batch until that works or its assignment is over."""
@@ -127,6 +135,8 @@ class Refresher:
             is_written = await self.writer.write(batch)
         if is_written:
             _note_written(batch)
+            if self._trace:
+                self._trace.add(_passed(batch, self.writer.written_at))
         self._last_batch_s = time.monotonic() - batch.taken_at
 
     async def finish(self, assignment: Assignment) -> None:
@@ -197,6 +207,11 @@ def _note_written(batch: EncodedBatch) -> None:
     metrics.encodes_saved_total.inc(sum(user.events for user in done) - len(done))
     metrics.dirty_users.set(batch.assignment.waiting())
     batch.assignment.note_progress()
+
+
+def _passed(batch: EncodedBatch, written_at: float) -> Written:
+    users = [(partition.partition, user_id) for partition, user_id in batch.users]
+    return Written(users, epoch_s(batch.taken_at), epoch_s(batch.encoded_at), epoch_s(written_at))
 
 
 def _timed(step: Callable[[], None]) -> Work:

@@ -27,8 +27,9 @@ class EncodedBatch:
     rows: Sequence[UserRow]
     #: Users to delete, each with the source offset that said so.
     forgotten: Sequence[tuple[str, int]]
-    #: When they were taken (monotonic).
+    #: When they were taken, and encoded (monotonic).
     taken_at: float
+    encoded_at: float = 0.0
 
 
 class VectorWriter:
@@ -38,6 +39,8 @@ class VectorWriter:
         #: Why Redis was last refused, and since when (monotonic); empty while it answers.
         self.redis_error = ""
         self.redis_error_since = 0.0
+        #: When Redis had the last batch (monotonic): the event loop may learn it later.
+        self.written_at = 0.0
         self._live_models = live_models
 
     async def write(self, batch: EncodedBatch) -> bool:
@@ -53,7 +56,7 @@ class VectorWriter:
         try:
             async for attempt in retrying:
                 with attempt:
-                    written = await asyncio.to_thread(self._live_models.write, batch.rows, batch.forgotten)
+                    written, self.written_at = await asyncio.to_thread(self._timed_write, batch)
         except tenacity.RetryError as error:
             self._note_error(error.last_attempt.exception())
             return False
@@ -61,6 +64,9 @@ class VectorWriter:
         metrics.upserts_total.labels("written").inc(written)
         metrics.upserts_total.labels("stale").inc(len(batch.rows) - written)
         return True
+
+    def _timed_write(self, batch: EncodedBatch) -> tuple[int, float]:
+        return self._live_models.write(batch.rows, batch.forgotten), time.monotonic()
 
     def _on_redis_error(self, state: tenacity.RetryCallState) -> None:
         self._note_error(state.outcome.exception() if state.outcome else None)

@@ -66,6 +66,9 @@ class Incoming:
     forgets: dict[str, int]
     #: Events that the format says to skip.
     skipped: int = 0
+    #: When the records were there and when they were read (epoch s).
+    fetched_s: float = 0.0
+    read_s: float = 0.0
 
 
 def read_records(fetched: Sequence[Record], decoder: Decoder, source: str) -> Incoming:
@@ -74,7 +77,8 @@ def read_records(fetched: Sequence[Record], decoder: Decoder, source: str) -> In
     An event without an id is known by its place in the source.
     """
     records, position, timestamp_ms = fetched, fetched[-1].offset() + 1, fetched[-1].timestamp()[1]
-    latest_ms = int(time.time() * 1000) + MAX_AHEAD_MS
+    fetched_s = time.time()
+    latest_ms = int(fetched_s * 1000) + MAX_AHEAD_MS
     rejected: list[Rejected] = []
     forgets: dict[str, int] = {}
     values, keys = [record.value() for record in records], [record.key() for record in records]
@@ -102,7 +106,8 @@ def read_records(fetched: Sequence[Record], decoder: Decoder, source: str) -> In
         category=columns.category,
     )
     sent_at_ms = _send_times(records, found)
-    return Incoming(position, timestamp_ms, columns.user_ids, found, sent_at_ms, rejected, forgets, skipped)
+    about = position, timestamp_ms, columns.user_ids, found, sent_at_ms, rejected, forgets, skipped
+    return Incoming(*about, fetched_s, time.time())
 
 
 def _are_readable(columns: DecodedEvents, keys: Sequence[bytes | None], latest_ms: int) -> bool:

@@ -1,5 +1,6 @@
 """What is known of one user, as the page shows it: window, sessions, weights, vector, nearest items."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from models.ids.vocabulary_file import UNKNOWN
 from models.inference.influence import influence
 from models.sessions import DEFAULT_GAP_MS, starts_session
 from models.windows.histories import histories_of_windows
+from models.windows.live_inputs import LiveInputs
 from models.windows.window import Window, read_offset, window_from_bytes
 from stream.explain.lookup import Found, Lookup
 from stream.serving.read_protocol import UserVectors
@@ -61,8 +63,9 @@ class Explanation:
             "no_vector": why_not,
         }
         if found.window and artifact:
-            answer |= _weights(found.window, artifact)
-            answer["difference"] = _difference(found, vectors, artifact)
+            live = self._live(vectors)
+            answer |= _weights(found.window, artifact, live)
+            answer["difference"] = _difference(found, vectors, artifact, live)
         return answer
 
     def nearest(self, user_id: str) -> dict[str, Any]:
@@ -91,6 +94,11 @@ class Explanation:
             return None, f"Redis does not answer: {error}"
         except TwintideError as error:
             return None, str(error)
+
+    def _live(self, vectors: UserVectors | None) -> LiveInputs | None:
+        """Return what items have become by now, where that is what a vector was made with; else None."""
+        live = self._app.parts.live_models
+        return live.inputs(vectors.model) if live and vectors and vectors.inputs else None
 
     def _artifact(self, vectors: UserVectors | None) -> Artifact | None:
         """Return the model of a vector, of the one that serves where there is no vector; None: not loaded."""
@@ -132,6 +140,7 @@ def _vector(vectors: UserVectors) -> dict[str, Any]:
         "event_ms": vectors.ts or None,
         "events": vectors.n,
         "offset": vectors.seq,
+        "inputs": vectors.inputs,
         "reason": vectors.reason,
         "says": REASONS[vectors.reason],
         "dimension": len(vectors.vec),
@@ -140,9 +149,11 @@ def _vector(vectors: UserVectors) -> dict[str, Any]:
     }
 
 
-def _weights(value: bytes, artifact: Artifact) -> dict[str, Any]:
+def _weights(value: bytes, artifact: Artifact, live: LiveInputs | None) -> dict[str, Any]:
     """Return what each event weighs, in each way in which it can, by name: values in the window's order."""
-    history = histories_of_windows([value], artifact.vocabulary)
+    # Where an event is left out, one more of those before it is among the newest.
+    reaching = replace(live, reach=live.reach + 1) if live else None
+    history = histories_of_windows([value], artifact.vocabulary, reaching)
     weights = {"influence": _rounded(influence(artifact, history))}
     try:
         towers = artifact.towers
@@ -157,16 +168,21 @@ def _weights(value: bytes, artifact: Artifact) -> dict[str, Any]:
     return {"weights": weights, "short_share": round(found.short_share, 4)}
 
 
-def _difference(found: Found, vectors: UserVectors | None, artifact: Artifact) -> float | None:
+def _difference(
+    found: Found, vectors: UserVectors | None, artifact: Artifact, live: LiveInputs | None
+) -> float | None:
     """Return how far the vector in Redis is from what its window encodes to, None where it cannot be said.
 
-    Of a vector that is being made, or was made since the window was read, nothing can.
+    Of a vector that is being made, or was made since the window was read, nothing can; nor of one for which
+    items were what they are not any more.
     """
     if found.window is None or vectors is None or vectors.reason or found.is_waiting:
         return None
     if vectors.seq > read_offset(found.window):
         return None
-    encoded = artifact.encode(histories_of_windows([found.window], artifact.vocabulary)).user[0]
+    if vectors.inputs and (live is None or live.number != vectors.inputs):
+        return None
+    encoded = artifact.encode(histories_of_windows([found.window], artifact.vocabulary, live)).user[0]
     return float(f"{np.abs(encoded - vectors.vec).max():.2g}")
 
 

@@ -39,6 +39,12 @@ sane = Gauge(
 published_bytes_total = Counter(
     "twintide_items_published_bytes_total", "Bytes that each reader took.", ["version"], registry=REGISTRY
 )
+published_input_bytes_total = Counter(
+    "twintide_items_published_input_bytes_total",
+    "Bytes that each worker took to encode with.",
+    ["version"],
+    registry=REGISTRY,
+)
 waiting_rows = Gauge(
     "twintide_items_waiting_rows",
     "Items that have moved and wait for room in the bytes of a second.",

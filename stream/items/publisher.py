@@ -1,4 +1,4 @@
-"""A learner's items -> Redis: once a second what readers should have, most moved first."""
+"""A learner's items -> Redis: once a second what readers and workers should have, most moved first."""
 
 import logging
 import time
@@ -12,6 +12,7 @@ from models.ids.vocabulary_file import FIRST_KNOWN
 from models.items.health import Health
 from models.items.learner import ItemLearner
 from stream.items import metrics
+from stream.items.inputs import InputsPublisher
 from stream.items.published import Pace, Published
 from stream.store.item_rows import ItemRows
 from stream.store.item_writer import ItemWriter, LostError, Scoring
@@ -45,6 +46,7 @@ class Publisher:
         scoring = Scoring(len(artifact.item_ids), _popular(learner), live.weights, half_lives_ms)
         keys = ItemKeys(key_prefix, artifact.version)
         self._writer = ItemWriter(client, keys, scoring, self._published.rows, clock)
+        self._inputs = InputsPublisher(client, key_prefix, learner, bytes_per_s, clock)
         #: Ids of items that are gone since the last time.
         self._removed: list[str] = []
         #: The step up to which changed rows were looked at, and rows that waited since.
@@ -67,6 +69,7 @@ class Publisher:
             self._begin()
         if self._stopped:
             self._writer.stop(self._stopped, self._learner.now_ms)
+            self._inputs.stop(self._stopped)
             return
         try:
             self._writer.flush()
@@ -74,6 +77,10 @@ class Publisher:
         except LostError as error:
             logger.warning("%s", error)
             self._begin()
+        try:
+            self._inputs.publish()
+        except LostError:
+            self._inputs.begin()
 
     def _look_after(self) -> None:
         """See whether what is learned is fit to be shown."""
@@ -92,6 +99,7 @@ class Publisher:
     def delete(self) -> None:
         """Delete what is published."""
         self._writer.delete()
+        self._inputs.delete()
 
     def _begin(self) -> None:
         """Publish everything."""

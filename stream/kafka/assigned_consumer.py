@@ -1,9 +1,14 @@
 """The consumer of every reader here: it joins no group, commits nothing, and reads what it is assigned."""
 
+import math
+
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from models.errors import TwintideError
 from stream.kafka.connection import KafkaConnection
+
+#: Messages asked for at a time where bytes are counted.
+PORTION = 500
 
 
 class SourceError(TwintideError):
@@ -35,8 +40,10 @@ def assigned_consumer(
     )
 
 
-def fetch(consumer: Consumer, at_most: int, timeout_s: float) -> list[Message]:
+def fetch(consumer: Consumer, at_most: int, timeout_s: float, most_bytes: int | None = None) -> list[Message]:
     """Return what is at hand, at most so many messages; wait for the first if there is none.
+
+    With `most_bytes`, no more once their values have so many bytes, but for PORTION messages.
 
     What is wrong with a message's partition, its `error` says: see `raise_unless_retried`.
     """
@@ -45,7 +52,15 @@ def fetch(consumer: Consumer, at_most: int, timeout_s: float) -> list[Message]:
         return []
     # Not consume() with the timeout: it returns once it has `at_most` messages or the time is over, so that a
     # single record would wait for the whole timeout.
-    return [first, *consumer.consume(at_most - 1, timeout=0)] if at_most > 1 else [first]
+    found, portion = [first], at_most if most_bytes is None else PORTION
+    room = math.inf if most_bytes is None else most_bytes - len(first)
+    while room > 0 and len(found) < at_most:
+        more = consumer.consume(min(portion, at_most - len(found)), timeout=0)
+        if not more:
+            break
+        found += more
+        room -= sum(map(len, more))
+    return found
 
 
 def raise_unless_retried(error: KafkaError, topic: str) -> None:

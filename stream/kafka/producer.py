@@ -14,15 +14,8 @@ class PublishError(TwintideError):
     """Kafka did not accept records; the worker must not continue as if it had."""
 
 
-class AbandonedError(TwintideError):
-    """The records waited for were thrown away: some may have arrived."""
-
-
 #: The largest record that Kafka's clients take by default (bytes).
 CLIENT_RECORD_BYTES = 1_000_000
-
-#: What librdkafka reports of records that `AcknowledgedProducer.abandon` threw away.
-_PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 
 
 class AcknowledgedProducer:
@@ -32,7 +25,7 @@ class AcknowledgedProducer:
         self, kafka: KafkaConnection, client_id: str, record_bytes: Sequence[int] = (CLIENT_RECORD_BYTES,)
     ) -> None:
         """`record_bytes` are the largest records that its topics take (bytes)."""
-        self._settings = {
+        settings = {
             **kafka.librdkafka(),
             "client.id": client_id,
             "acks": "all",
@@ -45,7 +38,7 @@ class AcknowledgedProducer:
             "batch.size": min(*record_bytes, CLIENT_RECORD_BYTES),
             "log_level": 2,
         }
-        self._producer = Producer(self._settings)
+        self._producer = Producer(settings)
         self._error: KafkaError | None = None
         self._refused_by = ""
         self._last_offsets: dict[tuple[str, int], int] = {}
@@ -79,32 +72,24 @@ class AcknowledgedProducer:
     async def delivered(self, timeout_s: float) -> dict[tuple[str, int], int]:
         """Wait for all that was sent, and return the last offset of every (topic, partition) so far.
 
-        Raises PublishError where a record was refused, or not acknowledged in time, and AbandonedError where
-        `abandon` came first.
+        Raises PublishError where a record was refused, or not acknowledged in time.
         """
-        deadline, producer = time.monotonic() + timeout_s, self._producer
-        while len(producer) and self._error is None:
+        deadline = time.monotonic() + timeout_s
+        while len(self._producer) and self._error is None:
             if time.monotonic() > deadline:
-                raise PublishError(f"Kafka did not acknowledge {len(producer)} records in {timeout_s:g} s")
-            await asyncio.to_thread(producer.flush, 0.1)
-        if producer is not self._producer:
-            raise AbandonedError("partitions were given away before Kafka had acknowledged their records")
+                raise PublishError(
+                    f"Kafka did not acknowledge {len(self._producer)} records in {timeout_s:g} s"
+                )
+            await asyncio.to_thread(self._producer.flush, 0.1)
         if self._error is not None:
             raise PublishError(
                 f"Kafka refused a record of {self._refused_by}: {self._error.str()}"
             ) from KafkaException(self._error)
         return self._last_offsets
 
-    def abandon(self) -> None:
-        """Throw away what was not sent yet: another worker may own these partitions by now."""
-        self._producer.purge(in_queue=True, in_flight=True, blocking=False)
-        self._producer = Producer(self._settings)  # the old one's sequence numbers have a hole
-        self._error = None
-
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            if error.code() not in _PURGED:
-                self._error, self._refused_by = error, str(message.topic())
+            self._error, self._refused_by = error, str(message.topic())
             return
         place = (message.topic(), message.partition())
         self._last_offsets[place] = max(self._last_offsets.get(place, -1), message.offset())

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
 
 from models.errors import UnreachableError
 from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
@@ -26,8 +26,10 @@ T = TypeVar("T")
 
 #: Pause before records are read again that could not be (s).
 RETRY_S = 0.5
-#: Megabytes of records that librdkafka may hold ready.
-READ_AHEAD_MB = 32
+#: Megabytes of records that librdkafka may hold ready; what it keeps of each beside comes to as much again.
+READ_AHEAD_MB = 8
+#: Bytes that the values of one batch have, about: there are fewer than `batch_records` where they are long.
+BATCH_BYTES = 4 << 20
 #: How long to wait for the answer who leads the partitions (s).
 LEADERS_TIMEOUT_S = 1.0
 
@@ -54,16 +56,27 @@ class RecordSource(Generic[T]):
         topic: str,
         batch_records: int,
         read: Callable[[int, list[Message]], T],
+        *,
+        tells_end: bool = False,
+        on_overtaken: Callable[[int, int], object] = lambda partition, events: None,
     ) -> None:
+        """With `tells_end`, `read` gets a message with the error _PARTITION_EOF where a partition ends.
+
+        `on_overtaken` is told, in a thread of its own, of each partition how many offsets the topic does not
+        have any more that were still to be read.
+        """
         self._topic = topic
         self._batch_records = batch_records
         self._read = read
-        self._consumer = assigned_consumer(kafka, READ_AHEAD_MB)
+        self._on_overtaken = on_overtaken
+        self._consumer = assigned_consumer(kafka, READ_AHEAD_MB, tells_end=tells_end)
         self._fetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch")
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
         #: From where on the partitions are being read, and their ends as they were at the last fetch.
         self._starts: dict[int, int] = {}
         self._ends: dict[int, int] = {}
+        #: The offset that is to be fetched next of each partition that is read from an offset on.
+        self._positions: dict[int, int] = {}
         #: What is being fetched, ahead of its being asked for, and what is being read of the batch before.
         self._fetching: Future[Future[dict[int, T]] | None] | None = None
         self._reading: Future[dict[int, T]] | None = None
@@ -124,23 +137,47 @@ class RecordSource(Generic[T]):
         self._consumer.assign(places)
         self._starts = {place.partition: max(place.offset, 0) for place in places}
         self._ends = {place.partition: 0 for place in places}
+        self._positions = {place.partition: place.offset for place in places if place.offset >= 0}
 
     def _fetch(self, timeout_s: float) -> Future[dict[int, T]] | None:
         """Fetch a batch and have it read; None where nothing came."""
-        messages = fetch(self._consumer, self._batch_records, timeout_s)
+        messages = fetch(self._consumer, self._batch_records, timeout_s, BATCH_BYTES)
         if not messages:
             return None
         # Asked for here: the client answers nobody else while this thread waits in a poll.
         for partition in self._ends:
             place = TopicPartition(self._topic, partition)
             _, self._ends[partition] = self._consumer.get_watermark_offsets(place, cached=True)
+        self._notice_overtaken(messages)
         return self._reader.submit(self._read_all, messages)
+
+    def _notice_overtaken(self, messages: list[Message]) -> None:
+        """Tell of what is missing before these messages because the topic begins later.
+
+        What compaction and transactions leave out is missing behind the topic's beginning.
+        """
+        read = [message for message in messages if message.error() is None]
+        first = {message.partition(): message.offset() for message in reversed(read)}
+        for partition, offset in first.items():
+            position = self._positions.get(partition, offset)
+            if offset > position and (begin := self._begin(partition)) > position:
+                self._on_overtaken(partition, min(begin, offset) - position)
+        self._positions |= {message.partition(): message.offset() + 1 for message in read}
+
+    def _begin(self, partition: int) -> int:
+        """Return the offset of a partition's oldest record, 0 where Kafka does not say."""
+        place = TopicPartition(self._topic, partition)
+        try:
+            begin, _ = self._consumer.get_watermark_offsets(place, timeout=LEADERS_TIMEOUT_S)
+        except KafkaException:
+            return 0
+        return int(begin)
 
     def _read_all(self, messages: list[Message]) -> dict[int, T]:
         by_partition: dict[int, list[Message]] = defaultdict(list)
         for message in messages:
             error = message.error()
-            if error is None:
+            if error is None or error.code() == KafkaError._PARTITION_EOF:
                 by_partition[message.partition()].append(message)
             else:
                 raise_unless_retried(error, self._topic)

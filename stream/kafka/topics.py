@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import tenacity
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -191,7 +191,10 @@ def begin_offsets(kafka: KafkaConnection, name: str) -> dict[int, int]:
 
 
 def end_offsets(kafka: KafkaConnection, name: str) -> dict[int, int]:
-    """Return, per partition of an existing topic, the offset that its next record will have."""
+    """Return, per partition of an existing topic, the offset that its next record will have.
+
+    What is not committed yet, of whoever writes in transactions, is behind it.
+    """
     return _offsets(kafka, name, OffsetSpec.latest())
 
 
@@ -206,7 +209,10 @@ def _offsets(kafka: KafkaConnection, name: str, which: OffsetSpec) -> dict[int, 
     client = admin_client(kafka)
 
     def offset(place: TopicPartition) -> int:
-        found = answered(lambda: client.list_offsets({place: which})[place], f"offsets of topic {name}")
+        found = answered(
+            lambda: client.list_offsets({place: which}, isolation_level=IsolationLevel.READ_COMMITTED)[place],
+            f"offsets of topic {name}",
+        )
         return int(found.offset)
 
     partitions = partition_counts(kafka).get(name)

@@ -90,6 +90,9 @@ def _add_questions(app: FastAPI, served: Served) -> None:
             now_ms=asked.now_ms,
             explain=asked.explain,
         )
+        for each in found:
+            metrics.recommended_items_total.labels("new").inc(each.new_items)
+            metrics.recommended_items_total.labels("known").inc(len(each.item_ids) - each.new_items)
         return _answer(found, asked.explain)
 
     @app.get("/vector/{user_id:path}", responses=_FAILURES, response_model=VectorAnswer)

@@ -5,7 +5,6 @@ Needs neither torch nor Faust.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from threading import Lock
 from typing import cast
 
@@ -16,23 +15,12 @@ import redis
 from models.arrays import Flags, Floats
 from models.artifact.item_vectors import ItemVectors
 from stream.serving.shared_lock import SharedLock
-from stream.store.item_rows import (
-    HEADER_FIELDS,
-    POPULAR,
-    ItemRows,
-    ItemsHeader,
-    log_popularity,
-    parse_header,
-    rows_from_bytes,
-)
+from stream.store.item_rows import POPULAR, ItemRows, ItemsHeader, log_popularity, rows_from_bytes
+from stream.store.item_series import ItemSeries, Read
 from stream.store.keys import ItemKeys
 
 #: Seconds after which Redis is asked what has changed, and after which items that nobody renews are stale.
 REFRESH_S, STALE_S = 1.0, 60.0
-#: Chunks and deltas of one round trip.
-KEYS_PER_TRIP = 64
-#: How often reading begins anew because what is read was replaced meanwhile.
-ATTEMPTS = 3
 
 
 class LiveTable:
@@ -129,18 +117,6 @@ class LiveTable:
         self._n = max(self._n, rows)
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What was read: the header, and rows in the order in which they count.
-
-    popular (D,) where these are all rows, see POPULAR; None where they are what changed.
-    """
-
-    header: ItemsHeader
-    parts: list[ItemRows]
-    popular: Floats | None = None
-
-
 class LiveItems:
     """Keeps the live items of the versions that a ranker uses; may be used from several threads."""
 
@@ -176,6 +152,7 @@ class _Followed:
         self, client: "redis.Redis", keys: ItemKeys, items: ItemVectors, clock: Callable[[], float]
     ) -> None:
         self._client, self._keys, self._items, self._clock = client, keys, items, clock
+        self._series = ItemSeries(client, keys, len(items.item_ids), rows_from_bytes)
         self._table: LiveTable | None = None
         self._reason = "they are not read yet"
         self._asked_s = float("-inf")
@@ -205,7 +182,8 @@ class _Followed:
 
     def _refresh(self) -> None:
         try:
-            read = self._read()
+            read = self._series.read(self._table.header if self._table else None)
+            popular = None if isinstance(read, str) else self._popular(read)
         except redis.RedisError as error:
             if self._table is None:
                 self._reason = f"Redis does not answer ({error})"
@@ -214,71 +192,17 @@ class _Followed:
         if isinstance(read, str):
             self._reason = read
             return
-        table = self._table if read.popular is None else LiveTable(self._items, read.popular)
+        table = self._table if popular is None else LiveTable(self._items, popular)
         assert table is not None  # what changed is read only where there is one
         with table.lock.alone():
-            table.take(read.header, read.parts)
+            table.take(read.header, read.rows)
         self._table = table
 
-    def _read(self) -> _Read | str:
-        """Return what is new, or why there is nothing to be used."""
-        for _ in range(ATTEMPTS):
-            header = self._read_header()
-            if header is None:
-                return "no item learner has run for this model"
-            if header.stopped:
-                return f"the item learner has stopped: {header.stopped}"
-            if header.known != len(self._items.item_ids):
-                return f"they are of another model: it has {header.known} items"
-            if (read := self._changes(header) or self._whole(header)) is not None:
-                return read
-        return "they are not whole in Redis at the moment"
-
-    def _read_header(self) -> ItemsHeader | None:
-        found = self._client.hmget(self._keys.header, HEADER_FIELDS)
-        return parse_header(cast(list[bytes | None], found))
-
-    def _changes(self, header: ItemsHeader) -> _Read | None:
-        """Return what changed since the last time; None where everything has to be read."""
-        held = self._table.header if self._table else None
-        if held is None or held.run != header.run or held.snapshot > header.snapshot:
+    def _popular(self, read: Read[ItemRows]) -> Floats | None:
+        """Return the direction (D,) of the artifact's popularity where a table begins: see POPULAR."""
+        if not read.is_whole:
             return None
-        deltas = self._deltas(header, held.snapshot + 1)
-        return None if deltas is None else _Read(header, [rows for _, rows in deltas])
-
-    def _whole(self, header: ItemsHeader) -> _Read | None:
-        """Return all rows; None where some were replaced while they were read."""
-        keys = [self._keys.chunk(header.run, number) for number in range(header.chunks)]
-        values = self._values(keys)
-        if None in values:
-            return None
-        chunks = [rows_from_bytes(value) for value in values if value is not None]
-        newest = max((snapshot for snapshot, _ in chunks), default=0)
-        if newest > header.snapshot:  # written after the header was read
-            later = self._read_header()
-            if later is None or later.run != header.run or later.snapshot < newest:
-                return None
-            header = later
-        deltas = self._deltas(header, header.oldest)
-        if deltas is None:
-            return None
-        # In the order of snapshots, each row's last value is its newest, whether of a chunk or of a delta.
-        parts = sorted([*chunks, *deltas], key=lambda part: part[0])
-        popular = cast(bytes | None, self._client.hget(self._keys.header, POPULAR))
-        if popular is None:
-            return None
-        return _Read(header, [rows for _, rows in parts], np.frombuffer(popular, "<f4"))
-
-    def _deltas(self, header: ItemsHeader, first: int) -> list[tuple[int, ItemRows]] | None:
-        """Return the deltas from one snapshot on; None where one is gone."""
-        numbers = range(first, header.snapshot + 1)
-        values = self._values([self._keys.delta(header.run, number) for number in numbers])
-        found = [rows_from_bytes(value) for value in values if value is not None]
-        return found if len(found) == len(numbers) else None
-
-    def _values(self, keys: list[str]) -> list[bytes | None]:
-        values: list[bytes | None] = []
-        for start in range(0, len(keys), KEYS_PER_TRIP):
-            some = keys[start : start + KEYS_PER_TRIP]
-            values += cast(list[bytes | None], self._client.mget(some))
-        return values
+        found = cast(bytes | None, self._client.hget(self._keys.header, POPULAR))
+        if found is None:
+            raise redis.RedisError("the header of the live items is gone")
+        return np.frombuffer(found, "<f4")

@@ -23,6 +23,12 @@ users_total = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+recommended_items_total = Counter(
+    "twintide_serving_recommended_items_total",
+    "Items recommended: known to the model, or new, younger than it.",
+    ["items"],
+    registry=REGISTRY,
+)
 redis_errors_total = Counter(
     "twintide_serving_redis_errors_total", "Requests that Redis did not answer.", registry=REGISTRY
 )
@@ -42,6 +48,8 @@ ranker_info = Gauge(
 # To Prometheus a counter that begins at 1 has not grown, and an alert would miss the first time.
 for _reason in ("own", "stale", "behind", "long", "category", "cold_start", "other_model"):
     users_total.labels(_reason)
+for _items in ("known", "new"):
+    recommended_items_total.labels(_items)
 
 
 def show(info: Gauge, version: str) -> None:

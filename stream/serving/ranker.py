@@ -14,7 +14,7 @@ from models.location import Location, location
 from models.windows.recent import RecentEvent, recent_events
 from stream.serving.read_protocol import Position, UserVectors
 from stream.serving.reader import Reader
-from stream.serving.recommender import Recommender
+from stream.serving.recommender import Recommendation, Recommender
 from stream.serving.scoring import Candidate, DotProduct, Scored, Scorer, order_of
 
 #: Candidates of the first of two stages.
@@ -55,6 +55,8 @@ class Ranked:
     unscored: list[str] = field(default_factory=list)
     #: Why live items had no part in it; empty where they had, or candidates were given.
     not_live: str = ""
+    #: How many of the items appeared since the model was trained; of given candidates nobody knows.
+    new_items: int = 0
     #: Where it was asked for: the newest events, oldest first, and for each item, in the order of item_ids,
     #: how much each event counted; empty where nothing can be said.
     events: list[RecentEvent] = field(default_factory=list)
@@ -188,7 +190,7 @@ class Ranker:
             scored = scorer.score(users, kept, self._now_ms(now_ms), explain)
         rows = zip(users, kept, scored, wishes, found, strict=True)
         return [
-            replace(_ranked(scorer, user, some, scores, explain, wish.k), not_live=of.not_live)
+            _with_news(_ranked(scorer, user, some, scores, explain, wish.k), of)
             for user, some, scores, wish, of in rows
         ]
 
@@ -211,6 +213,12 @@ def _kept(scorer: Scorer, user: UserVectors, question: Question) -> list[Candida
         return found
     categories = scorer.categories(user, found)
     return [each for each, known in zip(found, categories, strict=True) if known == question.category]
+
+
+def _with_news(ranked: Ranked, found: Recommendation) -> Ranked:
+    """Return what was found and then ranked, with what finding it knew of live items."""
+    new = {item_id for item_id, is_new in zip(found.item_ids, found.is_new, strict=False) if is_new}
+    return replace(ranked, not_live=found.not_live, new_items=len(new.intersection(ranked.item_ids)))
 
 
 def _ranked(

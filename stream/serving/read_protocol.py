@@ -34,7 +34,10 @@ COLD_START_REASONS: tuple[Reason, ...] = ("category", "cold_start", "other_model
 #: A place in the source topic: the topic's epoch, and the offset in the user's partition.
 Position = tuple[int, int]
 
-_SLOT = ("model", "vec", "long", "short", "ts", "n", "written_at", "epoch", "seq", "format", "history")
+_SLOT = (
+    *("model", "vec", "long", "short", "ts", "n", "written_at", "epoch", "seq", "format"),
+    *("history", "inputs"),
+)
 _BOTH_SLOTS = (*_SLOT, *(OTHER + name for name in _SLOT))
 
 #: How often a read is tried again because the serving model changed under it.
@@ -73,6 +76,8 @@ class UserVectors:
     recent: bytes = b""
     #: Epoch of the source topic.
     epoch: int = 0
+    #: Number of the live inputs that its items were read by; empty: they entered as they were trained.
+    inputs: str = ""
 
     @property
     def history(self) -> tuple[str, ...]:
@@ -233,7 +238,7 @@ class ReadProtocol:
         return models.serving.version
 
     def _user_vectors(self, user_id: str, slot: Fields, reason: Reason) -> UserVectors:
-        model, vec, long, short, ts, n, written_at, epoch, seq, vector_format, recent = cast(
+        model, vec, long, short, ts, n, written_at, epoch, seq, vector_format, recent, inputs = cast(
             Sequence[bytes], slot
         )
         kind, age_s = vector_format.decode(), self._clock() - int(written_at) / 1000
@@ -253,6 +258,7 @@ class ReadProtocol:
             reason=reason,
             recent=recent or b"",
             epoch=int(epoch or 0),
+            inputs=(inputs or b"").decode(),
         )
 
 

@@ -38,10 +38,15 @@ class Recommendation:
     scores: list[float]
     #: Why live items had no part in it; empty where they had.
     not_live: str = ""
-    #: How many of them appeared since the model was trained.
-    new_items: int = 0
     #: The items' categories, empty where there is none.
     categories: list[str] = field(default_factory=list)
+    #: Which of them appeared since the model was trained; empty where none can have.
+    is_new: list[bool] = field(default_factory=list)
+
+    @property
+    def new_items(self) -> int:
+        """Return how many of them appeared since the model was trained."""
+        return sum(self.is_new)
 
 
 class Index(Protocol):
@@ -244,8 +249,8 @@ def _rank_live(
         rows = members[places]
         item_ids = [table.item_ids[row] for row in rows]
         categories = table.categories[rows].tolist()
-    new_items = int((rows >= known).sum())
-    return Recommendation(user, item_ids, [float(score) for score in top], "", new_items, categories)
+    is_new = (rows >= known).tolist()
+    return Recommendation(user, item_ids, [float(score) for score in top], "", categories, is_new)
 
 
 def _rows(row_of: Mapping[str, int], item_ids: Sequence[str]) -> Ints:

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from models.arrays import Flags, Floats, Ints
+from models.quantised import quantised
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,10 @@ class ItemRows:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def to_bytes(self, snapshot: int) -> bytes:
+        """Return them as the bytes of this snapshot."""
+        return rows_to_bytes(snapshot, self)
 
     def select(self, places: Ints) -> "ItemRows":
         """Return some of them."""
@@ -81,12 +85,6 @@ def row_bytes(dimension: int) -> int:
     """Return the bytes of a row, but for its id and category."""
     lengths = {"vector": dimension, "count": 2}
     return sum(kind.itemsize * lengths.get(name, 1) for name, kind in _TYPES.items()) + 2
-
-
-def quantised(vectors: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Return vectors (n, D) as int8, and the scale (n,) of each."""
-    scale = np.maximum(np.abs(vectors).max(axis=1, initial=0.0), 1e-12).astype(np.float32) / np.float32(127)
-    return np.round(vectors / scale[:, None]).astype(np.int8), scale
 
 
 def as_read(vectors: Floats) -> Floats:
@@ -154,7 +152,8 @@ class ItemsHeader:
     chunks: int
     #: Rows of the table that are the artifact's own items.
     known: int
-    #: What log(1 + decayed count) adds to a score, and the half-lives of the counts (ms).
+    #: What log(1 + decayed count) adds to a score, and the half-lives of the counts (ms); of live inputs
+    #: nothing.
     weights: tuple[float, float]
     half_lives_ms: tuple[float, float]
     #: The stream's time, up to which counts have decayed, and when this was written (epoch ms).

@@ -1,4 +1,4 @@
-"""Writing live items to Redis: the only module that does. Each snapshot is there whole, or not at all.
+"""Writing live items, or live inputs, to Redis: the only module that does. A snapshot is whole, or not there.
 
 A snapshot is a delta: the rows that changed. Who has read the one before reads that alone. Chunks hold all
 rows of a stretch of the table, for whoever begins; in turn, each that has changed is written anew, so that
@@ -7,14 +7,15 @@ deltas older than all chunks can go.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import redis
 
 from models.arrays import Floats, Ints
 from models.errors import TwintideError
-from stream.store.item_rows import POPULAR, ItemRows, ItemsHeader, rows_to_bytes
+from stream.store.item_rows import POPULAR, ItemsHeader
 from stream.store.keys import ItemKeys
 from stream.store.scripts import script
 
@@ -39,26 +40,35 @@ class LostError(TwintideError):
     """Redis has lost live items: `begin` anew."""
 
 
+class TableRows(Protocol):
+    """n rows of a table: ItemRows, or InputRows."""
+
+    @property
+    def row(self) -> Ints: ...
+    def __len__(self) -> int: ...
+    def to_bytes(self, snapshot: int) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """What readers make of the rows: see ItemsHeader."""
+    """What readers make of the rows: see ItemsHeader. Live inputs score nothing: they have `known` alone."""
 
     known: int
     #: The direction (D,) of the artifact's frozen popularity.
-    popular: Floats
-    weights: tuple[float, float]
-    half_lives_ms: tuple[float, float]
+    popular: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    weights: tuple[float, float] = (0.0, 0.0)
+    half_lives_ms: tuple[float, float] = (1.0, 1.0)
 
 
 class ItemWriter:
-    """Publishes the live items of one model. Every method raises redis.RedisError."""
+    """Publishes the live items, or inputs, of one model. Every method raises redis.RedisError."""
 
     def __init__(
         self,
         client: "redis.Redis",
         keys: ItemKeys,
         scoring: Scoring,
-        rows_of: Callable[[int, int], ItemRows],
+        rows_of: Callable[[int, int], TableRows],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client, self._keys, self._scoring = client, keys, scoring
@@ -102,7 +112,7 @@ class ItemWriter:
             pipeline.execute()
         self._call(b"", {}, [], now_ms)
 
-    def publish(self, delta: ItemRows, rows: int, now_ms: int) -> int:
+    def publish(self, delta: TableRows, rows: int, now_ms: int) -> int:
         """Publish a delta of a table that has so many rows now; return the bytes that a reader takes.
 
         Without a row in it, readers are only told that the learner is alive. Raises ReplacedError, LostError.
@@ -112,7 +122,7 @@ class ItemWriter:
         if len(delta):
             self._snapshot += 1
             self._grow(rows)
-            content = rows_to_bytes(self._snapshot, delta)
+            content = delta.to_bytes(self._snapshot)
             touched = np.unique(delta.row // CHUNK_ROWS)
             touched = touched[self._changed[touched] == 0]
             self._changed[touched] = self._snapshot
@@ -184,7 +194,7 @@ class ItemWriter:
         first = number * CHUNK_ROWS
         self._held[number], self._changed[number] = self._snapshot, 0
         self._renewed_s[number] = self._clock()
-        return rows_to_bytes(self._snapshot, self.rows_of(first, first + CHUNK_ROWS))
+        return self.rows_of(first, first + CHUNK_ROWS).to_bytes(self._snapshot)
 
     def _call(
         self, delta: bytes, chunks: dict[int, bytes], gone: list[str], now_ms: int, stopped: str = ""

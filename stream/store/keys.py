@@ -11,6 +11,8 @@
         publication        number under which the model was last published
         epoch, seq         what a write is compared by: the epoch of the source topic, the source offset
                            applied last
+        inputs             number of the live inputs (input_rows.py) that items were read by; empty: none,
+                           all entered as they were trained
         other:*            the same fields for a second model, while one is staged or kept for rollback
 
 The HASH of the empty id, which no user has, is what a cold-start user gets. A model has at most one of the
@@ -28,6 +30,7 @@ has the rule of writing).
         delta:run:n      the rows that snapshot n changed
         chunk:run:c      the rows of chunk c, for whoever has none yet
         runs             counter, the number of the learner that writes
+    twintide:inputs:{version}:...      the same of the live inputs, which workers encode with (input_rows.py)
 """
 
 from typing import Literal
@@ -44,7 +47,7 @@ COLD_START_USER = ""
 #: The fields of one slot of a user's HASH, in the order in which the store's script takes them.
 FIELDS = (
     *("model", "publication", "epoch", "seq", "ts", "n", "written_at", "format"),
-    *("vec", "long", "short", "history"),
+    *("vec", "long", "short", "history", "inputs"),
 )
 
 #: What the names of the second slot's fields begin with.
@@ -73,14 +76,14 @@ def writer_key(key_prefix: str, writer: str, tag: str = "") -> str:
 
 
 class ItemKeys:
-    """The keys of the live items of one model, for the users of a prefix.
+    """The keys of the live items of one model, or of its live inputs, for the users of a prefix.
 
     All have the model's version as their hash tag, so that in a Cluster they are in one slot, and one script
     may write them together.
     """
 
-    def __init__(self, key_prefix: str, version: str) -> None:
-        self._begin, self._prefix = f"twintide:items:{{{version}}}", key_prefix
+    def __init__(self, key_prefix: str, version: str, kind: Literal["items", "inputs"] = "items") -> None:
+        self._begin, self._prefix = f"twintide:{kind}:{{{version}}}", key_prefix
 
     @property
     def header(self) -> str:

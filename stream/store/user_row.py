@@ -24,6 +24,8 @@ class UserRow(msgspec.Struct, frozen=True, gc=False):
     n: int
     #: The window's binary value; the store writes as many of its newest events as it was told to.
     window: bytes = b""
+    #: Number of the live inputs that items were read by; empty where all entered as they were trained.
+    inputs: str = ""
     #: The category at which a cold-start user gets this; empty: where none is known.
     category: str = ""
 
@@ -38,4 +40,5 @@ def slot_values(
         *(row.ts, row.n, written_at_ms, vector_format),
         *vectors,
         recent_of_window(row.window, history_events) if history_events and row.window else b"",
+        row.inputs,
     ]

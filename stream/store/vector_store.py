@@ -181,6 +181,11 @@ class Store:
         """Yield the keys of all HASHes of users and categories that Redis has, some of them twice."""
         return self._keys.stored()
 
+    def bytes_of(self, user_ids: Sequence[str]) -> list[int]:
+        """Return how many bytes Redis has of each of these users who has any. Raises redis.RedisError."""
+        found = (self._client.memory_usage(self._keys.of_user(user_id)) for user_id in user_ids)
+        return [int(each) for each in found if each is not None]
+
     def forget(self, users: Sequence[tuple[str, int]], epoch: int) -> int:
         """Delete the vectors of these (user id, source offset) that are not newer; return how many went.
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from stream import metrics
 from stream.kafka.producer import AcknowledgedProducer
 from stream.windows.assignment import Assignment
+from stream.windows.changelog import Changelog, Row
 from stream.windows.partition import Snapshot
 from stream.windows.table import WindowTable
 
@@ -18,9 +19,15 @@ class Checkpointer:
     """Writes what changed since the last checkpoint, for all partitions together."""
 
     def __init__(
-        self, producer: AcknowledgedProducer, table: WindowTable, timeout_s: float, cached_windows: int
+        self,
+        changelog: Changelog,
+        dead_letters: AcknowledgedProducer,
+        table: WindowTable,
+        timeout_s: float,
+        cached_windows: int,
     ) -> None:
-        self._producer = producer
+        self._changelog = changelog
+        self._dead_letters = dead_letters
         self._table = table
         self._timeout_s = timeout_s
         self._cached_windows = cached_windows
@@ -29,10 +36,10 @@ class Checkpointer:
         """Make all that is folded durable; the assignment's lock is held.
 
         Raises PublishError where Kafka did not take it: the worker must then stop. Raises AbandonedError,
-        with nothing stored, where the partitions were given away meanwhile.
+        with nothing stored, where the partitions were given away meanwhile, and FencedError, which is one,
+        where another worker has taken them.
 
-        Dead letters are sent through the same producer as soon as they are found, so the acknowledgement that
-        this waits for covers them too.
+        Dead letters are sent as soon as they are found: this waits until Kafka has acknowledged them.
         """
         partitions = assignment.partitions
         snapshots = {
@@ -43,6 +50,7 @@ class Checkpointer:
         if not snapshots:
             return
         with metrics.stage_seconds.labels("changelog").time():
+            await self._dead_letters.delivered(self._timeout_s)
             offsets = await self._send(snapshots)
         with metrics.stage_seconds.labels("rocksdb").time():
             await asyncio.to_thread(self._store, snapshots, offsets)
@@ -50,16 +58,16 @@ class Checkpointer:
             partitions[partition].durable_position = snapshot.position
             partitions[partition].trim(self._cached_windows)
 
-    async def _send(self, snapshots: Mapping[int, Snapshot]) -> dict[tuple[str, int], int]:
-        for partition, snapshot in snapshots.items():
-            for key in snapshot.tombstones:
-                self._producer.send(self._table.changelog_topic, key, None, partition=partition)
-            for key, value in snapshot.values.items():
-                self._producer.send(self._table.changelog_topic, key, value, partition=partition)
-        return await self._producer.delivered(self._timeout_s)
+    async def _send(self, snapshots: Mapping[int, Snapshot]) -> dict[int, int]:
+        rows: dict[int, list[Row]] = {
+            partition: [*((key, None) for key in snapshot.tombstones), *snapshot.values.items()]
+            for partition, snapshot in snapshots.items()
+        }
+        return await self._changelog.write(
+            {number: some for number, some in rows.items() if some}, self._timeout_s
+        )
 
-    def _store(self, snapshots: Mapping[int, Snapshot], offsets: Mapping[tuple[str, int], int]) -> None:
-        for partition, snapshot in snapshots.items():
-            if snapshot.values or snapshot.tombstones:
-                changelog_offset = offsets[self._table.changelog_topic, partition]
-                self._table.write(partition, snapshot.values, changelog_offset, snapshot.tombstones)
+    def _store(self, snapshots: Mapping[int, Snapshot], offsets: Mapping[int, int]) -> None:
+        for partition, offset in offsets.items():
+            snapshot = snapshots[partition]
+            self._table.write(partition, snapshot.values, offset, snapshot.tombstones)

@@ -16,7 +16,6 @@ import faust
 from confluent_kafka import Message
 from rocksdict import WriteBatch
 
-from models.windows.newest import newest
 from stream import metrics
 from stream.windows.rocksdb import WITHOUT_LOG, SharedMemoryOptions
 
@@ -34,7 +33,8 @@ BATCH_RECORDS = 5_000
 class ChangelogBatch:
     """The records that one fetch brought for one partition of a table's changelog, oldest first.
 
-    values: None for a tombstone; timestamp_ms of the last record, epoch ms.
+    values: None for a tombstone; last_offset: up to which all is read, ends of transactions included, which
+    are no records; timestamp_ms of the last record, epoch ms.
     """
 
     keys: Sequence[bytes]
@@ -44,12 +44,13 @@ class ChangelogBatch:
 
 
 def read_changelog(_: int, records: Sequence[Message]) -> ChangelogBatch:
-    """Return what is needed of the records of a partition."""
+    """Return what is needed of the messages of a partition: records, and where it ended (_PARTITION_EOF)."""
+    last, found = records[-1], [record for record in records if record.error() is None]
     return ChangelogBatch(
-        keys=[record.key() for record in records],
-        values=[record.value() for record in records],
-        last_offset=records[-1].offset(),
-        timestamp_ms=records[-1].timestamp()[1],
+        keys=[record.key() for record in found],
+        values=[record.value() for record in found],
+        last_offset=last.offset() - (last.error() is not None),
+        timestamp_ms=found[-1].timestamp()[1] if found else 0,
     )
 
 
@@ -102,12 +103,8 @@ class RestoringTable(faust.Table):  # type: ignore[misc]
 
     def _restore(self, partition: int, records: ChangelogBatch) -> None:
         database = self.data._db_for_partition(partition)
-        keys = list(dict.fromkeys(records.keys))
-        stored = {
-            key: value for key, value in zip(keys, database.get(keys), strict=True) if value is not None
-        }
         writes = WriteBatch(raw_mode=True)
-        for key, value in newest(records.keys, records.values, stored).items():
+        for key, value in dict(zip(records.keys, records.values, strict=True)).items():
             if value is None:
                 writes.delete(key)
             else:

@@ -36,21 +36,14 @@ class WindowTable:
         changelog_offset: int,
         tombstones: Sequence[bytes] = (),
     ) -> None:
-        """Delete the tombstones' keys and write the values, whose changelog records end here, at once.
-
-        The offset up to which this store is complete follows, unless another worker wrote in between: then
-        one of the two has lost the partition without knowing it, and whoever holds it next begins to restore
-        before the other's records.
-        """
-        database, offset_key = self._database(partition), self._table.data.offset_key
+        """Delete the tombstones' keys and write the values, whose changelog records end here, at once."""
         batch = WriteBatch(raw_mode=True)
         for key in tombstones:
             batch.delete(key)
         for key, value in values.items():
             batch.put(key, value)
-        if changelog_offset - int(database.get(offset_key, b"-1")) == len(tombstones) + len(values):
-            batch.put(offset_key, str(changelog_offset).encode())
-        database.write(batch, WITHOUT_LOG)
+        batch.put(self._table.data.offset_key, str(changelog_offset).encode())
+        self._database(partition).write(batch, WITHOUT_LOG)
 
     def scan(self, partition: int, after: bytes, at_most: int) -> list[tuple[bytes, bytes]]:
         """Return the next stored keys after this one, in order, with their values; empty at the end."""
@@ -61,6 +54,12 @@ class WindowTable:
     def count(self, partition: int) -> int:
         """Return about how many keys are stored."""
         return int(self._database(partition).property_int_value("rocksdb.estimate-num-keys") or 0)
+
+    def bytes(self, partition: int) -> int:
+        """Return how many bytes the keys and values take, in files and in memory."""
+        database = self._database(partition)
+        names = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
+        return sum(int(database.property_int_value(name) or 0) for name in names)
 
     def _database(self, partition: int) -> Any:
         # Never kept: Faust closes a partition's database by dropping its own reference.

@@ -10,10 +10,9 @@ import time
 from contextlib import suppress
 
 from stream import metrics
-from stream.kafka.producer import AbandonedError
 from stream.windows.assignment import Assignment, Assignments
+from stream.windows.changelog import AbandonedError, FencedError
 from stream.windows.checkpoint import Checkpointer
-from stream.worker.freeze_detector import FreezeDetector
 from stream.worker.source import Source
 
 logger = logging.getLogger(__name__)
@@ -21,25 +20,23 @@ logger = logging.getLogger(__name__)
 #: Between two checkpoints it is asked so often whether one is worth it already.
 TICKS_PER_CHECKPOINT = 10
 
+#: The group has told a worker that it lost its partitions by then (s): a session and a rebalance.
+FENCED_TOO_LONG_S = 45.0
+
 
 class Commits:
     """Checkpoints and commits what is held; from the event loop, `uncommitted_s` from any thread."""
 
-    def __init__(
-        self,
-        checkpoint_s: float,
-        assignments: Assignments,
-        checkpointer: Checkpointer,
-        freeze_detector: FreezeDetector,
-    ) -> None:
+    def __init__(self, checkpoint_s: float, assignments: Assignments, checkpointer: Checkpointer) -> None:
         """`checkpoint_s` is the time between two checkpoints under load (s)."""
         self._checkpoint_s = checkpoint_s
         self._assignments = assignments
         self._checkpointer = checkpointer
-        self._freeze_detector = freeze_detector
         #: When offsets were last up to date with what was read (monotonic), and the positions by then.
         self._committed_at = time.monotonic()
         self._committed: dict[int, int] = {}
+        #: Of which assignment another worker has taken a partition, and since when (monotonic).
+        self._fenced: tuple[Assignment | None, FencedError | None, float] = (None, None, 0.0)
 
     async def run(self, source: Source) -> None:
         """Checkpoint and commit for ever."""
@@ -72,7 +69,7 @@ class Commits:
 
     def _is_committable(self, assignment: Assignment) -> bool:
         """Return whether all that was read is durable and written, and not committed yet."""
-        is_known = assignment.positions() == self._committed or self._freeze_detector.is_in_doubt()
+        is_known = assignment.positions() == self._committed
         return not (is_known or assignment.needs_checkpoint() or assignment.waiting())
 
     async def checkpoint(self, source: Source) -> None:
@@ -85,13 +82,20 @@ class Commits:
     async def commit(self, source: Source, assignment: Assignment) -> None:
         """Make what is folded durable, and commit the offsets up to which vectors are written too.
 
-        The assignment's lock is held. Nothing happens while another worker may own the partitions: what was
-        folded then waits, or comes again to that worker; nor after anything failed half-way.
+        The assignment's lock is held. Nothing happens after anything failed half-way, nor once another worker
+        has taken a partition: then what was folded comes again to that one. Raises FencedError where the
+        group does not say so within FENCED_TOO_LONG_S.
         """
-        if self._freeze_detector.is_in_doubt() or assignment.is_spoilt:
+        if assignment.is_spoilt:
+            self._wait_for_group(assignment)
             return
         try:
             await self._checkpointer.write(assignment)
+        except FencedError as error:
+            assignment.spoil()
+            self._fenced = assignment, error, time.monotonic()
+            logger.warning("%s: this worker was away for too long, and waits for the group to say so", error)
+            return
         except AbandonedError as error:
             logger.warning("%s; they come again", error)
             return
@@ -105,6 +109,11 @@ class Commits:
             metrics.consumer_lag_events.labels(str(number)).set(lag)
         if assignment.is_committable():
             self._committed_at, self._committed = time.monotonic(), assignment.positions()
+
+    def _wait_for_group(self, assignment: Assignment) -> None:
+        fenced, error, since = self._fenced
+        if assignment is fenced and error and time.monotonic() - since > FENCED_TOO_LONG_S:
+            raise error
 
     def uncommitted_s(self) -> float:
         """Return for how long something that was read has not been committed."""

@@ -12,7 +12,7 @@ tests/stream/worker/test_faust_contract.py fails loudly where an upgrade changes
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from faust.serializers import codecs
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, ensure_aiokafka_TP
@@ -175,6 +175,17 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
             generation_id=self.app.consumer_generation_id,
         )
         return tp, message
+
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        """Return where these partitions end: a recovery begins with it.
+
+        What this worker is to write is taken first, so that nothing of whoever wrote it before comes after
+        what is restored.
+        """
+        taken = [tp.partition for tp in partitions if tp in self.app.assignor.assigned_actives()]
+        if taken:
+            await self.app.parts.changelog.take(taken)
+        return cast(Mapping[TP, int], await super().highwaters(*partitions))
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         """Go to these offsets of changelog partitions: a recovery begins, or a standby."""

@@ -13,6 +13,7 @@ import time
 from stream import metrics
 from stream.encoding.refresher import Refresher
 from stream.events.incoming import Incoming
+from stream.tracing import Folded, Trace
 from stream.windows.assignment import Assignment
 from stream.worker.dead_letters import DeadLetters
 from stream.worker.source import FetchedBatch, Source
@@ -23,8 +24,15 @@ logger = logging.getLogger(__name__)
 class Pipeline:
     """Takes fetched batches, one at a time for each partition; used from the event loop alone."""
 
-    def __init__(self, waiting_users: int, dead_letters: DeadLetters, refresher: Refresher | None) -> None:
+    def __init__(
+        self,
+        waiting_users: int,
+        dead_letters: DeadLetters,
+        refresher: Refresher | None,
+        trace: Trace | None = None,
+    ) -> None:
         """`waiting_users` may wait for their vectors; `refresher` is None for a worker of windows alone."""
+        self._trace = trace
         self._waiting_users = waiting_users
         self._dead_letters = dead_letters
         self._refresher = refresher
@@ -48,8 +56,13 @@ class Pipeline:
             await source.perform_seek()
             return
         self._reject(number, batch.incoming)
+        begun = time.time()
         with metrics.stage_seconds.labels("fold").time():
             counts = partition.apply(batch.incoming)
+        if self._trace:
+            incoming = batch.incoming
+            times = incoming.fetched_s, incoming.read_s, begun, time.time()
+            self._trace.add(Folded(number, incoming.position, *times))
         for outcome, count in counts.items():
             # A redelivery is a duplicate to whoever counts events.
             metrics.events_total.labels("duplicate" if outcome == "redelivered" else outcome).inc(count)

@@ -8,7 +8,7 @@ Giving partitions away (`drain`), before the group lets others have them:
 4. nothing is held
 
 2 and 3 have a time budget. What it does not suffice for is not committed, and so comes again to the next
-owner; records that wait to be sent to Kafka are thrown away, since that owner may write newer ones by then.
+owner, who has Kafka refuse whatever is still under way to the changelog (stream/windows/changelog.py).
 
 Getting partitions: Faust restores their windows (stream/windows/recovery.py) and goes to the committed
 offsets (`BatchConsumer.perform_seek`), which begins another assignment (`Assignments.begin`).
@@ -19,8 +19,8 @@ import logging
 
 from stream import metrics
 from stream.encoding.refresher import Refresher
-from stream.kafka.producer import AcknowledgedProducer
 from stream.windows.assignment import Assignment, Assignments
+from stream.windows.changelog import Changelog
 from stream.worker.commits import Commits
 from stream.worker.source import Source
 
@@ -35,14 +35,14 @@ class Rebalance:
         drain_s: float,
         assignments: Assignments,
         commits: Commits,
-        producer: AcknowledgedProducer,
+        changelog: Changelog,
         refresher: Refresher | None,
     ) -> None:
         """`drain_s` is the time budget (s)."""
         self._drain_s = drain_s
         self._assignments = assignments
         self._commits = commits
-        self._producer = producer
+        self._changelog = changelog
         self._refresher = refresher
 
     async def drain(self, source: Source) -> None:
@@ -54,8 +54,8 @@ class Rebalance:
                 await self._finish(source, assignment)
         except TimeoutError:
             logger.warning("not all was finished in %g s; what is left comes again", self._drain_s)
-            self._producer.abandon()
         finally:
+            self._changelog.release()
             metrics.consumer_lag_events.clear()
             self._assignments.drop()
 

@@ -21,6 +21,7 @@ from models.errors import TwintideError
 from stream.kafka.connection import KafkaConnection
 from stream.settings import Settings
 from stream.windows.recovery import RestoringTable
+from stream.worker import memory
 from stream.worker.assignor import WindowsAssignor
 from stream.worker.twintide_app import TwintideApp
 
@@ -39,6 +40,7 @@ class CheckedWorker(faust.Worker):  # type: ignore[misc]
     """Faust's worker, which starts only where everything it needs is there."""
 
     def __init__(self, app: TwintideApp, *services: Any, **options: Any) -> None:
+        memory.share_heaps()
         with one_line_errors():
             app.prepare()
         # Records live for one batch and refer to nothing: looking through them for garbage that is not there

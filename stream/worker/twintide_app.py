@@ -81,14 +81,27 @@ class TwintideApp(faust.App):  # type: ignore[misc]
             settings.topic,
             settings.batch_records,
             lambda partition, records: read_records(records, decoder, f"{topic.topic_id}/{partition}"),
+            on_overtaken=self._count_overtaken,
         )
-        self.changelog = RecordSource(settings.kafka, self.changelog_topic, BATCH_RECORDS, read_changelog)
+        self.changelog = RecordSource(
+            settings.kafka, self.changelog_topic, BATCH_RECORDS, read_changelog, tells_end=True
+        )
+        for partition in range(partitions):  # a counter that begins at 1 has not grown, to Prometheus
+            metrics.overtaken_events_total.labels(str(partition))
         metrics.commit_age_seconds.set_function(self.parts.commits.uncommitted_s)
         self.metrics_port = health.serve(
             settings.metrics_host, settings.metrics_port, lambda: health.check(self), pages=self.pages
         )
         if not settings.instance_id:  # a static member must be called the same when it is back
             self.conf.canonical_url = URL(f"http://{self.conf.web_host}:{self.metrics_port}")
+
+    def _count_overtaken(self, partition: int, events: int) -> None:
+        """Say that retention was faster than this worker; called from the source's thread."""
+        metrics.overtaken_events_total.labels(str(partition)).inc(events)
+        self.log.error(
+            "%d events of partition %d are lost: topic %s kept them for less long than they waited",
+            *(events, partition, self.behaviour_topic),
+        )
 
     def _follow_topic(self) -> int:
         """Have the topics, give the table as many partitions as the behaviour topic has; return how many."""

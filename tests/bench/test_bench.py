@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import click
 import msgspec
 import pytest
 import redis
 
-from bench import decode, encode, freshness, ingest, page, recovery, serve
+from bench import decode, encode, freshness, ingest, page, rank, recovery, serve
 from bench import replay as replay_bench
 from bench.harness import changelogs
 from bench.harness.behaviour import distinct, expected_windows, make_log
@@ -260,3 +261,24 @@ def test_serve_reports_the_promised_figures(tmp_path: Path, redis_client: redis.
     assert [results[name]["bytes_per_vector"] for name in formats] == [512, 256, 132]
     assert 1.0 >= results["float16"]["same_of_best"] >= results["int8"]["same_of_best"] > 0.9
     assert not redis_client.keys("*bench*")
+
+
+@pytest.mark.integration
+def test_rank_reports_the_promised_figures(
+    tmp_path: Path,
+    redis_client: redis.Redis,
+    redis_connection: RedisConnection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_connection.url)
+    path = tmp_path / "rank.json"
+    rank.main(["--smoke", "--scorers", "dot,din", "--json", str(path)], standalone_mode=False)
+    results = report(path)["results"]
+    assert list(results) == ["dot", "dot-http", "din", "din-http"]
+    assert all(
+        0 < each["p50_ms"] <= each["p99_ms"] and each["last_to_first"] > 0 for each in results.values()
+    )
+    assert results["din-http"]["calls_per_second"] > 0
+    assert not redis_client.keys("*bench*")
+    with pytest.raises(click.ClickException, match="--scorers has knn; there are dot, din, dsin, dien"):
+        rank.main(["--scorers", "din,knn"], standalone_mode=False)

@@ -70,6 +70,7 @@ SITUATIONS = [
     *both("VectorsStale", histogram(FRESHNESS, SLOW), histogram(FRESHNESS, FAST)),
     *both("FreshnessDrifts", histogram(FRESHNESS, DRIFTS), histogram(FRESHNESS, SLOW), "27h"),
     *both("NothingCommitted", {AGE: "0+60x60", LAG: "5x60"}, {AGE: "0+60x60", LAG: "0x60"}),
+    *counter("EventsOvertaken", 'twintide_overtaken_events_total{partition="1"}', "0x15 7x60", "7x60"),
     *counter("LagGrows", LAG, "20000+100x60", "30000-100x60"),
     *both("RecoveryStuck", {LEFT: "9x60", RESTORED: "5x60"}, {LEFT: "9x60", RESTORED: "5+9x60"}),
     *counter("RebalancesRepeat", "twintide_rebalances_total", "0+2x60", "0x9 1x60"),

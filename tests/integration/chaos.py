@@ -7,11 +7,23 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
+
 from local.kafka import KafkaServer
 from local.proof import wait_until_committed
 from local.redis import RedisServer
 from local.worker import WorkerProcess, worker_environment
-from models.errors import TwintideError
+from models.errors import TwintideError, UnreachableError
+from stream.kafka.group import committed_offsets
+from stream.kafka.topics import (
+    add_partitions,
+    admin_client,
+    answered,
+    changelog_topic,
+    end_offsets,
+    partition_counts,
+)
+from stream.repartition import RepartitionRefusedError, repartition
 from stream.settings import Settings
 
 #: Workers that take part at most; the first two run from the beginning.
@@ -19,6 +31,20 @@ WORKERS = 3
 
 #: The group takes a member that is silent for 10 s for dead (`make_app`); a paused one is so longer.
 PAUSE_S = 14.0
+
+#: By then others have gone on with what a frozen worker held (s), also where they must restore it first.
+TAKEN_OVER_S = 120.0
+
+#: A broker that cannot write any more has ended by then (s).
+DISK_FULL_S = 60.0
+
+#: The topic is given so many partitions at most, one by one.
+PARTITIONS = 7
+#: Producers have asked by then which partitions there are (s).
+NOTICED_S = 4.0
+
+#: By then the group has no member any more, and all is read that was sent before (s).
+QUIET_S = 180.0
 
 #: Events published a second.
 EVENTS_PER_S = 400
@@ -118,6 +144,10 @@ class Chaos:
             return "leave"
         if fault == "leave" and len(self.wanted) == 1:
             return "join"
+        if fault == "widen" and self._partitions() >= PARTITIONS:
+            return "pause"
+        if fault == "expire" and self.done["widen"]:  # docs/guarantees.md says what that does
+            return "pause"
         return fault
 
     # -- the faults
@@ -148,11 +178,87 @@ class Chaos:
         time.sleep(PAUSE_S)
         worker.resume()
 
+    def wake(self) -> None:
+        """Freeze a worker, let it wake when others have gone on with all that it held: Kafka refuses it."""
+        while len(self.wanted) < 2:
+            self.join()
+        deadline = time.monotonic() + TAKEN_OVER_S
+        while not all(worker.health().get("partitions") for worker in self.wanted):
+            assert time.monotonic() < deadline, [worker.health() for worker in self.wanted]
+            self.rest(0.5)
+        worker = self.random.choice(self.wanted)
+        before = self._committed()
+        worker.pause()
+        deadline = time.monotonic() + TAKEN_OVER_S
+        while any(offset <= before.get(number, 0) for number, offset in self._committed().items()):
+            assert time.monotonic() < deadline, "nobody went on with what the frozen worker held"
+            self.rest(1.0)
+        worker.resume()
+
+    def _committed(self) -> dict[int, int]:
+        settings = self.settings
+        found = committed_offsets(settings.kafka, settings.app_id, settings.topic)
+        return {number: found.get(number, 0) for number in range(self._partitions())}
+
+    def _partitions(self) -> int:
+        return partition_counts(self.settings.kafka)[self.settings.topic]
+
     def broker(self) -> None:
         """End the broker as a crash does and start it again."""
         self.kafka.kill()
         time.sleep(self.random.uniform(0.0, 5.0))
         self.kafka.start()
+
+    def full_disk(self) -> None:
+        """Let the broker's files grow no further, which is a full disk to it; start it again with room."""
+        broker = psutil.Process(self.kafka.process.pid)
+        broker.rlimit(psutil.RLIMIT_FSIZE, (1, psutil.RLIM_INFINITY))
+        deadline = time.monotonic() + DISK_FULL_S
+        while self.kafka.process.pid is not None:
+            assert time.monotonic() < deadline, "the broker goes on without a disk"
+            self.rest(0.5)
+        self.kafka.start()
+
+    def expire(self) -> None:
+        """Keep all workers away until the group's offsets have expired: everything is read again."""
+        group, client = self.settings.app_id, admin_client(self.settings.kafka)
+        self._while_away(
+            lambda: answered(lambda: client.delete_consumer_groups([group])[group], f"group {group}")
+        )
+
+    def widen(self) -> None:
+        """Give the topic a partition more, and have the windows follow."""
+        add_partitions(self.settings.kafka, self.settings.topic, self._partitions() + 1)
+        self.rest(NOTICED_S)
+        self._while_away(lambda: repartition(self.settings))
+
+    def _while_away(self, do: Callable[[], object]) -> None:
+        """Do this while no worker runs, as soon as they have read enough for it."""
+        deadline = time.monotonic() + QUIET_S
+        while True:
+            for worker in self.wanted:
+                worker.stop()
+            try:
+                do()
+                break
+            except (RepartitionRefusedError, UnreachableError) as refused:
+                if time.monotonic() > deadline:
+                    raise
+                print(f"{time.strftime('%H:%M:%S')} not yet: {refused}", flush=True)
+            finally:
+                for worker in self.wanted:
+                    worker.start(wait=False)
+            self._read_on(deadline)
+
+    def _read_on(self, deadline: float) -> None:
+        """Return when the workers have committed all that was there when this began."""
+        wanted = end_offsets(self.settings.kafka, self.settings.topic)
+        held = partition_counts(self.settings.kafka)[changelog_topic(self.settings.app_id)]
+        while time.monotonic() < deadline:
+            committed = self._committed()
+            if all(committed[number] >= wanted[number] for number in range(held)):
+                return
+            self.rest(0.5)
 
     def redis_outage(self) -> None:
         """Take Redis away for some seconds."""

@@ -10,13 +10,15 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from local.kafka import KafkaServer
 from local.redis import RedisServer
 from local.worker import WorkerProcess, worker_environment
+from stream.kafka.group import committed_offsets
 from stream.kafka.topic_reader import read_all
-from stream.kafka.topics import admin_client, changelog_topic
+from stream.kafka.topics import admin_client, changelog_topic, end_offsets
 from stream.settings import Settings
 from stream.store.connection import RedisConnection
 from tests.integration.shop import Shop
@@ -53,6 +55,33 @@ def test_broker_that_is_away_for_20_s_under_load_costs_nothing(
     assert found.applied == shop.published
 
 
+def test_events_that_retention_took_before_they_were_read_are_counted_and_told(
+    shop: Shop, worker: WorkerProcess, settings: Settings, until: Callable[..., None]
+) -> None:
+    worker.start()
+    shop.send(400)
+    assert shop.prove().is_ok
+    worker.stop()
+    committed = committed_offsets(settings.kafka, settings.app_id, settings.topic)
+    shop.send(400, first=400)
+    taken = {
+        partition: (offset + end_offsets(settings.kafka, settings.topic)[partition]) // 2
+        for partition, offset in committed.items()
+    }
+    client = admin_client(settings.kafka)
+    places = [TopicPartition(settings.topic, *each) for each in taken.items()]
+    for done in client.delete_records(places).values():
+        done.result(60)
+    lost = {partition: offset - committed[partition] for partition, offset in taken.items()}
+    worker.start()
+    until(lambda: worker.metrics().get("twintide_events_total{applied}", 0) == 400 - sum(lost.values()))
+    assert lost == {
+        partition: worker.metrics()[f"twintide_overtaken_events_total{{{partition}}}"] for partition in lost
+    }
+    log = worker.process.log.read_text()
+    assert f"{lost[0]} events of partition 0 are lost: topic {settings.topic}" in log
+
+
 def test_refused_changelog_record_ends_the_worker_with_the_reason(
     shop: Shop, worker: WorkerProcess, settings: Settings, until: Callable[..., None]
 ) -> None:
@@ -63,7 +92,9 @@ def test_refused_changelog_record_ends_the_worker_with_the_reason(
     limit_records(settings, changelog, 100)
     shop.send(500, first=500)
     assert worker.wait(120) == 1
-    assert f"Kafka refused a record of {changelog}: Broker: Message size too large" in last_line(worker)
+    assert f" of {changelog}: " in last_line(worker)
+    assert "Kafka refused windows of partition " in last_line(worker)
+    assert "Broker: Message size too large" in last_line(worker)
 
 
 def limit_records(settings: Settings, topic: str, size: int) -> None:

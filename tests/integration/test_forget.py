@@ -72,6 +72,32 @@ def test_forgotten_user_is_gone_everywhere_and_begins_anew_with_the_next_event(
     assert shop.client.hget(settings.key_prefix + USER, "n") == b"1"
 
 
+def test_worker_that_was_frozen_since_before_writes_no_old_copy_when_it_wakes(
+    shop: Shop, settings: Settings, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    usual = worker_environment(settings)
+    frozen = WorkerProcess(tmp_path / "frozen", {**usual, "TWINTIDE_CHECKPOINT_S": "60"}, "frozen")
+    successor = WorkerProcess(tmp_path / "successor", usual, "successor")
+    try:
+        frozen.start()
+        shop.send(400)
+        until(lambda: has_key(shop.client, settings))
+        frozen.pause()  # its windows are in memory alone
+        assert USER.encode() not in last_values(settings)
+        successor.start(wait=False)
+        until(lambda: successor.is_ready() and successor.health()["partitions"] == settings.partitions)
+        assert forget(settings).returncode == 0
+        frozen.resume()
+        until(lambda: "another worker's by now" in frozen.process.log.read_text())
+        until(lambda: frozen.is_ready() and frozen.health()["partitions"] > 0)
+        frozen.stop()
+        assert last_values(settings)[USER.encode()] is None
+        assert shop.prove().is_ok
+    finally:
+        frozen.kill()
+        successor.kill()
+
+
 def test_forgotten_in_one_breath_with_events_before_and_after(
     shop: Shop, worker: WorkerProcess, settings: Settings
 ) -> None:

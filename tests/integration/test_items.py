@@ -18,8 +18,11 @@ from confluent_kafka import Producer
 
 from local.items import ItemsProcess
 from local.kafka import KafkaServer
+from local.proof import prove, wait_until_committed
+from local.proof.findings import Apart
+from local.proof.live_inputs import live_inputs, read_kept_inputs
 from local.redis import RedisServer
-from local.worker import worker_environment
+from local.worker import WorkerProcess, worker_environment
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.artifact.item_vectors import load_item_vectors
@@ -31,6 +34,8 @@ from models.items.learner import ItemLearner, LearnerSettings
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
 from models.windows.fold import EventColumns
+from models.windows.histories import histories_of_windows
+from models.windows.window import Window, window_to_bytes
 from stream import forget
 from stream.items.following import Following, ItemsSettings
 from stream.items.service import Service
@@ -38,6 +43,7 @@ from stream.items.snapshots import FencedError, Snapshots, snapshots_topic
 from stream.kafka.topics import end_offsets, ensure_topic, partition_counts
 from stream.serving.live_items import LiveItems, LiveTable
 from stream.serving.read_protocol import Reason, UserVectors
+from stream.serving.reader import Reader
 from stream.serving.recommender import Recommender
 from stream.settings import Settings
 from stream.store.item_writer import ReplacedError
@@ -405,3 +411,49 @@ def test_learner_outlives_servers_that_are_down(
     redis_client.flushall()  # it came back, and empty
     ModelRegistry(redis_client, live_settings.key_prefix).serve(model.version, 1)
     until(lambda: "before fault 2" in ranker(live_settings, redis_client, model).recommend("u", 99).item_ids)
+
+
+def test_user_of_new_items_alone_is_what_a_batch_makes_of_them_with_the_snapshot_that_is_named(
+    live_settings: Settings,
+    model: Artifact,
+    redis_client: redis.Redis,
+    clicks: Clicks,
+    until: Callable[..., None],
+    service: Service,
+    tmp_path: Path,
+) -> None:
+    worker = WorkerProcess(tmp_path / "worker", worker_environment(live_settings))
+    reader = Reader(redis_client, key_prefix=live_settings.key_prefix)
+    items, times_ms = ["new a", "new b", "new a"], [START_MS + 400_000 + number for number in range(3)]
+    try:
+        worker.start()
+        for user in range(12):
+            for number, item in enumerate((f"i{user % 3}", "new a", f"i{user % 3}", "new b")):
+                clicks.click(f"u{user}", item, 1_000 * number + user)
+        clicks.flush()
+        until(lambda: worker.metrics().get(f"twintide_live_inputs{{{model.version}}}", 0) >= 2)
+        for item, time_ms in zip(items, times_ms, strict=True):
+            clicks.click("late", item, time_ms - START_MS)
+        clicks.flush()
+        until(lambda: reader.read(["late"])[0].n == 3)
+        (row,) = reader.read(["late"])
+        kept = read_kept_inputs(redis_client, live_settings.key_prefix, model)
+        assert kept is not None
+        were = kept.at(row.inputs, items)
+        assert were is not None and len(were) == 2
+        window = Window(times_ms=times_ms, item_ids=items, categories=["c1"] * 3, behaviours=[1] * 3)
+        window.event_hashes = [1, 2, 3]
+        values, live = [window_to_bytes(window)], live_inputs(row.inputs, were, model)
+        batch = model.encode(histories_of_windows(values, model.vocabulary, live)).user[0]
+        trained = model.encode(histories_of_windows(values, model.vocabulary)).user[0]
+        np.testing.assert_allclose(row.vec, batch, atol=1e-5)
+        assert np.abs(row.vec - trained).max() > 1e-3
+        assert worker.metrics()["twintide_encoded_inputs_total{live}"] >= 1
+        wait_until_committed(live_settings, 60)
+        found = prove(live_settings)
+        assert found.is_ok, found.complaint
+        assert found.vectors + found.apart.get(Apart.INPUTS_GONE, 0) == 13
+        redis_client.hset(f"{live_settings.key_prefix}late", "inputs", "")
+        assert "user 'late': Redis has a wrong vec and a wrong short" in prove(live_settings).complaint
+    finally:
+        worker.kill()

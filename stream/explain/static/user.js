@@ -77,6 +77,9 @@ function vector({ vector: found, no_vector: whyNot, is_waiting: isWaiting, diffe
     ["newest event", own ? `${time(found.event_ms)} UTC, ${number(found.events)} events, source offset ${number(found.offset)}` : "–"],
     ["length", `${number(found.length, 4)}, ${found.dimension} dimensions`],
   ];
+  if (own) {
+    pairs.push(["items", found.inputs ? `as the item learner has them, snapshot ${found.inputs}` : "as they were trained"]);
+  }
   if (share !== undefined) {
     const shares = [`${number(share * 100, 1)} % short tower${weights.short ? "" : " (its direct path alone)"}`];
     shares.push(`${number((1 - share) * 100, 1)} % long tower${weights.long ? "" : " (left out by training: zeros)"}`);
@@ -86,6 +89,8 @@ function vector({ vector: found, no_vector: whyNot, is_waiting: isWaiting, diffe
     pairs.push(["waiting", "newer events of the window are in no vector yet"]);
   } else if (typeof difference === "number") {
     pairs.push(["check", `the window, encoded again, gives the same vector (greatest difference ${difference})`]);
+  } else if (found.inputs) {
+    pairs.push(["check", "none: items have changed since; weights are by what they are now"]);
   }
   return [heading, facts("facts", pairs)];
 }

@@ -26,10 +26,11 @@ local serving, second, latest, short_ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), 
 -- The fields of both slots, in the order of keys.FIELDS.
 local PLAIN = {
   'model', 'publication', 'epoch', 'seq', 'ts', 'n', 'written_at', 'format', 'vec', 'long', 'short', 'history',
+  'inputs',
 }
 local OTHER = {
   'other:model', 'other:publication', 'other:epoch', 'other:seq', 'other:ts', 'other:n', 'other:written_at',
-  'other:format', 'other:vec', 'other:long', 'other:short', 'other:history',
+  'other:format', 'other:vec', 'other:long', 'other:short', 'other:history', 'other:inputs',
 }
 
 local function is_dead(model, publication)

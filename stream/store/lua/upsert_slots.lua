@@ -2,7 +2,7 @@
 --
 -- KEYS   the users' HASHes
 -- ARGV   1-4 as in slots.lua; 5 '1' writes whatever is there; 6 seconds until a key expires, 0: never; then,
---        for each of KEYS, the twelve fields of its row in the order of PLAIN
+--        for each of KEYS, the thirteen fields of its row in the order of PLAIN
 -- Returns how many rows were written.
 -- include slots.lua
 
@@ -48,13 +48,15 @@ for i, key in ipairs(KEYS) do
       redis.call('HSET', key,
         'model', ARGV[base + 1], 'publication', ARGV[base + 2], 'epoch', ARGV[base + 3], 'seq', ARGV[base + 4],
         'ts', ARGV[base + 5], 'n', ARGV[base + 6], 'written_at', ARGV[base + 7], 'format', ARGV[base + 8],
-        'vec', ARGV[base + 9], 'long', ARGV[base + 10], 'short', ARGV[base + 11], 'history', ARGV[base + 12])
+        'vec', ARGV[base + 9], 'long', ARGV[base + 10], 'short', ARGV[base + 11], 'history', ARGV[base + 12],
+        'inputs', ARGV[base + 13])
     else
       redis.call('HSET', key,
         'other:model', ARGV[base + 1], 'other:publication', ARGV[base + 2], 'other:epoch', ARGV[base + 3],
         'other:seq', ARGV[base + 4], 'other:ts', ARGV[base + 5], 'other:n', ARGV[base + 6],
         'other:written_at', ARGV[base + 7], 'other:format', ARGV[base + 8], 'other:vec', ARGV[base + 9],
-        'other:long', ARGV[base + 10], 'other:short', ARGV[base + 11], 'other:history', ARGV[base + 12])
+        'other:long', ARGV[base + 10], 'other:short', ARGV[base + 11], 'other:history', ARGV[base + 12],
+        'other:inputs', ARGV[base + 13])
     end
     expire(key, prefix)
     if ttl > 0 then redis.call('EXPIRE', key, ttl) end

@@ -98,14 +98,6 @@ def test_window_of_a_user_who_is_not_on_the_topic_is_wrong_unless_it_is_newer_th
     assert world.findings.complaint == ("user 'stranger': the changelog has a window, the topic has no event")
 
 
-def test_older_window_of_a_worker_that_was_cut_off_does_not_count() -> None:
-    world = World(some_events())
-    world.store(world.worker(9))
-    world.store(world.worker(4))
-    world.check()
-    assert world.findings.complaint == ""
-
-
 def test_forgotten_user_has_no_window_and_who_comes_back_a_new_one() -> None:
     records = [event(0), event(1), forget(2), event(3, "v")]
     world = World(records)

@@ -1,6 +1,7 @@
 """Every path of encoding equals the towers themselves, for any user in any company."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.encoder import Vectors
+from models.ids.hashes import hashes_of
+from models.ids.texts import texts_of
 from models.ids.vocabulary import Vocabulary
-from models.ids.vocabulary_file import FIRST_KNOWN
+from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
 from models.inference.cpu_towers import CpuTowers
 from models.inference.cuda_graphs import GraphedTowers, rounded_up
 from models.inference.inference import PASS_USERS, Inference, TowerPath
@@ -22,7 +25,9 @@ from models.towers.dual_towers import DualTowers, TowerVectors
 from models.towers.features import features
 from models.towers.histories import FeatureSettings
 from models.towers.settings import ModelSettings
-from models.windows.histories import Histories
+from models.windows.histories import Histories, histories_of_windows
+from models.windows.live_inputs import LiveEvents, make_live_inputs, newest_events
+from models.windows.window import Window, window_to_bytes
 from offline.training.ablation import leave_out
 
 Split = Literal["session", "ratio"]
@@ -184,3 +189,68 @@ def test_bfloat16_loses_a_little() -> None:
     rough = inference_of(towers, chosen, lambda towers: GraphedTowers(towers, bfloat16=True)).encode(users)
     difference = np.abs(rough.user - reference(towers, users, chosen).user.numpy())
     assert 1e-5 < difference.max() < 0.1
+
+
+def live_of(users: Histories, chosen: FeatureSettings, seed: int = 1) -> LiveEvents:
+    """Return live inputs of about half of the items, known and new, at the newest events of each user."""
+    random = np.random.default_rng(seed)
+    hashes = np.arange(1, 13, dtype=np.uint64)
+    vectors = random.normal(size=(len(hashes), 16)).astype(np.float32)
+    inputs = make_live_inputs("1.1", hashes, vectors, chosen.short_events)
+    row = np.full(len(users.item), -1, np.int64)
+    newest = newest_events(users.starts, chosen.short_events)
+    row[newest] = inputs.table.find(random.integers(1, 25, len(newest)).astype(np.uint64))
+    return LiveEvents(inputs, row)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_live_items_enter_the_short_vector_and_leave_the_long_one_as_it_was(split: Split) -> None:
+    chosen = FeatureSettings(split=split)
+    towers, users = towers_of(chosen), histories([*range(30), 110])
+    living = replace(users, live=live_of(users, chosen))
+    fast, slow = (inference_of(towers, chosen, path) for path in (cpu_towers, PaddedTowers))
+    trained, found = fast.encode(users), fast.encode(living)
+    assert_same(found, slow.encode(living))
+    np.testing.assert_array_equal(found.long, trained.long)
+    assert (np.abs(found.short - trained.short).max(axis=1) > 1e-3).mean() > 0.5
+    alone = [fast.encode(living.take(np.array([user]))).user[0] for user in range(len(users))]
+    np.testing.assert_allclose(np.stack(alone), found.user, atol=1e-5)
+    # What nobody has live inputs of is as trained, to the bit.
+    none = replace(users, live=LiveEvents(living.live.inputs, np.full(len(users.item), -1)))  # type: ignore[union-attr]
+    np.testing.assert_array_equal(fast.encode(none).user, trained.user)
+
+
+def test_live_vectors_that_are_those_as_trained_change_nothing_and_new_items_come_again() -> None:
+    chosen = FeatureSettings()
+    towers, users = towers_of(chosen), histories([10, 10])
+    with torch.inference_mode():
+        entering = towers.items(torch.from_numpy(users.item), torch.from_numpy(users.category)).numpy()
+    known = users.item >= FIRST_KNOWN
+    _, first, row = np.unique(users.item, True, True)
+    inputs = make_live_inputs("1.1", np.arange(len(first), dtype=np.uint64), entering[first], 10)
+    live = replace(users, live=LiveEvents(inputs, np.where(known, row, -1)))
+    inference = inference_of(towers, chosen)
+    # Up to what a byte leaves of a coordinate.
+    np.testing.assert_allclose(inference.encode(live).user, inference.encode(users).user, atol=0.1)
+    # Two views of one new item are not two views of two.
+    unknown = replace(histories([2]), item=np.array([UNKNOWN, UNKNOWN]), category=np.array([1, 1]))
+    same = make_live_inputs("1.1", np.array([7, 8], np.uint64), np.ones((2, 16), np.float32), 10)
+    one, two = (
+        inference.encode(replace(unknown, live=LiveEvents(same, np.array(rows)))).user
+        for rows in ([0, 0], [0, 1])
+    )
+    assert np.abs(one - two).max() > 1e-3
+
+
+def test_windows_find_their_live_items_by_id_among_the_newest_events() -> None:
+    window = Window(item_ids=["1", "new", "other", "new", "2"], categories=["a"] * 5, behaviours=[1] * 5)
+    window.times_ms, window.event_hashes = [1, 2, 3, 4, 5], [1, 2, 3, 4, 5]
+    hashes = hashes_of(texts_of(["new", "2"]))
+    live = make_live_inputs("1.1", hashes, np.ones((2, 16), np.float32), 4)
+    values = [window_to_bytes(window), window_to_bytes(Window()), window_to_bytes(window)]
+    found = histories_of_windows(values, VOCABULARY, live)
+    assert found.live is not None
+    assert found.live.row.tolist() == [-1, 0, -1, 0, 1] * 2
+    assert histories_of_windows(values, VOCABULARY, replace(live, reach=3)).live.row.tolist()[:2] == [-1, -1]  # type: ignore[union-attr]
+    assert found.take(np.array([2])).live.row.tolist() == [-1, 0, -1, 0, 1]  # type: ignore[union-attr]
+    assert histories_of_windows([], VOCABULARY, live).live.row.tolist() == []  # type: ignore[union-attr]

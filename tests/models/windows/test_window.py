@@ -15,7 +15,6 @@ from models.windows.window import (
     WindowError,
     WindowSettings,
     is_empty,
-    is_newer,
     read_header,
     read_offset,
     window_from_bytes,
@@ -92,12 +91,6 @@ def test_header_says_what_the_window_holds(window: Window) -> None:
     assert read_offset(value) == window.offset
     assert (header.events, header.newest_ms) == (len(window), window.times_ms[-1] if len(window) else 0)
     assert is_empty(value) == (len(window) == 0)
-
-
-def test_window_that_folded_more_is_newer_and_offsets_count_within_one_source() -> None:
-    two, three = (window_to_bytes(Window("topic", 0, offset)) for offset in (2, 3))
-    assert (is_newer(three, two), is_newer(two, three), is_newer(two, two)) == (True, False, True)
-    assert is_newer(window_to_bytes(Window("made again", 0, 0)), three)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,8 @@ def window(events: int) -> bytes:
 class Device:
     """A device that works for so many calls and then fails as a GPU does."""
 
+    reads_live = False
+
     def __init__(self, artifact: Artifact, calls: int) -> None:
         self._path = CpuTowers(artifact.towers.weights(), artifact.settings.features)
         self._calls = calls
@@ -189,3 +191,29 @@ except RuntimeError:
     done = subprocess.run([sys.executable, "-c", code, *windows], capture_output=True, text=True, check=True)
     assert 0 < float(done.stdout) < 1e-5
     assert "encoding on the CPU" in done.stderr
+
+
+#: What a worker's process does until it has encoded, and then says which of the heavy it has imported.
+ENCODES = """
+import sys
+import stream.app
+from models.artifact.artifact import load
+from models.windows.window import Window, window_to_bytes
+from stream.encoding.encoder import open_encoder
+artifact = load(__import__("pathlib").Path(sys.argv[1]))
+artifact.check_golden()
+(row,) = open_encoder(stream.app.settings, artifact).rows([("u", window_to_bytes(Window()))], epoch=0)
+assert len(row.vec) == artifact.item_vectors.shape[1]
+print(*{name.partition(".")[0] for name in sys.modules} & {"torch", "offline", "pandas", "sklearn"})
+"""
+
+
+def test_a_worker_that_encodes_on_a_cpu_has_imported_neither_torch_nor_training(artifact: Artifact) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-c", ENCODES, str(artifact.path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (finished.returncode, finished.stdout.strip()) == (0, ""), finished.stderr

@@ -1,6 +1,7 @@
 """The API: every answer says what it was made from, every refusal what is wrong and where, in one line."""
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import redis
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
+from local.ports import free_port
 from models.artifact.artifact import Artifact
-from models.errors import TwintideError
+from models.errors import SettingsError, TwintideError
 from stream.serving import Ranker, Reader, Recommender
+from stream.serving.__main__ import _listen
 from stream.serving.api import Served, make_app
 from stream.serving.api_answers import RankAnswer, VectorAnswer
 from stream.serving.api_requests import MAX_BODY_BYTES, MAX_CANDIDATES, MAX_SCORED
@@ -84,7 +87,9 @@ def metric() -> Callable[..., float]:
     return lambda name, **labels: REGISTRY.get_sample_value(f"twintide_serving_{name}", labels) or 0.0
 
 
-def test_answers_say_model_age_and_reason_and_are_what_the_ranker_gives(api: Api, towers: Artifact) -> None:
+def test_answers_say_model_age_and_reason_and_are_what_the_ranker_gives(
+    api: Api, towers: Artifact, metric: Callable[..., float]
+) -> None:
     users = [
         {
             "user_id": USER,
@@ -109,7 +114,9 @@ def test_answers_say_model_age_and_reason_and_are_what_the_ranker_gives(api: Api
     assert score == pytest.approx(expected, abs=1e-5)
 
     wishes = [{"user_id": USER, "k": 3}, {"user_id": "nobody", "k": 2, "filter": {"category": "c0"}}]
+    before = metric("recommended_items_total", items="known")
     status, answer = api.ask("/recommend", {"users": wishes, "now_ms": NOW_MS})
+    assert metric("recommended_items_total", items="known") == before + 5
     assert (status, [len(each["items"]) for each in answer["users"]]) == (200, [3, 2])
     best = api.ranker.recommend(USER, 3, now_ms=NOW_MS)
     assert [item["item_id"] for item in answer["users"][0]["items"]] == best.item_ids
@@ -292,4 +299,18 @@ def test_what_may_be_asked_is_described(api: Api) -> None:
     assert {"200", "422", "503"} <= set(described["paths"]["/rank"]["post"]["responses"])
     text = api.http.get("/metrics").text
     assert 'twintide_serving_users_total{reason="stale"}' in text
+    assert 'twintide_serving_recommended_items_total{items="new"}' in text
     assert USER not in text
+
+
+def test_port_that_is_taken_is_one_line_and_answers_do_not_wait_for_more_to_send() -> None:
+    with _listen("127.0.0.1", free_port()) as listening:
+        assert listening.proto == socket.IPPROTO_TCP, "asyncio turns off Nagle's algorithm for these alone"
+        listening.listen()
+        port = listening.getsockname()[1]
+        with pytest.raises(
+            SettingsError, match=rf"TWINTIDE_SERVING_PORT {port}: nothing can listen there \("
+        ):
+            _listen("127.0.0.1", port)
+    with pytest.raises(SettingsError, match="TWINTIDE_SERVING_HOST no such host"):
+        _listen("no such host", port)

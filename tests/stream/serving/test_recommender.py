@@ -23,6 +23,7 @@ from models.location import BucketUrl, Location
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
 from stream.serving.live_items import LiveTable
+from stream.serving.ranker import Ranker
 from stream.serving.read_protocol import UserVectors
 from stream.serving.recommender import (
     KEPT_VERSIONS,
@@ -234,6 +235,9 @@ def test_trained_and_new_items_are_scored_together(store: Path, artifact: Artifa
     assert found.item_ids == order
     assert (found.not_live, found.new_items) == ("", 1)
     np.testing.assert_allclose(found.scores, [expected[item] for item in order], rtol=1e-4, atol=1e-4)
+    ranker = Ranker(FixedReader(of), recommender(store, of, live_items=live))  # type: ignore[arg-type]
+    assert ranker.recommend("u", 200).new_items == 1
+    assert ranker.recommend("u", 200, exclude=["new"]).new_items == 0
     of_category = [item for item in order if item == "new" or (item != "i5" and int(item[1:]) % 3 == 1)]
     found = recommender(store, of, live_items=live).recommend("u", 5, category="c2", exclude=["new"])
     assert found.item_ids == [item for item in of_category if item != "new"][:5]

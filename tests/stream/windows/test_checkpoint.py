@@ -1,7 +1,7 @@
-"""What a checkpoint leaves on disk, above all where somebody else wrote the same changelog meanwhile."""
+"""What a checkpoint leaves in the changelog and on disk."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,9 +12,8 @@ from rocksdict import Options, Rdict
 from models.windows.window import WindowSettings, window_from_bytes
 from stream.events.decoder import make_decoder
 from stream.events.incoming import read_records
-from stream.kafka.connection import KafkaConnection
-from stream.kafka.producer import AbandonedError, AcknowledgedProducer
 from stream.windows.assignment import Assignment
+from stream.windows.changelog import FencedError, Row
 from stream.windows.checkpoint import Checkpointer
 from stream.windows.partition import Partition
 from stream.windows.table import WindowTable
@@ -23,21 +22,25 @@ OFFSET_KEY = b"__faust\0offset__"
 
 
 class Changelog:
-    """A producer whose changelog partition others may write to as well."""
+    """Takes the place of changelog and dead letters; a transaction ends with a place of its own."""
 
     def __init__(self) -> None:
+        self.told: list[str] = []
+        self.sent: list[Row] = []
         self.end = 0
-        self.sent: list[tuple[bytes | None, bytes | None]] = []
-        self.on_delivered: Callable[[], None] = lambda: None
-
-    def send(self, topic: str, key: bytes | None, value: bytes | None, *, partition: int = -1) -> None:
-        self.sent.append((key, value))
-        self.end += 1
+        self.is_fenced = False
 
     async def delivered(self, timeout_s: float) -> dict[tuple[str, int], int]:
-        await asyncio.sleep(0)
-        self.on_delivered()
-        return {("changelog", 0): self.end - 1}
+        self.told.append("dead letters")
+        return {}
+
+    async def write(self, rows: Mapping[int, Sequence[Row]], timeout_s: float) -> dict[int, int]:
+        if self.is_fenced:
+            raise FencedError("partition 0 is another worker's by now")
+        self.told.append("changelog")
+        self.sent += rows[0]
+        self.end += len(rows[0]) + 1
+        return {0: self.end - 1}
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def changelog() -> Changelog:
 
 @pytest.fixture
 def checkpointer(changelog: Changelog, table: WindowTable) -> Checkpointer:
-    return Checkpointer(changelog, table, timeout_s=1, cached_windows=100)  # type: ignore[arg-type]
+    return Checkpointer(changelog, changelog, table, timeout_s=1, cached_windows=100)  # type: ignore[arg-type]
 
 
 def fold_of(table: WindowTable, *users: str, first: int = 0) -> Partition:
@@ -90,44 +93,23 @@ def test_windows_and_their_changelog_offset_are_stored(
     asyncio.run(checkpointer.write(Assignment(1, {0: fold})))
     assert fold.durable_position == 3
     assert window_from_bytes(database[b"a"]).item_ids == ["i0", "i2"]
-    assert database[OFFSET_KEY] == b"1"
+    assert database[OFFSET_KEY] == b"2"
 
 
-def test_offset_stays_where_another_writer_comes_between(
+def test_dead_letters_are_acknowledged_before_the_windows_that_follow_them(
+    checkpointer: Checkpointer, changelog: Changelog, table: WindowTable
+) -> None:
+    asyncio.run(checkpointer.write(Assignment(1, {0: fold_of(table, "a")})))
+    assert changelog.told == ["dead letters", "changelog"]
+
+
+def test_nothing_is_stored_of_a_partition_that_another_worker_has_taken(
     checkpointer: Checkpointer, changelog: Changelog, table: WindowTable, database: Rdict
 ) -> None:
-    asyncio.run(checkpointer.write(Assignment(1, {0: fold_of(table, "a", "b")})))
-    changelog.end += 3  # while this worker was paused, its successor wrote three windows
-    asyncio.run(checkpointer.write(Assignment(1, {0: fold_of(table, "c", first=10)})))
-    assert database[b"c"] is not None
-    # Were it 5, the successor's three would never be restored here.
-    assert database[OFFSET_KEY] == b"1"
-    asyncio.run(checkpointer.write(Assignment(1, {0: fold_of(table, "d", first=20)})))
-    assert database[OFFSET_KEY] == b"1"
-
-
-def test_partition_taken_away_meanwhile_is_no_error(
-    checkpointer: Checkpointer, changelog: Changelog, table: WindowTable, database: Rdict
-) -> None:
-    assignment = Assignment(1, {0: fold_of(table, "a")})
-    changelog.on_delivered = assignment.end
-    asyncio.run(checkpointer.write(assignment))
-    assert database[b"a"] is not None
-
-
-def test_what_is_abandoned_does_not_count_as_delivered() -> None:
-    publisher = AcknowledgedProducer(KafkaConnection("127.0.0.1:1"), "test")
-
-    async def abandon_while_waiting() -> None:
-        publisher.send("changelog", b"a", b"value", partition=0)
-        waiting = asyncio.create_task(publisher.delivered(timeout_s=10))
-        await asyncio.sleep(0.3)
-        publisher.abandon()
-        with pytest.raises(AbandonedError):
-            await waiting
-        assert await publisher.delivered(timeout_s=10) == {}  # the next ones start anew, without an error
-
-    asyncio.run(abandon_while_waiting())
+    fold, changelog.is_fenced = fold_of(table, "a"), True
+    with pytest.raises(FencedError):
+        asyncio.run(checkpointer.write(Assignment(1, {0: fold})))
+    assert (fold.durable_position, list(database.keys())) == (-1, [])
 
 
 def test_forgotten_user_leaves_disk_and_changelog(
@@ -139,5 +121,5 @@ def test_forgotten_user_leaves_disk_and_changelog(
     asyncio.run(checkpointer.write(Assignment(1, {0: fold})))
     assert changelog.sent[-1] == (b"a", None)
     assert b"a" not in database
-    assert database[OFFSET_KEY] == b"2"
+    assert database[OFFSET_KEY] == b"4"
     assert [key for key, _ in table.scan(0, b"", 10)] == [b"b"]

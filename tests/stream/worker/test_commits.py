@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from models.windows.window import WindowSettings
-from stream.kafka.producer import AbandonedError
 from stream.windows.assignment import Assignment, Assignments
+from stream.windows.changelog import AbandonedError, FencedError
 from stream.windows.partition import DirtyUser, Partition
 from stream.worker.commits import Commits
 
@@ -21,7 +21,7 @@ class World:
     position: int = 5
     durable_position: int = 5
     done: list[str] = field(default_factory=list)
-    is_in_doubt: bool = False
+    is_fenced: bool = False
     is_abandoned: bool = False
     is_broken: bool = False
 
@@ -30,11 +30,12 @@ class World:
         self.partition.position, self.partition.durable_position = self.position, self.durable_position
         self.assignments = Assignments("id", WindowSettings(), SimpleNamespace())  # type: ignore[arg-type]
         self.assignments.current = self.held = Assignment(1, {0: self.partition})
-        detector = SimpleNamespace(is_in_doubt=lambda: self.is_in_doubt)
-        self.commits = Commits(self.checkpoint_s, self.assignments, self, detector)  # type: ignore[arg-type]
+        self.commits = Commits(self.checkpoint_s, self.assignments, self)  # type: ignore[arg-type]
 
     async def write(self, assignment: Assignment) -> None:
         self.done.append("write")
+        if self.is_fenced:
+            raise FencedError("partition 0 is another worker's by now")
         if self.is_abandoned:
             raise AbandonedError("gone")
         if self.is_broken:
@@ -83,12 +84,6 @@ def test_nothing_is_due_early_once_all_is_committed() -> None:
         asyncio.run(asyncio.wait_for(world.commits.until_due(), 1.0))
 
 
-def test_nothing_is_due_early_while_partitions_may_be_another_workers() -> None:
-    world = World(checkpoint_s=3, is_in_doubt=True)
-    with pytest.raises(TimeoutError):
-        asyncio.run(asyncio.wait_for(world.commits.until_due(), 1.0))
-
-
 def test_nothing_is_due_early_for_an_assignment_that_is_over() -> None:
     world = World(checkpoint_s=3)
     world.held.end()
@@ -106,12 +101,30 @@ def test_offset_of_an_event_whose_vector_is_not_written_is_not_committed() -> No
     assert world.checkpoint() == ["write", "commit 3"]
 
 
-@pytest.mark.parametrize("why", ["over", "in doubt"])
-def test_nothing_is_written_or_committed_of_what_is_over_or_may_be_another_workers(why: str) -> None:
-    world = World(durable_position=0, is_in_doubt=why == "in doubt")
-    if why == "over":
-        world.held.end()
+def test_nothing_is_written_or_committed_of_what_is_over() -> None:
+    world = World(durable_position=0)
+    world.held.end()
     assert world.checkpoint() == []
+
+
+def test_worker_whose_partition_another_has_taken_commits_nothing_more_and_goes_on_with_the_next() -> None:
+    world = World(durable_position=0, is_fenced=True)
+    assert world.checkpoint() == ["write"]
+    world.is_fenced, world.partition.durable_position = False, world.partition.position
+    assert world.checkpoint() == ["write"], "the windows of the first are still in no changelog"
+    assert world.held.committable(0) is None
+    world.assignments.current = Assignment(2, {0: world.partition})
+    assert world.checkpoint() == ["write", "write", "commit 5"]
+
+
+def test_worker_that_the_group_does_not_tell_that_it_lost_a_partition_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(durable_position=0, is_fenced=True)
+    assert world.checkpoint() == ["write"]
+    monkeypatch.setattr("stream.worker.commits.FENCED_TOO_LONG_S", 0.0)
+    with pytest.raises(FencedError, match="partition 0 is another worker's"):
+        world.checkpoint()
 
 
 def test_what_was_thrown_away_is_not_committed() -> None:

@@ -40,6 +40,7 @@ def test_faust_is_the_version_that_was_read() -> None:
         "_add_gap",
         "_new_consumer_thread",
         "on_buffer_drop",
+        "highwaters",
         "seek_wait",
         "verify_event_path",
         "verify_recovery_event_path",
@@ -79,7 +80,9 @@ def test_drain_happens_before_tables_are_closed_and_partitions_given_away() -> N
 
 def test_every_recovery_seeks_first_and_pauses_what_it_has_read() -> None:
     text = source(Recovery._restart_recovery.fun)
+    assert text.index("_build_highwaters") < text.index("_build_offsets") < text.index("_seek_offsets")
     assert text.index("_seek_offsets") < text.index("resume_partitions)(active_tps)")
+    assert "consumer.highwaters(*tps)" in source(Recovery._build_highwaters)
     assert text.index("Done reading") < text.index("pause_partitions)(active_tps)")
     assert "consumer.seek_wait(" in source(Recovery._seek_offsets)
     assert "_paused_partitions.update(" in source(Consumer.pause_partitions)

@@ -9,9 +9,9 @@ import redis
 
 from models.windows.window import Window, WindowSettings, window_to_bytes
 from stream.encoding.refresher import Refresher
-from stream.kafka.producer import AbandonedError
 from stream.settings import Settings
 from stream.windows.assignment import Assignment, Assignments
+from stream.windows.changelog import AbandonedError
 from stream.windows.partition import DirtyUser, Partition
 from stream.worker.commits import Commits
 from stream.worker.rebalance import Rebalance
@@ -36,8 +36,7 @@ class World:
         self.assignments = Assignments("id", WindowSettings(), SimpleNamespace())  # type: ignore[arg-type]
         self.assignments.current = self.held = Assignment(1, {0: self.partition})
         self.refresher = Refresher(Settings(), self, self.assignments)  # type: ignore[arg-type]
-        detector = SimpleNamespace(is_in_doubt=lambda: False)
-        self.commits = Commits(1.0, self.assignments, self.Checkpointer(self), detector)  # type: ignore[arg-type]
+        self.commits = Commits(1.0, self.assignments, self.Checkpointer(self))  # type: ignore[arg-type]
         self.rebalance = Rebalance(drain_s, self.assignments, self.commits, self, self.refresher)  # type: ignore[arg-type]
 
     # As the live models.
@@ -65,7 +64,7 @@ class World:
             while waited < self.world.kafka_takes_s:
                 await asyncio.sleep(0.01)
                 waited += 0.01
-                if "throw away what was not sent" in self.world.told:
+                if "release" in self.world.told:
                     raise AbandonedError("gone")
             self.world.partition.durable_position = self.world.partition.position
 
@@ -81,9 +80,9 @@ class World:
     def lag(self, partition: int, position: int) -> int:
         return 0
 
-    # As the producer.
-    def abandon(self) -> None:
-        self.told.append("throw away what was not sent")
+    # As the changelog.
+    def release(self) -> None:
+        self.told.append("release")
 
     def drain(self) -> list[str]:
         asyncio.run(self.rebalance.drain(self))
@@ -97,6 +96,7 @@ def test_partitions_are_given_away_in_this_order() -> None:
         "Redis has the vectors",
         "changelog and RocksDB",
         "commit 5",
+        "release",
     ]
     assert world.held.is_over
     assert world.assignments.current.partitions == {}
@@ -105,17 +105,17 @@ def test_partitions_are_given_away_in_this_order() -> None:
 def test_redis_that_refuses_is_asked_once_and_what_it_lacks_is_not_committed() -> None:
     world = World()
     world.is_redis_down = True
-    assert world.drain() == ["encode", "Redis refuses", "changelog and RocksDB", "commit 2"]
+    assert world.drain() == ["encode", "Redis refuses", "changelog and RocksDB", "commit 2", "release"]
 
 
-def test_drain_that_runs_out_of_time_commits_nothing_and_throws_away_what_was_not_sent() -> None:
+def test_drain_that_runs_out_of_time_commits_nothing_and_gives_the_changelog_away() -> None:
     world = World(drain_s=DRAIN_S)
     world.kafka_takes_s = 1_000.0
     assert world.drain() == [
         "encode",
         "Redis has the vectors",
         "changelog and RocksDB",
-        "throw away what was not sent",
+        "release",
     ]
     assert (world.committed, world.held.is_over) == (None, True)
     assert world.assignments.current.partitions == {}
@@ -131,14 +131,14 @@ def test_drain_that_waits_for_a_checkpoint_that_hangs_ends_it() -> None:
     world = World(drain_s=DRAIN_S)
     world.kafka_takes_s = 1_000.0
     asyncio.run(run())
-    assert world.told[-1] == "throw away what was not sent"
+    assert world.told[-1] == "release"
     assert world.committed is None
 
 
 def test_slow_redis_does_not_hold_a_drain_for_longer_than_its_time() -> None:
     async def run() -> None:
         await world.rebalance.drain(world)
-        assert world.told == ["encode", "throw away what was not sent"]
+        assert world.told == ["encode", "release"]
         world.redis_answers.set()
 
     world = World(drain_s=DRAIN_S)

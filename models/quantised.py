@@ -1,0 +1,14 @@
+"""Vectors as int8, as live items travel."""
+
+import numpy as np
+import numpy.typing as npt
+
+from models.arrays import Floats
+
+Bytes8 = npt.NDArray[np.int8]
+
+
+def quantised(vectors: Floats) -> tuple[Bytes8, Floats]:
+    """Return vectors (n, D) as int8, and the scale (n,) of each: a coordinate is the byte times the scale."""
+    scale = np.maximum(np.abs(vectors).max(axis=1, initial=0.0), 1e-12).astype(np.float32) / np.float32(127)
+    return np.round(vectors / scale[:, None]).astype(np.int8), scale
