@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection
 from threading import Event, Thread
 
+import msgspec
 import numpy as np
 import redis
 
@@ -94,6 +95,8 @@ class _Followed:
         except redis.RedisError as error:
             if self._header is None:
                 reason = f"Redis does not answer ({error})"
+        except (ValueError, msgspec.MsgspecError) as error:
+            reason = f"what Redis has of them cannot be read ({error})"
         if not reason and self._header and self._clock() - self._header.written_at_ms / 1000 > STALE_S:
             reason = f"no item learner has written for {STALE_S:g} s"
         self.inputs = None if reason else self._held

@@ -202,3 +202,22 @@ def test_what_is_stale_stopped_or_of_nobody_is_not_used(redis_client: redis.Redi
     assert followed(follower) == ("1.0", world.were[0])
     follower.keep(())
     assert follower.of(VERSION) is None
+
+
+def test_what_cannot_be_read_is_not_used_until_it_can(redis_client: redis.Redis) -> None:
+    world, keys, follower = World(0), ItemKeys(PREFIX, VERSION, "inputs"), follower_of(redis_client)
+    writer = ItemWriter(redis_client, keys, Scoring(KNOWN), world.between)
+    world.change(5)
+    writer.begin(world.size, 0)
+    world.note(0)
+    assert followed(follower) == ("1.0", world.were[0])
+    writer.publish(world.change(3), world.size, 0)
+    world.note(1)
+    delta = keys.delta(1, 1)
+    right = redis_client.get(delta)
+    redis_client.set(delta, b"\xc1 is no MessagePack")
+    follower.poll()
+    assert follower.of(VERSION) is None
+    assert isinstance(right, bytes)
+    redis_client.set(delta, right)
+    assert followed(follower) == ("1.1", world.were[1])
