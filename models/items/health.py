@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.arrays import Doubles, Floats
-from models.items.kernels import FROZEN, LIVE, SCORED_EVERY, WEIGHT
+from models.items.rows import FROZEN, LIVE, WEIGHT
+from models.items.step import SCORED_EVERY
 
 #: The loss may be more than that of the vectors as trained by so much (nats), once so many were scored.
 MAX_LOSS_ABOVE, MIN_SCORED = 0.1, 50

@@ -16,10 +16,24 @@ from models.artifact.live_items import LiveItemsSettings
 from models.ids.hashes import hashes_of
 from models.ids.texts import Texts, texts_of
 from models.ids.vocabulary import indices_of_places
-from models.items import kernels
 from models.items.health import Health, health_of
-from models.items.kernels import Batch, Items, Room, Rules
+from models.items.kernels import FREED_PER_EVENT, learn_events
 from models.items.pairs import Pairs, make_pairs, members, remember_all
+from models.items.rows import (
+    DUPLICATE,
+    KNOWN_SQUARES,
+    LEARNED,
+    LONG_AGO_MS,
+    NEW_SQUARES,
+    NEWEST_MS,
+    REPEATED,
+    STEP,
+    Batch,
+    Items,
+    Room,
+    Rules,
+    Stream,
+)
 from models.items.slots import FREE, OLDEST, USED, find, find_all, forget, make_slots, release
 from models.items.starts import start_vectors
 from models.items.tables import (
@@ -34,6 +48,7 @@ from models.items.tables import (
     with_rows,
 )
 from models.items.trained import Trained, trained_of
+from models.items.vectors import score_shown, user_vector
 from models.windows.fold import EventColumns
 
 State = Mapping[str, np.ndarray[Any, Any]]
@@ -109,7 +124,7 @@ class ItemLearner:
         learner = cls(artifact, live, settings or LearnerSettings())
         hashes = hashes_of(texts_of(learner.item_ids))
         tables = learner._items, learner._item_slots, learner.trained
-        fill_known(*tables, artifact.vocabulary.item_categories, hashes, kernels.KNOWN_SQUARES)
+        fill_known(*tables, artifact.vocabulary.item_categories, hashes, KNOWN_SQUARES)
         return learner
 
     @classmethod
@@ -127,7 +142,7 @@ class ItemLearner:
         users = make_users(len(state["users/is_used"]) + 1_024, held)
         learner._items, learner._item_slots = from_arrays("items", items, state)
         learner._users, learner._user_slots = from_arrays("users", users, state)
-        learner._stream = kernels.Stream(*(state[f"stream/{each}"].copy() for each in kernels.Stream._fields))
+        learner._stream = Stream(*(state[f"stream/{each}"].copy() for each in Stream._fields))
         remember_all(learner._pairs, state["pairs/newer"], state["pairs/older"])
         learner.item_ids, learner.categories, learner.removed = (
             _from_text(state, each) for each in ("item_ids", "categories", "removed")
@@ -159,15 +174,15 @@ class ItemLearner:
         looked at. Not learned are those that came before, those of a user who had the item in the same hour
         (neither count), and those of the model's past (`learned_until_ms`), which are counted.
         """
-        before = int(self._stream.numbers[kernels.LEARNED])
+        before = int(self._stream.numbers[LEARNED])
         batch = self._batch(user_ids, events)
         self._make_room(batch)
         new_rows = np.empty(len(events), np.int64)
-        freed = np.empty(((kernels.FREED_PER_EVENT + 1) * len(events), 2), np.int64)
+        freed = np.empty(((FREED_PER_EVENT + 1) * len(events), 2), np.int64)
         tables = self._items, self._item_slots, self._users, self._user_slots, self._pairs, self._stream
-        count = kernels.learn_events(batch, *tables, self.trained, self._rules, self._room, new_rows, freed)
+        count = learn_events(batch, *tables, self.trained, self._rules, self._room, new_rows, freed)
         self._rename(events, new_rows, freed[:count])
-        return int(self._stream.numbers[kernels.LEARNED]) - before
+        return int(self._stream.numbers[LEARNED]) - before
 
     def _batch(self, user_ids: Sequence[str], events: EventColumns) -> Batch:
         return Batch(
@@ -208,18 +223,18 @@ class ItemLearner:
     @property
     def now_ms(self) -> int:
         """The stream's clock: the time of the newest event, but for clocks that are far ahead of it."""
-        return int(self._stream.numbers[kernels.NEWEST_MS])
+        return int(self._stream.numbers[NEWEST_MS])
 
     @property
     def step(self) -> int:
         """How many events it went through: the newest revision that a row can have."""
-        return int(self._stream.numbers[kernels.STEP])
+        return int(self._stream.numbers[STEP])
 
     @property
     def counts_of_events(self) -> dict[str, int]:
         """How many events were learned, came again ("duplicate"), or counted no more in their hour."""
         numbers = self._stream.numbers
-        names = {"learned": kernels.LEARNED, "duplicate": kernels.DUPLICATE, "repeated": kernels.REPEATED}
+        names = {"learned": LEARNED, "duplicate": DUPLICATE, "repeated": REPEATED}
         return {name: int(numbers[place]) for name, place in names.items()}
 
     @property
@@ -329,7 +344,7 @@ class ItemLearner:
             slots.older[row], slots.ends[FREE] = slots.ends[FREE], row
             self._items.trained[row] = -1
         self._items.generation[row] += 1
-        self._items.readers[row], self._items.counted_ms[row] = 0, kernels.LONG_AGO_MS
+        self._items.readers[row], self._items.counted_ms[row] = 0, LONG_AGO_MS
         self._clear(row)
 
     def forget_user(self, user_id: str) -> bool:
@@ -362,7 +377,7 @@ class ItemLearner:
             held = self._users.item.shape[1]
             until = min(int(self._users.had[row]), held) if row >= 0 else 0
             tables = items, self.hashes, self._users, row, until, self.trained, self._rules.horizon_ms
-            kernels.user_vector(*tables, self.settings.min_readers, self._room)
+            user_vector(*tables, self.settings.min_readers, self._room)
             found[place] = self._room.user
         return found
 
@@ -395,7 +410,7 @@ class ItemLearner:
         found = np.empty(len(self.item_ids), np.float32)
         items = self._items if items is None else with_rows(items, len(self._items.category))
         fewest = self.settings.min_readers
-        kernels.score_shown(items, self.hashes, self.trained, user, fewest, self._room, found)
+        score_shown(items, self.hashes, self.trained, user, fewest, self._room, found)
         found[(items.generation != self._items.generation)[: len(found)]] = -np.inf
         return found
 
@@ -422,7 +437,7 @@ def _rules(artifact: Artifact, live: LiveItemsSettings, settings: LearnerSetting
         max_items=len(artifact.item_ids) + settings.max_new_items,
         max_users=settings.max_users,
         item_ttl_ms=settings.item_ttl_ms,
-        start_squares=kernels.NEW_SQUARES,
+        start_squares=NEW_SQUARES,
         horizon_ms=artifact.settings.window.horizon_ms,
         seed=settings.seed,
     )

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from models.arrays import Flags
-from models.items.kernels import LONG_AGO_MS, MAX_READERS, Items, Stream, Users
+from models.items.rows import LONG_AGO_MS, MAX_READERS, Items, Stream, Users
 from models.items.slots import Slots, grown, make_slots, refill
 from models.items.trained import Trained
 

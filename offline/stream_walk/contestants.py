@@ -10,8 +10,8 @@ import numpy as np
 from models.arrays import Doubles, Flags, Floats, Ints, Words
 from models.artifact.artifact import Artifact
 from models.artifact.live_items import LiveItemsSettings
-from models.items.kernels import Items
 from models.items.learner import ItemLearner
+from models.items.rows import Items
 from models.items.starts import start_vectors
 from models.items.trained import trained_of
 from models.log.times import HOUR_MS
