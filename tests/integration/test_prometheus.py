@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 #: Panels that need a trainer or an item learner, which do not run here, and the alerts that say so.
-OTHERS, ABSENT = ("Trainer: ", "Items: "), {"NoTrainer", "NoItemLearner"}
+OTHERS, ABSENT = ("Trainer: ", "Items: ", "Serving: "), {"NoTrainer", "NoItemLearner"}
 
 
 class Prometheus:
