@@ -1,15 +1,15 @@
 """The worker's consumer group, seen from outside: who is in it, and from where it resumes reading."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from models.errors import UnreachableError
+from stream.kafka.assigned_consumer import assigned_consumer
 from stream.kafka.connection import KafkaConnection
-from stream.kafka.topics import admin_client, answered
+from stream.kafka.topics import TIMEOUT_S, admin_client, answered, asked_again, partition_counts
 
 
 def has_members(kafka: KafkaConnection, group: str) -> bool:
@@ -25,21 +25,42 @@ def members(kafka: KafkaConnection, group: str) -> dict[str, str]:
 
 
 def committed_offsets(kafka: KafkaConnection, group: str, topic: str) -> dict[int, int]:
-    """Return the offset at which the group resumes each partition of the topic that it has committed."""
-    request = [ConsumerGroupTopicPartitions(group)]
-    found = _ask(kafka, group, lambda client: client.list_consumer_group_offsets(request))
-    places = found.topic_partitions or []
-    return {each.partition: each.offset for each in places if each.topic == topic and each.offset >= 0}
+    """Return the offset at which the group resumes each partition of the topic that it has committed.
+
+    It asks as a consumer of the group does: librdkafka's admin request for the same may end the process while
+    a broker that has just started takes up the group. Raises UnreachableError.
+    """
+    places = [TopicPartition(topic, partition) for partition in range(partition_counts(kafka).get(topic, 0))]
+    if not places:
+        return {}
+    consumer = assigned_consumer(kafka, group=group)
+    try:
+        found = asked_again(
+            lambda: _taken(consumer.committed(places, TIMEOUT_S)), f"offsets of group {group}"
+        )
+    finally:
+        consumer.close()
+    return {each.partition: each.offset for each in found if each.offset >= 0}
 
 
 def set_offsets(kafka: KafkaConnection, group: str, topic: str, offsets: Mapping[int, int]) -> None:
     """Have the group, which must have no members, resume reading at these offsets."""
     places = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
-    request = [ConsumerGroupTopicPartitions(group, places)]
-    done = _ask(kafka, group, lambda client: client.alter_consumer_group_offsets(request))
-    refused = [each.error for each in done.topic_partitions or [] if each.error is not None]
-    if refused:
-        raise UnreachableError(f"the offsets of group {group} were not taken: {refused[0].str()}")
+    client, request = admin_client(kafka), [ConsumerGroupTopicPartitions(group, places)]
+
+    def alter() -> Sequence[TopicPartition]:
+        done = client.alter_consumer_group_offsets(request)[group].result(TIMEOUT_S)
+        return _taken(done.topic_partitions or [])
+
+    asked_again(alter, f"offsets of group {group}")
+
+
+def _taken(places: Sequence[TopicPartition]) -> Sequence[TopicPartition]:
+    """Return the answer for each partition. Raises KafkaException where one was refused."""
+    for place in places:
+        if place.error is not None:
+            raise KafkaException(place.error)
+    return places
 
 
 def _ask(kafka: KafkaConnection, group: str, request: Callable[[AdminClient], dict[str, Future[Any]]]) -> Any:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import tenacity
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -23,6 +23,8 @@ from models.errors import SettingsError, UnreachableError
 from stream.kafka.connection import KafkaConnection
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Seconds that the brokers have to answer an admin request.
 TIMEOUT_S = 10.0
@@ -227,6 +229,14 @@ def answered(request: Callable[[], Future[Any]], what: str) -> Any:
 
     Raises UnreachableError.
     """
+    return asked_again(lambda: request().result(TIMEOUT_S), what)
+
+
+def asked_again(request: Callable[[], T], what: str) -> T:
+    """Return the answer to a request that waits for it, asked again while a broker takes over.
+
+    Raises UnreachableError.
+    """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_is_not_yet),
         wait=tenacity.wait_fixed(0.2),
@@ -234,7 +244,7 @@ def answered(request: Callable[[], Future[Any]], what: str) -> Any:
         reraise=True,
     )
     try:
-        return retrying(lambda: request().result(TIMEOUT_S))
+        return retrying(request)
     except KafkaException as error:
         reason = error.args[0].str() or error.args[0].name()
         raise UnreachableError(f"{what}: Kafka did not do as asked ({reason})") from error

@@ -40,7 +40,7 @@ KEY = lease_key("user:")
 #: Where a trainer is killed, and how many publications there are then: one is of the model before.
 KILLED_AT = {
     "offline.continual.step:judge": 1,
-    "models.artifact.artifact:place": 1,
+    "models.artifact.writing:place": 1,
     "offline.continual.step:Step._publish": 1,
     "models.artifact.local_store:LocalStore._link": 2,
     "stream.store.model_registry:ModelRegistry.forget_refusal": 2,

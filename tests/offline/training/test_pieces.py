@@ -30,7 +30,8 @@ def arrays_of(value: Any) -> dict[str, Any]:
     """Return the arrays that a dataclass holds, also those of dataclasses in it, by name."""
     found: dict[str, Any] = {}
     for field in fields(value):
-        each = getattr(value, field.name)
+        if (each := getattr(value, field.name)) is None:  # what only a worker's have
+            continue
         inner = {"": each} if isinstance(each, np.ndarray) else arrays_of(each)
         found |= {f"{field.name}.{name}": array for name, array in inner.items()}
     return found
