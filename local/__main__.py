@@ -18,8 +18,8 @@ PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 #: What `./run check` runs, all of it even where one fails.
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 
-#: How pytest runs unless it is told otherwise: tests/side_by_side.py says in how many processes. One that dies
-#: ends the run: replaced, it and all others would wait for each other for ever (pytest-xdist 3.8).
+#: How pytest runs unless it is told otherwise: tests/side_by_side.py says in how many processes. One that
+#: dies ends the run: replaced, it and all others would wait for each other for ever (pytest-xdist 3.8).
 SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "0")
 SLOWEST = ("--durations", "20", "--durations-min", "5")
 
