@@ -8,6 +8,7 @@ from threading import Event
 import redis
 
 from models.errors import TwintideError
+from models.threads import limit_threads
 from stream.serving import metrics
 from stream.serving.ranker import Ranker
 from stream.serving.recommender import Recommender
@@ -64,6 +65,7 @@ class Keeper:
         """Rank for the cold-start user: nobody should wait the seconds that compiling takes."""
         (found,) = self._ranker.recommend(COLD_START_USER, 10).item_ids[:1] or [""]
         self._ranker.rank(COLD_START_USER, [found], explain=True)
+        limit_threads(1)  # all libraries are loaded by now; on more cores, small products wait for each other
         self.why_not = ""
         logger.info("ready")
 
