@@ -152,7 +152,9 @@ class InputsPublisher:
 
 def _wider(rows: InputRows, count: int) -> InputRows:
     """Return a table of at least `count` rows, each at its place."""
-    room = max(count * 5 // 4 + 64, len(rows)) - len(rows) if count > len(rows) else 0
+    if count <= len(rows):
+        return rows  # padding by nothing would copy all of it, each second
+    room = count * 5 // 4 + 64 - len(rows)
     return InputRows(
         np.arange(len(rows) + room),
         np.pad(rows.hash, (0, room)),
