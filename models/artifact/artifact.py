@@ -15,13 +15,11 @@ from models.adopted.settings import EncoderSettings
 from models.arrays import Floats
 from models.artifact.files import (
     ARTIFACT_FORMAT,
-    CHECKSUMS,
     CONFIG,
     ITEM_VECTORS,
     METRICS,
     VOCABULARY,
-    check,
-    files_of,
+    checked,
     parse,
     read_json,
     to_json,
@@ -169,9 +167,7 @@ def load(where: Location) -> Artifact:
     """
     found = find(where)
     directory = found.directory
-    checksums = read_json(directory / CHECKSUMS)
-    for name in files_of(checksums):
-        check(directory / name, checksums)
+    checksums = checked(directory)
     config = read_json(directory / CONFIG)
     if config.get("format") != ARTIFACT_FORMAT:
         raise ArtifactError(

@@ -60,11 +60,17 @@ def files_of(checksums: Mapping[str, Any]) -> tuple[str, ...]:
     return ADOPTED_FILES if GRAPH in checksums else FILES
 
 
-def check_whole(directory: Path, version: str) -> None:
-    """Raise ArtifactError where a directory does not hold all files of this version as they were saved."""
+def checked(directory: Path) -> dict[str, Any]:
+    """Return an artifact's checksums. ArtifactError where a file is missing or not the one that was saved."""
     checksums = read_json(directory / CHECKSUMS)
     for name in files_of(checksums):
         check(directory / name, checksums)
+    return checksums
+
+
+def check_whole(directory: Path, version: str) -> None:
+    """Raise ArtifactError where a directory does not hold all files of this version as they were saved."""
+    checksums = checked(directory)
     if version_of(checksums) != version:
         raise ArtifactError(f"{directory} holds artifact {version_of(checksums)}")
 

@@ -11,11 +11,9 @@ from models.adopted.session import Session
 from models.arrays import Ints
 from models.artifact.files import (
     ARTIFACT_FORMAT,
-    CHECKSUMS,
     CONFIG,
     VOCABULARY,
-    check,
-    files_of,
+    checked,
     parse,
     read_json,
     version_of,
@@ -55,9 +53,7 @@ def load_ranker(where: str | Location, threads: int = 1) -> LoadedRanker:
     ArtifactError, naming the file, where anything is missing, damaged, of another kind or computes otherwise.
     """
     directory = find(location(where) if isinstance(where, str) else where).directory
-    checksums = read_json(directory / CHECKSUMS)
-    for name in files_of(checksums):
-        check(directory / name, checksums)
+    checksums = checked(directory)
     settings = _settings_of(directory / CONFIG)
     vocabulary = parse(
         directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
