@@ -141,7 +141,7 @@ def _questions(cases: Cases) -> dict[str, bool]:
 
 
 def _twintide(artifact: Artifact, cases: Cases, questions: Mapping[str, bool]) -> RanksOf:
-    users, items = artifact.encode(cases.histories).user, artifact.item_vectors.T
+    users, items = artifact.encode(cases.histories, cases.user_ids).user, artifact.item_vectors.T
     ranks = {}
     for question, exclude_seen in questions.items():
         chosen = _chosen(cases, exclude_seen)

@@ -48,7 +48,8 @@ class UserEncoder(Protocol):
         """Return the vectors of B users; one without events gets the vector of a cold-start user.
 
         A user's vector does not depend on who else is encoded with them (up to rounding, 1e-5). user_ids (B,)
-        names users, all different, who will come again: what of theirs stays as it was may be kept for them.
+        names users, all different, who will come again: what of theirs stays as it was may be kept for them,
+        and what is known of them beside their windows is read; without, they are strangers.
         Raises RuntimeError where the device fails.
         """
 

@@ -28,9 +28,20 @@ TIANCHI_USERS = 10_000
     "--like-tianchi", is_flag=True,
     help=f"As large as the real file: {TIANCHI_USERS:,} users, {TIANCHI_ROWS:,} rows, 2.8 million items.",
 )  # fmt: skip
+@click.option(
+    "--tastes", type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write which taste each user was given, for `offline.analyse --groups`.",
+)  # fmt: skip
 @click.pass_context
 def main(
-    context: click.Context, users: int, rows: int, seed: int, out: Path, precision: str, like_tianchi: bool
+    context: click.Context,
+    users: int,
+    rows: int,
+    seed: int,
+    out: Path,
+    precision: str,
+    like_tianchi: bool,
+    tastes: Path | None,
 ) -> None:
     """Write a made-up behaviour log (CSV) of Tianchi's form, with structure worth learning.
 
@@ -45,7 +56,8 @@ def main(
             if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
                 raise SettingsError(f"--{name} and --like-tianchi both say how large: give one of them")
         users, rows = TIANCHI_USERS, TIANCHI_ROWS
-    items = write_sample(SampleSettings(users, rows, seed), out, to_second=precision == "second")
+    to_second = precision == "second"
+    items = write_sample(SampleSettings(users, rows, seed), out, to_second=to_second, tastes=tastes)
     click.echo(f"path={out} rows={rows} users={users} items={items}")
 
 

@@ -15,6 +15,9 @@ from models.errors import SettingsError
 from models.location import Location
 from models.log.format import log_format_option
 from models.rankers.settings import KINDS
+from offline.encoders.report import text_of_encoder
+from offline.factors.recipe import factor_recipe
+from offline.factors.settings import read_factor_config
 from offline.options import data_path_option, describe_time
 from offline.rankers.report import text_of_ranker
 from offline.rankers.settings import BATCH_SIZES, RankerTrainSettings, read_ranker_config
@@ -32,6 +35,10 @@ from offline.training.tuning import Tuned, check_can_tune, tune
 DEFAULTS, RANKER_DEFAULTS = TrainSettings(), RankerTrainSettings()
 #: What --model calls the dual towers.
 TOWERS = "towers"
+#: What it calls the other models that make vectors.
+FACTORS = "mf"
+#: The store of models that make vectors, where none is named.
+VECTORS = Path("artifacts")
 #: How many trials of a search its table shows.
 SHOWN_TRIALS = 10
 #: How an epoch's line says what learned in it.
@@ -44,10 +51,10 @@ _LEARNS = {"direct": "direct path", "everything": "all        "}
 @from_stream_option
 @click.option(
     "--model",
-    type=click.Choice([TOWERS, *KINDS]),
+    type=click.Choice([TOWERS, FACTORS, *KINDS]),
     default=TOWERS,
     show_default=True,
-    help="What is trained: the towers, which make vectors, or a ranker, which scores candidates.",
+    help="What is trained: the towers or mf, which make vectors, or a ranker, which scores candidates.",
 )
 @click.option(
     "--save-dir",
@@ -132,6 +139,7 @@ def main(
     --continue-from costs in proportion to the new rows: the model learns them, and some older ones again,
     gets to know the new items, and keeps its space. It prints how well the model before ranked the new rows.
 
+    --model mf trains a matrix factorisation in their place (docs/models.md).
     --model din, dsin or dien trains a ranker instead, which scores candidates by a user's history
     (docs/rankers.md).
 
@@ -152,11 +160,19 @@ def main(
     of_ranker = {"positives": positives, "negatives_from": negatives_from}
     if model != TOWERS:
         _refuse(f"--model {model}", {"continue-from": continue_from, "tune": minutes})
+    if model == FACTORS:
+        without = ("batch_size", "lr", "device")
+        _refuse(f"--model {model}", of_ranker | {name: flags.pop(name) for name in without})
+        recipe_of = read_factor_config(config, flags)
+        log = read()
+        click.echo(text_of_encoder(log, factor_recipe(log, recipe_of), save_dir or VECTORS, click.echo))
+        return
+    if model in KINDS:
         of_run = read_ranker_config(config, {"kind": model, **of_ranker, **flags})
         click.echo(text_of_ranker(read(), of_run, save_dir or Path("rankers"), click.echo))
         return
     _refuse(f"--model {model}", of_ranker)
-    save_dir = save_dir or Path("artifacts")
+    save_dir = save_dir or VECTORS
     if continue_from is not None:
         _refuse_with_continue({"config": config, "tune": minutes, **flags})
     chosen = read_config(config, flags)

@@ -78,7 +78,7 @@ class Ranker(threading.Thread):
                 rows = rows_of[found.user_id]
                 known = log.select(rows[log.time_ms[rows] <= found.ts])
                 _, histories = histories_of_log(known, artifact.vocabulary, artifact.settings.window)
-                right = artifact.encode(histories).user[0]
+                right = artifact.encode(histories, [found.user_id]).user[0]
                 if len(histories.item) != found.n or np.abs(right - found.vec).max() > VECTOR_TOLERANCE:
                     self._note("wrong", f"the vector of user {found.user_id} is not {version}'s")
         return len(some)

@@ -208,6 +208,7 @@ class VectorCheck:
             [f"user {each.user_id!r}" for each in some],
             [each.stored for each in some],
             histories_of_windows([each.window for each in some], artifact.vocabulary, live),
+            [each.user_id for each in some],
             ("long",) if number is None else ("vec", "long", "short"),
         )
 
@@ -228,11 +229,12 @@ class VectorCheck:
         names: Sequence[str],
         stored: Sequence[StoredVectors],
         histories: Histories,
+        user_ids: Sequence[str] = (),
         fields: Sequence[str] = ("vec", "long", "short"),
     ) -> None:
         if not names:
             return
-        made = self._artifacts[version].encode(histories)
+        made = self._artifacts[version].encode(histories, user_ids)
         for place, (name, each) in enumerate(zip(names, stored, strict=True)):
             parts = {"vec": made.user, "long": made.long, "short": made.short}
             expected = {field: parts[field][place] for field in fields if parts[field].shape[1]}

@@ -1,6 +1,6 @@
 """A trained model as a directory: saved whole or not at all, loaded checked, refused with the reason."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,11 +32,14 @@ from models.artifact.stores import find, open_store
 from models.artifact.writing import write_version
 from models.encoder import Model, UserEncoder, Vectors
 from models.errors import ArtifactError
+from models.factors.factor_model import FactorModel
+from models.factors.settings import FactorSettings
+from models.factors.weights import FactorWeights
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.inference.tower_model import TowerModel
 from models.location import Location
-from models.model_files import ADOPTED, GRAPH, INDICES, RANKER, TOWERS, WEIGHTS
+from models.model_files import ADOPTED, FACTORS, GRAPH, INDICES, RANKER, TOWERS, WEIGHTS
 from models.towers.histories import FeatureSettings
 from models.towers.settings import ModelSettings
 from models.towers.weights import TowerWeights
@@ -94,14 +97,14 @@ class Artifact:
         """The dual towers. Raises ArtifactError where the model is of another kind."""
         if not isinstance(self.model, TowerModel):
             raise ArtifactError(
-                f"model {self.version} was adopted (offline.adopt): this learns, turns or looks into dual "
-                "towers, and needs a model of offline.train"
+                f"model {self.version} has no dual towers (it was adopted, or is of another --model): this "
+                "learns, turns or looks into them, and needs what offline.train makes without --model"
             )
         return self.model.towers
 
-    def encode(self, histories: Histories) -> Vectors:
+    def encode(self, histories: Histories, user_ids: Sequence[str] = ()) -> Vectors:
         """Return the vectors of B users; see `UserEncoder.encode`."""
-        return self.encoder.encode(histories)
+        return self.encoder.encode(histories, user_ids)
 
     def check_golden(self) -> None:
         """Encode the golden users; raise ArtifactError where their vectors are not those that were saved."""
@@ -216,6 +219,9 @@ def _model(
         wanted = parse(directory / CONFIG, lambda: msgspec.convert(config[kind], EncoderSettings))
         indices = parse(directory / INDICES, lambda: Indices.from_bytes((directory / INDICES).read_bytes()))
         return OnnxModel(directory / GRAPH, wanted, indices, item_vectors)
+    if kind == FACTORS:
+        form = parse(directory / CONFIG, lambda: msgspec.convert(config[kind], FactorSettings))
+        return parse(directory / WEIGHTS, lambda: _factor_model(directory / WEIGHTS, vocabulary, form))
     raise ArtifactError(
         f"{directory / CONFIG} has a model of the kind {kind!r}, unknown to this version: update "
         "it, or publish a model of another kind"
@@ -242,6 +248,12 @@ def _tower_model(weights: Path, vocabulary: Vocabulary, settings: ArtifactSettin
         return parse(weights, lambda: towers_of(found, vocabulary, settings.features))
 
     return TowerModel(found, settings.features, towers)
+
+
+def _factor_model(weights: Path, vocabulary: Vocabulary, settings: FactorSettings) -> FactorModel:
+    found = FactorWeights.of_arrays(mapped_arrays(weights))
+    found.check(len(vocabulary.item_ids), settings)
+    return FactorModel(found, settings, vocabulary.item_categories)
 
 
 def publish(store: Location, version: str) -> int:

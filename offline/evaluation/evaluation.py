@@ -44,7 +44,7 @@ def evaluate(
     of them are left out.
     """
     chosen = without_repeats(cases) if exclude_seen else cases
-    users = artifact.encode(chosen.histories).user
+    users = artifact.encode(chosen.histories, chosen.user_ids).user
     at_category, cold_start = _without_own(artifact, chosen)
     items = artifact.item_vectors.T
     scorers: dict[str, Scorer] = {

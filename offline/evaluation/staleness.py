@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Ints
+from models.arrays import Floats, Ints
 from models.artifact.artifact import Artifact
 from models.errors import DataError
 from models.ids.vocabulary_file import FIRST_KNOWN
@@ -43,7 +43,7 @@ def freshness_curve(artifact: Artifact, log: BehaviourLog, cutoff_ms: int) -> Fr
     "frozen" those before the cutoff. Only items that the model knows are asked for; a user without a history
     at that age gets the vector of a cold-start user.
     """
-    _, past = histories_of_log(log, artifact.vocabulary, EVERYTHING)
+    user_ids, past = histories_of_log(log, artifact.vocabulary, EVERYTHING)
     is_asked = (past.time_ms >= cutoff_ms) & (past.item >= FIRST_KNOWN)
     is_asked[past.starts[:-1]] = False  # a user's first event has no history
     asked = np.flatnonzero(is_asked)
@@ -54,12 +54,12 @@ def freshness_curve(artifact: Artifact, log: BehaviourLog, cutoff_ms: int) -> Fr
     if len(asked) > MAX_TARGETS:
         asked = np.sort(np.random.default_rng(TARGETS_SEED).choice(asked, MAX_TARGETS, replace=False))
     window = artifact.settings.window
-    rankings = {
-        name: summarise(
-            _ranks(artifact, histories_before(past, asked, age_ms, cutoff_ms, window), past, asked)
-        )
-        for name, age_ms in AGES_MS.items()
-    }
+    asked_ids = [user_ids[user] for user in np.searchsorted(past.starts, asked, side="right") - 1]
+    rankings = {}
+    for name, age_ms in AGES_MS.items():
+        histories = histories_before(past, asked, age_ms, cutoff_ms, window)
+        users = artifact.encode(histories, asked_ids).user
+        rankings[name] = summarise(_ranks(artifact, users, past, asked))
     return FreshnessCurve(len(asked), rankings)
 
 
@@ -95,8 +95,8 @@ def histories_before(
     return Histories(past.item[rows], past.category[rows], past.behaviour[rows], past.time_ms[rows], starts)
 
 
-def _ranks(artifact: Artifact, histories: Histories, past: Histories, asked: Ints) -> Ranks:
-    users, items = artifact.encode(histories).user, artifact.item_vectors.T
+def _ranks(artifact: Artifact, users: Floats, past: Histories, asked: Ints) -> Ranks:
+    items = artifact.item_vectors.T
     target = past.item[asked] - FIRST_KNOWN
     at_once = max(SCORES_AT_ONCE // items.shape[1], 1)
     parts = [slice(begin, begin + at_once) for begin in range(0, len(asked), at_once)]

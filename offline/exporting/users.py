@@ -27,7 +27,7 @@ def encode_log(artifact: Artifact, log: BehaviourLog, until_ms: int | None = Non
     settings = artifact.settings
     user_ids, histories = histories_of_log(log, artifact.vocabulary, settings.window, until_ms)
     last = histories.time_ms[histories.starts[1:] - 1] if len(user_ids) else histories.time_ms
-    return EncodedUsers(user_ids, artifact.encode(histories), last, np.diff(histories.starts))
+    return EncodedUsers(user_ids, artifact.encode(histories, user_ids), last, np.diff(histories.starts))
 
 
 def cold_start_user(artifact: Artifact) -> Vectors:

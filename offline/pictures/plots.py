@@ -1,6 +1,6 @@
-"""Pictures by matplotlib: items by their vectors, what vectors look at, accuracy by the age of a history."""
+"""Pictures by matplotlib: items and users on a map, what vectors look at, accuracy by a history's age."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,25 +14,25 @@ from offline.evaluation.staleness import FreshnessCurve
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Categories with a colour of their own, the largest ones.
-COLOURS = 8
+#: Groups with a colour of their own, the largest ones.
+COLOURS = 12
 #: Of a picture (dots per inch).
 DPI = 120
 
 
-def item_plot(vectors: Floats, categories: Ints, names: list[str]) -> "Figure":
-    """Return the map as a picture."""
+def map_plot(vectors: Floats, groups: Ints, names: Sequence[str], things: str, group: str) -> "Figure":
+    """Return unit vectors (N, D) on a map as a picture, the largest groups (N,) in a colour of their own."""
     places = place_on_map(vectors)
     figure = new_figure(8, 7)
     axes = figure.subplots()
-    largest = np.argsort(-np.bincount(categories), kind="stable")[:COLOURS]
-    is_small = ~np.isin(categories, largest)
+    largest = np.argsort(-np.bincount(groups), kind="stable")[:COLOURS]
+    is_small = ~np.isin(groups, largest)
     axes.scatter(places[is_small, 0], places[is_small, 1], s=6, color="lightgrey", label="other")
-    for category in largest:
-        own = places[categories == category]
-        axes.scatter(own[:, 0], own[:, 1], s=8, label=names[category])
-    axes.set(title=f"{len(vectors):,} items by their vectors", xticks=[], yticks=[])
-    axes.legend(title="category", fontsize="small")
+    for each in largest:
+        own = places[groups == each]
+        axes.scatter(own[:, 0], own[:, 1], s=8, label=names[each])
+    axes.set(title=f"{len(vectors):,} {things} by their vectors", xticks=[], yticks=[])
+    axes.legend(title=group, fontsize="small")
     return figure
 
 

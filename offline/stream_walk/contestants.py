@@ -180,7 +180,8 @@ class Frozen:
         self._stream = stream
         self._weighed = None if ways is None else Weighed(stream, ways)
         self._outputs = artifact.item_vectors
-        users = artifact.encode(windows_before(stream, artifact, asked).histories).user
+        user_ids = stream.log.user.values[stream.user[asked]].tolist()
+        users = artifact.encode(windows_before(stream, artifact, asked).histories, user_ids).user
         if self._weighed:
             trained, rotation = trained_of(artifact), artifact.towers.rotation
             _, self._outputs = start_vectors(

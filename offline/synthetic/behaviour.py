@@ -100,6 +100,8 @@ class SampleRows:
     category_id: Ints
     #: Epoch seconds.
     time_s: Ints
+    #: The taste of each row's user.
+    taste: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,7 @@ def _block(random: np.random.Generator, size: _Size, ids: _Ids | None = None) ->
         geohashes=geohashes,
         category_id=ids.category[category[file_order]],
         time_s=FIRST_SECOND + time_s[file_order],
+        taste=taste[user[file_order]],
     )
 
 

@@ -18,11 +18,14 @@ CHUNK_ROWS = 200_000
 WITHOUT_HEADER = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
 
 
-def write_sample(settings: SampleSettings, out: Path, *, to_second: bool) -> int:
-    """Generate the log, write it to `out` whole or not at all, and return how many items occur."""
+def write_sample(settings: SampleSettings, out: Path, *, to_second: bool, tastes: Path | None = None) -> int:
+    """Generate the log, write it to `out` whole or not at all, and return how many items occur.
+
+    tastes: gets a line for each user, `user_id,group`, the group being the taste that the user was given.
+    """
     if out.is_dir():
         raise DataError(f"{out} is a directory; give --out the path of a file in it")
-    part = out.with_name(out.name + ".part")
+    part, groups = out.with_name(out.name + ".part"), ["user_id,group\n"]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file, _progress_bar(settings.rows) as bar:
@@ -30,13 +33,19 @@ def write_sample(settings: SampleSettings, out: Path, *, to_second: bool) -> int
             items = np.zeros(0, np.int64)
             for block in generate(settings):
                 items = np.union1d(items, block.item_id)
+                users, first = np.unique(block.user_id, return_index=True)
+                pairs = zip(users.tolist(), block.taste[first].tolist(), strict=True)
+                groups += [f"{user},taste {taste}\n" for user, taste in pairs]
                 for start in range(0, len(block.time_s), CHUNK_ROWS):
                     table = _table(block, slice(start, start + CHUNK_ROWS), to_second)
                     pyarrow.csv.write_csv(table, file, WITHOUT_HEADER)
                     bar.update(len(table))
         part.replace(out)
+        if tastes is not None:
+            tastes.write_text("".join(groups), encoding="utf-8")
     except OSError as error:
-        raise DataError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+        name = error.filename or out
+        raise DataError(f"{name}: cannot be written ({error.strerror}); choose another place") from error
     finally:
         if part.is_file():
             part.unlink()

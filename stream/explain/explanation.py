@@ -182,7 +182,8 @@ def _difference(
         return None
     if vectors.inputs and (live is None or live.number != vectors.inputs):
         return None
-    encoded = artifact.encode(histories_of_windows([found.window], artifact.vocabulary, live)).user[0]
+    histories = histories_of_windows([found.window], artifact.vocabulary, live)
+    encoded = artifact.encode(histories, [vectors.user_id]).user[0]
     return float(f"{np.abs(encoded - vectors.vec).max():.2g}")
 
 

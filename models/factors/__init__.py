@@ -1,0 +1,1 @@
+"""Matrix factorisation with biases, whose users are folded in from their windows in closed form; no torch."""

@@ -1,0 +1,163 @@
+"""Log -> artifact, whichever the kind: choose a pass by held-out rows, learn from all rows, save, publish."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from models.arrays import Flags
+from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save_model
+from models.artifact.files import CONFIG, read_json
+from models.artifact.stores import find, is_there, open_store, store_of
+from models.encoder import Model
+from models.errors import SettingsError
+from models.ids.vocabulary import Vocabulary
+from models.location import Location
+from models.log.behaviour_log import BehaviourLog
+from models.model_files import RANKER
+from models.windows.window import WindowSettings
+from offline.ranking.metrics import Ranking, summarise
+from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
+from offline.ranking.scorers import ranks_by
+from offline.training.data import Slices, slice_log
+from offline.training.learned_until import until_of
+from offline.training.settings import TrainSettings
+
+#: Users that a validation and a test rank at most, evenly spread over all.
+MAX_CASES = 5_000
+
+
+class Learner(Protocol):
+    """A model that learns from a log, pass by pass."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The items that it knows."""
+
+    def epoch(self) -> float:
+        """Learn from every row once; return the loss."""
+
+    def model(self) -> Model:
+        """Return the model as it is now; it does not change with what is learned after."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a kind of model learns.
+
+    start: (rows (R,) of the log that may be learned) -> what learns them; slicing: how rows are held out;
+    epochs: passes at most, and passes without a better validation NDCG after which it ends; training: what
+    the artifact says of it.
+    """
+
+    start: Callable[[Flags], Learner]
+    settings: ArtifactSettings
+    slicing: TrainSettings
+    epochs: int
+    patience: int
+    final_fit: bool
+    training: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderEpoch:
+    """A finished pass: its loss, and how the model ranks on the validation slice."""
+
+    number: int
+    loss: float
+    validation: Ranking
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedEncoder:
+    """What was published; the figures are of the version `held_out`, which has not learned these rows."""
+
+    artifact: Artifact
+    held_out: str
+    best: EncoderEpoch
+    test: Ranking
+
+
+def train_encoder(
+    log: BehaviourLog, recipe: Recipe, store: Location, on_epoch: Callable[[EncoderEpoch], None]
+) -> TrainedEncoder:
+    """Choose a pass, test it once, learn from all rows, and publish in `store`.
+
+    DataError where the log is too small; SettingsError where the store has a ranker active.
+    """
+    check_store(store)
+    open_store(store).prepare()
+    slices = slice_log(log, recipe.slicing)
+    best, model, vocabulary = _choose(log, slices, recipe, on_epoch)
+    window = recipe.settings.window
+    test = ranking_of(model, _cases(log, slices.cutoff_ms, vocabulary, window))
+    metrics = {"validation": asdict(best.validation), "test": asdict(test)}
+    training = {
+        **recipe.training,
+        "best_epoch": best.number,
+        "cutoff_ms": slices.cutoff_ms,
+        **until_of(log.select(slices.train)),
+        "data_fingerprint": log.fingerprint,
+        "data_rows": len(log),
+    }
+    saved = save_model(store, model, vocabulary, recipe.settings, metrics, training)
+    held_out = saved.version
+    if recipe.final_fit:
+        learner = recipe.start(np.ones(len(log), np.bool_))
+        for _ in range(best.number):
+            learner.epoch()
+        training = {**training, **until_of(log), "held_out_version": held_out}
+        saved = save_model(store, learner.model(), learner.vocabulary, recipe.settings, metrics, training)
+    saved.check_golden()
+    publish(store, saved.version)
+    return TrainedEncoder(load(store), held_out, best, test)
+
+
+def _choose(
+    log: BehaviourLog, slices: Slices, recipe: Recipe, on_epoch: Callable[[EncoderEpoch], None]
+) -> tuple[EncoderEpoch, Model, Vocabulary]:
+    """Learn the training slice while that makes the validation NDCG better."""
+    learner = recipe.start(slices.train)
+    before_test = log.select(~slices.test)
+    validation_ms = None if slices.cutoff_ms is None else int(log.time_ms[slices.validation].min())
+    cases = _cases(before_test, validation_ms, learner.vocabulary, recipe.settings.window)
+    best, model = None, None
+    for number in range(1, recipe.epochs + 1):
+        loss, now = learner.epoch(), learner.model()
+        epoch = EncoderEpoch(number, loss, ranking_of(now, cases))
+        on_epoch(epoch)
+        if best is None or epoch.validation.ndcg > best.validation.ndcg:
+            best, model = epoch, now
+        elif number - best.number >= recipe.patience:
+            break
+    assert best is not None and model is not None  # there is at least one pass
+    return best, model, learner.vocabulary
+
+
+def _cases(log: BehaviourLog, cutoff_ms: int | None, vocabulary: Vocabulary, window: WindowSettings) -> Cases:
+    """Return what is asked, as `offline.evaluate` asks it: of MAX_CASES users where there are more."""
+    if cutoff_ms is None:
+        cases = cases_leave_one_out(log, vocabulary, window)
+    else:
+        cases = cases_by_time(log, vocabulary, window, cutoff_ms)
+    step = -(-len(cases.target) // MAX_CASES)
+    return cases.take(np.arange(0, len(cases.target), step)) if step > 1 else cases
+
+
+def ranking_of(model: Model, cases: Cases) -> Ranking:
+    """Return how a model ranks the targets of these cases among all items."""
+    users = model.on_cpu().encode(cases.histories, cases.user_ids).user
+    items = model.item_vectors().T
+    return summarise(ranks_by(lambda some: users[some] @ items, cases, exclude_seen=False))
+
+
+def check_store(store: Location) -> None:
+    """Raise SettingsError where the active artifact of a store is a ranker: who follows it would fail."""
+    if not is_there(store) or store_of(store) is None:
+        return
+    if read_json(find(store).directory / CONFIG).get("encoder") == RANKER:
+        raise SettingsError(
+            f"--save-dir {store} has a ranker active, which the serving API follows: give a model that makes "
+            "vectors a directory of its own"
+        )

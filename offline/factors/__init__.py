@@ -1,0 +1,1 @@
+"""How a matrix factorisation learns: users and items in turn, each by ridge regression on the other."""

@@ -1,0 +1,145 @@
+"""What every model that makes vectors must do, whichever its kind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.artifact.artifact import Artifact, ArtifactSettings, load, save_model
+from models.encoder import Model
+from models.errors import ArtifactError
+from models.factors.factor_model import FactorModel
+from models.factors.settings import FactorSettings
+from models.factors.weights import FactorWeights
+from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import UNKNOWN
+from models.inference.tower_model import TowerModel
+from models.towers.dual_towers import DualTowers
+from models.towers.settings import ModelSettings
+from models.windows.histories import Histories
+
+ITEMS, CATEGORIES = 40, 6
+VOCABULARY = Vocabulary(
+    [f"i{place}" for place in range(ITEMS)],
+    [2 + place % CATEGORIES for place in range(ITEMS)],
+    [f"c{place}" for place in range(CATEGORIES)],
+)
+SETTINGS = ArtifactSettings(model=ModelSettings(dimension=16))
+#: Events of each user: none, one, two, as many as a window holds, and more.
+LENGTHS = (0, 1, 2, 110, 150)
+TOLERANCE = 1e-5
+
+
+def _factors() -> Model:
+    values = np.random.default_rng(0).normal(size=(ITEMS, 9)).astype(np.float32)
+    weights = FactorWeights(np.array([0.1], np.float32), values[:, 0], values[:, 1:])
+    return FactorModel(weights, FactorSettings(factors=8), VOCABULARY.item_categories)
+
+
+def _towers() -> Model:
+    torch.manual_seed(0)
+    return TowerModel.of(DualTowers(VOCABULARY, SETTINGS.features, SETTINGS.model), SETTINGS.features)
+
+
+MODELS = {"towers": _towers, "mf": _factors}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest) -> Model:
+    return MODELS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("artifact")
+
+
+@pytest.fixture(scope="module")
+def loaded(model: Model, folder: Path) -> Artifact:
+    return save_model(folder, model, VOCABULARY, SETTINGS, {}, {})
+
+
+def _histories(lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> Histories:
+    random = np.random.default_rng(seed)
+    events = sum(lengths)
+    item = random.integers(1, VOCABULARY.item_count, events)  # unknown ones too
+    category = VOCABULARY.categories_of(item, random.integers(1, CATEGORIES + 2, events))
+    pauses_ms = random.choice([0, 1_000, 300_000, 4_000_000], events)
+    starts = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    behaviour = random.integers(1, 5, events).astype(np.uint8)
+    return Histories(item, category, behaviour, np.cumsum(pauses_ms), starts)
+
+
+def test_who_is_encoded_beside_changes_no_vector(model: Model) -> None:
+    histories, encoder = _histories(), model.on_cpu()
+    together = encoder.encode(histories)
+    assert (
+        together.user.shape
+        == (len(LENGTHS), encoder.dimension)
+        == (len(LENGTHS), model.item_vectors().shape[1])
+    )
+    assert np.isfinite(together.user).all()
+    for user in range(len(histories)):
+        alone = encoder.encode(histories.take(np.array([user])))
+        np.testing.assert_allclose(alone.user, together.user[user : user + 1], atol=TOLERANCE)
+    assert encoder.encode(histories.take(np.zeros(0, np.int64))).user.shape == (0, encoder.dimension)
+
+
+def test_a_history_longer_than_a_window_is_its_newest_events(model: Model) -> None:
+    whole = _histories((150,))
+    newest = whole.select(np.arange(40, 150), np.array([0, 110]))
+    found, expected = (model.on_cpu().encode(each).user for each in (whole, newest))
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+
+
+def test_every_event_may_change_the_vector_and_the_newest_does(model: Model) -> None:
+    histories = _histories((8,))
+    before = model.on_cpu().encode(histories).user
+    item = histories.item.copy()
+    item[-1] = 2 + (item[-1] + 5) % ITEMS
+    category = VOCABULARY.categories_of(item, histories.category)
+    other = Histories(item, category, histories.behaviour, histories.time_ms, histories.starts)
+    assert np.abs(model.on_cpu().encode(other).user - before).max() > 1e-3
+
+
+def test_an_unseen_item_enters_by_its_category(model: Model) -> None:
+    def of_category(category: int) -> Histories:
+        nothing = np.zeros(1, np.int64)
+        item, kind = nothing + UNKNOWN, np.ones(1, np.uint8)
+        return Histories(item, nothing + category, kind, nothing, np.array([0, 1]))
+
+    encoder = model.on_cpu()
+    one, other = (encoder.encode(of_category(category)).user for category in (2, 3))
+    assert np.isfinite(one).all() and np.abs(one - other).max() > 1e-4
+    assert np.isfinite(encoder.encode(of_category(UNKNOWN)).user).all()
+
+
+def test_what_is_loaded_encodes_as_what_was_saved(model: Model, loaded: Artifact) -> None:
+    loaded.check_golden()
+    histories = _histories()
+    np.testing.assert_allclose(
+        loaded.encode(histories).user, model.on_cpu().encode(histories).user, atol=1e-6
+    )
+    np.testing.assert_array_equal(loaded.item_vectors, model.item_vectors())
+    np.testing.assert_array_equal(loaded.model.item_vectors(), model.item_vectors())
+
+
+def test_it_is_loaded_and_encodes_without_torch(loaded: Artifact) -> None:
+    code = (
+        "import sys; from pathlib import Path; from models.artifact.artifact import load; "
+        f"load(Path({str(loaded.path)!r})).check_golden(); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_artifact_cut_short_is_one_line(loaded: Artifact, tmp_path: Path) -> None:
+    for name in loaded.model.files():
+        copy = tmp_path / name
+        copy.mkdir()
+        for file in loaded.path.iterdir():
+            (copy / file.name).write_bytes(file.read_bytes()[: -20 if file.name == name else None])
+        with pytest.raises(ArtifactError, match="is damaged"):
+            load(copy)
