@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from models.artifact.artifact import Artifact, load
 from models.artifact.stores import open_store
@@ -31,12 +32,14 @@ from offline.training.search_space import changed_of
 from offline.training.settings import TrainSettings, config_of, given_settings, read_config
 from offline.training.study import Trial
 from offline.training.tuning import Tuned, check_can_tune, tune
+from offline.two_tower.recipe import read_tables, two_tower_recipe
+from offline.two_tower.settings import read_two_tower_config
 
 DEFAULTS, RANKER_DEFAULTS = TrainSettings(), RankerTrainSettings()
 #: What --model calls the dual towers.
 TOWERS = "towers"
 #: What it calls the other models that make vectors.
-FACTORS = "mf"
+FACTORS, TWO_TOWER = "mf", "two-tower"
 #: The store of models that make vectors, where none is named.
 VECTORS = Path("artifacts")
 #: How many trials of a search its table shows.
@@ -51,10 +54,11 @@ _LEARNS = {"direct": "direct path", "everything": "all        "}
 @from_stream_option
 @click.option(
     "--model",
-    type=click.Choice([TOWERS, FACTORS, *KINDS]),
+    type=click.Choice([TOWERS, FACTORS, TWO_TOWER, *KINDS]),
     default=TOWERS,
     show_default=True,
-    help="What is trained: the towers or mf, which make vectors, or a ranker, which scores candidates.",
+    help="What is trained: the towers, mf or two-tower, which make vectors, or a ranker, which scores "
+    "candidates.",
 )
 @click.option(
     "--save-dir",
@@ -139,7 +143,8 @@ def main(
     --continue-from costs in proportion to the new rows: the model learns them, and some older ones again,
     gets to know the new items, and keeps its space. It prints how well the model before ranked the new rows.
 
-    --model mf trains a matrix factorisation in their place (docs/models.md).
+    --model mf trains a matrix factorisation in their place, --model two-tower two towers over features, as
+    the TOML file of --config says (docs/models.md).
     --model din, dsin or dien trains a ranker instead, which scores candidates by a user's history
     (docs/rankers.md).
 
@@ -163,9 +168,17 @@ def main(
     if model == FACTORS:
         without = ("batch_size", "lr", "device")
         _refuse(f"--model {model}", of_ranker | {name: flags.pop(name) for name in without})
-        recipe_of = read_factor_config(config, flags)
+        of_factors = read_factor_config(config, flags)
         log = read()
-        click.echo(text_of_encoder(log, factor_recipe(log, recipe_of), save_dir or VECTORS, click.echo))
+        click.echo(text_of_encoder(log, factor_recipe(log, of_factors), save_dir or VECTORS, click.echo))
+        return
+    if model == TWO_TOWER:
+        _refuse(f"--model {model}", of_ranker)
+        of_towers = read_two_tower_config(config, {**flags, **_given_paths(data_path, save_dir)})
+        tables = read_tables(of_towers)
+        log = read_log(data_path if from_stream else of_towers.paths.logs, log_format, from_stream)
+        recipe = two_tower_recipe(log, of_towers, tables)
+        click.echo(text_of_encoder(log, recipe, of_towers.store, click.echo))
         return
     if model in KINDS:
         of_run = read_ranker_config(config, {"kind": model, **of_ranker, **flags})
@@ -196,6 +209,15 @@ def main(
             _print_tuned(tuned)
             chosen = config_of(tuned.settings)
         _print(train(log, chosen, save_dir, _print_epoch, processes), save_dir)
+
+
+def _given_paths(data_path: tuple[str, ...], save_dir: Location | None) -> dict[str, object]:
+    """Return what the command line, and not its defaults, says of [paths]."""
+    source = click.get_current_context().get_parameter_source("data_path")
+    return {
+        "log": None if source is ParameterSource.DEFAULT else data_path,
+        "save_dir": save_dir and str(save_dir),
+    }
 
 
 def _refuse_with_continue(options: Mapping[str, object]) -> None:

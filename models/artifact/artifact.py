@@ -39,10 +39,13 @@ from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.inference.tower_model import TowerModel
 from models.location import Location
-from models.model_files import ADOPTED, FACTORS, GRAPH, INDICES, RANKER, TOWERS, WEIGHTS
+from models.model_files import ADOPTED, FACTORS, GRAPH, INDICES, RANKER, TOWERS, TWO_TOWER, USERS, WEIGHTS
 from models.towers.histories import FeatureSettings
 from models.towers.settings import ModelSettings
 from models.towers.weights import TowerWeights
+from models.two_tower.settings import TwoTowerSettings
+from models.two_tower.two_tower_model import TwoTowerModel
+from models.two_tower.weights import UserTower
 from models.windows.histories import Histories
 from models.windows.window import WindowSettings
 
@@ -222,6 +225,14 @@ def _model(
     if kind == FACTORS:
         form = parse(directory / CONFIG, lambda: msgspec.convert(config[kind], FactorSettings))
         return parse(directory / WEIGHTS, lambda: _factor_model(directory / WEIGHTS, vocabulary, form))
+    if kind == TWO_TOWER:
+        sizes = parse(directory / CONFIG, lambda: msgspec.convert(config[kind], TwoTowerSettings))
+        users = directory / USERS
+        user_ids = parse(users, lambda: msgspec.msgpack.decode(users.read_bytes(), type=list[str]))
+        tower = parse(
+            directory / WEIGHTS, lambda: _user_tower(directory / WEIGHTS, vocabulary, sizes, len(user_ids))
+        )
+        return parse(users, lambda: TwoTowerModel(tower, sizes, user_ids, item_vectors))
     raise ArtifactError(
         f"{directory / CONFIG} has a model of the kind {kind!r}, unknown to this version: update "
         "it, or publish a model of another kind"
@@ -254,6 +265,12 @@ def _factor_model(weights: Path, vocabulary: Vocabulary, settings: FactorSetting
     found = FactorWeights.of_arrays(mapped_arrays(weights))
     found.check(len(vocabulary.item_ids), settings)
     return FactorModel(found, settings, vocabulary.item_categories)
+
+
+def _user_tower(weights: Path, vocabulary: Vocabulary, settings: TwoTowerSettings, users: int) -> UserTower:
+    tower = UserTower.of_arrays(mapped_arrays(weights))
+    tower.check(users, vocabulary.item_count, vocabulary.category_count, settings)
+    return tower
 
 
 def publish(store: Location, version: str) -> int:

@@ -10,7 +10,7 @@ import msgspec
 from safetensors import SafetensorError
 
 from models.errors import ArtifactError, TwintideError
-from models.model_files import CANDIDATE_GRAPH, GOLDEN, GRAPH, INDICES, USER_GRAPH, WEIGHTS
+from models.model_files import CANDIDATE_GRAPH, GOLDEN, GRAPH, INDICES, USER_GRAPH, USERS, WEIGHTS
 
 T = TypeVar("T")
 
@@ -19,9 +19,10 @@ ARTIFACT_FORMAT = "twintide-artifact-2"
 
 CONFIG, VOCABULARY = "config.json", "vocabulary.msgpack"
 ITEM_VECTORS, METRICS, CHECKSUMS = "item_vectors.safetensors", "metrics.json", "checksums.json"
-#: Beside the checksums: of dual towers, of an adopted encoder, and of a ranker.
+#: Beside the checksums: of dual towers and factors, an adopted encoder, two towers, and a ranker.
 FILES = (CONFIG, VOCABULARY, WEIGHTS, ITEM_VECTORS, METRICS)
 ADOPTED_FILES = (CONFIG, VOCABULARY, GRAPH, INDICES, ITEM_VECTORS, METRICS)
+TWO_TOWER_FILES = (*FILES, USERS)
 RANKER_FILES = (CONFIG, VOCABULARY, WEIGHTS, USER_GRAPH, CANDIDATE_GRAPH, GOLDEN, METRICS)
 
 #: What reading a damaged or foreign file may raise.
@@ -57,6 +58,8 @@ def files_of(checksums: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the files that an artifact with these checksums has beside them, by the kind of its model."""
     if CANDIDATE_GRAPH in checksums:
         return RANKER_FILES
+    if USERS in checksums:
+        return TWO_TOWER_FILES
     return ADOPTED_FILES if GRAPH in checksums else FILES
 
 

@@ -2,15 +2,20 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from models.arrays import Floats
 from models.artifact.artifact import Artifact, ArtifactSettings, load, save_model
+from models.artifact.embeddings import Embeddings
 from models.encoder import Model
-from models.errors import ArtifactError
+from models.errors import ArtifactError, DataError
+from models.events import Event
 from models.factors.factor_model import FactorModel
 from models.factors.settings import FactorSettings
 from models.factors.weights import FactorWeights
@@ -19,6 +24,9 @@ from models.ids.vocabulary_file import UNKNOWN
 from models.inference.tower_model import TowerModel
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
+from models.two_tower.settings import TwoTowerSettings
+from models.two_tower.two_tower_model import TwoTowerModel
+from models.two_tower.weights import UserTower
 from models.windows.histories import Histories
 
 ITEMS, CATEGORIES = 40, 6
@@ -44,7 +52,24 @@ def _towers() -> Model:
     return TowerModel.of(DualTowers(VOCABULARY, SETTINGS.features, SETTINGS.model), SETTINGS.features)
 
 
-MODELS = {"towers": _towers, "mf": _factors}
+def two_towers(users: int = 3) -> TwoTowerModel:
+    """Return two towers of random numbers that know some users, u0 and so on."""
+    random, settings = (
+        np.random.default_rng(0),
+        TwoTowerSettings(dimension=8, event_dimension=6, units=(7, 5)),
+    )
+
+    def values(*shape: int) -> Floats:
+        return random.normal(size=shape).astype(np.float32)
+
+    sizes = (4 + 12, 7, 5, 8)
+    layers = tuple((values(*pair), values(pair[1])) for pair in pairwise(sizes))
+    item, category = values(VOCABULARY.item_count, 6), values(VOCABULARY.category_count, 6)
+    tower = UserTower(values(1 + users, 4), item, category, layers)
+    return TwoTowerModel(tower, settings, [f"u{user}" for user in range(users)], values(ITEMS, 8))
+
+
+MODELS: dict[str, Callable[[], Model]] = {"towers": _towers, "mf": _factors, "two-tower": two_towers}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -143,3 +168,22 @@ def test_an_artifact_cut_short_is_one_line(loaded: Artifact, tmp_path: Path) -> 
             (copy / file.name).write_bytes(file.read_bytes()[: -20 if file.name == name else None])
         with pytest.raises(ArtifactError, match="is damaged"):
             load(copy)
+
+
+def test_embeddings_and_recommendations_need_no_redis(loaded: Artifact) -> None:
+    ask = Embeddings(loaded)
+    times_ms = [1_000_000, 3_000_000, 2_000_000]
+    events = [Event("u1", f"i{time % 40}", 1, time, f"c{time % 6}") for time in times_ms]
+    user = ask.get_user_embedding("u1", events)
+    np.testing.assert_allclose(user, ask.get_user_embedding("u1", sorted(events, key=lambda each: each.time)))
+    found = ask.recommend_items("u1", k=5, events=events, exclude=["i3", "nothing"])
+    scores = {item_id: float(ask.get_item_embedding(item_id) @ user) for item_id in VOCABULARY.item_ids}
+    del scores["i3"]
+    best = sorted(scores, key=lambda item_id: -scores[item_id])[:5]
+    assert [item_id for item_id, _ in found] == best
+    assert [score for _, score in found] == pytest.approx(
+        [scores[item_id] for item_id in best], abs=TOLERANCE
+    )
+    assert len(ask.recommend_items("nobody", k=1_000)) == ITEMS
+    with pytest.raises(DataError, match="knows no item 'i99'"):
+        ask.get_item_embedding("i99")

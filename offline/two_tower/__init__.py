@@ -1,0 +1,1 @@
+"""How two towers over features learn: one TOML file, a log, and a CSV file of features for each side."""
