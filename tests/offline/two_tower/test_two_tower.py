@@ -210,8 +210,9 @@ def test_rows_that_are_not_to_be_learned_change_nothing(folder: Path) -> None:
 def test_ten_seeds_learn_what_features_and_histories_tell(folder: Path) -> None:
     found = []
     for seed in range(10):
-        log, learner = _learner(_config(seed=seed))
-        for _ in range(6):
+        of_seed = _config(seed=seed, unknown_share=0.0, learning_rate_decay_steps=10_000)
+        log, learner = _learner(of_seed)
+        for _ in range(14):
             learner.epoch()
         model = learner.model()
         user_ids, histories = histories_of_log(log, learner.vocabulary, EVERYTHING)
