@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Groups with a colour of their own, the largest ones.
-COLOURS = 12
+COLOURS = 10
 #: Of a picture (dots per inch).
 DPI = 120
 
