@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ EVENTS = 110
 CATEGORIES = 200
 #: What scores: item vectors alone, and each ranker.
 SCORERS = ("dot", *KINDS)
-#: Calls before any that count.
-WARM_UP = 20
+#: Calls before any that count, and how many different ones there are; more ask the same again.
+WARM_UP, QUESTIONS = 20, 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,10 @@ class Scale:
     candidates: int
     callers: int
     calls: int
+    threads: int
 
 
-SMOKE = Scale(users=20, items=500, candidates=50, callers=4, calls=40)
+SMOKE = Scale(users=20, items=500, candidates=50, callers=4, calls=40, threads=2)
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 110})
@@ -63,10 +65,17 @@ SMOKE = Scale(users=20, items=500, candidates=50, callers=4, calls=40)
 @click.option("--candidates", default=500, show_default=True, help="Candidates of a call.")
 @click.option("--callers", default=50, show_default=True, help="Callers of the API at once (0: no API).")
 @click.option("--calls", default=2_000, show_default=True, help="Calls of each scorer, each way.")
+@click.option("--threads", default=2, show_default=True, help="Threads that score a call's candidates.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file.")
 @click.option("--smoke", is_flag=True, help="20 users, 50 candidates, to see that it works.")
 def main(
-    scorers: str, candidates: int, callers: int, calls: int, json_path: Path | None, smoke: bool
+    scorers: str,
+    candidates: int,
+    callers: int,
+    calls: int,
+    threads: int,
+    json_path: Path | None,
+    smoke: bool,
 ) -> None:
     """Measure calls that rank candidates of one user each, on the Redis that the environment names.
 
@@ -83,10 +92,11 @@ def main(
     names = [name.strip() for name in scorers.split(",") if name.strip()]
     if unknown := set(names) - set(SCORERS):
         raise SettingsError(f"--scorers has {', '.join(sorted(unknown))}; there are {', '.join(SCORERS)}")
-    scale = SMOKE if smoke else Scale(1_000, 20_000, candidates, callers, calls)
-    if scale.candidates < 1 or scale.callers < 0 or scale.calls < max(10, scale.callers):
+    scale = SMOKE if smoke else Scale(1_000, 20_000, candidates, callers, calls, threads)
+    if min(scale.candidates, scale.threads) < 1 or scale.callers < 0 or scale.calls < max(10, scale.callers):
         raise SettingsError(
-            "--candidates must be at least 1, --callers at least 0, --calls at least 10 and a call of each"
+            "--candidates and --threads must be at least 1, --callers at least 0, --calls at least 10 and a "
+            "call of each"
         )
     report = run(names, scale)
     _print(report)
@@ -102,7 +112,7 @@ def run(scorers: Sequence[str], scale: Scale) -> Report:
             results |= shop.measure(name)
     settings = {
         **{"users": scale.users, "items": scale.items, "candidates": scale.candidates, "events": EVENTS},
-        **{"callers": scale.callers, "calls": scale.calls},
+        **{"callers": scale.callers, "calls": scale.calls, "threads": scale.threads},
     }
     return Report(settings, results)
 
@@ -121,7 +131,8 @@ class _Shop:
         """Return how one scorer does, as a library and over HTTP."""
         ranker = None if scorer == "dot" else self._save_ranker(scorer)
         reader = Reader(self.client, key_prefix=self.prefix)
-        library = Ranker(reader, Recommender(reader, self.directory / "artifacts"), ranker)
+        recommender = Recommender(reader, self.directory / "artifacts")
+        library = Ranker(reader, recommender, ranker, threads=self.scale.threads)
         questions = list(self._questions())
 
         def ask(question: tuple[str, list[str]]) -> None:
@@ -130,8 +141,8 @@ class _Shop:
 
         seconds_of(ask, questions[:WARM_UP])
         cpu_started = time.process_time()
-        alone = _figures(seconds_of(ask, questions))
-        alone["cpu_ms"] = (time.process_time() - cpu_started) / len(questions) * 1e3
+        alone = _figures(seconds_of(ask, islice(cycle(questions), self.scale.calls)))
+        alone["cpu_ms"] = (time.process_time() - cpu_started) / self.scale.calls * 1e3
         if not self.scale.callers:
             return {scorer: alone}
         return {scorer: alone, f"{scorer}-http": self._measure_http(scorer, ranker, questions)}
@@ -145,24 +156,27 @@ class _Shop:
             "TWINTIDE_KEY_PREFIX": self.prefix,
             "TWINTIDE_ARTIFACT": str(self.directory / "artifacts"),
             "TWINTIDE_RANKER": str(ranker or ""),
+            "TWINTIDE_RANKER_THREADS": str(self.scale.threads),
         }
+        callers = range(self.scale.callers)
+        counts = [len(range(caller, self.scale.calls, len(callers))) for caller in callers]
+        portions = [questions[caller :: len(callers)] for caller in callers]
         serving = ServingProcess(self.directory / f"serving-{scorer}", environment)
         try:
             serving.start()
             with ThreadPoolExecutor(self.scale.callers) as pool:
-                portions = [questions[caller :: self.scale.callers] for caller in range(self.scale.callers)]
-                list(pool.map(lambda some: _ask_all(serving.port, some[:1]), portions))
+                list(pool.map(lambda some: _ask_all(serving.port, some, 1), portions))
                 started = time.perf_counter()
-                times = list(pool.map(lambda some: _ask_all(serving.port, some), portions))
+                times = list(pool.map(lambda *own: _ask_all(serving.port, *own), portions, counts))
                 seconds = time.perf_counter() - started
         finally:
             serving.stop()
-        interleaved = [times[n % len(times)][n // len(times)] for n in range(len(questions))]
-        return _figures(interleaved) | {"calls_per_second": len(questions) / seconds}
+        interleaved = [times[n % len(times)][n // len(times)] for n in range(self.scale.calls)]
+        return _figures(interleaved) | {"calls_per_second": self.scale.calls / seconds}
 
     def _questions(self) -> Iterator[tuple[str, list[str]]]:
         random = np.random.default_rng(2)
-        for _ in range(self.scale.calls):
+        for _ in range(min(self.scale.calls, max(QUESTIONS, self.scale.callers))):
             items = random.integers(self.scale.items, size=self.scale.candidates)
             yield (
                 _user_id(int(random.integers(self.scale.users))),
@@ -229,8 +243,8 @@ def _item_id(item: int) -> str:
     return str(232_431_562 + 13 * item)
 
 
-def _ask_all(port: int, questions: Sequence[tuple[str, list[str]]]) -> list[float]:
-    """Return how long each call took (s), one after the other on one connection."""
+def _ask_all(port: int, questions: Sequence[tuple[str, list[str]]], calls: int) -> list[float]:
+    """Return how long each of so many calls took (s), one after the other on one connection."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     bodies = [json.dumps({"users": [{"user_id": user, "candidates": items}]}) for user, items in questions]
 
@@ -242,7 +256,7 @@ def _ask_all(port: int, questions: Sequence[tuple[str, list[str]]]) -> list[floa
             raise TwintideError(f"the API answers {answer.status}: {text[:200]!r}")
 
     try:
-        return seconds_of(ask, bodies)
+        return seconds_of(ask, islice(cycle(bodies), calls))
     finally:
         connection.close()
 

@@ -1,7 +1,7 @@
 """`./run bench rankers`: how good DIN, DSIN and DIEN are on held-out rows, and how soon they have learned."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import click
 import numpy as np
 
 from bench.harness.report import Report, Result, print_table
+from bench.peers.fuxictr_run import run_fuxictr
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError
 from models.log.behaviour_log import BehaviourLog
@@ -17,7 +18,7 @@ from models.log.format import log_format_option, read_log_format
 from offline.options import data_path_option
 from offline.rankers.measures import Quality, quality_of
 from offline.rankers.questions import Drawer
-from offline.rankers.run import choose, material_of_slices, with_gap
+from offline.rankers.run import choose, material_of_slices, with_gap, with_unknown_share
 from offline.rankers.scoring import ask
 from offline.rankers.settings import RankerConfig, read_ranker_config
 
@@ -30,7 +31,20 @@ CONTESTANTS: Mapping[str, Mapping[str, object]] = {
     "dien": {"kind": "dien"},
     "dien no auxiliary": {"kind": "dien", "auxiliary_weight": 0.0},
 }
+#: FuxiCTR's own, of the same sizes, at its own learning rate.
+PEERS: Mapping[str, Mapping[str, object]] = {
+    "din (FuxiCTR)": {"kind": "din"},
+    "dien (FuxiCTR)": {"kind": "dien"},
+}
 POPULARITY = "popularity"
+#: Whose AUC stands beside whose.
+COMPARED = (
+    ("dsin", "din"),
+    ("dien", "dien no auxiliary"),
+    ("din", "din (FuxiCTR)"),
+    ("dien", "dien (FuxiCTR)"),
+    ("din", POPULARITY),
+)
 COLUMNS = {
     "auc": ".4f",
     "auc +-": ".4f",
@@ -40,6 +54,7 @@ COLUMNS = {
     "epochs": ".1f",
     "train s": ",.0f",
     "parameters": ",.0f",
+    "trainings": ".0f",
 }
 
 
@@ -71,8 +86,9 @@ def main(
     Each learns as `python -m offline.train --model` does, but for the last fit on all rows: the best pass is
     chosen by the tenth before the last. Where items are drawn, each positive stands in a list with 50 drawn
     ones, the same for all; the log loss is as if there were as many as in training. Where rows are the
-    negatives, a list is all of a user's. "+-" is the standard deviation over the seeds. Beside them is the
-    popularity of items in the training rows.
+    negatives, a list is all of a user's. "+-" is the standard deviation over the seeds. Beside them are
+    FuxiCTR's DIN and DIEN, in an environment of their own, on the same samples, and the popularity of items
+    in the training rows. --json is written after each training: all learn once before any learns again.
 
     \b
     Examples:
@@ -80,40 +96,61 @@ def main(
       ./run bench rankers --data-path ratings.csv --positives favourite,buy --negatives-from rows
     """
     log_to_stderr()
-    unknown = sorted(set(only) - CONTESTANTS.keys())
+    unknown = sorted(set(only) - {*CONTESTANTS, *PEERS})
     if unknown or seeds < 1:
-        raise SettingsError(
-            f"--only {unknown}, --seeds {seeds}: there are {', '.join(CONTESTANTS)}; 1 is the least"
-        )
+        there = ", ".join([*CONTESTANTS, *PEERS])
+        raise SettingsError(f"--only {unknown}, --seeds {seeds}: there are {there}; 1 is the least")
     flags = {"positives": positives, "negatives_from": negatives_from, "epochs": epochs}
     log = read_cached(data_path, read_log_format(log_format))
-    results = run(log, flags, only or tuple(CONTESTANTS), seeds)
-    print_table(f"{log.path}, {len(log):,} rows", results, COLUMNS)
-    report = Report({**flags, "seeds": seeds, "fingerprint": log.fingerprint}, results)
-    for one, other in (("dsin", "din"), ("dien", "dien no auxiliary"), ("din", POPULARITY)):
-        if one in results:
-            report.compare(one, (other,), "auc")
-    if json_path:
-        report.write(json_path)
+    settings = {**flags, "seeds": seeds, "fingerprint": log.fingerprint}
+    trained: dict[str, list[Result]] = {POPULARITY: [_popularity(log, read_ranker_config(None, flags))]}
+    for name, result in trainings(log, flags, only or (*CONTESTANTS, *PEERS), seeds):
+        trained.setdefault(name, []).append(result)
+        if json_path:
+            _report(settings, trained).write(json_path)
+    print_table(f"{log.path}, {len(log):,} rows", _report(settings, trained).results, COLUMNS)
 
 
-def run(
+def trainings(
     log: BehaviourLog, flags: Mapping[str, object], names: Sequence[str], seeds: int
-) -> dict[str, Result]:
-    """Return the figures by contestant, means over the seeds."""
-    results: dict[str, Result] = {POPULARITY: _popularity(log, read_ranker_config(None, flags))}
-    for name in names:
-        found = []
-        for seed in range(seeds):
-            config = read_ranker_config(None, {**flags, **CONTESTANTS[name], "seed": seed})
-            chosen = choose(log, with_gap(config, log), config.train)
-            parameters = sum(each.numel() for each in chosen.ranker.parameters())
-            rest = {"epochs": chosen.best.number, "train s": chosen.seconds, "parameters": float(parameters)}
-            found.append(_figures(chosen.test) | rest)
-            click.echo(f"{name}, seed {seed}: auc {chosen.test.auc:.4f}, {chosen.seconds:.0f} s", err=True)
+) -> Iterator[tuple[str, Result]]:
+    """Yield the name of a contestant and its figures after each training: each once, and then again."""
+    for seed in range(seeds):
+        for name in names:
+            config = read_ranker_config(None, {**flags, **{**CONTESTANTS, **PEERS}[name], "seed": seed})
+            result = (_peer if name in PEERS else _own)(log, config)
+            click.echo(f"{name}, seed {seed}: auc {result['auc']:.4f}, {result['train s']:.0f} s", err=True)
+            yield name, result
+
+
+def _own(log: BehaviourLog, config: RankerConfig) -> Result:
+    """Train one of ours, and return its figures."""
+    chosen = choose(log, with_gap(config, log), config.train)
+    parameters = sum(each.numel() for each in chosen.ranker.parameters())
+    rest = {"epochs": chosen.best.number, "train s": chosen.seconds, "parameters": float(parameters)}
+    return _figures(chosen.test) | rest
+
+
+def _peer(log: BehaviourLog, config: RankerConfig) -> Result:
+    """Train FuxiCTR's on the same samples, with the same share of items hidden, and return its figures."""
+    settings = with_gap(config, log)
+    vocabulary, samples = material_of_slices(log, settings, config.train)
+    train = with_unknown_share(config.train, samples["validation"])
+    found = run_fuxictr(settings.kind, vocabulary, samples, settings, train)
+    rest = {"epochs": found.epochs, "train s": found.seconds, "parameters": float(found.parameters)}
+    return _figures(found.test) | rest
+
+
+def _report(settings: Mapping[str, object], trained: Mapping[str, Sequence[Result]]) -> Report:
+    """Return the means over the trainings so far, and how far their AUC is apart."""
+    results: dict[str, Result] = {}
+    for name, found in trained.items():
         results[name] = {each: float(np.mean([one[each] for one in found])) for each in found[0]}
-        results[name]["auc +-"] = float(np.std([one["auc"] for one in found]))
-    return results
+        results[name] |= {"auc +-": float(np.std([one["auc"] for one in found])), "trainings": len(found)}
+    report = Report(settings, results)
+    for one, other in COMPARED:
+        report.compare(one, (other,), "auc")
+    return report
 
 
 def _figures(quality: Quality) -> Result:

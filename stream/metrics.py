@@ -56,6 +56,9 @@ live_inputs_timestamp_seconds = Gauge(
 device_failures_total = Counter(
     "twintide_device_failures_total", "GPU failures, after which the CPU encodes until the worker restarts."
 )
+not_finite_vectors_total = Counter(
+    "twintide_not_finite_vectors_total", "Vectors with NaN or infinity, which are not written."
+)
 encodes_saved_total = Counter(
     "twintide_encodes_saved_total",
     "Events that needed no encode of their own, because one encode covered several events of a user.",

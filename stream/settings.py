@@ -124,6 +124,8 @@ class Settings:
     serving_port: Annotated[int, Meta(ge=1)] = 9112
     #: What it ranks by: a ranker's artifact or a store of them, a path or URL; empty: dot products.
     ranker: str = ""
+    #: Threads that score a call's candidates by a ranker: with two a caller waits less, where a core is idle.
+    ranker_threads: Annotated[int, Meta(ge=1)] = 2
     #: A vector that was written longer ago is answered as stale (s); 0: none is.
     max_age_s: Annotated[float, Meta(ge=0)] = 0.0
     #: Seconds that a rebalance or a stop may spend on finishing what is in flight.

@@ -2,20 +2,25 @@
 
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from models.errors import TwintideError
 
 
-def python_with(requirements: list[str], directory: Path, otherwise: str) -> Path:
+def python_with(requirements: list[str], directory: Path, otherwise: str, over_ours: bool = False) -> Path:
     """Return the Python of an environment with these requirements, made where it is not there yet.
 
-    otherwise: what its user can do where it cannot be made.
+    otherwise: what its user can do where it cannot be made. over_ours: what Twintide's own environment has
+    already, such as torch, is not installed again.
     """
     python, installed = directory / "bin" / "python", directory / "installed"
     if installed.exists() and installed.read_text() == repr(requirements):
         return python
     _run(otherwise, sys.executable, "-m", "venv", "--clear", str(directory))
+    if over_ours:
+        (own,) = directory.glob("lib/python*/site-packages")
+        (own / "twintide_packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
     pip = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     _run(otherwise, *pip, *requirements)
     installed.write_text(repr(requirements))

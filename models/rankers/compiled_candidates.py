@@ -1,6 +1,7 @@
 """Candidates by machine code instead of their graph, in a fraction of its time; needs no torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,8 @@ from models.rankers.settings import RankerSettings
 
 #: Below what no variance is, as in layers.py.
 EPSILON = 1e-8
+#: Fewer candidates of a user than this are not worth another thread.
+LEAST_OF_A_THREAD = 64
 #: How attention enters DIEN's second GRU, by its number.
 _EVOLUTIONS = {"augru": 0, "aigru": 1, "agru": 2}
 
@@ -23,30 +26,50 @@ class See(Protocol):
 
 
 class CompiledCandidates:
-    """Scores candidates as the graph of the same weights does, one user after the other."""
+    """Scores candidates as the graph of the same weights does, parts of one user's in a thread each."""
 
-    def __init__(self, settings: RankerSettings, weights: Mapping[str, Floats]) -> None:
+    def __init__(self, settings: RankerSettings, weights: Mapping[str, Floats], threads: int = 1) -> None:
         """weights: the ranker's own, by name. The settings are some for which `can_compile`."""
         kinds: dict[str, Callable[[RankerSettings, Mapping[str, Floats]], See]]
         kinds = {"din": _Din, "dsin": _Dsin, "dien": _Dien}
         self._tables = weights["vectors.item.weight"], weights["vectors.category.weight"]
         self._see = kinds[settings.kind](settings, weights)
         self._scorer = _Scorer(weights, settings.dimension)
+        self._threads = threads
+        self._others = ThreadPoolExecutor(threads - 1, "candidates") if threads > 1 else None
 
     def run(self, feed: Mapping[str, Floats | Ints]) -> dict[str, Floats]:
         """Return score (B, C) and attention (B, C, T) of what the graph is fed. Raises RuntimeError."""
-        item, category = feed["candidate_item"], feed["candidate_category"]
-        for indices, table in zip((item, category), self._tables, strict=True):
+        for indices, table in zip(
+            (feed["candidate_item"], feed["candidate_category"]), self._tables, strict=True
+        ):
             if indices.size and not (indices.min() >= 0 and indices.max() < len(table)):
                 raise RuntimeError(f"a candidate's index is {indices.max()}, of {len(table)} that there are")
-        score, attention = np.zeros(item.shape, np.float32), []
-        for user in range(len(item)):
-            state = {name: each[user] for name, each in feed.items()}
-            vectors = np.hstack([self._tables[0][item[user]], self._tables[1][category[user]]])
-            seen, weights = self._see(state, vectors)
-            attention.append(weights)
-            score[user] = self._scorer(vectors, state["taste"], seen)
-        return {"score": score, "attention": np.stack(attention)}
+        score, attention = [], []
+        for user in range(len(feed["candidate_item"])):
+            found = self._scored({name: each[user] for name, each in feed.items()})
+            score.append(np.concatenate([part for part, _ in found]))
+            attention.append(np.concatenate([part for _, part in found]))
+        return {"score": np.stack(score), "attention": np.stack(attention)}
+
+    def _scored(self, state: Mapping[str, Floats]) -> list[tuple[Floats, Floats]]:
+        """Return the scores and the attention of a user's candidates, in parts; the first is made here."""
+        first, *rest = self._parts(len(state["candidate_item"]))
+        others = [self._others.submit(self._part, state, part) for part in rest] if self._others else []
+        return [self._part(state, first), *(other.result() for other in others)]
+
+    def _parts(self, candidates: int) -> Iterator[slice]:
+        """Yield a part of about as many for each thread; one where there are few."""
+        count = max(1, min(self._threads, candidates // LEAST_OF_A_THREAD))
+        ends = [candidates * number // count for number in range(count + 1)]
+        yield from map(slice, ends[:-1], ends[1:])
+
+    def _part(self, state: Mapping[str, Floats], part: slice) -> tuple[Floats, Floats]:
+        """Return the scores (C,) and the attention (C, T) of some of a user's candidates."""
+        chosen = (state[name][part] for name in ("candidate_item", "candidate_category"))
+        vectors = np.hstack([table[index] for table, index in zip(self._tables, chosen, strict=True)])
+        seen, weights = self._see(state, vectors)
+        return self._scorer(vectors, state["taste"], seen), weights
 
 
 def can_compile(settings: RankerSettings) -> bool:
@@ -57,9 +80,9 @@ def can_compile(settings: RankerSettings) -> bool:
 class _Din:
     def __init__(self, settings: RankerSettings, weights: Mapping[str, Floats]) -> None:
         of_query, _, of_difference, of_product = np.split(weights["attention.layer.weight"], 4, axis=1)
-        self._of_query = (of_query + of_difference).T
         form = _dice_form(weights, "attention.dice"), weights["attention.last.weight"][0]
-        self._form = UnitForm(np.ascontiguousarray(of_product.T), *form, weights["attention.last.bias"])
+        layers = of_query + of_difference, np.ascontiguousarray(of_product)
+        self._form = UnitForm(*layers, *form, weights["attention.last.bias"])
         self._by_place = weights.get("attention.place")
         self._softmax = settings.softmax
 
@@ -67,7 +90,7 @@ class _Din:
         events = int(state["is_real"].sum())  # the first places are filled
         parts = np.split(state["keys"][:events], [vectors.shape[1]], axis=1)
         keys, from_key = (np.ascontiguousarray(part) for part in parts)
-        scores = activation(vectors, keys, vectors @ self._of_query, from_key, self._form)
+        scores = activation(np.ascontiguousarray(vectors.T), keys, from_key, self._form).T
         if self._by_place is not None:
             scores += self._by_place[: len(keys)][::-1]
         weights = _softmax(scores) if self._softmax else scores

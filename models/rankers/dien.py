@@ -70,15 +70,20 @@ class Dien(RankerModule):
         interests = self._interests(self.vectors.events(events))[:, :-1]
         came = self.vectors.candidates(events.item, events.category)[:, 1:]
         drawn = self.vectors.candidates(item, category)[:, 1:]
-        chosen, refused = ((interests * vectors).sum(dim=-1) for vectors in (came, drawn))
-        losses = functional.softplus(-chosen) + functional.softplus(refused)
-        return (losses * is_pair).sum() / is_pair.sum()
+        return next_event_loss(interests, came, drawn, is_pair)
 
     def _interests(self, vectors: Tensor) -> Tensor:
         """Return the states (B, T, D) of the first GRU; padding behind changes none that is read."""
         first = vectors.new_zeros(1, vectors.shape[0], vectors.shape[2])
         found: Tensor = self.extractor(vectors, first)[0]
         return found
+
+
+def next_event_loss(interests: Tensor, came: Tensor, drawn: Tensor, is_pair: Tensor) -> Tensor:
+    """Return how badly interests (B, T, D) tell came from drawn: the mean over pairs (B, T)."""
+    chosen, refused = ((interests * vectors).sum(dim=-1) for vectors in (came, drawn))
+    losses = functional.softplus(-chosen) + functional.softplus(refused)
+    return (losses * is_pair).sum() / is_pair.sum()
 
 
 #: How attention enters the second GRU, by its number.

@@ -1,7 +1,7 @@
 """What costs most of a candidate, as machine code outside the interpreter lock: Dice, activation, a GRU.
 
-Letters: C candidates, T events, D dimension, H units. Few candidates at a time, so that what is made of them
-in between stays in a core's own cache.
+Letters: C candidates, T events, D dimension, H units. The activation has candidates along the last axis, so
+that one instruction computes several, whatever H is; what is made in between stays in a core's own cache.
 """
 
 from typing import NamedTuple
@@ -11,8 +11,8 @@ import numpy as np
 from models.arrays import Floats
 from models.compiled import compiled_with_fast_sums
 
-#: Candidates at a time: of the activation unit, and of the GRU.
-UNIT_BLOCK, GRU_BLOCK = 16, 128
+#: Events at a time of the activation unit, and candidates at a time of the GRU.
+UNIT_BLOCK, GRU_BLOCK = 2, 128
 
 
 class DiceForm(NamedTuple):
@@ -25,8 +25,9 @@ class DiceForm(NamedTuple):
 
 
 class UnitForm(NamedTuple):
-    """The activation unit: of_product (D, H) by q * k, then Dice, then last (H,) and a bias (1,)."""
+    """The activation unit: of_query and of_product (H, D), then Dice, then last (H,) and a bias (1,)."""
 
+    of_query: Floats
     of_product: Floats
     dice: DiceForm
     last: Floats
@@ -65,36 +66,36 @@ def dice(values: Floats, form: DiceForm) -> None:
 
 
 @compiled_with_fast_sums
-def activation(queries: Floats, keys: Floats, from_query: Floats, from_key: Floats, form: UnitForm) -> Floats:
-    """Return how well keys (T, D) fit queries (C, D): (C, T).
+def activation(queries: Floats, keys: Floats, from_key: Floats, form: UnitForm) -> Floats:
+    """Return how well keys (T, D) fit queries (D, C): (T, C); from_key (T, H): the layer's product with keys.
 
-    from_query (C, H), from_key (T, H): the layer's products with each alone.
+    of_query q + of_product (q * k) is one product with q, by a matrix that is made of each key.
     """
-    dimension, units = form.of_product.shape
-    found = np.zeros((len(queries), len(keys)), np.float32)
-    product = np.zeros((dimension, UNIT_BLOCK * units), np.float32)
-    made = np.zeros((len(keys), UNIT_BLOCK * units), np.float32)
-    for begin in range(0, len(queries), UNIT_BLOCK):
-        block = min(UNIT_BLOCK, len(queries) - begin)
-        for at in range(dimension):
-            for row in range(block):
-                query = queries[begin + row, at]
-                for unit in range(units):
-                    product[at, row * units + unit] = query * form.of_product[at, unit]
-        np.dot(keys, product, made)
-        for event in range(len(keys)):
-            for row in range(block):
-                total = form.bias[0]
-                for unit in range(units):
-                    value = (
-                        made[event, row * units + unit]
-                        + from_query[begin + row, unit]
-                        + from_key[event, unit]
-                    )
-                    bent = tanh(value * form.dice.scale[unit] + form.dice.shift[unit])
-                    total += form.last[unit] * value * (form.dice.even[unit] + form.dice.tilt[unit] * bent)
-                found[begin + row, event] = total
+    units, dimension = form.of_query.shape
+    found = np.full((len(keys), queries.shape[1]), form.bias[0], np.float32)
+    layer = np.zeros((UNIT_BLOCK * units, dimension), np.float32)
+    made = np.zeros((UNIT_BLOCK * units, queries.shape[1]), np.float32)
+    for begin in range(0, len(keys), UNIT_BLOCK):
+        block = min(UNIT_BLOCK, len(keys) - begin)
+        for row in range(block * units):
+            key, unit = begin + row // units, row % units
+            for at in range(dimension):
+                layer[row, at] = form.of_query[unit, at] + form.of_product[unit, at] * keys[key, at]
+        np.dot(layer, queries, made)
+        for row in range(block * units):
+            key, unit = begin + row // units, row % units
+            _add_unit(found[key], made[row], from_key[key, unit], unit, form)
     return found
+
+
+@compiled_with_fast_sums
+def _add_unit(found: Floats, made: Floats, from_key: np.float32, unit: int, form: UnitForm) -> None:
+    """Add to found (C,) what one unit says, by its products with candidates (C,) and one key."""
+    scale, shift = form.dice.scale[unit], form.dice.shift[unit]
+    even, tilt = form.last[unit] * form.dice.even[unit], form.last[unit] * form.dice.tilt[unit]
+    for at in range(len(found)):
+        value = made[at] + from_key
+        found[at] += value * (even + tilt * tanh(value * scale + shift))
 
 
 @compiled_with_fast_sums

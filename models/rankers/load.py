@@ -49,7 +49,8 @@ class LoadedRanker:
 def load_ranker(where: str | Location, threads: int = 1) -> LoadedRanker:
     """Return the ranker at a path or URL: one artifact by itself, or the active one of a store.
 
-    Golden users are asked: their scores must be those that were saved. threads: of a call of `rank`. Raises
+    Golden users are asked: their scores must be those that were saved. threads: that score
+    candidates. Raises
     ArtifactError, naming the file, where anything is missing, damaged, of another kind or computes otherwise.
     """
     directory = find(location(where) if isinstance(where, str) else where).directory
@@ -58,7 +59,7 @@ def load_ranker(where: str | Location, threads: int = 1) -> LoadedRanker:
     vocabulary = parse(
         directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
     )
-    of_user = Session(directory / USER_GRAPH, "cpu", threads)
+    of_user = Session(directory / USER_GRAPH, "cpu", 1)
     ranker = OnnxRanker(of_user, _of_candidates(directory, settings, threads), settings)
     version = version_of(checksums)
     stored = parse(
@@ -74,7 +75,7 @@ def _of_candidates(directory: Path, settings: RankerSettings, threads: int) -> R
     if not can_compile(settings):
         return Session(directory / CANDIDATE_GRAPH, "cpu", threads)
     file = directory / WEIGHTS
-    return parse(file, lambda: CompiledCandidates(settings, safetensors.numpy.load_file(file)))
+    return parse(file, lambda: CompiledCandidates(settings, safetensors.numpy.load_file(file), threads))
 
 
 def _settings_of(file: Path) -> RankerSettings:

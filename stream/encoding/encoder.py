@@ -33,6 +33,7 @@ class Encoder:
         self.artifact = artifact
         self._on_cpu = artifact.model.on_cpu(kept_vectors)
         self._encoder = on_device or self._on_cpu
+        self._has_warned = False
 
     @property
     def reads_live(self) -> bool:
@@ -44,7 +45,7 @@ class Encoder:
     ) -> list[UserRow]:
         """Return one row per (user id, window's value), in order; epoch is that of their source topic.
 
-        live: what items have become, if that is known.
+        live: what items have become, if that is known. A user whose vectors are not all numbers has no row.
         """
         if not users:
             return []
@@ -61,7 +62,7 @@ class Encoder:
             *(histories.newest_ms().tolist(), np.diff(histories.starts).tolist()),
             strict=True,
         )
-        return [
+        rows = [
             UserRow(
                 user_id=user_id,
                 vec=vec,
@@ -77,6 +78,7 @@ class Encoder:
             )
             for user_id, vec, long, short, window, newest_ms, events in columns
         ]
+        return self._finite(rows, vectors)
 
     def warm_up(self) -> None:
         """Encode a made-up user, not counted: no event should wait the seconds that compiling takes."""
@@ -103,7 +105,7 @@ class Encoder:
         """Return what a cold-start user gets at each of these categories; at "", where none is known."""
         vectors = self._encode(histories_of_cold_start(categories, self.artifact.vocabulary))
         columns = zip(categories, vectors.user, vectors.long, vectors.short, strict=True)
-        return [
+        rows = [
             UserRow(
                 user_id=COLD_START_USER,
                 vec=vec,
@@ -118,6 +120,27 @@ class Encoder:
             )
             for category, vec, long, short in columns
         ]
+        return self._finite(rows, vectors)
+
+    def _finite(self, rows: list[UserRow], vectors: Vectors) -> list[UserRow]:
+        """Return the rows of vectors that are numbers throughout; others are counted, and said once.
+
+        A NaN would rank all items anyhow; the vector that is in the store stays, and is older.
+        """
+        parts = vectors.user, vectors.long, vectors.short
+        is_finite = np.logical_and.reduce([np.isfinite(part).all(axis=1) for part in parts])
+        if is_finite.all():
+            return rows
+        wrong = np.flatnonzero(~is_finite)
+        metrics.not_finite_vectors_total.inc(len(wrong))
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "model %s gives a vector with NaN or infinity to user %s (%d events): such vectors are not "
+                "written, and counted in twintide_not_finite_vectors_total",
+                *(self.artifact.version, rows[wrong[0]].user_id, rows[wrong[0]].n),
+            )
+        return [row for row, is_kept in zip(rows, is_finite, strict=True) if is_kept]
 
 
 def open_encoder(settings: Settings, artifact: Artifact) -> Encoder:

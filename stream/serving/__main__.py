@@ -50,7 +50,8 @@ def serve(settings: Settings, stop: Event) -> None:
     client = redis_client(settings.redis)
     reader = Reader(client, key_prefix=settings.key_prefix, max_age_s=settings.max_age_s)
     recommender = Recommender(reader, settings.artifact)
-    ranker = Ranker(reader, recommender, location(settings.ranker) if settings.ranker else None)
+    where = location(settings.ranker) if settings.ranker else None
+    ranker = Ranker(reader, recommender, where, threads=settings.ranker_threads)
     keeper = Keeper(ModelRegistry(client, settings.key_prefix), recommender, ranker)
     listening = _listen(settings.serving_host, settings.serving_port)
     config = uvicorn.Config(

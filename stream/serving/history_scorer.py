@@ -23,9 +23,12 @@ logger = logging.getLogger(__name__)
 class HistoryScorer:
     """Scores by the ranker at a location, as it was published there."""
 
-    def __init__(self, where: Location) -> None:
-        """Raises ArtifactError, and UnreachableError where a bucket does not answer."""
-        self._loaded = load_ranker(where)
+    def __init__(self, where: Location, threads: int) -> None:
+        """threads: that score candidates.
+
+        Raises ArtifactError, and UnreachableError where a bucket does not answer.
+        """
+        self._loaded = load_ranker(where, threads)
         self._ranking = Lock()
         self._has_warned = False
 

@@ -72,14 +72,18 @@ class Ranker:
         recommender: Recommender,
         ranker: str | Location | None = None,
         clock: Callable[[], float] = time.time,
+        threads: int = 2,
     ) -> None:
         """Rank by the ranker at this location, an artifact or a store; None: by dot product.
+
+        threads: that score a call's candidates by a ranker; with two a caller waits less, if a core is idle.
 
         Raises ArtifactError where there is none, UnreachableError where a bucket does not answer.
         """
         self._reader, self._recommender, self._clock = reader, recommender, clock
         self._where = location(ranker) if isinstance(ranker, str) else ranker
-        self._scorer: Scorer = DotProduct(recommender) if self._where is None else _scorer(self._where)
+        self._threads = threads
+        self._scorer: Scorer = DotProduct(recommender) if self._where is None else self._load(self._where)
 
     @property
     def version(self) -> str:
@@ -94,7 +98,7 @@ class Ranker:
         """
         if self._where is None or read_version(self._where) == self.version:
             return False
-        self._scorer = _scorer(self._where)
+        self._scorer = self._load(self._where)
         return True
 
     def rank(
@@ -194,14 +198,13 @@ class Ranker:
             for user, some, scores, wish, of in rows
         ]
 
+    def _load(self, where: Location) -> Scorer:
+        from stream.serving.history_scorer import HistoryScorer  # needs Numba and onnxruntime
+
+        return HistoryScorer(where, self._threads)
+
     def _now_ms(self, now_ms: int | None) -> int:
         return int(self._clock() * 1000) if now_ms is None else now_ms
-
-
-def _scorer(where: Location) -> Scorer:
-    from stream.serving.history_scorer import HistoryScorer  # needs Numba and onnxruntime
-
-    return HistoryScorer(where)
 
 
 def _kept(scorer: Scorer, user: UserVectors, question: Question) -> list[Candidate]:
@@ -235,7 +238,7 @@ def _ranked(
     return Ranked(
         user,
         [candidates[place].item_id for place in order],
-        [float(scored.score[place]) for place in order],
+        scored.score[order].tolist(),
         scorer.version,
         [candidates[place].item_id for place in np.flatnonzero(np.isnan(scored.score)).tolist()],
         events=recent_events(user.recent) if explain else [],

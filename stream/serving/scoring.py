@@ -81,4 +81,5 @@ class DotProduct:
 def order_of(score: Floats) -> list[int]:
     """Return the places of those that have a score, the greatest first, equal ones as they stand."""
     places = np.argsort(-score, kind="stable")  # NaN goes last
-    return [int(place) for place in places[: int((~np.isnan(score)).sum())]]
+    found: list[int] = places[: np.count_nonzero(~np.isnan(score))].tolist()
+    return found

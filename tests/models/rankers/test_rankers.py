@@ -20,6 +20,7 @@ from models.ranker import Candidates, Scores
 from models.rankers.artifact import save_ranker
 from models.rankers.base import RankerModule
 from models.rankers.columns import event_rows
+from models.rankers.compiled_candidates import LEAST_OF_A_THREAD
 from models.rankers.kinds import make_ranker
 from models.rankers.layers import Events
 from models.rankers.load import LoadedRanker, load_ranker
@@ -145,6 +146,22 @@ def test_scores_and_weights_are_those_of_the_paper(ranker: RankerModule, loaded:
             score, counted = _slow(ranker.settings, weights, histories.take(np.array([user])), candidate)
             assert found.score[at] == pytest.approx(score, abs=TOLERANCE, rel=TOLERANCE)
             np.testing.assert_allclose(found.attention[user][place], counted, atol=TOLERANCE)
+
+
+def test_candidates_in_parts_of_several_threads_are_scored_the_same(
+    loaded: LoadedRanker, folder: Path
+) -> None:
+    histories, random, each = _histories(), np.random.default_rng(4), 3 * LEAST_OF_A_THREAD + 1
+    item = random.integers(1, VOCABULARY.item_count, len(LENGTHS) * each)
+    category = VOCABULARY.categories_of(item, random.integers(1, CATEGORIES + 2, len(item)))
+    many = Candidates(item, category, np.arange(len(LENGTHS) + 1) * each)
+    alone, together = (
+        _ranked(ranker, histories, many)
+        for ranker in (loaded, load_ranker(str(folder / loaded.version), threads=3))
+    )
+    np.testing.assert_allclose(together.score, alone.score, atol=TOLERANCE, rtol=TOLERANCE)
+    for ours, theirs in zip(together.attention, alone.attention, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=TOLERANCE)
 
 
 def _slow(

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from local.servers import ROOT
 from models.arrays import Floats
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
+from models.encoder import Vectors
 from models.errors import SettingsError
 from models.ids.vocabulary import Vocabulary
 from models.inference.cpu_towers import CpuTowers
@@ -121,6 +123,27 @@ def test_cpu_takes_over_for_good_when_the_device_fails(
         np.testing.assert_allclose(row.vec, expected.vec, atol=1e-6)
     assert value("twintide_device_failures_total") == before + 1
     assert [record.message for record in caplog.records if "illegal memory access" in record.message]
+
+
+def test_vectors_that_are_no_numbers_are_left_out_counted_and_said_once(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    encode = Inference.encode
+
+    def sometimes_wrong(towers: Inference, histories: Histories, user_ids: Sequence[str] = ()) -> Vectors:
+        found = encode(towers, histories, user_ids)
+        found.user[np.diff(histories.starts) == 3, 0] = np.nan
+        found.long[np.diff(histories.starts) == 5, 1] = np.inf
+        return found
+
+    monkeypatch.setattr(Inference, "encode", sometimes_wrong)
+    before, encoder = value("twintide_not_finite_vectors_total"), Encoder(artifact)
+    users = [(f"u{events}", window(events)) for events in (2, 3, 4, 5)]
+    assert [row.user_id for row in encoder.rows(users, epoch=0)] == ["u2", "u4"]
+    assert encoder.rows([("other", window(3))], epoch=0) == []
+    assert value("twintide_not_finite_vectors_total") == before + 3
+    (said,) = (record.message for record in caplog.records if "NaN" in record.message)
+    assert "user u3 (3 events)" in said
 
 
 def test_what_fails_on_the_cpu_is_not_hidden(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
