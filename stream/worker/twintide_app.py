@@ -29,6 +29,7 @@ from stream.kafka.topics import (
 )
 from stream.settings import Settings
 from stream.windows.assignment import Assignments
+from stream.windows.moves import read_moves
 from stream.windows.recovery import BATCH_RECORDS, ChangelogBatch, read_changelog
 from stream.worker import health
 from stream.worker.consumer import BatchTransport
@@ -74,13 +75,16 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         artifact = models.load(models.wanted().version) if models else None
         partitions = self._follow_topic()
         topic = Topic(settings.topic, topic_id(settings.kafka, settings.topic), partitions)
+        moves = read_moves(settings.kafka, self.changelog_topic, topic.topic_id)
         _check_writable(settings.data_dir)
         self.parts = build_parts(settings, self.tables[WINDOWS_TABLE], topic, models, artifact)
         self.source = RecordSource(
             settings.kafka,
             settings.topic,
             settings.batch_records,
-            lambda partition, records: read_records(records, decoder, f"{topic.topic_id}/{partition}"),
+            lambda partition, records: read_records(
+                records, decoder, f"{topic.topic_id}/{partition}", moves.left_out(partition)
+            ),
             on_overtaken=self._count_overtaken,
         )
         self.changelog = RecordSource(
