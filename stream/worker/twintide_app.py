@@ -16,6 +16,7 @@ from stream import metrics
 from stream.encoding.live_models import ArtifactSource
 from stream.events.decoder import decoder_of
 from stream.events.incoming import Incoming, read_records
+from stream.kafka.group import check_may_join
 from stream.kafka.record_source import RecordSource
 from stream.kafka.topics import (
     CHANGELOG_SETTINGS,
@@ -74,6 +75,7 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         models = ArtifactSource(settings.artifact) if settings.encode else None
         artifact = models.load(models.wanted().version) if models else None
         partitions = self._follow_topic()
+        check_may_join(settings.kafka, settings.app_id)
         topic = Topic(settings.topic, topic_id(settings.kafka, settings.topic), partitions)
         moves = read_moves(settings.kafka, self.changelog_topic, topic.topic_id)
         _check_writable(settings.data_dir)
