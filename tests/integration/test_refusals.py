@@ -1,6 +1,7 @@
 """What a server refuses, by its rights or its certificates, ends in one line that says what and where."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -181,7 +182,8 @@ def test_certificates_of_redis_and_of_a_registry_are_refused_in_one_line(
         (good, other, None, "unable to get local issuer certificate"),
         (ours.certificate("old", days=-1), ours, None, "certificate has expired"),
         (ours.certificate("elsewhere", host="redis.example"), ours, None, "not valid for '127.0.0.1'"),
-        (good, ours, ours.ca_file, "certificate required"),
+        # Who has no certificate hears of it, or, where the alert comes too late, of an end against the rules.
+        (good, ours, ours.ca_file, "certificate required|violation of protocol|Connection reset|Broken pipe"),
     ):
         with tls_door(port, certificate, clients) as door:
             for scheme in ("rediss", "rediss+cluster"):
@@ -191,9 +193,9 @@ def test_certificates_of_redis_and_of_a_registry_are_refused_in_one_line(
                 with pytest.raises(UnreachableError, match=said) as refused:
                     redis_client(connection)
                 assert f"127.0.0.1:{door}" in str(refused.value) and "\n" not in str(refused.value)
-                assert "see REDIS_SSL_CA_FILE" in str(refused.value)
+                assert clients or "see REDIS_SSL_CA_FILE" in str(refused.value)
             registry = RegistryConnection(f"https://127.0.0.1:{door}", ssl_ca_file=str(authority.ca_file))
             caplog.clear()
             Schemas(registry).check()  # work goes on as soon as it answers
             (line,) = caplog.messages
-            assert registry.url in line and said in line
+            assert registry.url in line and re.search(said, line)
