@@ -138,7 +138,7 @@ def _soak(
     ranker.check_kept(deployment.sent(sent))
     series = soaked.samples(calm[0][0])
     series[FRESHNESS] = calm_p99(np.array(probe.timed), calm)
-    proof = prove(settings)
+    proof = prove(settings, say=lambda line: click.echo(line, err=True))
     return {
         **{name: _trend(*samples, len(calm), BOUNDS[name]) for name, samples in series.items()},
         "reads": {"reads": ranker.reads, "models": len(ranker.versions), **ranker.faults},

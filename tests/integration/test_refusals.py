@@ -121,6 +121,7 @@ def test_what_kafka_does_not_allow_is_said_in_one_line(
             (GROUP, group, READ, group),
         ):
             with denied(kind, name, operation):
+                shop.send(40, first=200)
                 worker.start(wait=False)
                 line = last_line(1)
                 assert said in line and NOT_ALLOWED in line.lower(), line
