@@ -145,13 +145,19 @@ class Changelog:
             raise PublishError(f"Kafka refused windows of {self._place(number)}: {reason.str()}") from error
 
     def _transact(self, producer: Producer, number: int, rows: Sequence[Row], deadline: float) -> int:
-        last: list[Message] = []
+        last: list[tuple[KafkaError | None, Message]] = []
         producer.begin_transaction()
         for place, (key, value) in enumerate(rows, 1):
-            told = (lambda _, message: last.append(message)) if place == len(rows) else None
+            told = (lambda error, message: last.append((error, message))) if place == len(rows) else None
             _produce(producer, self._topic, key, value, number, told)
-        _retried(lambda: producer.commit_transaction(1.0), deadline)
-        return int(last[0].offset() or 0) + 1  # behind the last row stands the end of the transaction
+        try:
+            _retried(lambda: producer.commit_transaction(1.0), deadline)
+        except KafkaException as error:
+            for refused, _ in last:  # the transaction's own error would be about its state
+                if refused is not None and refused.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    raise KafkaException(refused) from error
+            raise
+        return int(last[0][1].offset() or 0) + 1  # behind the last row stands the end of the transaction
 
     def _place(self, number: int) -> str:
         return f"partition {number} of {self._topic}"

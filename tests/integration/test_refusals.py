@@ -127,6 +127,7 @@ def test_what_kafka_does_not_allow_is_said_in_one_line(
                 assert said in line and NOT_ALLOWED in line.lower(), line
 
     ensure_topic(settings.kafka, raw, 2)
+    shop.send_raw(b"u", b"{}", topic=raw)
     replay = ("replay", "--data-path", str(guard.log), "--topic", topic, "--speed", "max")
     rekey = ("stream.rekey", "--topic", raw, "--to", topic)
     for kind, name, operation, commands in (
@@ -137,11 +138,10 @@ def test_what_kafka_does_not_allow_is_said_in_one_line(
             READ,
             (("stream.check", "--topic", topic), ("offline.archive", "--out", str(tmp_path / "a"))),
         ),
-        (TOPIC, raw, READ, (("stream.check", "--topic", raw),)),
+        (TOPIC, raw, READ, (("stream.check", "--topic", raw), rekey)),
         (TOPIC, settings.dead_letter_topic, READ, (("stream.dlq", "list"),)),
         (TOPIC, changelog, READ, (("offline.train", "--from-stream"), ("local.proof",))),
-        (GROUP, group, READ, (("local.proof",),)),
-        (GROUP, f"{group}-rekey", READ, (rekey,)),
+        (GROUP, group, DESCRIBE, (("local.proof",),)),
     ):
         with denied(kind, name, operation):
             for command in commands:
