@@ -41,14 +41,14 @@ def main(rate: int, seconds: int, rounds: int, users: int, json_path: Path | Non
 
     In turn nobody looks, and somebody does: a process asks once a second for the worker's state, a user and
     their nearest items, as an open page does. How long the answers took, and freshness and the worker's CPU
-    time with and without the looker, as the median of the rounds. Servers, producer and probe share the
-    machine.
+    time with and without the looker, as the median of the rounds; what the looker costs, with its error.
+    Servers, producer and probe share the machine.
 
     \b
     Example: ./run bench page --json page.json
     """
     log_to_stderr()
-    report = run(SMOKE_RATE, SMOKE_SECONDS, 1, users) if smoke else run(rate, seconds, rounds, users)
+    report = run(SMOKE_RATE, SMOKE_SECONDS, 2, users) if smoke else run(rate, seconds, rounds, users)
     _print(report)
     if json_path:
         report.write(json_path)
@@ -56,8 +56,8 @@ def main(rate: int, seconds: int, rounds: int, users: int, json_path: Path | Non
 
 def run(rate: int, seconds: int, rounds: int, users: int) -> Report:
     """Hold the rate in turn without and with a looker, and return what was found."""
-    if min(rate, seconds, rounds, users) < 1:
-        raise SettingsError("--rate, --seconds, --rounds and --users must be at least 1")
+    if min(rate, seconds, rounds - 1, users) < 1:
+        raise SettingsError("--rate, --seconds and --users must be at least 1, --rounds 2")
     log = distinct(make_log(WARM_UP_EVENTS + 4 * rate * seconds * rounds, users))
     with stage(PARTITIONS) as here:
         publish_untrained(here.artifact_store, vocabulary_of_log(log))
@@ -94,7 +94,17 @@ def _rounds(
             for asked, times in (looker.result() if looker else {}).items():
                 took[asked] += times
     answers = {f"/explain/api/{asked}": percentiles(times) for asked, times in took.items()}
-    return {name: _median(parts) for name, parts in held.items()} | answers
+    cost = _cost(held["nobody looks"], held["one looks"])
+    return {name: _median(parts) for name, parts in held.items()} | answers | {"cost": cost}
+
+
+def _cost(without: Sequence[Result], looked_at: Sequence[Result]) -> Result:
+    """Return what a looker costs: of the pairs, the mean difference of CPU (cores) and its standard error."""
+    cores = [
+        theirs["worker_cores"] - own["worker_cores"] for own, theirs in zip(without, looked_at, strict=True)
+    ]
+    error = float(np.std(cores, ddof=1) / len(cores) ** 0.5)
+    return {"pairs": len(cores), "cores": float(np.mean(cores)), "standard_error": error}
 
 
 def _median(parts: Sequence[Result]) -> Result:
@@ -105,9 +115,15 @@ def _print(report: Report) -> None:
     rows = {
         name: {"p50 ms": found["p50_ms"], "p99 ms": found["p99_ms"], "CPU": found.get("worker_cores", np.nan)}
         for name, found in report.results.items()
+        if name != "cost"
     }
     title = "freshness of vectors without and with a looker, and how long the page took to answer"
     print_table(title, rows, {"p50 ms": ",.0f", "p99 ms": ",.0f", "CPU": ".1%"})
+    cost = report.results["cost"]
+    click.echo(
+        f"a looker costs the worker {cost['cores']:+.1%} of a core, s.e. {cost['standard_error']:.1%}, "
+        f"of {cost['pairs']:.0f} pairs"
+    )
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def _soak(
     ranker.check_kept(deployment.sent(sent))
     series = soaked.samples(calm[0][0])
     series[FRESHNESS] = calm_p99(np.array(probe.timed), calm)
-    proof = prove(settings)
+    proof = prove(settings, say=lambda line: click.echo(line, err=True))
     return {
         **{name: _trend(*samples, len(calm), BOUNDS[name]) for name, samples in series.items()},
         "reads": {"reads": ranker.reads, "models": len(ranker.versions), **ranker.faults},
@@ -224,7 +224,13 @@ class _Cycle:
             if time.time() > deadline_s:
                 raise TwintideError("the workers did not get ready after the last fault: see their logs")
             self._rest(time.time() + 0.5)
-        wait_until_committed(self._deployment.settings, timeout_s=CLEANED_UP_WITHIN_S)
+        while True:  # a worker may still give up, on a machine on which Kafka takes a minute to start
+            try:
+                return wait_until_committed(self._deployment.settings, timeout_s=5.0)
+            except TwintideError:
+                if time.time() > deadline_s + CLEANED_UP_WITHIN_S:
+                    raise
+            self._rest(time.time() + 0.5)
 
     def _publish(self) -> None:
         number = int(self.happened.get("publish", 0))

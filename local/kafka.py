@@ -59,6 +59,8 @@ class KafkaServer:
         self.process = ServerProcess("kafka", directory, self.port, detached)
         self.directory = self.process.directory
         self._join_delay_ms = join_delay_ms
+        #: Settings of the broker in addition to those that all have, or instead of them.
+        self.settings: dict[str, str] = {}
 
     @property
     def bootstrap_servers(self) -> str:
@@ -98,6 +100,7 @@ class KafkaServer:
             f"controller.quorum.voters=1@{controller}\n"
             f"group.initial.rebalance.delay.ms={self._join_delay_ms}\n"
             f"log.dirs={_escaped(self.directory / 'data')}\n"
+            + "".join(f"{name}={value}\n" for name, value in self.settings.items())
         )
         return path
 

@@ -74,3 +74,19 @@ class Model(Protocol):
 
     def description(self) -> Mapping[str, object]:
         """Return what config.json says of its kind: `encoder`, the kind's name, and how to load it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventWeights:
+    """What each of one user's E events weighs in dual towers, (E,); 0 where a tower does not read the event.
+
+    `direct` is by what each item is multiplied in the direct path's sum. `short` and `long` are a tower's
+    attention at the newest event it reads, in its last layer, the mean of its heads: they sum to 1. None
+    where training left the tower out, so that nothing of it enters the vector.
+    """
+
+    #: How much of the user's vector is the short tower's, direct path included; the rest is the long tower's.
+    short_share: float
+    direct: Floats
+    short: Floats | None
+    long: Floats | None

@@ -22,6 +22,9 @@ BEHAVIOURS = frozenset(int(behaviour) for behaviour in Behaviour)
 #: An event may be this far ahead of the worker's clock: one from the year 2100 would empty its user's window.
 MAX_AHEAD_MS = 86_400_000
 
+#: Click-streams are of these years, 1990 to 2033: a time that is so in another unit than ms is in that one.
+LIKELY_MS = (631_152_000_000, 2_000_000_000_000)
+
 #: How the ids of the canary's users begin (stream/canary/). Nobody learns from what they do.
 CANARY_PREFIX = "twintide-canary-"
 

@@ -102,6 +102,7 @@ rewritten_users_total = Counter(
 # To Prometheus a counter that begins at 1 has not grown, and an alert would miss the first time.
 for _reason in (
     *("unreadable", "no_user", "no_item", "long_id", "behaviour", "time", "key"),
+    *("seconds", "microseconds", "nanoseconds"),
     *("frame", "schema", "payload"),
 ):
     dlq_total.labels(_reason)

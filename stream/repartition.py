@@ -41,6 +41,7 @@ from stream.store.clients import redis_client
 from stream.store.keys import TOPIC_EPOCHS_KEY
 from stream.store.model_registry import ModelRegistry
 from stream.windows.changelog import take_from_workers
+from stream.windows.moves import Move, write_move
 
 #: Header of what a move writes: windows at their new places, tombstones at the old ones.
 MOVED_HEADER = "twintide-moved"
@@ -99,9 +100,10 @@ def repartition(settings: Settings) -> Repartitioned:
     _refuse_workers(settings)
     take_from_workers(kafka, settings.app_id, changelog, range(before))
     moving = _Moving(settings, before, topic.partitions)
-    moving.refuse_unread()
+    move = Move(topic.topic_id, topic.partitions, moving.ends_of_read())
     users, limits = moving.find_users(), _window_settings(settings)
     ensure_topic(kafka, marker, before)
+    write_move(kafka, changelog, move, settings.replication_factor)
     add_partitions(kafka, changelog, topic.partitions)
     moved = moving.move(limits)
     if settings.encode:
@@ -151,8 +153,11 @@ class _Moving:
         self._producer = AcknowledgedProducer(settings.kafka, client_id, [limit])
         self._last: dict[bytes, dict[int, _Last]] = {}
 
-    def refuse_unread(self) -> None:
-        """Raise RepartitionRefusedError where a user who moves has events at the old place to be read."""
+    def ends_of_read(self) -> dict[int, int]:
+        """Return the ends of the old partitions, before which all events of users who move have been read.
+
+        Raises RepartitionRefusedError where some have not.
+        """
         topic = self._settings.topic
         begin, ends = begin_offsets(self._kafka, topic), end_offsets(self._kafka, topic)
         committed = committed_offsets(self._kafka, self._settings.app_id, topic)
@@ -167,6 +172,7 @@ class _Moving:
                 f"{unread[0].partition()} offset {unread[0].offset()}: start the workers, wait until "
                 "twintide_consumer_lag_events is 0, stop them, try again"
             )
+        return {each: ends[each] for each in range(self._before)}
 
     def find_users(self) -> int:
         """Find where users have windows, and return how many there are.

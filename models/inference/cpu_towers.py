@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from models.arrays import Floats, Ints
-from models.ids.vocabulary_file import UNKNOWN
+from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
 from models.inference import kernels
 from models.inference.kernels import Tables, TowerEvents
-from models.towers.histories import GAP_BUCKETS, EventFeatures, FeatureSettings, Part
+from models.towers.histories import GAP_BUCKETS, EventFeatures, FeatureSettings, Part, TowerSpans
 from models.towers.settings import DISTANCE_BUCKETS, SHORTEST_ENTERING
 from models.towers.weights import TowerWeights
 from models.windows.histories import Histories
@@ -68,6 +68,23 @@ class CpuTower:
         found: Floats = kernels.normed(residual) * self.scale + self.shift  # (B, D)
         return found
 
+    def attention(self, events: TowerEvents, tables: Tables, part: Part) -> Floats | None:
+        """Return what one user's part (T,) weighs, seen from its newest event; None: nothing enters."""
+        if self.is_left_out:
+            return None
+        first, count = int(part.firsts[0]), int(part.counts[0])
+        if not count:
+            return np.zeros(0, np.float32)
+        each = np.arange(first, first + count)
+        _, normed = kernels.newest(events, tables, each, np.ones(count, np.int64))  # (T, D)
+        queries = self.query(normed[-1:]).reshape(self.heads, -1)  # (H, D)
+        session = events.session[each]
+        apart = np.minimum(session[-1] - session, len(self.by_session) - 1)  # (T,)
+        scores = queries @ normed.T + (self.by_distance[:count][::-1] + self.by_session[apart]).T  # (H, T)
+        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+        found: Floats = (weights / weights.sum(axis=1, keepdims=True)).mean(axis=0)
+        return found
+
 
 class CpuTowers:
     """Dual towers whose Transformers have one layer each, for encoding on a CPU."""
@@ -99,9 +116,7 @@ class CpuTowers:
 
     def long_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats:
         """Return the long vectors (B, D) of these parts."""
-        events = _events(histories, derived)
-        first = part.firsts[part.counts > 0]
-        events.detail[first] -= derived.gap[first]  # as features.forget_before has it
+        events = self._forgetting(histories, derived, part)
         return _where_read(part, self._long(events, self._tables, part), self._cold_start[1])
 
     def short_of(self, histories: Histories, derived: EventFeatures, part: Part) -> Floats:
@@ -109,6 +124,43 @@ class CpuTowers:
         events, tables = self._live(histories, _events(histories, derived))
         direct = kernels.recall(events, tables, *part, self._by_place, self._by_detail, self._again)  # (B, D)
         return _where_read(part, direct + self._short(events, tables, part), self._cold_start[0])
+
+    def event_weights(
+        self, history: Histories, spans: TowerSpans
+    ) -> tuple[Floats, Floats | None, Floats | None]:
+        """Return what each of one user's events weighs in the direct path, the short and the long tower (E,).
+
+        None where training left a tower out; see `EventWeights`.
+        """
+        count = len(history.item)
+        direct = spans.short.placed(self._direct(history, spans), count)
+        events, tables = self._live(history, _events(history, spans.derived))
+        short = self._short.attention(events, tables, spans.short)
+        events = self._forgetting(history, spans.derived, spans.long)
+        long = self._long.attention(events, self._tables, spans.long)
+        return (
+            direct,
+            None if short is None else spans.short.placed(short, count),
+            None if long is None else spans.long.placed(long, count),
+        )
+
+    def _direct(self, history: Histories, spans: TowerSpans) -> Floats:
+        """Return by what `kernels.recall` multiplies each item of one user's short part (T,)."""
+        first, count = int(spans.short.firsts[0]), int(spans.short.counts[0])
+        part = slice(first, first + count)
+        item, session = history.item[part], spans.derived.session[part]
+        weights = self._by_place[:count][::-1][np.arange(count), (session == session[-1:]).astype(np.int64)]
+        weights = weights * self._by_detail[_events(history, spans.derived).detail[part]]
+        comes_again = np.array([known in item[at + 1 :] for at, known in enumerate(item)], np.bool_)
+        found: Floats = np.where(comes_again & (item >= FIRST_KNOWN), weights * self._again, weights)
+        return found
+
+    def _forgetting(self, histories: Histories, derived: EventFeatures, part: Part) -> TowerEvents:
+        """Return the events, as features.forget_before has what was before a part."""
+        events = _events(histories, derived)
+        first = part.firsts[part.counts > 0]
+        events.detail[first] -= derived.gap[first]
+        return events
 
     def _live(self, histories: Histories, events: TowerEvents) -> tuple[TowerEvents, Tables]:
         """Return the events by their live items, and the tables with these."""

@@ -6,7 +6,8 @@ from typing import Protocol
 import numpy as np
 
 from models.arrays import Floats
-from models.encoder import Vectors
+from models.encoder import EventWeights, Vectors
+from models.inference.cpu_towers import CpuTowers
 from models.inference.long_vector_cache import LongVectorCache
 from models.inference.mixing import Mixing
 from models.towers.histories import EventFeatures, FeatureSettings, Part, tower_spans
@@ -52,6 +53,16 @@ class Inference:
             found = self.encode_pass(some, user_ids[begin:end], self._kept if user_ids else None)
             vectors[:, begin:end] = found.user, found.long, found.short
         return Vectors(*vectors)
+
+    def event_weights(self, history: Histories) -> EventWeights | None:
+        """Return what the events of one user weigh, None where only the towers of PyTorch can say it."""
+        if not isinstance(self._path, CpuTowers):
+            return None
+        spans = tower_spans(history, self._settings)
+        long = self._path.long_of(history, spans.derived, spans.long)
+        short = self._path.short_of(history, spans.derived, spans.short)
+        share = float(self._mix.short_share(long, short)[0])
+        return EventWeights(share, *self._path.event_weights(history, spans))
 
     @property
     def reads_live(self) -> bool:

@@ -18,12 +18,17 @@ class Mixing:
 
     def __call__(self, long: Floats, short: Floats) -> Vectors:
         """Return the vectors (B, D) of users, of whom the towers say long, short (B, D)."""
+        share = self.short_share(long, short)[:, None]  # (B, 1)
+        mixed = share * short + (1 - share) * long  # (B, D)
+        return Vectors(*(self._turned(self._scaled(vectors)) for vectors in (mixed, long, short)))
+
+    def short_share(self, long: Floats, short: Floats) -> Floats:
+        """Return how much of each user's vector is the short one (B,); the rest is the long one."""
         dimension = short.shape[1]
         asked = short @ self._gate[:dimension] + long @ self._gate[dimension:] + self._gate_shift  # (B,)
         with np.errstate(over="ignore"):  # the share of one that is far on the other's side is 0
-            share = (1 / (1 + np.exp(-asked)))[:, None]  # (B, 1)
-        mixed = share * short + (1 - share) * long  # (B, D)
-        return Vectors(*(self._turned(self._scaled(vectors)) for vectors in (mixed, long, short)))
+            share: Floats = 1 / (1 + np.exp(-asked))
+        return share
 
     def _scaled(self, vectors: Floats) -> Floats:
         if self._score == "dot":

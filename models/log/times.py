@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.errors import DataError
+from models.events import LIKELY_MS
 from models.log.format import LogFormat
 
 HOUR_MS, MINUTE_MS, SECOND_MS = 3_600_000, 60_000, 1_000
@@ -24,8 +25,8 @@ UNITS = {
 }
 #: Epoch times up to these are taken for this unit: until the year 5138.
 DIGITS = {"seconds": 10**11, "milliseconds": 10**14, "microseconds": 10**17}
-#: An epoch time whose unit nobody says must be in 1990 to 2033: 2014111809 is rather 9 o'clock that day.
-PLAIN_MS = (631_152_000_000, 2_000_000_000_000)
+#: An epoch time whose unit nobody says must be in these years: 2014111809 is rather 9 o'clock that day.
+PLAIN_MS = LIKELY_MS
 #: Any time must be in the years 1 to 9999.
 SOUND_MS = (-62_135_596_800_000, 253_402_300_799_999)
 #: Times that are looked at to see what all are.

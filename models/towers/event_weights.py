@@ -1,7 +1,7 @@
-"""What each event of a user weighs in the towers: in the direct path, and in either tower's attention."""
+"""What each event of a user weighs in the towers, as PyTorch has it: see also `CpuTowers.event_weights`."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -9,28 +9,13 @@ import torch
 from torch import Tensor
 
 from models.arrays import Floats
+from models.encoder import EventWeights
 from models.towers.dual_towers import DualTowers, last_place
 from models.towers.features import Tokens, forget_before, pad
 from models.towers.histories import FeatureSettings, Part, tower_spans
 from models.towers.layers import AttentionBias, Embedded, Layer, Tower, at_places
 from models.towers.live_items import with_live_items
 from models.windows.histories import Histories
-
-
-@dataclass(frozen=True, slots=True)
-class EventWeights:
-    """Of one user's E events: direct, short, long (E,); 0 where a tower does not read the event.
-
-    `direct` is by what each item is multiplied in the direct path's sum. `short` and `long` are a tower's
-    attention at the newest event it reads, in its last layer, the mean of its heads: they sum to 1. None
-    where training left the tower out, so that nothing of it enters the vector.
-    """
-
-    #: How much of the user's vector is the short tower's, direct path included; the rest is the long tower's.
-    short_share: float
-    direct: Floats
-    short: Floats | None
-    long: Floats | None
 
 
 @torch.inference_mode()
@@ -43,7 +28,7 @@ def event_weights(towers: DualTowers, history: Histories, settings: FeatureSetti
     both = torch.cat([reading.short_of(short), towers.long_of(long)], dim=-1)  # (1, 2D)
     return EventWeights(
         float(torch.sigmoid(towers.gate(both))),
-        _placed(_direct(reading, short), spans.short, events),
+        spans.short.placed(_direct(reading, short), events),
         _of_tower(reading, towers.short_tower, towers.short_scale, short, spans.short, events),
         _of_tower(towers, towers.long_tower, towers.long_scale, long, spans.long, events),
     )
@@ -85,12 +70,4 @@ def _of_tower(
     if not tokens.item.shape[1]:
         return np.zeros(events, np.float32)
     by_head = tower_attention(tower, towers.embed(tokens), last_place(tokens)[1])[0]  # (H, T)
-    return _placed(np.asarray(by_head.mean(dim=0).numpy()), part, events)
-
-
-def _placed(weights: Floats, part: Part, events: int) -> Floats:
-    """Return the weights of a part of a user's events, at their places among all of them."""
-    placed = np.zeros(events, np.float32)
-    first, count = int(part.firsts[0]), int(part.counts[0])
-    placed[first : first + count] = weights[:count]
-    return placed
+    return part.placed(np.asarray(by_head.mean(dim=0).numpy()), events)

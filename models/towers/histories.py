@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Ints
+from models.arrays import Floats, Ints
 from models.blocks import groups_of, smallest_integer
 from models.errors import SettingsError
 from models.sessions import DEFAULT_GAP_MS, starts_session
@@ -57,6 +57,13 @@ class Part(NamedTuple):
 
     firsts: Ints
     counts: Ints
+
+    def placed(self, values: Floats, events: int) -> Floats:
+        """Return one user's values of this part (T,), or more, at their places among all events (events,)."""
+        found = np.zeros(events, np.float32)
+        first, count = int(self.firsts[0]), int(self.counts[0])
+        found[first : first + count] = values[:count]
+        return found
 
     def take(self, users: Ints) -> "Part":
         """Return the parts of these users (indices), in this order."""

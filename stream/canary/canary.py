@@ -142,8 +142,10 @@ class Canary:
                 headers=[(SENT_AT_HEADER, str(int(time.time() * 1000)).encode())],
                 on_delivery=report,
             )
-        except (BufferError, KafkaException) as error:
+        except BufferError as error:
             self._refuse(waiting, str(error))
+        except KafkaException as error:
+            self._refuse(waiting, error.args[0].str())
 
     def _ask(self) -> None:
         """Ask Redis for the users whose events are not readable yet."""

@@ -1,7 +1,7 @@
 """A batch of records -> columns of readable events, who they are of, and what is wrong with the rest."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from models.events import BEHAVIOURS, MAX_AHEAD_MS, SKIPPED_EVENT, Event
+from models.arrays import Ints
+from models.events import BEHAVIOURS, LIKELY_MS, MAX_AHEAD_MS, SKIPPED_EVENT, Event
 from models.ids.texts import Texts
 from models.windows.fold import EventColumns
 from models.windows.window import MAX_ID_BYTES
@@ -66,17 +67,27 @@ class Incoming:
     forgets: dict[str, int]
     #: Events that the format says to skip.
     skipped: int = 0
+    #: Records of users whose windows have moved away with them.
+    moved: int = 0
     #: When the records were there and when they were read (epoch s).
     fetched_s: float = 0.0
     read_s: float = 0.0
 
 
-def read_records(fetched: Sequence[Record], decoder: Decoder, source: str) -> Incoming:
+def read_records(
+    fetched: Sequence[Record],
+    decoder: Decoder,
+    source: str,
+    has_moved: Callable[[Record], bool] | None = None,
+) -> Incoming:
     """Read fetched records, which stand in offset order; `source` names their topic and partition.
 
-    An event without an id is known by its place in the source.
+    An event without an id is known by its place in the source. Those that `has_moved` are left out.
     """
-    records, position, timestamp_ms = fetched, fetched[-1].offset() + 1, fetched[-1].timestamp()[1]
+    position, timestamp_ms, all_fetched = fetched[-1].offset() + 1, fetched[-1].timestamp()[1], len(fetched)
+    if has_moved:
+        fetched = [record for record in fetched if not has_moved(record)]
+    records = fetched
     fetched_s = time.time()
     latest_ms = int(fetched_s * 1000) + MAX_AHEAD_MS
     rejected: list[Rejected] = []
@@ -107,7 +118,7 @@ def read_records(fetched: Sequence[Record], decoder: Decoder, source: str) -> In
     )
     sent_at_ms = _send_times(records, found)
     about = position, timestamp_ms, columns.user_ids, found, sent_at_ms, rejected, forgets, skipped
-    return Incoming(*about, fetched_s, time.time())
+    return Incoming(*about, all_fetched - len(fetched), fetched_s, time.time())
 
 
 def _are_readable(columns: DecodedEvents, keys: Sequence[bytes | None], latest_ms: int) -> bool:
@@ -122,8 +133,29 @@ def _are_readable(columns: DecodedEvents, keys: Sequence[bytes | None], latest_m
         and _within(columns.item, 1)
         and _within(columns.category, 0)
         and np.isin(columns.behaviour, list(BEHAVIOURS)).all()
-        and ((columns.time_ms > 0) & (columns.time_ms <= latest_ms)).all()
+        and _are_times(columns.time_ms, latest_ms)
     )
+
+
+def _are_times(time_ms: Ints, latest_ms: int) -> bool:
+    """Return whether `wrong_time` would have nothing to say of any of them."""
+    if not ((time_ms > 0) & (time_ms <= latest_ms)).all():
+        return False
+    return not ((time_ms >= LIKELY_MS[0] // 1000) & (time_ms <= LIKELY_MS[1] // 1000)).any()
+
+
+def wrong_time(time_ms: int, latest_ms: int) -> str:
+    """Return why a time is none: the unit that it is in, if it is not ms, or `time`; empty where it is one.
+
+    A number of seconds would pass for a moment of January 1970, and no session would ever end.
+    """
+    if LIKELY_MS[0] // 1000 <= time_ms <= LIKELY_MS[1] // 1000:
+        return "seconds"
+    if 0 < time_ms <= latest_ms:
+        return ""
+    units = {"microseconds": 1_000, "nanoseconds": 1_000_000}
+    found = (unit for unit, each in units.items() if LIKELY_MS[0] <= time_ms / each <= LIKELY_MS[1])
+    return next(found, "time")
 
 
 def _within(ids: Texts, at_least: int) -> bool:
@@ -183,8 +215,8 @@ def complaint(event: Event | None, key: bytes | None, latest_ms: int) -> str:
         return "long_id"
     if event.behavior_type not in BEHAVIOURS:
         return "behaviour"
-    if not 0 < event.time <= latest_ms:
-        return "time"
+    if reason := wrong_time(event.time, latest_ms):
+        return reason
     if key != user_id:
         # Another key may mean another partition, whose worker would keep a second window of this user.
         return "key"

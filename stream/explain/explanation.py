@@ -8,12 +8,14 @@ import redis
 
 from models.arrays import Floats
 from models.artifact.artifact import Artifact
+from models.encoder import EventWeights
 from models.errors import ArtifactError, TwintideError
 from models.events import Behaviour
 from models.ids.vocabulary_file import UNKNOWN
+from models.inference.inference import Inference
 from models.inference.influence import influence
 from models.sessions import DEFAULT_GAP_MS, starts_session
-from models.windows.histories import histories_of_windows
+from models.windows.histories import Histories, histories_of_windows
 from models.windows.live_inputs import LiveInputs
 from models.windows.window import Window, read_offset, window_from_bytes
 from stream.explain.lookup import Found, Lookup
@@ -155,17 +157,27 @@ def _weights(value: bytes, artifact: Artifact, live: LiveInputs | None) -> dict[
     reaching = replace(live, reach=live.reach + 1) if live else None
     history = histories_of_windows([value], artifact.vocabulary, reaching)
     weights = {"influence": _rounded(influence(artifact, history))}
-    try:
-        towers = artifact.towers
-    except ArtifactError:  # a model of another kind, which has no weights that could be shown
+    found = _event_weights(artifact, history)
+    if found is None:
         return {"weights": weights}
-    from models.towers.event_weights import event_weights
-
-    found = event_weights(towers, history, artifact.settings.features)
     for name, values in {"direct": found.direct, "short": found.short, "long": found.long}.items():
         if values is not None:
             weights[name] = _rounded(values)
     return {"weights": weights, "short_share": round(found.short_share, 4)}
+
+
+def _event_weights(artifact: Artifact, history: Histories) -> EventWeights | None:
+    """Return what the events weigh in the towers, None of a model of another kind; PyTorch where need be."""
+    found = artifact.encoder.event_weights(history) if isinstance(artifact.encoder, Inference) else None
+    if found is not None:
+        return found
+    try:
+        towers = artifact.towers
+    except ArtifactError:
+        return None
+    from models.towers.event_weights import event_weights
+
+    return event_weights(towers, history, artifact.settings.features)
 
 
 def _difference(

@@ -64,6 +64,9 @@ def fetch(consumer: Consumer, at_most: int, timeout_s: float, most_bytes: int | 
 
 
 def raise_unless_retried(error: KafkaError, topic: str) -> None:
-    """Raise SourceError for what is wrong with a message, unless librdkafka tries again by itself."""
-    if not error.retriable():
+    """Raise SourceError for what is wrong with a message, unless librdkafka tries again by itself.
+
+    Who may not use the group that librdkafka wants a name of needs none: nothing joins it.
+    """
+    if not error.retriable() and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
         raise SourceError(f"topic {topic} cannot be read: {error.str()}") from KafkaException(error)

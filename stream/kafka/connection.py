@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from models.ca_file import check_ca_file
 from models.errors import SettingsError
 
 #: A host, or an IPv6 address in brackets, and its port.
@@ -38,6 +39,7 @@ class KafkaConnection:
             raise SettingsError(
                 f"KAFKA_SASL_MECHANISM is {self.sasl_mechanism!r}; use one of {', '.join(mechanisms)}"
             )
+        check_ca_file("KAFKA_SSL_CA_FILE", self.ssl_ca_file)
         servers = [each.strip() for each in self.bootstrap_servers.split(",") if each.strip()]
         if not servers:
             raise SettingsError("KAFKA_BOOTSTRAP_SERVERS is empty; give host:port of at least one broker")

@@ -5,8 +5,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AclOperation, AdminClient
 
+from models.errors import UnreachableError
 from stream.kafka.assigned_consumer import assigned_consumer
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topics import TIMEOUT_S, admin_client, answered, asked_again, partition_counts
@@ -16,6 +17,23 @@ def has_members(kafka: KafkaConnection, group: str) -> bool:
     """Return whether a worker of the group is running, or was a session timeout ago."""
     found = _ask(kafka, group, lambda client: client.describe_consumer_groups([group]))
     return found.state not in (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
+
+
+def check_may_join(kafka: KafkaConnection, group: str) -> None:
+    """Raise UnreachableError where Kafka's rights do not let us read as this group.
+
+    Faust would ask to join it for ever, without a word.
+    """
+    client = admin_client(kafka)
+    found = answered(
+        lambda: client.describe_consumer_groups([group], include_authorized_operations=True)[group],
+        f"group {group}",
+    )
+    allowed = found.authorized_operations
+    if allowed is not None and not {AclOperation.READ, AclOperation.ALL} & set(allowed):
+        raise UnreachableError(
+            f"group {group}: Broker: Group authorization failed: this user needs the right to Read it"
+        )
 
 
 def members(kafka: KafkaConnection, group: str) -> dict[str, str]:

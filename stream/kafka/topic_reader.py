@@ -60,14 +60,13 @@ def read_between(
                 elif error.code() != KafkaError._PARTITION_EOF:
                     raise_unless_retried(error, topic)
                     continue
+                heard_at = clock()
                 # The offset of an end is that of the record to come, also where compaction, retention and
                 # transactions leave no record before it.
                 if partition in left and position >= left[partition]:
                     del left[partition]
                     consumer.pause([TopicPartition(topic, partition)])
-            if messages:
-                heard_at = clock()
-            elif clock() - heard_at > SILENCE_S:
+            if clock() - heard_at > SILENCE_S:
                 raise UnreachableError(f"topic {topic}: Kafka has brought nothing for {SILENCE_S:g} s")
     finally:
         consumer.close()

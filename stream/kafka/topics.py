@@ -1,6 +1,7 @@
 """Making and checking topics, through Kafka's admin API."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -45,6 +46,12 @@ _NOT_YET = (
 #: What a broker says to whom its ACLs do not allow to ask.
 _NOT_ALLOWED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 
+#: What helps where a broker is there and does not let us in.
+_REMEDIES = {
+    KafkaError._SSL: "see KAFKA_SSL_CA_FILE, and whether the broker's certificate is valid for this name",
+    KafkaError._AUTHENTICATION: "see KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM",
+}
+
 #: Name of the Faust table of windows.
 WINDOWS_TABLE = "windows"
 
@@ -68,21 +75,43 @@ def repartition_marker(changelog: str) -> str:
     return f"{changelog}-repartition"
 
 
-def admin_client(kafka: KafkaConnection) -> AdminClient:
-    """Return an admin client that keeps librdkafka's own connection chatter out of stderr."""
-    return AdminClient({**kafka.librdkafka(), "log_level": 0, "socket.connection.setup.timeout.ms": 5000})
+def admin_client(
+    kafka: KafkaConnection, on_error: Callable[[KafkaError], object] = lambda error: None
+) -> AdminClient:
+    """Return an admin client that keeps librdkafka's own connection chatter out of stderr.
+
+    `on_error` is told of every connection that fails, as soon as the client is polled.
+    """
+    return AdminClient(
+        {
+            **kafka.librdkafka(),
+            "log_level": 0,
+            "socket.connection.setup.timeout.ms": 5000,
+            "error_cb": on_error,
+        }
+    )
 
 
 def partition_counts(kafka: KafkaConnection) -> dict[str, int]:
-    """Return every topic's number of partitions; UnreachableError where no broker answers."""
+    """Return every topic's number of partitions; UnreachableError where no broker answers, or lets us in."""
+    errors: list[KafkaError] = []
+    client = admin_client(kafka, errors.append)
     try:
-        metadata = admin_client(kafka).list_topics(timeout=TIMEOUT_S)
+        metadata = client.list_topics(timeout=TIMEOUT_S)
     except KafkaException as error:
+        client.poll(0)
+        said = [each for each in errors if each.code() != KafkaError._ALL_BROKERS_DOWN]
+        reason = next((each for each in said if each.code() in _REMEDIES), (said or error.args)[0])
+        remedy = _REMEDIES.get(reason.code(), "start it with `./run up`, or set KAFKA_BOOTSTRAP_SERVERS")
         raise UnreachableError(
-            f"no Kafka at {kafka.bootstrap_servers} ({error.args[0].str()}): start it with `./run up`, "
-            "or set KAFKA_BOOTSTRAP_SERVERS"
+            f"no Kafka at {kafka.bootstrap_servers} ({_in_short(reason.str())}): {remedy}"
         ) from error
     return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+
+
+def _in_short(reason: str) -> str:
+    """Return why a connection failed, without how long that took."""
+    return re.sub(r" \(after [^)]*\)", "", reason)
 
 
 def ensure_topic(

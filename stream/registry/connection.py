@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from models.ca_file import check_ca_file
 from models.errors import SettingsError
 
 #: How long the registry has for an answer (s).
@@ -35,6 +36,7 @@ class RegistryConnection:
                     "SCHEMA_REGISTRY_URL must be http://host:port or https://host:port, without a password: "
                     "set SCHEMA_REGISTRY_USERNAME and SCHEMA_REGISTRY_PASSWORD, or SCHEMA_REGISTRY_TOKEN"
                 )
+        check_ca_file("SCHEMA_REGISTRY_SSL_CA_FILE", self.ssl_ca_file)
         if self.token and (self.username or self.password):
             raise SettingsError(
                 "SCHEMA_REGISTRY_TOKEN and SCHEMA_REGISTRY_USERNAME exclude each other; set one"
@@ -57,7 +59,7 @@ class RegistryConnection:
         return re.sub(r"\?[^,]*", "", self.url)
 
     def client(self) -> Any:
-        """Return Confluent's client; SettingsError where there is no such thing as its CA file."""
+        """Return Confluent's client."""
         from confluent_kafka.schema_registry import SchemaRegistryClient  # a second of imports
 
         config: dict[str, object] = {"url": self.url, "timeout": TIMEOUT_S, "max.retries": 0}
@@ -71,9 +73,4 @@ class RegistryConnection:
             }
         if self.ssl_ca_file:
             config["ssl.ca.location"] = self.ssl_ca_file
-        try:
-            return SchemaRegistryClient(config)
-        except OSError as error:
-            raise SettingsError(
-                f"SCHEMA_REGISTRY_SSL_CA_FILE is {self.ssl_ca_file!r}, which cannot be read ({error})"
-            ) from error
+        return SchemaRegistryClient(config)

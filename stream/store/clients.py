@@ -39,10 +39,19 @@ def redis_client(connection: RedisConnection) -> "redis.Redis":
             f"REDIS_URL has options, after the ?, that are none of {connection.place}"
         ) from None
     except (redis.RedisError, redis.exceptions.RedisClusterException) as error:
-        raise UnreachableError(
-            f"no Redis at {connection.place} ({error}): start one with `./run up`, or set REDIS_URL"
-        ) from error
+        reason = _in_short(error)
+        remedy = "start one with `./run up`, or set REDIS_URL"
+        if "CERTIFICATE" in reason:
+            remedy = "see REDIS_SSL_CA_FILE, and whether the server's certificate is valid for this name"
+        raise UnreachableError(f"no Redis at {connection.place} ({reason}): {remedy}") from error
     return client
+
+
+def _in_short(error: Exception) -> str:
+    """Return why there is no connection: of Sentinels redis-py says it with all about the client."""
+    reason = str(error)
+    begin, end = reason.find(" : <redis."), reason.rfind("> - ")
+    return f"{reason[:begin]} ({reason[end + 4 :]})" if 0 <= begin < end else reason
 
 
 def _client(connection: RedisConnection) -> "redis.Redis":

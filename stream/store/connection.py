@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from models.ca_file import check_ca_file
 from models.errors import SettingsError
 
 #: What a Redis URL may begin with, beside `redis`: rediss is TLS; a Cluster and Sentinels have several hosts.
@@ -61,6 +62,7 @@ class RedisConnection:
         if not self.url.startswith(tuple(f"{scheme}://" for scheme in REDIS_SCHEMES)):
             raise SettingsError(f"REDIS_URL must start with one of {', '.join(REDIS_SCHEMES)}, and ://")
         self._check_url()
+        check_ca_file("REDIS_SSL_CA_FILE", self.ssl_ca_file)
         if not self.timeout_s > 0:
             raise SettingsError(f"REDIS_TIMEOUT_S is {self.timeout_s}; it must be above 0")
 

@@ -129,11 +129,13 @@ class Changelog:
         return producer
 
     def _write(self, producer: Producer, number: int, rows: Sequence[Row], deadline: float) -> int:
+        first: KafkaError | None = None
         try:
             try:
                 return self._transact(producer, number, rows, deadline)
             except KafkaException as error:
-                if not error.args[0].txn_requires_abort():
+                first = error.args[0]
+                if not first.txn_requires_abort():
                     raise
             # Kafka has forgotten a producer that sent nothing for days, or was away for too long.
             _retried(lambda: producer.abort_transaction(1.0), deadline)
@@ -142,7 +144,9 @@ class Changelog:
             reason = error.args[0]
             if reason.code() in _TAKEN:
                 raise FencedError(f"{self._place(number)} is another worker's by now") from error
-            raise PublishError(f"Kafka refused windows of {self._place(number)}: {reason.str()}") from error
+            # Of a second try Kafka may say no more than that it is out of turn.
+            words = (first or reason).str()
+            raise PublishError(f"Kafka refused windows of {self._place(number)}: {words}") from error
 
     def _transact(self, producer: Producer, number: int, rows: Sequence[Row], deadline: float) -> int:
         last: list[Message] = []

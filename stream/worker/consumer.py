@@ -53,6 +53,11 @@ class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
         return consumer
 
+    def _stopped_set(self) -> None:
+        """Say that it has stopped, unless its loop is closed, as it crashed: nobody could be told."""
+        if not self.thread_loop.is_closed():
+            super()._stopped_set()
+
     async def leave_to_others(self, tps: Iterable[TP]) -> None:
         """Have aiokafka, which holds these partitions for the group, not fetch them as well."""
         places = [ensure_aiokafka_TP(tp) for tp in tps]

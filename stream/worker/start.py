@@ -36,11 +36,24 @@ METADATA_MAX_AGE_MS = 5_000
 MAX_FETCH_BYTES = 4 << 20
 
 
+class ReasonRecord(logging.LogRecord):
+    """A line of the log, without the traceback of what one line explains: a TwintideError.
+
+    Faust logs whatever ends one of its services with all of it, once for each service around that one.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.exc_info and isinstance(self.exc_info[1], TwintideError):
+            self.exc_info = None
+
+
 class CheckedWorker(faust.Worker):  # type: ignore[misc]
     """Faust's worker, which starts only where everything it needs is there."""
 
     def __init__(self, app: TwintideApp, *services: Any, **options: Any) -> None:
         memory.share_heaps()
+        logging.setLogRecordFactory(ReasonRecord)
         with one_line_errors():
             app.prepare()
         # Records live for one batch and refer to nothing: looking through them for garbage that is not there

@@ -16,6 +16,7 @@ from stream import metrics
 from stream.encoding.live_models import ArtifactSource
 from stream.events.decoder import decoder_of
 from stream.events.incoming import Incoming, read_records
+from stream.kafka.group import check_may_join
 from stream.kafka.record_source import RecordSource
 from stream.kafka.topics import (
     CHANGELOG_SETTINGS,
@@ -29,6 +30,7 @@ from stream.kafka.topics import (
 )
 from stream.settings import Settings
 from stream.windows.assignment import Assignments
+from stream.windows.moves import read_moves
 from stream.windows.recovery import BATCH_RECORDS, ChangelogBatch, read_changelog
 from stream.worker import health
 from stream.worker.consumer import BatchTransport
@@ -73,14 +75,18 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         models = ArtifactSource(settings.artifact) if settings.encode else None
         artifact = models.load(models.wanted().version) if models else None
         partitions = self._follow_topic()
+        check_may_join(settings.kafka, settings.app_id)
         topic = Topic(settings.topic, topic_id(settings.kafka, settings.topic), partitions)
+        moves = read_moves(settings.kafka, self.changelog_topic, topic.topic_id)
         _check_writable(settings.data_dir)
         self.parts = build_parts(settings, self.tables[WINDOWS_TABLE], topic, models, artifact)
         self.source = RecordSource(
             settings.kafka,
             settings.topic,
             settings.batch_records,
-            lambda partition, records: read_records(records, decoder, f"{topic.topic_id}/{partition}"),
+            lambda partition, records: read_records(
+                records, decoder, f"{topic.topic_id}/{partition}", moves.left_out(partition)
+            ),
             on_overtaken=self._count_overtaken,
         )
         self.changelog = RecordSource(

@@ -235,8 +235,9 @@ def test_page_reports_its_answers_and_the_worker_with_and_without_a_looker(tmp_p
     page.main(["--smoke", "--json", str(path)], standalone_mode=False)
     results = report(path)["results"]
     answers = {f"/explain/api/{asked}" for asked in ("live", "user", "items")}
-    assert results.keys() == {"nobody looks", "one looks"} | answers
-    assert all(0 < each["p50_ms"] <= each["p99_ms"] for each in results.values())
+    assert results.keys() == {"nobody looks", "one looks", "cost"} | answers
+    assert all(0 < each["p50_ms"] <= each["p99_ms"] for name, each in results.items() if name != "cost")
+    assert results["cost"]["pairs"] == 2 and results["cost"]["standard_error"] >= 0
 
 
 def test_freshness_sends_only_events_that_change_their_users_vector() -> None:

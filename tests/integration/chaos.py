@@ -146,8 +146,6 @@ class Chaos:
             return "join"
         if fault == "widen" and self._partitions() >= PARTITIONS:
             return "pause"
-        if fault == "expire" and self.done["widen"]:  # docs/guarantees.md says what that does
-            return "pause"
         return fault
 
     # -- the faults

@@ -1,20 +1,14 @@
 """What stands before a schema registry: TLS and passwords, and a door that can be shut."""
 
-import datetime
 import http.client
-import ipaddress
 import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 from local.ports import free_port
+from tests.integration.certificates import Authority
 
 
 class FrontDoor:
@@ -22,8 +16,8 @@ class FrontDoor:
 
     def __init__(self, registry_url: str, authorization: str, folder: Path) -> None:
         self.port, self._folder = free_port(), folder
-        self.ca_file = folder / "door.pem"
-        _write_certificate(self.ca_file)
+        authority = Authority(folder, "door-authority")
+        self.ca_file, self.certificate = authority.ca_file, authority.certificate("door")
         self._target, self._authorization = urlsplit(registry_url), authorization
         self._server: ThreadingHTTPServer | None = None
 
@@ -36,7 +30,7 @@ class FrontDoor:
         """Answer from now on."""
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.ca_file)
+        context.load_cert_chain(self.certificate)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -81,29 +75,3 @@ class FrontDoor:
                 self.wfile.write(content)
 
         return Handler
-
-
-def _write_certificate(file: Path) -> None:
-    """Write a key and a certificate for 127.0.0.1 that is its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(address, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))

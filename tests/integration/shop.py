@@ -58,9 +58,9 @@ class Shop:
         if flush:
             self._producer.flush()
 
-    def send_raw(self, key: bytes | None, value: bytes | None) -> None:
-        """Publish any bytes."""
-        self._producer.produce(self.settings.topic, value, key)
+    def send_raw(self, key: bytes | None, value: bytes | None, topic: str = "") -> None:
+        """Publish any bytes, to another topic than the shop's where one is named."""
+        self._producer.produce(topic or self.settings.topic, value, key)
         self._producer.poll(0)
         self.published += 1
 

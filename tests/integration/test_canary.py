@@ -3,21 +3,27 @@
 import subprocess
 import sys
 import time
+from bisect import bisect_left
 
+import numpy as np
 import pytest
 
 from local.servers import ROOT
 from local.worker import WorkerProcess, worker_environment
+from models.arrays import Doubles
 from models.events import CANARY_PREFIX, Event
 from offline.stream_log.log import read_stream_log
 from stream.events.decoder import make_decoder
 from stream.kafka.topic_reader import read_all
 from stream.kafka.topics import changelog_topic
+from stream.metrics import FRESHNESS_BUCKETS_S
 from stream.settings import Settings
 from tests.integration.shop import Shop
 
 pytestmark = pytest.mark.integration
 
+#: On a busy machine whoever looks from outside may be late now and then, but not every time.
+ROUNDS = 5
 #: A machine may be slow; that events are lost, and p99 is judged, other tests show.
 PATIENT = ("--p99-ms", "100000", "--lost-after-s", "100")
 
@@ -41,6 +47,27 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 
 def is_canarys(event: Event) -> bool:
     return str(event.user_id).startswith(CANARY_PREFIX)
+
+
+def buckets_agree(worker: WorkerProcess, settings: Settings) -> bool:
+    """Return whether the canary's p99 is in the bucket of the worker's histogram, or in one beside it."""
+    before = buckets(worker)
+    _, line, _ = finish(start(settings, "--for", "4s", "--every-s", "0.2", *PATIENT))
+    told = buckets(worker) - before  # of the canary's events alone: no others say when they were sent
+    assert told[-1] >= 10
+    outside_s = float(line.partition(" p99_ms=")[2].split()[0]) / 1000
+    ours = bisect_left(FRESHNESS_BUCKETS_S, outside_s)
+    workers = int(np.searchsorted(told, 0.99 * told[-1]))
+    assert ours >= workers - 1, "it flatters"
+    return ours <= workers + 1
+
+
+def buckets(worker: WorkerProcess) -> Doubles:
+    """Return how many events the worker's histogram has up to each of its bounds."""
+    found, name = worker.metrics(), "twintide_event_to_vector_seconds_bucket"
+    bounds = [*map(float, FRESHNESS_BUCKETS_S), float("inf")]
+    by_bound = {float(key[len(name) + 1 : -1]): value for key, value in found.items() if key.startswith(name)}
+    return np.array([by_bound.get(bound, 0) for bound in bounds])
 
 
 def test_it_passes_beside_a_worker_and_fails_without_one(
@@ -68,6 +95,7 @@ def test_it_passes_beside_a_worker_and_fails_without_one(
     times_ms = [event.time for event in events if is_canarys(event)]
     assert len(times_ms) >= 20
     assert newest_ms <= min(times_ms) <= max(times_ms) < newest_ms + 60_000, "users would be swept"
+    assert any(buckets_agree(worker, settings) for _ in range(ROUNDS)), "it is not what the worker says"
     worker.kill()
     status, line, error = finish(start(settings, "--for", "1s", "--lost-after-s", "2", "--name", "left"))
     assert (status, line.endswith("FAILED\n")) == (1, True)

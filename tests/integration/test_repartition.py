@@ -12,7 +12,14 @@ from models.artifact.artifact import Artifact
 from models.windows.window import Window, window_from_bytes
 from stream import repartition as command
 from stream.kafka.topic_reader import read_all
-from stream.kafka.topics import add_partitions, changelog_topic, delete_topic, ensure_topic
+from stream.kafka.topics import (
+    add_partitions,
+    admin_client,
+    answered,
+    changelog_topic,
+    delete_topic,
+    ensure_topic,
+)
 from stream.repartition import RepartitionRefusedError, repartition
 from stream.settings import Settings
 from tests.integration.shop import Shop
@@ -77,6 +84,15 @@ def test_added_partitions_are_noticed_and_read_once_the_windows_have_moved(
     assert sum(window.applied for window in windows.values()) == 1_600
     assert len(windows) == 40
     until(lambda: all(is_fresh(settings, redis_client, key, window) for (_, key), window in windows.items()))
+
+    worker.stop()
+    client = admin_client(settings.kafka)
+    expired = lambda: client.delete_consumer_groups([settings.app_id])[settings.app_id]  # noqa: E731
+    answered(expired, f"group {settings.app_id}")
+    worker.start()  # and everything is read again
+    wait_until_committed(settings, timeout_s=120)
+    assert worker.metrics()["twintide_events_total{duplicate}"] == 1_600
+    assert stored_windows(settings) == windows
 
 
 def lags(worker: WorkerProcess) -> list[float]:

@@ -192,10 +192,10 @@ def refused(settings: Settings, *arguments: str, **environment: str) -> tuple[in
 
 def test_worker_that_cannot_start_says_why_in_one_line(settings: Settings, tmp_path: Path) -> None:
     environment = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
-    assert refused(settings, **environment) == (
-        1,
-        "Error: no Kafka at 127.0.0.1:1 (Failed to get metadata: Local: Broker transport failure): "
-        "start it with `./run up`, or set KAFKA_BOOTSTRAP_SERVERS",
+    status, line = refused(settings, **environment)
+    assert (status, line.startswith("Error: no Kafka at 127.0.0.1:1 (")) == (1, True)
+    assert line.endswith(
+        "failed: Connection refused): start it with `./run up`, or set KAFKA_BOOTSTRAP_SERVERS"
     )
     status, line = refused(settings, REDIS_URL="redis://127.0.0.1:1/0")
     assert (status, line.startswith("Error: no Redis at redis://127.0.0.1:1/0")) == (1, True)

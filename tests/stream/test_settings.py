@@ -1,5 +1,6 @@
 """Settings from the environment: defaults, types, and what is refused."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
@@ -10,6 +11,7 @@ import pytest
 from models.errors import SettingsError
 from models.location import BucketUrl
 from stream.kafka.connection import KafkaConnection
+from stream.registry.connection import RegistryConnection
 from stream.settings import Settings, variable
 from stream.store.clients import parse_hosts_url
 from stream.store.connection import RedisConnection
@@ -178,3 +180,20 @@ def test_blanks_and_empty_places_in_lists_of_servers_do_not_matter() -> None:
         with pytest.raises(SettingsError, match="KAFKA_BOOTSTRAP_SERVERS") as error:
             KafkaConnection(wrong)
         assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "read"),
+    [
+        ("KAFKA_SSL_CA_FILE", KafkaConnection.from_environment),
+        ("REDIS_SSL_CA_FILE", RedisConnection.from_environment),
+        ("SCHEMA_REGISTRY_SSL_CA_FILE", RegistryConnection.from_environment),
+    ],
+)
+def test_ca_file_that_cannot_be_used_is_named(
+    variable: str, read: Callable[[Mapping[str, str]], object], tmp_path: Path
+) -> None:
+    (empty := tmp_path / "empty").write_text("no certificate\n")
+    for file in (empty, tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(SettingsError, match=f"{variable} is '{file}', which cannot be used"):
+            read({variable: str(file)})

@@ -78,6 +78,22 @@ def test_attention_stands_at_its_events_and_is_none_where_training_left_the_towe
     assert left_out.short is None and left_out.long is None and left_out.direct.any()
 
 
+@pytest.mark.parametrize("length", [0, 1, 4, 30])
+def test_on_a_cpu_they_are_those_of_pytorch(length: int) -> None:
+    for scale in (0.3, 0.0):
+        towers, whole = towers_of(scale=scale), history(length)
+        expected = event_weights(towers, whole, CHOSEN)
+        found = TowerModel.of(towers, CHOSEN).on_cpu().event_weights(whole)
+        assert found is not None
+        assert found.short_share == pytest.approx(expected.short_share, abs=1e-5)
+        for name in ("direct", "short", "long"):
+            ours, theirs = getattr(found, name), getattr(expected, name)
+            assert (ours is None) == (theirs is None)
+            if ours is not None:
+                np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert TowerModel.of(towers_of(layers=2), CHOSEN).on_cpu().event_weights(history(length)) is None
+
+
 def test_nobody_has_no_weights() -> None:
     found = event_weights(towers_of(), history(0), CHOSEN)
     assert [len(found.direct), len(influence(TowerModel.of(towers_of(), CHOSEN).on_cpu(), history(0)))] == [

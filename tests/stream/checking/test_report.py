@@ -78,7 +78,7 @@ def test_each_record_has_the_outcome_that_a_worker_would_give_it() -> None:
         Record(b"", plain("")),
     )
     assert found.outcomes == {"applied": 4, "duplicate": 1, "forget": 1, "dead letter": 6}
-    assert found.reasons == {"unreadable": 2, "behaviour": 1, "time": 1, "key": 1, "no_user": 1}
+    assert found.reasons == {"unreadable": 2, "behaviour": 1, "microseconds": 1, "key": 1, "no_user": 1}
     assert found.share == 4 / 11
     assert "unreadable         2  partition 0, offset 0, key u: none" in said
     assert "warning: behaviours without a meaning: 9 1" in said

@@ -216,17 +216,20 @@ except RuntimeError:
     assert "encoding on the CPU" in done.stderr
 
 
-#: What a worker's process does until it has encoded, and then says which of the heavy it has imported.
+#: What a worker does until it has encoded and explained a user, and which heavy modules it has imported then.
 ENCODES = """
 import sys
 import stream.app
 from models.artifact.artifact import load
 from models.windows.window import Window, window_to_bytes
 from stream.encoding.encoder import open_encoder
+from stream.explain.explanation import _weights
 artifact = load(__import__("pathlib").Path(sys.argv[1]))
 artifact.check_golden()
 (row,) = open_encoder(stream.app.settings, artifact).rows([("u", window_to_bytes(Window()))], epoch=0)
 assert len(row.vec) == artifact.item_vectors.shape[1]
+events = Window(times_ms=[1], behaviours=[1], item_ids=["i1"], categories=["c1"], event_hashes=[1])
+assert "short_share" in _weights(window_to_bytes(events), artifact, None)
 print(*{name.partition(".")[0] for name in sys.modules} & {"torch", "offline", "pandas", "sklearn"})
 """
 

@@ -26,6 +26,7 @@ from stream.store.item_writer import ItemWriter, Scoring
 from stream.store.keys import COLD_START_USER, ItemKeys
 from stream.store.user_row import UserRow
 from stream.store.vector_store import Store, StoreSettings
+from tests.integration.certificates import Authority
 
 SLOTS = 16_384
 
@@ -271,16 +272,17 @@ def test_url_of_several_hosts_is_taken_apart() -> None:
     assert parse_hosts_url("redis+cluster://one", 6379) == HostsUrl([("one", 6379)], None, None, [])
 
 
-def test_sentinel_gets_its_own_password_and_the_master_the_urls() -> None:
+def test_sentinel_gets_its_own_password_and_the_master_the_urls(tmp_path: Path) -> None:
+    ca_file = str(Authority(tmp_path, "ca").ca_file)
     connection = RedisConnection(
-        "rediss+sentinel://me:secret@127.0.0.1:1/shop/3", 0.5, "/ca.pem", "watcher", "hidden"
+        "rediss+sentinel://me:secret@127.0.0.1:1/shop/3", 0.5, ca_file, "watcher", "hidden"
     )
     from stream.store.clients import _client
 
     client = _client(connection)
     options = client.connection_pool.connection_kwargs
     assert (options["username"], options["password"], options["db"]) == ("me", "secret", 3)
-    assert (options["ssl_ca_certs"], options["socket_timeout"]) == ("/ca.pem", 0.5)
+    assert (options["ssl_ca_certs"], options["socket_timeout"]) == (ca_file, 0.5)
     pool: Any = client.connection_pool
     (watcher,) = pool.sentinel_manager.sentinels
     asking = watcher.connection_pool.connection_kwargs

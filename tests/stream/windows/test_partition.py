@@ -9,6 +9,8 @@ import pytest
 from models.windows.window import WindowSettings, window_from_bytes
 from stream.events.decoder import Decoder, make_decoder
 from stream.events.incoming import FORGET_HEADER, Rejected, read_records
+from stream.kafka.partitioner import partition_of
+from stream.windows.moves import Move, Moves
 from stream.windows.partition import Partition
 
 DECODER = make_decoder("", "")
@@ -99,6 +101,11 @@ def test_ids_that_are_numbers_are_the_same_as_strings(fold: Partition) -> None:
         ("behaviour", record(1, behavior_type=9)),
         ("time", record(1, time=0)),
         ("time", record(1, time=4_102_444_800_000)),
+        ("seconds", record(1, time=1_764_367_200)),
+        ("seconds", record(1, time=1_417_000_000)),
+        ("microseconds", record(1, time=1_764_367_200_000_000)),
+        ("nanoseconds", record(1, time=1_417_000_000_000_000_000)),
+        ("time", record(1, time=10**16)),
         ("no_user", record(1, "", user_id="")),
         ("no_item", record(1, item_id="")),
         ("long_id", record(1, item_category="c" * 65_536)),
@@ -271,3 +278,19 @@ def test_null_without_the_header_is_no_request_to_forget(fold: Partition) -> Non
     _, rejected = fold_records(fold, [Record(1, b"u", None, [("trace", b"1")])])
     assert [each.reason for each in rejected] == ["unreadable"]
     assert len(window_from_bytes(fold.window("u"))) == 1
+
+
+@pytest.mark.parametrize("names", [["a", "b", "c"], ["a"], ["b"]], ids=["some", "one", "other"])
+def test_users_who_moved_away_are_left_out_of_what_was_read_before(fold: Partition, names: list[str]) -> None:
+    at = {name: partition_of(name.encode(), 7) for name in names}
+    moves = Moves([Move("topic-id", 7, {fold.partition: 6}), Move("topic-id", 9, {5: 100})])
+    records = [record(offset, names[offset % len(names)]) for offset in range(9)]
+    has_moved = moves.left_out(fold.partition)
+    incoming = read_records(records, DECODER, "topic-id/0", has_moved)
+    stayed = [each for each in records if each.at >= 6 or at[(each.of or b"").decode()] == fold.partition]
+    assert incoming.position == 9
+    assert incoming.events.offset.tolist() == [each.at for each in stayed]
+    assert incoming.moved == 9 - len(stayed) > 0
+    assert read_records(records[:1], DECODER, "", lambda _: True).events.offset.tolist() == []
+    assert fold.apply(read_records(records[:1], DECODER, "", lambda _: True)) == {}
+    assert moves.left_out(fold.partition + 1) is None
