@@ -147,7 +147,7 @@ def test_finishing_does_not_wait_for_resting_users() -> None:
 def test_full_batch_does_not_wait_for_the_deadline() -> None:
     async def fill() -> None:
         made = refresher(fold, writer, batch_users=2, freshness_ms=1_000_000)
-        made._last_batch_s = 1_000.0
+        made._last_encode_s = 1_000.0
         task = asyncio.create_task(made.run())
         fold.change("u")
         wake(made, fold)
