@@ -1,7 +1,6 @@
 """How every command line of Twintide behaves: one error line, exit 0, 1 (failed) or 2 (usage)."""
 
 import logging
-import re
 import sys
 from typing import Any
 
@@ -26,18 +25,6 @@ class _LocationType(click.ParamType):
 
 #: The type of an option that takes a path of this host or the URL of a bucket.
 LOCATION = _LocationType()
-
-
-#: Seconds of a unit of time.
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def duration_s(option: str, text: str) -> float:
-    """Return the seconds of an option's duration such as 90s, 30m, 1h, 1.5d. Raises SettingsError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if not found or not float(found[1]):
-        raise SettingsError(f"{option} is {text!r}; it must be a time such as 90s, 30m, 1h or 1d")
-    return float(found[1]) * _UNITS[found[2]]
 
 
 class Command(click.Command):

@@ -8,7 +8,8 @@ from threading import Event
 import click
 from prometheus_client import start_http_server
 
-from models.command import Command, duration_s, log_to_stderr
+from models.command import Command, log_to_stderr
+from models.durations import duration_s
 from models.errors import SettingsError
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format

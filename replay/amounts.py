@@ -1,12 +1,10 @@
-"""Shares, durations and speeds as people write them: `5%`, `10m`, `100x`."""
+"""Shares and speeds as people write them: `5%`, `100x`."""
 
 import math
 import re
 
+from models.durations import duration_s
 from models.errors import SettingsError
-
-#: Seconds of each unit of a duration.
-UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
 def parse_share(option: str, text: str) -> float:
@@ -18,19 +16,10 @@ def parse_share(option: str, text: str) -> float:
     return share
 
 
-def parse_duration_s(option: str, text: str) -> float:
-    """Return the seconds of `500ms`, `30s`, `10m`, `2h` or `1d`; SettingsError where it is none above 0."""
-    found = re.fullmatch(r"([\d.]+)(ms|s|m|h|d)", text)
-    seconds = _number(found[1]) * UNITS_S[found[2]] if found else math.nan
-    if not 0 < seconds < math.inf:
-        raise SettingsError(f"{option}: {text!r} is no duration; give one such as 30s, 10m, 2h or 1d")
-    return seconds
-
-
 def parse_share_and_time(option: str, text: str, default_s: float) -> tuple[float, float]:
     """Return the share and the seconds of `5%:10m`, or of `5%` alone, with `default_s`."""
     share, has_time, time = text.partition(":")
-    return parse_share(option, share), parse_duration_s(option, time) if has_time else default_s
+    return parse_share(option, share), duration_s(option, time) if has_time else default_s
 
 
 def parse_factor(option: str, text: str) -> float:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.durations import duration_s
 from models.errors import SettingsError
-from replay.amounts import parse_duration_s, parse_factor
+from replay.amounts import parse_factor
 
 Seconds = NDArray[np.float64]
 
@@ -42,7 +43,7 @@ class Pace:
         if len(parts) != 3:
             raise SettingsError(f"--ramp is {ramp!r}; give two speeds and a duration such as 1x:100x:10m")
         first, last = (parse_factor("--ramp", part) for part in parts[:2])
-        return cls(first, last, parse_duration_s("--ramp", parts[2]), limit)
+        return cls(first, last, duration_s("--ramp", parts[2]), limit)
 
     @property
     def is_max(self) -> bool:

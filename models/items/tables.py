@@ -1,7 +1,8 @@
 """The tables of a learner of items: made, grown, written down as plain arrays, and read back."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,11 +14,19 @@ from models.items.trained import Trained
 T = TypeVar("T", Items, Users)
 
 
-class Held(NamedTuple):
-    """Rows and who is in them: `rows` is Items or Users, `slots` finds them."""
+@dataclass(slots=True)
+class Tables:
+    """The items and users of a learner, each with what finds their rows; they grow by being replaced."""
 
-    rows: Any
-    slots: Slots
+    items: Items
+    item_slots: Slots
+    users: Users
+    user_slots: Slots
+
+    def make_room(self, items: int, users: int) -> None:
+        """Have places for so many items and users."""
+        self.items, self.item_slots = with_room(self.items, self.item_slots, items)
+        self.users, self.user_slots = with_room(self.users, self.user_slots, users)
 
 
 def make_items(capacity: int, dimension: int) -> Items:

@@ -143,7 +143,7 @@ class Learning:
         """Return the user's vector (D,) as a worker makes it of the published inputs, unrotated."""
         if not self._has_transformers:
             user_id = self._stream.log.user.values[case.user]
-            own: Floats = self.learner.user_vectors([user_id], self._shown)[0]
+            own: Floats = self.learner.shown.user_vectors([user_id], self._shown)[0]
             return own
         rows, histories = self._windows.of(self._place[case.row])
         live = self._live(self._stream.hashes[self._stream.item[rows]], histories)
@@ -158,16 +158,16 @@ class Learning:
         reach = self._artifact.settings.features.short_events
         newest = newest_events(histories.starts, reach)
         row = self.learner.rows_of(hashes[newest])
-        is_live = self.learner.shows_inputs(row, self._shown)
+        is_live = self.learner.shown.has_inputs(row, self._shown)
         own, first, which = np.unique(row[is_live], True, True)
-        vectors = self.learner.published_inputs(own, self._shown)
+        vectors = self.learner.shown.inputs(own, self._shown)
         found = np.full(len(hashes), -1, np.int64)
         found[newest[is_live]] = which
         return LiveEvents(make_live_inputs("", hashes[newest][is_live][first], vectors, reach), found)
 
     def _scores(self, user: Floats) -> Doubles:
         scores = np.full(self._stream.item_count, -np.inf)
-        by_row = self.learner.scores(user, self._shown)
+        by_row = self.learner.shown.scores(user, self._shown)
         rows = np.flatnonzero(by_row > -np.inf)
         scores[self._stream.codes_of(self.learner.hashes[rows])] = by_row[rows]
         return scores

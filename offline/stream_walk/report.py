@@ -1,17 +1,11 @@
 """What a walk found, as figures and as lines for people."""
 
-import re
-
 import numpy as np
 
 from models.arrays import Doubles
-from models.errors import SettingsError
-from models.log.times import HOUR_MS, MINUTE_MS, SECOND_MS
+from models.durations import duration_s, text_of_ms
 from offline.stream_walk.evaluation import LEARNER, StreamEvaluation
 from offline.stream_walk.search import Found
-
-#: The units in which an age is given.
-UNITS_MS = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": 24 * HOUR_MS}
 
 
 def mean_and_error(gains: Doubles) -> tuple[float, float]:
@@ -34,7 +28,7 @@ def curve_of(found: StreamEvaluation) -> dict[str, dict[str, float]]:
     rows = {}
     for lag_ms, gains in found.lags.items():
         mean, error = mean_and_error(gains)
-        rows[text_of_age(lag_ms)] = {"ndcg@10": mean, "s.e.": error}
+        rows[text_of_ms(lag_ms)] = {"ndcg@10": mean, "s.e.": error}
     return rows
 
 
@@ -52,7 +46,7 @@ def groups_of(found: StreamEvaluation) -> dict[str, dict[str, float]]:
 def text_of_found(found: Found) -> str:
     """Return how items learn best, and whether that is worth it, as one line."""
     live = found.live
-    halves = " and ".join(text_of_age(each) for each in live.half_lives_ms)
+    halves = " and ".join(text_of_ms(each) for each in live.half_lives_ms)
     return (
         f"live items {'on' if live.is_on else 'off'}: rate {live.rate:g}, weights {live.weights[0]:g} and "
         f"{live.weights[1]:g} of popularity with half-lives {halves}; ndcg@10 {found.learned:.4f}, as "
@@ -78,16 +72,6 @@ def stream_table(found: StreamEvaluation) -> str:
     return "\n".join(lines)
 
 
-def text_of_age(age_ms: int) -> str:
-    """Return an age as people write it, in the largest unit that it is a multiple of."""
-    unit = next(unit for unit in reversed(UNITS_MS) if age_ms % UNITS_MS[unit] == 0 or unit == "s")
-    return f"{age_ms / UNITS_MS[unit]:g}{unit}"
-
-
 def parse_ages(option: str, text: str) -> list[int]:
     """Return the ages (ms) of an option's text, such as 1s,1m,1h. Raises SettingsError."""
-    found = [re.fullmatch(r"(\d+)([smhd])", each.strip()) for each in text.split(",")]
-    ages = [int(each[1]) * UNITS_MS[each[2]] for each in found if each]
-    if len(ages) < len(found) or not all(ages):
-        raise SettingsError(f"{option} is {text!r}; write ages over 0 such as 1s,1m,1h")
-    return ages
+    return [round(duration_s(option, each) * 1_000) for each in text.split(",")]

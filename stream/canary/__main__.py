@@ -14,7 +14,8 @@ import redis
 from confluent_kafka import Producer
 from prometheus_client import start_http_server
 
-from models.command import Command, duration_s, log_to_stderr
+from models.command import Command, log_to_stderr
+from models.durations import duration_s
 from models.errors import SettingsError, TwintideError
 from stream.canary import metrics
 from stream.canary.canary import ASK_EVERY_S, Canary, CanarySettings

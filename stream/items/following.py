@@ -11,7 +11,8 @@ import redis
 
 from models.artifact.artifact import Artifact
 from models.artifact.live_items import LiveItemsSettings
-from models.items.learner import ItemLearner, LearnerSettings
+from models.items.learner import ItemLearner
+from models.items.settings import LearnerSettings
 from stream.events.decoder import Decoder, decoder_of
 from stream.items import metrics
 from stream.items.merge import Batch, Position

@@ -48,7 +48,7 @@ class InputsPublisher:
         """Publish everything."""
         self._forget_published()
         rows = np.sort(self._learner.changed_since(0))
-        self._note(self._rows(rows[self._learner.shows_inputs(rows)]))
+        self._note(self._rows(rows[self._learner.shown.has_inputs(rows)]))
         self._step = self._learner.step
         self._writer.begin(len(self._learner.item_ids), self._learner.now_ms)
 
@@ -59,7 +59,7 @@ class InputsPublisher:
         self._writer.flush()
         learner, gone = self._learner, self._gone()
         step, rows = learner.step, np.union1d(learner.changed_since(self._step), self._waiting)
-        rows = rows[learner.is_there[rows] & learner.shows_inputs(rows)]
+        rows = rows[learner.is_there[rows] & learner.shown.has_inputs(rows)]
         now = self._rows(rows)
         moved = self._moved(now)
         order = np.argsort(-moved, kind="stable")
@@ -92,7 +92,7 @@ class InputsPublisher:
     def _rows(self, rows: Ints) -> InputRows:
         """Return what the learner has of rows."""
         learner = self._learner
-        vectors = learner.published_inputs(rows)
+        vectors = learner.shown.inputs(rows)
         values, scale = quantised(vectors)
         return InputRows(rows, learner.hashes[rows], values, scale, np.zeros(len(rows), np.bool_))
 

@@ -93,8 +93,8 @@ class Publisher:
 
     def take_removed(self) -> None:
         """Take from the learner which items are gone: that is no part of its state."""
-        self._removed += self._learner.removed
-        self._learner.removed.clear()
+        self._removed += self._learner.names.removed
+        self._learner.names.removed.clear()
 
     def delete(self) -> None:
         """Delete what is published."""
@@ -158,7 +158,7 @@ class Publisher:
         return np.asarray(np.array(is_own) | np.isin(rows, self._learner.changed_since(0)), np.bool_)
 
     def _rows(self, rows: Ints) -> ItemRows:
-        found = self._learner.published(rows)
+        found = self._learner.shown.rows(rows)
         return ItemRows(
             rows,
             found.outputs,

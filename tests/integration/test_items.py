@@ -30,7 +30,8 @@ from models.artifact.live_items import LiveItemsSettings
 from models.events import CANARY_PREFIX
 from models.ids.texts import texts_of
 from models.ids.vocabulary import Vocabulary
-from models.items.learner import ItemLearner, LearnerSettings
+from models.items.learner import ItemLearner
+from models.items.settings import LearnerSettings
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
 from models.windows.fold import EventColumns

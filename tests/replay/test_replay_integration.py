@@ -44,7 +44,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> BehaviourLog:
 def topic(kafka: KafkaConnection) -> Iterator[str]:
     name = f"replay-test-{uuid.uuid4().hex}"
     yield name
-    for deletion in admin_client(kafka).delete_topics([name]).values():
+    admin = admin_client(kafka)  # held until it has answered: one that is gone answers nobody
+    for deletion in admin.delete_topics([name]).values():
         deletion.exception(timeout=120)
 
 

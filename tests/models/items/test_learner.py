@@ -16,7 +16,8 @@ from models.artifact.live_items import LiveItemsSettings
 from models.ids.texts import texts_of
 from models.ids.vocabulary import Vocabulary
 from models.inference.tower_model import TowerModel
-from models.items.learner import ItemLearner, LearnerSettings
+from models.items.learner import ItemLearner
+from models.items.settings import LearnerSettings
 from models.items.starts import start_vectors
 from models.windows.fold import EventColumns
 from models.windows.histories import Histories
@@ -108,7 +109,7 @@ def test_batches_and_restarts_change_no_bit(artifact: Artifact, settings: Learne
 
 def shown(learner: ItemLearner) -> dict[str, tuple[bytes, bytes, bytes]]:
     """Return what may be seen of each item: vectors and counts."""
-    items = learner.published(np.arange(len(learner.item_ids)))
+    items = learner.shown.rows(np.arange(len(learner.item_ids)))
     return {
         item_id: (items.inputs[row].tobytes(), items.outputs[row].tobytes(), items.counts[row].tobytes())
         for row, item_id in enumerate(items.item_ids)
@@ -137,13 +138,13 @@ def test_what_has_few_readers_shows_nobodys_taste(artifact: Artifact) -> None:
     learner = learned(artifact, clicks[:-3], 100)
     row = learner.item_ids.index("new")
     category = artifact.vocabulary.category_indices(["a"])
-    few = learner.published(np.array([row]))
+    few = learner.shown.rows(np.array([row]))
     begins = start_vectors(learner.trained.starts, category, learner.hashes[row : row + 1])
     np.testing.assert_array_equal((few.inputs, few.outputs), begins)
     assert few.counts[0, 1] > 3.9 and few.categories == ["a"]
     assert (learner.outputs[row] != few.outputs[0]).any()  # it has learned, and does not show it
     learner.learn(*columns(clicks[-3:]))
-    np.testing.assert_array_equal(learner.published(np.array([row])).outputs[0], learner.outputs[row])
+    np.testing.assert_array_equal(learner.shown.rows(np.array([row])).outputs[0], learner.outputs[row])
 
 
 def test_a_new_item_that_one_user_comes_back_to_is_theirs_before_it_has_readers(artifact: Artifact) -> None:
@@ -155,11 +156,11 @@ def test_a_new_item_that_one_user_comes_back_to_is_theirs_before_it_has_readers(
         learner.learn(*columns(clicks))
     rows = [told_apart.item_ids.index(click.item) for click in clicks]
     users = [click.user for click in clicks]
-    found = np.stack([told_apart.scores(user)[rows] for user in told_apart.user_vectors(users)])
+    found = np.stack([told_apart.shown.scores(user)[rows] for user in told_apart.shown.user_vectors(users)])
     np.testing.assert_array_equal(found.argmax(axis=1), np.arange(20))
-    assert len(np.unique(alike.published(np.array(rows)).outputs, axis=0)) == 1
-    shown = told_apart.published(np.array(rows)).outputs
-    np.testing.assert_allclose(told_apart.user_vectors(users) @ shown.T, found, atol=1e-5)
+    assert len(np.unique(alike.shown.rows(np.array(rows)).outputs, axis=0)) == 1
+    shown = told_apart.shown.rows(np.array(rows)).outputs
+    np.testing.assert_allclose(told_apart.shown.user_vectors(users) @ shown.T, found, atol=1e-5)
 
 
 def test_counts_are_sums_of_decayed_events_in_any_order(artifact: Artifact) -> None:
@@ -199,7 +200,7 @@ def test_users_are_what_the_towers_make_of_the_same_events(artifact: Artifact) -
     starts = np.concatenate(([0], np.cumsum([len(some) for some in own])))
     histories = Histories(item, category, np.ones(len(item), np.uint8), times_ms, starts)
     expected = plain.encode(histories).user[:, :-1]
-    np.testing.assert_allclose(learner.user_vectors([*users, "nobody"])[:, :-1], expected, atol=1e-5)
+    np.testing.assert_allclose(learner.shown.user_vectors([*users, "nobody"])[:, :-1], expected, atol=1e-5)
 
 
 def test_a_new_item_is_learned_for_those_like_its_readers(artifact: Artifact) -> None:
@@ -210,10 +211,10 @@ def test_a_new_item_is_learned_for_those_like_its_readers(artifact: Artifact) ->
         item = f"i{2 * random.integers(10) + group}" if random.random() < 0.8 else f"new{group}"
         clicks.append(Click(f"u{group}-{random.integers(50)}", item, number * 60_000))
     learner = learned(artifact, clicks, 500)
-    users = learner.user_vectors(["u0-1", "u1-1"])
+    users = learner.shown.user_vectors(["u0-1", "u1-1"])
     rows = [learner.item_ids.index(f"new{group}") for group in (0, 1)]
     for group, user in enumerate(users):
-        scores = learner.scores(user)
+        scores = learner.shown.scores(user)
         assert scores[rows[group]] > scores[rows[1 - group]] + 1
     health = learner.health()
     assert health.is_sane and health.loss < health.frozen_loss
@@ -231,7 +232,7 @@ def test_a_learner_that_goes_wrong_says_so(artifact: Artifact) -> None:
 def test_items_expire_and_are_forgotten_and_start_anew(artifact: Artifact) -> None:
     learner = learned(artifact, [Click(f"u{n}", "new", n) for n in range(6)], 10, TIGHT)
     learner.learn(*columns([Click("u1", "other", 100_000)]))
-    assert learner.removed == ["new"] and "new" not in learner.item_ids
+    assert learner.names.removed == ["new"] and "new" not in learner.item_ids
     assert learner.forget_item("i3") and not learner.forget_item("i3")
     learner.learn(*columns([Click("u2", "i3", 101_000)]))
     row = learner.item_ids.index("i3")

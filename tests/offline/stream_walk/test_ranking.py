@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from models.durations import text_of_ms
 from models.errors import SettingsError
 from offline.ranking.metrics import MISSING
 from offline.stream_walk.ranking import rank, weighed_ranks
-from offline.stream_walk.report import parse_ages, text_of_age
+from offline.stream_walk.report import parse_ages
 
 
 def test_every_way_ranks_as_its_weighed_sum() -> None:
@@ -23,6 +24,6 @@ def test_every_way_ranks_as_its_weighed_sum() -> None:
 
 def test_ages_are_read_as_they_are_written() -> None:
     ages_ms = parse_ages("--item-lag", "1s,10m,1h,2d")
-    assert [text_of_age(each) for each in ages_ms] == ["1s", "10m", "1h", "2d"]
+    assert [text_of_ms(each) for each in ages_ms] == ["1s", "10m", "1h", "2d"]
     with pytest.raises(SettingsError, match="--item-lag is '1x'"):
         parse_ages("--item-lag", "1x")

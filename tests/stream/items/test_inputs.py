@@ -14,7 +14,8 @@ from models.artifact.live_items import LiveItemsSettings
 from models.ids.hashes import hashes_of
 from models.ids.texts import texts_of
 from models.ids.vocabulary import Vocabulary
-from models.items.learner import ItemLearner, LearnerSettings
+from models.items.learner import ItemLearner
+from models.items.settings import LearnerSettings
 from models.windows.fold import EventColumns
 from stream.encoding.live_inputs import LiveInputsFollower
 from stream.items.inputs import InputsPublisher
@@ -92,7 +93,7 @@ def test_inputs_are_the_learners_own_from_five_readers_on_and_nobodys_before(
     world.click(users(4), ["i0", "new", "i1"])
     known, new = world.has("i0", "new")
     assert known is None  # as trained, which the worker has
-    shown = world.learner.published(np.array([world.row("new")])).inputs[0]
+    shown = world.learner.shown.rows(np.array([world.row("new")])).inputs[0]
     assert is_as_read(new, shown)
     assert not np.allclose(shown, world.learner.inputs[world.row("new")], atol=1e-3)
     world.click(users(9), ["i0", "new", "i1"])
