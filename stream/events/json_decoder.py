@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from models.errors import SettingsError
 from models.events import Event
 from models.log.json_table import json_table, parse_options
-from models.log.plain_json import MISSING, NULL, NUMBER, TEXT, PlainObjects, read_plain
+from models.plain_json import MISSING, NULL, NUMBER, TEXT, PlainObjects, read_plain
 from stream.events.columns import DecodedEvents, column_of_texts, numbers_of_column, texts_of_column
 from stream.events.function_decoder import FunctionDecoder
 

@@ -11,7 +11,7 @@ from faust.types import TP
 from yarl import URL
 
 from models.errors import SettingsError
-from models.log.plain_json import compile_plain
+from models.plain_json import compile_plain
 from models.windows.fold import compile_fold
 from stream import metrics
 from stream.encoding.live_models import ArtifactSource

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.log.plain_json import MISSING, NULL, NUMBER, OTHER, TEXT, PlainObjects, read_plain
+from models.plain_json import MISSING, NULL, NUMBER, OTHER, TEXT, PlainObjects, read_plain
 
 FIELDS = ("user_id", "time", "item")
 NAMES = st.sampled_from([*FIELDS, "other", "user-id", "", "timE"])
