@@ -13,10 +13,11 @@ from bench.harness.behaviour import make_log
 from bench.harness.report import Report, Result, print_table
 from models.command import Command, log_to_stderr
 from models.errors import TwintideError
+from models.ids.texts import Texts
 from models.log.format import Encoding, LogFormat
 from replay.encoding import AVRO, PROTOBUF, encoder
 from replay.source import MessageSource
-from stream.events.columns import Decoder
+from stream.events.columns import DecodedEvents, Decoder
 from stream.events.decoder import make_decoder
 from stream.events.format_decoder import FormatDecoder
 from stream.events.framed_decoder import FramedDecoder
@@ -112,8 +113,13 @@ def _refuse_differences(contestants: dict[str, tuple[Decoder, Sequence[bytes]]])
     for name, each in found.items():
         if first is None or each is None or each.user_ids != first.user_ids:
             raise TwintideError(f"{name} decodes other users than json")
-        if not np.array_equal(each.time_ms, first.time_ms) or each.event_ids != first.event_ids:
+        if not np.array_equal(each.time_ms, first.time_ms) or _event_ids(each) != _event_ids(first):
             raise TwintideError(f"{name} decodes other events than json")
+
+
+def _event_ids(decoded: DecodedEvents) -> list[str | None]:
+    found = decoded.event_ids
+    return [*found.to_list()] if isinstance(found, Texts) else found
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ class Settings:
     #: The deadline of a batch: one that is not full waits for more users at most half of this (ms).
     freshness_ms: Annotated[int, Meta(ge=0)] = 100
     #: The least time between two encodes of one user (ms); longer while the worker is behind.
-    encode_interval_ms: Annotated[int, Meta(ge=0)] = 50
+    encode_interval_ms: Annotated[int, Meta(ge=0)] = 10
     #: Users in one batch at most.
     batch_users: Annotated[int, Meta(ge=1)] = 256
     #: Changed users that may wait for their vector before reading pauses.

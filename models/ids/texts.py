@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,6 +22,11 @@ class Texts:
     def lengths(self) -> Ints:
         """Return the length of each text in bytes (N,)."""
         return np.diff(self.starts)
+
+    def to_list(self) -> list[str]:
+        """Return each as an object of its own."""
+        content, ends = self.text.tobytes(), self.starts.tolist()
+        return [content[begin:end].decode() for begin, end in pairwise(ends)]
 
 
 def texts_of(values: Sequence[str]) -> Texts:

@@ -5,8 +5,10 @@ import time
 from collections.abc import Callable, Iterable
 from itertools import takewhile
 
-#: Behind by this many events, a user rests a second between two encodes, and longer in proportion.
+#: Behind by this many events, a user rests a second between two encodes, and longer or shorter in proportion.
 EVENTS_PER_SECOND = 50_000
+#: Who would rest for less than this (s) is not behind: what one fetch brings is soon folded.
+SHORTEST_S = 0.05
 #: The longest rest (s) of a worker that is behind; its commits wait no longer.
 LONGEST_S = 3.0
 
@@ -30,7 +32,8 @@ class EncodeInterval:
     @property
     def interval_s(self) -> float:
         """The least time between two encodes of one user, as things stand (s)."""
-        return max(self._least_s, min(self._events_behind / EVENTS_PER_SECOND, LONGEST_S))
+        rest_s = self._events_behind / EVENTS_PER_SECOND
+        return max(self._least_s, min(rest_s, LONGEST_S) if rest_s > SHORTEST_S else 0.0)
 
     def is_behind(self) -> bool:
         """Return whether so many events are still to be read that users rest longer."""

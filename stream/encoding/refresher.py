@@ -17,6 +17,7 @@ from stream.encoding.live_models import LiveModels
 from stream.encoding.overlap import Overlap
 from stream.encoding.writer import EncodedBatch, VectorWriter
 from stream.settings import Settings
+from stream.store.user_row import UserRow
 from stream.tracing import Trace, Written, epoch_s
 from stream.windows.assignment import Assignment, Assignments
 
@@ -62,7 +63,8 @@ class Refresher:
         self._has_dirty = asyncio.Event()
         self._has_full_batch = asyncio.Event()
         self._overlap = Overlap()
-        self._last_batch_s = 0.0
+        #: For how long a CPU worked at the last encode (s).
+        self._last_encode_s = 0.0
 
     # -- the way of a changed user
 
@@ -97,13 +99,13 @@ class Refresher:
     async def _gather(self) -> None:
         """Wait until a batch is full, but no longer than the deadline allows.
 
-        As long as the last batch took: under light traffic encoding never takes more than half of a core, and
-        nobody waits longer than a batch takes anyway. Longer while users rest longer, who would else be due
-        a few at a time.
+        As long as a CPU worked at the last encode: under light traffic encoding never takes more than half of
+        a core. How long the last batch took says nothing: after one that waited for a CPU, or for Redis, the
+        next would wait for nothing. Longer while users rest longer, who would else be due a few at a time.
         """
         self._has_full_batch.clear()
         if not self._due.is_batch_full(self._assignments.current):
-            pause_s = min(self._last_batch_s, self._settings.freshness_ms / 2000)
+            pause_s = min(self._last_encode_s, self._settings.freshness_ms / 2000)
             rest_s = min(self._due.interval_s / BATCHES_PER_INTERVAL, LONGEST_NAP_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(pause_s, rest_s)):
@@ -126,8 +128,12 @@ class Refresher:
         ]
         windows = [each for each in windows if not is_empty(each[1])]
         with metrics.stage_seconds.labels("encode").time():
-            rows = await asyncio.to_thread(self._live_models.rows, windows)
+            rows, self._last_encode_s = await asyncio.to_thread(self._timed_rows, windows)
         return EncodedBatch(assignment, users, rows, forgotten, taken_at, time.monotonic())
+
+    def _timed_rows(self, windows: Sequence[tuple[str, bytes]]) -> tuple[list[UserRow], float]:
+        started = time.thread_time()
+        return self._live_models.rows(windows), time.thread_time() - started
 
     async def _write(self, batch: EncodedBatch) -> None:
         """Write a batch until that works or its assignment is over."""
@@ -137,7 +143,6 @@ class Refresher:
             _note_written(batch)
             if self._trace:
                 self._trace.add(_passed(batch, self.writer.written_at))
-        self._last_batch_s = time.monotonic() - batch.taken_at
 
     async def finish(self, assignment: Assignment) -> None:
         """Encode and write all that is dirty, unless Redis refuses, and wait for the batches in flight.

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from models.arrays import Ints
 from models.events import Event
@@ -22,8 +23,9 @@ class DecodedEvents:
     """E events as they were sent: whether they make sense is not checked yet (incoming.py does).
 
     user (E,) the event's place in `user_ids`, which stand in the order of their first events; users, item,
-    category: E texts each; behaviour, time_ms (E,) int64; event_ids: None where there is none; places (E,)
-    which of the values they are, None where they are all: the others are to be skipped.
+    category: E texts each; behaviour, time_ms (E,) int64; event_ids: texts where every event has one, else a
+    list, with None where there is none; places (E,) which of the values they are, None where they are all:
+    the others are to be skipped.
     """
 
     user_ids: list[str]
@@ -33,7 +35,7 @@ class DecodedEvents:
     category: Texts
     behaviour: Ints
     time_ms: Ints
-    event_ids: list[str | None]
+    event_ids: Texts | list[str | None]
     places: Ints | None = None
 
 
@@ -79,6 +81,12 @@ def numbers_of_column(column: Any, kind: type[np.signedinteger[Any]]) -> npt.NDA
     """
     _, content = column.buffers()
     return np.frombuffer(content, kind)[column.offset : column.offset + len(column)]
+
+
+def column_of_texts(texts: Texts) -> Any:
+    """Return texts as an Arrow column, which shares their memory."""
+    offsets = pa.py_buffer(texts.starts.astype(np.int32))
+    return pa.StringArray.from_buffers(len(texts), offsets, pa.py_buffer(texts.text))
 
 
 def texts_of_column(column: Any) -> Texts:

@@ -7,11 +7,11 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from models.arrays import Ints
 from models.events import BEHAVIOURS, LIKELY_MS, MAX_AHEAD_MS, SKIPPED_EVENT, Event
-from models.ids.texts import Texts
+from models.ids.hashing import hashes_of_texts
+from models.ids.texts import Texts, texts_of
 from models.windows.fold import EventColumns
 from models.windows.window import MAX_ID_BYTES
 from stream.events.columns import DecodedEvents, Decoder, columns_of_events, reason_refused
@@ -163,13 +163,16 @@ def _within(ids: Texts, at_least: int) -> bool:
     return bool(((lengths >= at_least) & (lengths <= MAX_ID_BYTES)).all())
 
 
-def _hashes(event_ids: Sequence[str | None], offsets: Sequence[int], source: str) -> npt.NDArray[np.int64]:
+def _hashes(
+    event_ids: Texts | Sequence[str | None], offsets: Sequence[int], source: str
+) -> npt.NDArray[np.int64]:
     """Return what `event_hash` says of each id."""
+    if isinstance(event_ids, Texts):
+        return hashes_of_texts(event_ids).view(np.int64)
     if None in event_ids:
         named = zip(event_ids, offsets, strict=True)
         event_ids = [f"{source}/{offset}" if each is None else each for each, offset in named]
-    hashes = map(xxhash.xxh3_64_intdigest, map(str.encode, event_ids))  # type: ignore[arg-type]
-    return np.fromiter(hashes, np.uint64, len(event_ids)).view(np.int64)
+    return hashes_of_texts(texts_of(event_ids)).view(np.int64)  # type: ignore[arg-type]
 
 
 def _readable(

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from models.errors import SettingsError
 from models.events import Event
 from models.log.json_table import json_table, parse_options
-from stream.events.columns import DecodedEvents, numbers_of_column, texts_of_column
+from models.plain_json import MISSING, NULL, NUMBER, TEXT, PlainObjects, read_plain
+from stream.events.columns import DecodedEvents, column_of_texts, numbers_of_column, texts_of_column
 from stream.events.function_decoder import FunctionDecoder
 
 #: Fields of an event that are ids: text, or numbers that mean the same as their text.
@@ -31,6 +32,8 @@ class JsonDecoder(FunctionDecoder):
         first = self._event(values[0]) if values and None not in values else None
         if first is None:
             return None
+        if plain := read_plain(cast(Sequence[bytes], values), [*self._names.values()]):
+            return _columns_of_plain(plain)
         table = json_table(cast(Sequence[bytes], values), self._options_of(first))
         return None if table is None else self._columns(table)
 
@@ -63,6 +66,30 @@ class JsonDecoder(FunctionDecoder):
             time_ms=numbers_of_column(columns["time"], np.int64).copy(),
             event_ids=ids["event_id"].to_pylist(),
         )
+
+
+def _columns_of_plain(plain: PlainObjects) -> DecodedEvents | None:
+    """Return the columns of objects with the fields of `_names`, None where Arrow must say what they are."""
+    user, item, category, event_id, behaviour, time = range(6)
+    are_there = all(plain.are(field, TEXT, NUMBER) for field in (user, item))
+    are_numbers = all(plain.are(field, NUMBER) for field in (behaviour, time))
+    are_named, are_nameless = plain.are(event_id, TEXT, NUMBER), plain.are(event_id, MISSING, NULL)
+    if not (are_there and are_numbers and plain.are(category, MISSING, TEXT, NUMBER, NULL)):
+        return None
+    if not (are_named or are_nameless):
+        return None
+    users = plain.texts(user)
+    known = column_of_texts(users).dictionary_encode()
+    return DecodedEvents(
+        user_ids=known.dictionary.to_pylist(),
+        user=numbers_of_column(known.indices, np.int32).astype(np.int64),
+        users=users,
+        item=plain.texts(item),
+        category=plain.texts(category),
+        behaviour=plain.numbers(behaviour),
+        time_ms=plain.numbers(time),
+        event_ids=plain.texts(event_id) if are_named else [None] * len(users),
+    )
 
 
 def mapped_names(event_fields: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -75,6 +76,9 @@ class Changelog:
         self._taking: list[Future[Producer]] = []
         self._producers: dict[int, Producer] = {}
         self._released: asyncio.Future[None] | None = None
+        #: Held by the one thread that hands rows over: several would leave the event loop a fraction of the
+        #: interpreter's time for as long as that takes. They wait for Kafka side by side.
+        self._handing_over = Lock()
 
     async def take(self, partitions: Iterable[int]) -> None:
         """Be the one who writes these partitions, and no others. Raises PublishError."""
@@ -151,9 +155,10 @@ class Changelog:
     def _transact(self, producer: Producer, number: int, rows: Sequence[Row], deadline: float) -> int:
         last: list[Message] = []
         producer.begin_transaction()
-        for place, (key, value) in enumerate(rows, 1):
-            told = (lambda _, message: last.append(message)) if place == len(rows) else None
-            _produce(producer, self._topic, key, value, number, told)
+        with self._handing_over:
+            for place, (key, value) in enumerate(rows, 1):
+                told = (lambda _, message: last.append(message)) if place == len(rows) else None
+                _produce(producer, self._topic, key, value, number, told)
         _retried(lambda: producer.commit_transaction(1.0), deadline)
         return int(last[0].offset() or 0) + 1  # behind the last row stands the end of the transaction
 

@@ -22,9 +22,10 @@ from faust.types import TP, ConsumerMessage
 
 from stream.worker.source import FetchedBatch
 
-#: The broker answers a fetch that finds nothing after this long. Faust's 1500 ms would hold full partitions
-#: back for as long, whenever an empty topic (the assignor's) is in the same request.
-FETCH_MAX_WAIT_MS = 20
+#: The broker answers a fetch that finds nothing after this long; what else is asked on the same connection
+#: waits for that, so Faust's 1500 ms would be felt at the start. All that Faust's client fetches is the
+#: assignor's topic, which is empty: more often costs both sides CPU, and brings nothing.
+FETCH_MAX_WAIT_MS = 100
 
 #: A fetch waits this long at most (s), so that a seek, and what Faust itself reads, need not wait longer.
 FETCH_TIMEOUT_S = 0.2

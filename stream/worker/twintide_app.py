@@ -11,6 +11,7 @@ from faust.types import TP
 from yarl import URL
 
 from models.errors import SettingsError
+from models.plain_json import compile_plain
 from models.windows.fold import compile_fold
 from stream import metrics
 from stream.encoding.live_models import ArtifactSource
@@ -72,6 +73,7 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         settings = self.settings
         decoder = decoder_of(settings)
         compile_fold()
+        compile_plain()
         models = ArtifactSource(settings.artifact) if settings.encode else None
         artifact = models.load(models.wanted().version) if models else None
         partitions = self._follow_topic()

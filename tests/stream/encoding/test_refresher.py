@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -147,7 +148,7 @@ def test_finishing_does_not_wait_for_resting_users() -> None:
 def test_full_batch_does_not_wait_for_the_deadline() -> None:
     async def fill() -> None:
         made = refresher(fold, writer, batch_users=2, freshness_ms=1_000_000)
-        made._last_batch_s = 1_000.0
+        made._last_encode_s = 1_000.0
         task = asyncio.create_task(made.run())
         fold.change("u")
         wake(made, fold)
@@ -161,6 +162,18 @@ def test_full_batch_does_not_wait_for_the_deadline() -> None:
     fold, writer = Fold(), Writer()
     asyncio.run(fill())
     assert writer.batches == [["u", "v"]]
+
+
+def test_a_batch_that_had_to_wait_for_a_cpu_holds_up_no_other() -> None:
+    class Starved(Writer):
+        def rows(self, windows: Sequence[tuple[str, bytes]], versions: Collection[str] = ()) -> list[str]:
+            time.sleep(0.2)  # of which no CPU knows
+            return super().rows(windows, versions)
+
+    fold, writer = Fold(), Starved()
+    made = refresher(fold, writer)
+    asyncio.run(running(made, [["u"]], fold))
+    assert 0 < made._last_encode_s < 0.1
 
 
 async def _until(is_so: Callable[[], bool]) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from models.errors import SettingsError
 from models.events import Event
+from models.ids.texts import Texts
 from stream.events.decoder import DecodedEvents, Decoder, columns_of_events, make_decoder
 
 GOOD = b'{"user_id": "u", "item_id": "5", "behavior_type": 1, "time": 7}'
@@ -24,14 +25,23 @@ def read(decoder: Decoder, values: list[bytes | None]) -> DecodedEvents:
     return columns_of_events([event for event in events if event])
 
 
+def event_ids(columns: DecodedEvents) -> list[str | None]:
+    found = columns.event_ids
+    return [*found.to_list()] if isinstance(found, Texts) else found
+
+
 def same(one: DecodedEvents, other: DecodedEvents) -> bool:
-    return all(
-        np.array_equal(getattr(one, name), getattr(other, name))
-        for name in ("user_ids", "user", "behaviour", "time_ms", "event_ids")
-    ) and all(
-        np.array_equal(getattr(one, name).text, getattr(other, name).text)
-        and np.array_equal(getattr(one, name).starts, getattr(other, name).starts)
-        for name in ("users", "item", "category")
+    return (
+        all(
+            np.array_equal(getattr(one, name), getattr(other, name))
+            for name in ("user_ids", "user", "behaviour", "time_ms")
+        )
+        and event_ids(one) == event_ids(other)
+        and all(
+            np.array_equal(getattr(one, name).text, getattr(other, name).text)
+            and np.array_equal(getattr(one, name).starts, getattr(other, name).starts)
+            for name in ("users", "item", "category")
+        )
     )
 
 
