@@ -24,9 +24,11 @@ from offline.training.settings import TrainSettings
 
 #: Gradients of all but sparse tables are scaled down to this norm.
 MAX_GRADIENT_NORM = 5.0
-#: Stretches per batch where it is not set: on a CPU, which is busy with few; on a GPU at most, and the fewest
-#: steps that a pass must have for more than on a CPU.
-SMALL_BATCH, GPU_BATCH, LEAST_STEPS = 8, 64, 300
+#: Stretches per batch where it is not set: at least, as small logs learn best from many steps; at most, by
+#: the kind of device, which is busy with so many; and in between as many as give a pass so many steps.
+SMALL_BATCH = 8
+BATCH = {"cpu": 32, "cuda": 64}
+STEPS = {"cpu": 4_000, "cuda": 300}
 #: A table of categories of more rows than this learns as those of items do: a step touches fewer.
 MANY_CATEGORIES = 2_048
 
@@ -130,13 +132,11 @@ def steps_of(train: Stretches, settings: TrainSettings, processes: Processes) ->
 def stretches_per_step(train: Stretches, settings: TrainSettings, processes: Processes) -> int:
     """Return how many stretches all processes together read per step.
 
-    Where it is not set, a GPU reads as many at a time as keep it busy, if a pass then still has enough steps.
+    Where it is not set, more are read at a time the more there are, as far as that keeps the device busy.
     """
-    at_once = settings.accumulate * processes.count
-    size = settings.batch_size or SMALL_BATCH
-    if settings.batch_size is None and processes.device.type == "cuda":
-        affordable = round(float(train.share.sum())) // (at_once * LEAST_STEPS)
-        size = min(max(affordable, SMALL_BATCH), GPU_BATCH)
+    at_once, kind = settings.accumulate * processes.count, processes.device.type
+    affordable = round(float(train.share.sum())) // (at_once * STEPS[kind])
+    size = settings.batch_size or min(max(affordable, SMALL_BATCH), BATCH[kind])
     return size * at_once
 
 
