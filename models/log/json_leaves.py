@@ -122,6 +122,6 @@ def texts_of_leaf(leaf: Any) -> Any:
     if leaf.type != pa.float64():
         return leaf if leaf.type == pa.string() else leaf.cast(pa.string())
     is_whole = pc.and_(pc.equal(pc.floor(leaf), leaf), pc.less(pc.abs(leaf), EXACT_FLOAT))
-    if not pc.all(is_whole).as_py():
+    if not pc.all(is_whole, min_count=0).as_py():
         raise NotTogetherError
     return leaf.cast(pa.int64()).cast(pa.string())

@@ -278,3 +278,10 @@ def test_settings_name_a_format_or_something_else(tmp_path: Path) -> None:
         make_decoder("", "", "nowhere.toml")
     with pytest.raises(SettingsError, match="TWINTIDE_EVENT_FORMAT and TWINTIDE_EVENT_FIELDS exclude"):
         make_decoder("user_id=uid", "", "taobao")
+
+
+def test_field_that_was_a_fraction_once_and_then_is_gone_parts_nobody() -> None:
+    decoder = decoder_of(SHOP)
+    one = {"shop": "s", "payload": {"user": {"id": 1}, "at": 1_400_000_000, "item.id": "i"}}
+    assert decoder.columns(encoded([{**one, "device": 5.0}] * 40)) is not None
+    assert decoder.columns(encoded([one] * 40)) is not None
