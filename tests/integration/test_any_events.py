@@ -114,7 +114,8 @@ def test_check_shows_what_would_become_of_a_topic(settings: Settings, clicks: st
     assert "rekey" not in said and "murmur2" not in said
     as_ms = shop_format.with_name("ms.toml")
     as_ms.write_text(FORMAT.replace("[behaviours]", 'time_unit = "milliseconds"\n[behaviours]'))
-    said = invoke(check.main, settings, "--topic", clicks, "--format", as_ms, "--records", 900)
+    said = invoke(check.main, settings, "--topic", clicks, "--format", as_ms, "--records", 900, code=1)
+    assert "seconds          600" in said
     assert 'would be as seconds: a format with time_unit = "seconds" reads them so' in said
     said = invoke(check.main, settings, "--topic", clicks, code=1)
     assert (
