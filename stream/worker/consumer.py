@@ -10,6 +10,7 @@ tests/stream/worker/test_faust_contract.py fails loudly where an upgrade changes
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, cast
@@ -26,6 +27,10 @@ from stream.worker.source import FetchedBatch
 #: waits for that, so Faust's 1500 ms would be felt at the start. All that Faust's client fetches is the
 #: assignor's topic, which is empty: more often costs both sides CPU, and brings nothing.
 FETCH_MAX_WAIT_MS = 100
+
+#: Between two reads of events the worker rests for twice as long as CPUs worked since the first, but for no
+#: longer than this (s); not after one that brought so many records, as then there is more to read.
+LONGEST_REST_S, MANY_RECORDS = 0.03, 1_000
 
 #: A fetch waits this long at most (s), so that a seek, and what Faust itself reads, need not wait longer.
 FETCH_TIMEOUT_S = 0.2
@@ -77,6 +82,8 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         # was fetched after it, and nothing of the latter is thrown away.
         self._fetching = asyncio.Lock()
         self._has_room = asyncio.Event()
+        #: What the last read of events brought, and for how long CPUs had worked for the process by then (s).
+        self._records_read, self._worked_s = 0, 0.0
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -137,12 +144,24 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         return bool(active) and active == all_held and not self.app.assignments.current.is_over
 
     async def _read_events(self, timeout: float) -> list[tuple[TP, Any]]:
+        await self._rest()
         assignment, messages = self.app.assignments.current, []
-        for number, incoming in (await self.app.source.read(timeout)).items():
+        found = await self.app.source.read(timeout)
+        self._records_read = sum(len(each.events) + each.skipped for each in found.values())
+        self._worked_s = time.process_time()
+        for number, incoming in found.items():
             batch = FetchedBatch(incoming, assignment, assignment.partitions[number].number_batch())
             tp = TP(self.app.behaviour_topic, number)
             messages.append(self._message(tp, incoming.position - 1, incoming.timestamp_ms, batch))
         return messages
+
+    async def _rest(self) -> None:
+        """Let events gather: each read costs milliseconds, however few it brings.
+
+        Then light traffic leaves CPUs to others, as to a broker beside it, on whom events wait longest.
+        """
+        if self._records_read < MANY_RECORDS:
+            await asyncio.sleep(min(2 * (time.process_time() - self._worked_s), LONGEST_REST_S))
 
     async def _read_changelogs(self, timeout: float) -> list[tuple[TP, Any]]:
         messages = []
