@@ -10,6 +10,7 @@ tests/stream/worker/test_faust_contract.py fails loudly where an upgrade changes
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -22,6 +23,8 @@ from faust.transport.drivers.aiokafka import Transport as FaustTransport
 from faust.types import TP, ConsumerMessage
 
 from stream.worker.source import FetchedBatch
+
+logger = logging.getLogger(__name__)
 
 #: The broker answers a fetch that finds nothing after this long; what else is asked on the same connection
 #: waits for that, so Faust's 1500 ms would be felt at the start. All that Faust's client fetches is the
@@ -230,9 +233,21 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
             behaviour = [tp for tp in self.assignment() if self._is_behaviour(tp)]
             await self._thread.leave_to_others(behaviour)
             await super().perform_seek()
+            await self._begin_anew_beyond_the_end(behaviour)
             offsets = {tp.partition: self._committed_offset[tp] or None for tp in behaviour}
             await self.app.source.assign(offsets)
             await self.app.assignments.begin(offsets, after=before)
+
+    async def _begin_anew_beyond_the_end(self, tps: Iterable[TP]) -> None:
+        """Forget committed offsets that the topic ends before, as one that was made again may.
+
+        Faust would take everything up to them for read already, and drop it without a word.
+        """
+        ends = await super().highwaters(*tps)
+        for tp in tps:
+            if (self._committed_offset[tp] or 0) > ends[tp]:
+                logger.warning("%s ends before the committed offset: it is read from its beginning", tp)
+                self._committed_offset[tp] = self._read_offset[tp] = None
 
     def lag(self, partition: int, position: int) -> int:
         """Return how many events of a behaviour partition come after a position, as far as is known."""
