@@ -12,11 +12,10 @@ from models.events import BEHAVIOURS, Behaviour
 from models.rankers.settings import RankerSettings
 from offline.training.settings import (
     Count,
-    HeldOutShare,
+    HeldOut,
     NotNegative,
     Share,
     ShareButNotAll,
-    TrainSettings,
     given_settings,
     made_parts,
 )
@@ -28,7 +27,7 @@ BATCH_SIZES = 32, 256
 
 
 @dataclass(frozen=True, slots=True)
-class RankerTrainSettings:
+class RankerTrainSettings(HeldOut):
     """How a ranker learns from a behaviour log; `read_ranker_config` checks the bounds beside the fields."""
 
     #: Passes over the training slice at most, and passes without a better validation AUC after which it ends.
@@ -42,13 +41,6 @@ class RankerTrainSettings:
     device: Literal["cpu", "cuda", "auto"] = "auto"
     #: Seed of everything random.
     seed: Annotated[int, Meta(ge=0)] = 0
-    #: How rows are held out: "time" by global time, "leave-one-out" the last two of each user.
-    protocol: Literal["time", "leave-one-out"] = "time"
-    #: Share of the rows, the last by time, that test takes, and the share before it that validation takes.
-    test_share: HeldOutShare = 0.1
-    validation_share: HeldOutShare = 0.1
-    #: Whether what is published learns from all rows at last; the figures are of the ranker that did not.
-    final_fit: bool = True
     #: An item with fewer rows than this in the training slice is unknown; at most `max_items` are known.
     min_item_count: Count = 1
     max_items: Count = 300_000
@@ -86,13 +78,6 @@ class RankerTrainSettings:
     def batch_of(self, samples: int) -> int:
         """Return how many of so many samples a step learns from."""
         return self.batch_size or min(max(samples // 100, BATCH_SIZES[0]), BATCH_SIZES[1])
-
-    @property
-    def slicing(self) -> TrainSettings:
-        """How rows are held out, as `slice_log` takes it."""
-        return TrainSettings(
-            protocol=self.protocol, test_share=self.test_share, validation_share=self.validation_share
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,26 @@ class TrainSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldOut:
+    """How rows are held out from a model that is not dual towers; bounds are checked where it is read."""
+
+    #: How rows are held out: "time" by global time, "leave-one-out" the last two of each user.
+    protocol: Literal["time", "leave-one-out"] = "time"
+    #: Share of the rows, the last by time, that test takes, and the share before it that validation takes.
+    test_share: HeldOutShare = 0.1
+    validation_share: HeldOutShare = 0.1
+    #: Whether what is published learns from all rows at last; the figures are of the one that did not.
+    final_fit: bool = True
+
+    @property
+    def slicing(self) -> TrainSettings:
+        """The same as `slice_log` takes it."""
+        return TrainSettings(
+            protocol=self.protocol, test_share=self.test_share, validation_share=self.validation_share
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingConfig:
     """All settings of a run; `gap_ms` None is learned from the log's precision."""
 

@@ -42,7 +42,7 @@ def two_tower_recipe(log: BehaviourLog, config: TwoTowerConfig, tables: tuple[Ta
         settings=ArtifactSettings(
             window=config.window, features=FeatureSettings(gap_ms=default_gap_ms(log.precision_ms))
         ),
-        slicing=config.slicing,
+        slicing=config.evaluation.slicing,
         epochs=training.epochs,
         patience=training.early_stopping_patience,
         final_fit=config.evaluation.final_fit,

@@ -15,11 +15,10 @@ from models.windows.window import WindowSettings
 from offline.rankers.settings import RankerTrainSettings
 from offline.training.settings import (
     Count,
-    HeldOutShare,
+    HeldOut,
     NotNegative,
     Share,
     ShareButNotAll,
-    TrainSettings,
     given_settings,
 )
 
@@ -73,17 +72,6 @@ class DataSection:
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationSection:
-    """How rows are held out."""
-
-    protocol: Literal["time", "leave-one-out"] = "time"
-    test_share: HeldOutShare = 0.1
-    validation_share: HeldOutShare = 0.1
-    #: Whether what is published learns from all rows at last; the figures are of the one that did not.
-    final_fit: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class PathsSection:
     """Where everything is, from the directory in which the command runs; "" for no features."""
 
@@ -105,7 +93,7 @@ class TwoTowerConfig:
     model: TwoTowerSettings = field(default_factory=TwoTowerSettings)
     training: TrainingSection = field(default_factory=TrainingSection)
     data: DataSection = field(default_factory=DataSection)
-    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    evaluation: HeldOut = field(default_factory=HeldOut)
     paths: PathsSection = field(default_factory=PathsSection)
 
     def __post_init__(self) -> None:
@@ -122,14 +110,6 @@ class TwoTowerConfig:
     def store(self) -> Location:
         """Where the artifact goes."""
         return location(self.paths.save_dir)
-
-    @property
-    def slicing(self) -> TrainSettings:
-        """How rows are held out, as `slice_log` takes it."""
-        chosen = self.evaluation
-        return TrainSettings(
-            protocol=chosen.protocol, test_share=chosen.test_share, validation_share=chosen.validation_share
-        )
 
     @property
     def window(self) -> WindowSettings:
