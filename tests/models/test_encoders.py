@@ -19,7 +19,6 @@ from models.events import Event
 from models.factors.factor_model import FactorModel
 from models.factors.settings import FactorSettings
 from models.factors.weights import FactorWeights
-from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import UNKNOWN
 from models.inference.tower_model import TowerModel
 from models.towers.dual_towers import DualTowers
@@ -28,13 +27,8 @@ from models.two_tower.settings import TwoTowerSettings
 from models.two_tower.two_tower_model import TwoTowerModel
 from models.two_tower.weights import UserTower
 from models.windows.histories import Histories
+from tests.models.made_users import ITEMS, VOCABULARY, made_histories
 
-ITEMS, CATEGORIES = 40, 6
-VOCABULARY = Vocabulary(
-    [f"i{place}" for place in range(ITEMS)],
-    [2 + place % CATEGORIES for place in range(ITEMS)],
-    [f"c{place}" for place in range(CATEGORIES)],
-)
 SETTINGS = ArtifactSettings(model=ModelSettings(dimension=16))
 #: Events of each user: none, one, two, as many as a window holds, and more.
 LENGTHS = (0, 1, 2, 110, 150)
@@ -88,14 +82,7 @@ def loaded(model: Model, folder: Path) -> Artifact:
 
 
 def _histories(lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> Histories:
-    random = np.random.default_rng(seed)
-    events = sum(lengths)
-    item = random.integers(1, VOCABULARY.item_count, events)  # unknown ones too
-    category = VOCABULARY.categories_of(item, random.integers(1, CATEGORIES + 2, events))
-    pauses_ms = random.choice([0, 1_000, 300_000, 4_000_000], events)
-    starts = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    behaviour = random.integers(1, 5, events).astype(np.uint8)
-    return Histories(item, category, behaviour, np.cumsum(pauses_ms), starts)
+    return made_histories(lengths, seed)
 
 
 def test_who_is_encoded_beside_changes_no_vector(model: Model) -> None:

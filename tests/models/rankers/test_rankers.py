@@ -13,7 +13,6 @@ import torch
 from models.adopted.session import Session
 from models.artifact.artifact import load
 from models.errors import ArtifactError, SettingsError
-from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import UNKNOWN
 from models.model_files import CANDIDATE_GRAPH, USER_GRAPH
 from models.ranker import Candidates, Scores
@@ -28,13 +27,8 @@ from models.rankers.onnx_ranker import OnnxRanker
 from models.rankers.settings import RankerSettings
 from models.windows.histories import Histories
 from tests import slow_rankers
+from tests.models.made_users import CATEGORIES, ITEMS, VOCABULARY, made_histories
 
-ITEMS, CATEGORIES = 40, 6
-VOCABULARY = Vocabulary(
-    [f"i{place}" for place in range(ITEMS)],
-    [2 + place % CATEGORIES for place in range(ITEMS)],
-    [f"c{place}" for place in range(CATEGORIES)],
-)
 SMALL = RankerSettings(
     max_events=10,
     sessions=2,
@@ -80,15 +74,7 @@ def _lively(settings: RankerSettings) -> RankerModule:
 
 
 def _histories(lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> Histories:
-    random = np.random.default_rng(seed)
-    events = sum(lengths)
-    item = random.integers(1, VOCABULARY.item_count, events)  # unknown ones too
-    category = VOCABULARY.categories_of(item, random.integers(1, CATEGORIES + 2, events))
-    pauses_ms = random.choice([0, 1_000, 300_000, 4_000_000], events)
-    starts = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    return Histories(
-        item, category, random.integers(1, 5, events).astype(np.uint8), np.cumsum(pauses_ms), starts
-    )
+    return made_histories(lengths, seed)
 
 
 def _candidates(users: int = len(LENGTHS), seed: int = 1) -> Candidates:
