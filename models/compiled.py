@@ -31,7 +31,22 @@ def compiled_with_fast_sums(function: F) -> F:
 
     What is divided by 0 is infinite or NaN, and no ZeroDivisionError.
     """
-    return cast(F, numba.njit(cache=_is_kept, nogil=True, fastmath=_FAST_SUMS, error_model="numpy")(function))
+    return cast(F, _with_fast_sums(function))
+
+
+def compiled_within(function: F) -> F:
+    """Return what `compiled_with_fast_sums` does, as a part of each compiled function that calls it.
+
+    So there is one machine code of the whole, whether it was compiled just now or kept on disk. Otherwise a
+    process that compiles links the caller to the parts compiled by themselves, and one that reads it from
+    disk to those kept with the caller, whose sums may round otherwise.
+    """
+    return cast(F, _with_fast_sums(function, forceinline=True))
+
+
+def _with_fast_sums(function: F, **options: bool) -> Any:
+    compiler = numba.njit(cache=_is_kept, nogil=True, fastmath=_FAST_SUMS, error_model="numpy", **options)
+    return compiler(function)
 
 
 def _keep_code_by_its_sources() -> None:

@@ -6,7 +6,7 @@ Letters as in rows.py; what is computed is said by docs/items.md in equations.
 import numpy as np
 
 from models.arrays import Ints
-from models.compiled import compiled_with_fast_sums
+from models.compiled import compiled_with_fast_sums, compiled_within
 from models.items.pairs import Pairs, is_first
 from models.items.rows import (
     COUNTED,
@@ -95,7 +95,7 @@ def learn_events(
     return free
 
 
-@compiled_with_fast_sums
+@compiled_within
 def _clocked(numbers: Ints, time_ms: int) -> int:
     """Move the stream's clock on to an event's time (ms), and return the lesser of the two.
 
@@ -108,7 +108,7 @@ def _clocked(numbers: Ints, time_ms: int) -> int:
     return int(min(time_ms, numbers[NEWEST_MS]))
 
 
-@compiled_with_fast_sums
+@compiled_within
 def _expire(items: Items, slots: Slots, before_ms: int, event: int, freed: Ints, free: int) -> int:
     """Free new items without an event since a time; return how many rows were freed so far."""
     for _ in range(FREED_PER_EVENT):
@@ -123,7 +123,7 @@ def _expire(items: Items, slots: Slots, before_ms: int, event: int, freed: Ints,
     return free
 
 
-@compiled_with_fast_sums
+@compiled_within
 def _start(
     items: Items, row: int, category: int, bits: np.uint64, trained: Trained, squares: np.float32
 ) -> None:
@@ -136,7 +136,7 @@ def _start(
     items.generation[row] += 1
 
 
-@compiled_with_fast_sums
+@compiled_within
 def _count(items: Items, row: int, time_ms: int, user: np.uint32, half_lives_ms: tuple[int, int]) -> None:
     """Count an event for what is left of its weight, and its user where they are new to the item."""
     ahead_ms = time_ms - items.counted_ms[row]

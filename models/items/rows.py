@@ -110,7 +110,8 @@ class Rules(NamedTuple):
 class Room(NamedTuple):
     """What a step computes in: user, short, gradient (D,), and start_in, start_out (D,) of a new item; weight
     (K,), rows (K,) of a user's last items, -1 for one that is gone; drawn (1 + negatives,) rows of target and
-    negatives, scores likewise; has_long (1,): whether the long tower has something to read.
+    negatives, scores likewise; has_long (1,): whether the long tower has something to read. trained_user,
+    trained_short, trained_scores: the same of the vectors as trained.
     """
 
     user: Floats
@@ -123,3 +124,6 @@ class Room(NamedTuple):
     drawn: Ints
     scores: Floats
     has_long: Flags
+    trained_user: Floats
+    trained_short: Floats
+    trained_scores: Floats

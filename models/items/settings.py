@@ -59,4 +59,7 @@ def room_of(dimension: int, held: int, negatives: int) -> Room:
         drawn=np.zeros(negatives + 1, np.int64),
         scores=np.zeros(negatives + 1, np.float32),
         has_long=np.zeros(1, np.bool_),
+        trained_user=np.zeros(dimension, np.float32),
+        trained_short=np.zeros(dimension, np.float32),
+        trained_scores=np.zeros(negatives + 1, np.float32),
     )

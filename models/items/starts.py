@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from models.arrays import Floats, Ints, Words
-from models.compiled import compiled_with_fast_sums
+from models.compiled import compiled_with_fast_sums, compiled_within
 from models.ids.hashes import mixed
 from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
 from models.towers.dual_towers import DualTowers
@@ -51,7 +51,7 @@ def array_of(tensor: torch.Tensor) -> Floats:
     return found
 
 
-@compiled_with_fast_sums
+@compiled_within
 def start(starts: Starts, category: int, bits: np.uint64, inputs: Floats, outputs: Floats) -> None:
     """Write the input and output (D,) with which the item of this hash begins."""
     dimension, length, word = len(inputs), np.float32(0), np.uint64(0)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from models.arrays import Doubles, Floats, Words
-from models.compiled import compiled_with_fast_sums
+from models.compiled import compiled_within
 from models.ids.hashes import mixed
 from models.items.rows import (
     COUNTED,
@@ -28,7 +28,7 @@ MEMORY = np.float32(0.999)
 _TINY = np.float32(1e-12)
 
 
-@compiled_with_fast_sums
+@compiled_within
 def learn_step(
     items: Items,
     hashes: Words,
@@ -44,14 +44,11 @@ def learn_step(
 ) -> None:
     """Take one step of sampled softmax: the item of `row` came after the user's first `place` events."""
     step = stream.numbers[STEP]
-    gate = user_vector(items, hashes, users, user, place, trained, rules.horizon_ms, 0, room)
     count = _draw(items, stream, row, rules.seed, room)
+    gate = user_vector(items, hashes, users, user, place, trained, rules.horizon_ms, 0, room)
     loss = _softmax_loss(items, room, count)
     if step % SCORED_EVERY == 0:
         _compare(items, hashes, trained, stream.losses, loss, room, count)
-        # The comparison has the vectors as trained in the room.
-        gate = user_vector(items, hashes, users, user, place, trained, rules.horizon_ms, 0, room)
-        _softmax_loss(items, room, count)
     age = max(stream.numbers[NEWEST_MS] - time_ms, 0)
     weight = np.float32(np.exp2(-age / rules.half_lives_ms[1]))
     rate = np.float32(rules.rate) * weight
@@ -76,7 +73,7 @@ def learn_step(
         _pull(items, trained, row, np.float32(rules.pull))
 
 
-@compiled_with_fast_sums
+@compiled_within
 def _learn_inputs(items: Items, scale: np.float32, rate: np.float32, step: int, room: Room) -> None:
     dimension = len(room.user)
     room.gradient[dimension - 1] = np.float32(0)
@@ -96,7 +93,7 @@ def _learn_inputs(items: Items, scale: np.float32, rate: np.float32, step: int, 
         items.revision[row] = step
 
 
-@compiled_with_fast_sums
+@compiled_within
 def _pull(items: Items, trained: Trained, row: int, pull: np.float32) -> None:
     """Take a known item a part of the way back to its vectors as trained."""
     own = items.trained[row]
@@ -105,7 +102,7 @@ def _pull(items: Items, trained: Trained, row: int, pull: np.float32) -> None:
         items.outputs[row, column] += pull * (trained.outputs[own, column] - items.outputs[row, column])
 
 
-@compiled_with_fast_sums
+@compiled_within
 def _draw(items: Items, stream: Stream, row: int, seed: int, room: Room) -> int:
     """Write target and negatives into room.drawn; return how many they are.
 
@@ -127,7 +124,7 @@ def _draw(items: Items, stream: Stream, row: int, seed: int, room: Room) -> int:
     return count
 
 
-@compiled_with_fast_sums
+@compiled_within
 def _softmax_loss(items: Items, room: Room, count: int) -> float:
     """Return the loss of the target, and write the slope of each drawn item's score into room.scores."""
     for each in range(count):
@@ -138,7 +135,7 @@ def _softmax_loss(items: Items, room: Room, count: int) -> float:
     return _softmax(room.scores, count)
 
 
-@compiled_with_fast_sums
+@compiled_within
 def _softmax(scores: Floats, count: int) -> float:
     highest, total, target = scores[0], np.float32(0), scores[0]
     for each in range(1, count):
@@ -152,29 +149,34 @@ def _softmax(scores: Floats, count: int) -> float:
     return float(np.log(total) + highest - target)
 
 
-@compiled_with_fast_sums
+@compiled_within
 def _compare(
     items: Items, hashes: Words, trained: Trained, losses: Doubles, loss: float, room: Room, count: int
 ) -> None:
     """Note the loss beside that of the vectors as trained, on the same event."""
-    dimension = len(room.user)
-    has_events = room.rows.max() >= 0
-    if has_events:
-        room.short[:] = np.float32(0)
+    dimension, user, short, scores = (
+        len(room.user),
+        room.trained_user,
+        room.trained_short,
+        room.trained_scores,
+    )
+    user[:] = room.user
+    if room.rows.max() >= 0:
+        short[:] = np.float32(0)
         for back in range(len(room.rows)):
             row = room.rows[back]
             if row >= 0:
                 source = first_vectors(items, hashes, row, trained, room)[0]
                 for column in range(dimension):
-                    room.short[column] += room.weight[back] * source[column]
-        mix(trained, room)
+                    short[column] += room.weight[back] * source[column]
+        mix(trained, short, room.has_long[0], user)
     for each in range(count):
         source = first_vectors(items, hashes, room.drawn[each], trained, room)[1]
         score = np.float32(0)
         for column in range(dimension):
-            score += room.user[column] * source[column]
-        room.scores[each] = score
-    frozen, keep = _softmax(room.scores, count), 1 - SCORED_EVERY / LOSS_MEMORY
+            score += user[column] * source[column]
+        scores[each] = score
+    frozen, keep = _softmax(scores, count), 1 - SCORED_EVERY / LOSS_MEMORY
     losses[LIVE] = losses[LIVE] * keep + loss
     losses[FROZEN] = losses[FROZEN] * keep + frozen
     losses[WEIGHT] = losses[WEIGHT] * keep + 1

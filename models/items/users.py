@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from models.compiled import compiled_with_fast_sums
+from models.compiled import compiled_within
 from models.items.rows import Batch, Users
 from models.items.slots import Slots, find, take, touch
 
 
-@compiled_with_fast_sums
+@compiled_within
 def user_row(users: Users, slots: Slots, bits: np.uint64, limit: int) -> int:
     row = find(slots, bits)
     if row < 0:
@@ -18,7 +18,7 @@ def user_row(users: Users, slots: Slots, bits: np.uint64, limit: int) -> int:
     return row
 
 
-@compiled_with_fast_sums
+@compiled_within
 def place_of(users: Users, user: int, time_ms: int, event_hash: int) -> int:
     """Return how many of a user's last events come before a new one; -1 where it is one of them."""
     held = min(users.had[user], users.item.shape[1])
@@ -31,7 +31,7 @@ def place_of(users: Users, user: int, time_ms: int, event_hash: int) -> int:
     return int(place)
 
 
-@compiled_with_fast_sums
+@compiled_within
 def insert(
     users: Users, user: int, place: int, row: int, generation: int, time_ms: int, batch: Batch, event: int
 ) -> None:
@@ -54,7 +54,7 @@ def insert(
     users.event_hash[user, place] = batch.event_hash[event]
 
 
-@compiled_with_fast_sums
+@compiled_within
 def _move(users: Users, user: int, source: int, to: int) -> None:
     users.item[user, to], users.generation[user, to] = (
         users.item[user, source],

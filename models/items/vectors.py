@@ -6,13 +6,13 @@ What is computed is said by docs/items.md in equations.
 import numpy as np
 
 from models.arrays import Floats, Words
-from models.compiled import compiled_with_fast_sums
+from models.compiled import compiled_with_fast_sums, compiled_within
 from models.items.rows import LONG_AGO_MS, Items, Room, Users
 from models.items.starts import start
 from models.items.trained import Trained
 
 
-@compiled_with_fast_sums
+@compiled_within
 def user_vector(
     items: Items,
     hashes: Words,
@@ -65,7 +65,7 @@ def user_vector(
         for column in range(len(room.short)):
             room.short[column] += weight * source[column]
     room.has_long[0] = place > 0 if trained.is_ratio else place - (last - session_from) % held > 0
-    return mix(trained, room)
+    return mix(trained, room.short, room.has_long[0], room.user)
 
 
 @compiled_with_fast_sums
@@ -97,28 +97,28 @@ def score_shown(
         scores[row] = score
 
 
-@compiled_with_fast_sums
-def mix(trained: Trained, room: Room) -> float:
-    """Turn room.short into room.user; return the gate."""
-    dimension, has_long = len(room.short), room.has_long[0]
+@compiled_within
+def mix(trained: Trained, short: Floats, has_long: np.bool_, user: Floats) -> float:
+    """Turn short (D,) into user (D,); return the gate."""
+    dimension = len(short)
     total = np.float32(trained.gate_shift)
     for column in range(dimension):
-        total += trained.gate[column] * room.short[column]
+        total += trained.gate[column] * short[column]
     if not has_long:
         for column in range(dimension):
             total += trained.gate[dimension + column] * trained.without_long[column]
     gate = np.float32(1) / (np.float32(1) + np.exp(-total))
     scale = np.float32(trained.scale)
     for column in range(dimension):
-        room.user[column] = scale * gate * room.short[column] + trained.everyone[column]
+        user[column] = scale * gate * short[column] + trained.everyone[column]
     if not has_long:
         for column in range(dimension):
-            room.user[column] += scale * (np.float32(1) - gate) * trained.without_long[column]
-    room.user[dimension - 1] = np.float32(0)
+            user[column] += scale * (np.float32(1) - gate) * trained.without_long[column]
+    user[dimension - 1] = np.float32(0)
     return float(gate)
 
 
-@compiled_with_fast_sums
+@compiled_within
 def first_vectors(
     items: Items, hashes: Words, row: int, trained: Trained, room: Room
 ) -> tuple[Floats, Floats]:
