@@ -17,6 +17,7 @@ from models.location import Location
 from models.log.behaviour_log import BehaviourLog
 from models.model_files import RANKER
 from models.windows.window import WindowSettings
+from offline.encoders.classification import Classification, classification_of
 from offline.ranking.metrics import Ranking, summarise
 from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
 from offline.ranking.scorers import ranks_by
@@ -71,12 +72,16 @@ class EncoderEpoch:
 
 @dataclass(frozen=True, slots=True)
 class TrainedEncoder:
-    """What was published; the figures are of the version `held_out`, which has not learned these rows."""
+    """What was published; the figures are of the version `held_out`, which has not learned these rows.
+
+    answers: to yes or no, on the test slice.
+    """
 
     artifact: Artifact
     held_out: str
     best: EncoderEpoch
     test: Ranking
+    answers: Classification
 
 
 def train_encoder(
@@ -91,8 +96,13 @@ def train_encoder(
     slices = slice_log(log, recipe.slicing)
     best, model, vocabulary = _choose(log, slices, recipe, on_epoch)
     window = recipe.settings.window
-    test = ranking_of(model, _cases(log, slices.cutoff_ms, vocabulary, window))
-    metrics = {"validation": asdict(best.validation), "test": asdict(test)}
+    validated = classification_of(model, _validation_cases(log, slices, vocabulary, window))
+    asked = _cases(log, slices.cutoff_ms, vocabulary, window)
+    test, answers = ranking_of(model, asked), classification_of(model, asked, validated.threshold)
+    metrics = {
+        "validation": {**asdict(best.validation), **asdict(validated)},
+        "test": {**asdict(test), **asdict(answers)},
+    }
     training = {
         **recipe.training,
         "best_epoch": best.number,
@@ -111,7 +121,7 @@ def train_encoder(
         saved = save_model(store, learner.model(), learner.vocabulary, recipe.settings, metrics, training)
     saved.check_golden()
     publish(store, saved.version)
-    return TrainedEncoder(load(store), held_out, best, test)
+    return TrainedEncoder(load(store), held_out, best, test, answers)
 
 
 def _choose(
@@ -119,9 +129,7 @@ def _choose(
 ) -> tuple[EncoderEpoch, Model, Vocabulary]:
     """Learn the training slice while that makes the validation NDCG better."""
     learner = recipe.start(slices.train)
-    before_test = log.select(~slices.test)
-    validation_ms = None if slices.cutoff_ms is None else int(log.time_ms[slices.validation].min())
-    cases = _cases(before_test, validation_ms, learner.vocabulary, recipe.settings.window)
+    cases = _validation_cases(log, slices, learner.vocabulary, recipe.settings.window)
     best, model = None, None
     for number in range(1, recipe.epochs + 1):
         loss, now = learner.epoch(), learner.model()
@@ -133,6 +141,13 @@ def _choose(
             break
     assert best is not None and model is not None  # there is at least one pass
     return best, model, learner.vocabulary
+
+
+def _validation_cases(
+    log: BehaviourLog, slices: Slices, vocabulary: Vocabulary, window: WindowSettings
+) -> Cases:
+    validation_ms = None if slices.cutoff_ms is None else int(log.time_ms[slices.validation].min())
+    return _cases(log.select(~slices.test), validation_ms, vocabulary, window)
 
 
 def _cases(log: BehaviourLog, cutoff_ms: int | None, vocabulary: Vocabulary, window: WindowSettings) -> Cases:
