@@ -8,7 +8,7 @@ import numpy as np
 
 from models.arrays import Floats, Ints
 from models.compiled import compiled_with_fast_sums
-from models.rankers.kernels import tanh
+from models.tanh import tanh
 
 #: Users at a time.
 BLOCK = 128

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.ages import age_buckets
 from models.arrays import Ints
 from models.ids.vocabulary_file import FIRST_KNOWN
-from models.rankers.columns import age_buckets
 from models.windows.histories import Histories
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from models.ages import AGE_BUCKETS
 from models.arrays import Floats
-from models.rankers.columns import AGE_BUCKETS
 from models.recurrent_graph.settings import RecurrentGraphSettings
 
 #: Behaviours, padding at 0.

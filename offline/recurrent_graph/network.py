@@ -8,8 +8,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from models.ages import AGE_BUCKETS
 from models.arrays import Ints
-from models.rankers.columns import AGE_BUCKETS
 from models.recurrent_graph.settings import RecurrentGraphSettings
 from models.recurrent_graph.weights import BEHAVIOURS
 from offline.recurrent_graph.geometric import convolutions

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from models.ages import AGE_BUCKETS
 from models.arrays import Floats
 from models.ids.vocabulary import Vocabulary
-from models.rankers.columns import AGE_BUCKETS
 from models.recurrent_graph.recurrent_graph_model import RecurrentGraphModel
 from models.recurrent_graph.settings import RecurrentGraphSettings
 from models.recurrent_graph.weights import RecurrentGraphWeights

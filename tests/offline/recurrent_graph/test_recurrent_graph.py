@@ -12,11 +12,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from models.ages import age_buckets
 from models.arrays import Flags, Ints
 from models.artifact.artifact import load
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
-from models.rankers.columns import age_buckets
 from models.windows.histories import Histories
 from models.windows.log_histories import EVERYTHING, histories_of_log
 from offline import train
