@@ -94,10 +94,8 @@ def train_encoder(
     check_store(store)
     open_store(store).prepare()
     slices = slice_log(log, recipe.slicing)
-    best, model, vocabulary = _choose(log, slices, recipe, on_epoch)
-    window = recipe.settings.window
-    validated = classification_of(model, _validation_cases(log, slices, vocabulary, window))
-    asked = _cases(log, slices.cutoff_ms, vocabulary, window)
+    best, model, vocabulary, validated = _choose(log, slices, recipe, on_epoch)
+    asked = _cases(log, slices.cutoff_ms, vocabulary, recipe.settings.window)
     test, answers = ranking_of(model, asked), classification_of(model, asked, validated.threshold)
     metrics = {
         "validation": {**asdict(best.validation), **asdict(validated)},
@@ -126,10 +124,12 @@ def train_encoder(
 
 def _choose(
     log: BehaviourLog, slices: Slices, recipe: Recipe, on_epoch: Callable[[EncoderEpoch], None]
-) -> tuple[EncoderEpoch, Model, Vocabulary]:
+) -> tuple[EncoderEpoch, Model, Vocabulary, Classification]:
     """Learn the training slice while that makes the validation NDCG better."""
     learner = recipe.start(slices.train)
-    cases = _validation_cases(log, slices, learner.vocabulary, recipe.settings.window)
+    before_test = log.select(~slices.test)
+    validation_ms = None if slices.cutoff_ms is None else int(log.time_ms[slices.validation].min())
+    cases = _cases(before_test, validation_ms, learner.vocabulary, recipe.settings.window)
     best, model = None, None
     for number in range(1, recipe.epochs + 1):
         loss, now = learner.epoch(), learner.model()
@@ -140,14 +140,7 @@ def _choose(
         elif number - best.number >= recipe.patience:
             break
     assert best is not None and model is not None  # there is at least one pass
-    return best, model, learner.vocabulary
-
-
-def _validation_cases(
-    log: BehaviourLog, slices: Slices, vocabulary: Vocabulary, window: WindowSettings
-) -> Cases:
-    validation_ms = None if slices.cutoff_ms is None else int(log.time_ms[slices.validation].min())
-    return _cases(log.select(~slices.test), validation_ms, vocabulary, window)
+    return best, model, learner.vocabulary, classification_of(model, cases)
 
 
 def _cases(log: BehaviourLog, cutoff_ms: int | None, vocabulary: Vocabulary, window: WindowSettings) -> Cases:
