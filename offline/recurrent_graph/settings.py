@@ -37,8 +37,8 @@ class RecurrentGraphTrainSettings(HeldOut):
     dropout: ShareButNotAll = 0.2
     #: Share of the events whose item is made unknown in a step.
     unknown_share: ShareButNotAll = 0.02
-    #: Equal parts of the rows, by time; each learns with the graph of what was before it.
-    periods: Count = 8
+    #: Equal parts of the rows, by time; each learns with the graph of what was before it, the first without.
+    periods: Annotated[int, Meta(ge=2)] = 8
     #: An edge joins an item with each of so many that the same user had next, and an item takes the messages
     #: of so many neighbours at most, those joined most often.
     reach: Count = 3
