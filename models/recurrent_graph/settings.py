@@ -26,7 +26,7 @@ class RecurrentGraphSettings:
     read_events: Count = 50
 
     def __post_init__(self) -> None:
-        if self.dimension % self.heads:
+        if self.graph == "gat" and self.dimension % self.heads:
             raise SettingsError(
                 f"dimension is {self.dimension}; it must be a multiple of the heads, {self.heads}"
             )

@@ -337,7 +337,7 @@ def test_command_publishes_what_is_loaded_and_ranks(csv: Path, tmp_path: Path, n
 @pytest.mark.parametrize(
     ("options", "settings", "reason"),
     [
-        ([], "heads = 3", "dimension is 64; it must be a multiple of the heads, 3"),
+        ([], 'graph = "gat"\nheads = 3', "dimension is 64; it must be a multiple of the heads, 3"),
         ([], 'graph = "sage"', "graph is 'sage'"),
         ([], "periods = 0", "periods is 0"),
         ([], 'recurrent = "lstm"', "recurrent is 'lstm', and --model gru-gnn has the other cell"),
