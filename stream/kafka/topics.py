@@ -130,7 +130,10 @@ def ensure_topic(
         return existing[name]
     client = admin_client(kafka)  # kept until the answer is here: without its client a request is abandoned
     topic = NewTopic(name, partitions, replicas, config=dict(settings))
-    future = client.create_topics([topic], operation_timeout=TIMEOUT_S)[name]
+    try:
+        future = client.create_topics([topic], operation_timeout=TIMEOUT_S)[name]
+    except ValueError as error:
+        raise SettingsError(f"topic {name} cannot be made: {error}") from error
     try:
         future.result(timeout=TIMEOUT_S)
     except KafkaException as error:
