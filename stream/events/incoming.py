@@ -262,5 +262,6 @@ def sent_at_ms(headers: Iterable[tuple[str, bytes]]) -> int:
     """Return the producer's send time, or 0 where the record has none, or waited as a dead letter since."""
     found = dict(headers)
     value = found.get(SENT_AT_HEADER)
-    is_time = value and value.isdigit() and len(value) <= MAX_TIME_DIGITS
-    return int(value) if is_time and REDRIVEN_HEADER not in found else 0
+    if not value or not value.isdigit() or len(value) > MAX_TIME_DIGITS or REDRIVEN_HEADER in found:
+        return 0
+    return int(value)
