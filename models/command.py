@@ -42,10 +42,11 @@ class Command(click.Command):
             failure.exit_code = error.exit_code
             raise failure from error
         except OSError as error:
-            if error.errno in (None, errno.EPIPE):  # of whoever reads our output, click says nothing
+            if error.errno == errno.EPIPE:  # of whoever reads our output, click says nothing
                 raise
             where = f"{error.filename}: " if error.filename is not None else ""
-            raise click.ClickException(f"{where}{error.strerror}") from error
+            reason = error.strerror or " ".join(str(error).split())[:300]  # Arrow has words alone
+            raise click.ClickException(f"{where}{reason}") from error
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

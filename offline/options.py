@@ -44,7 +44,7 @@ cutoff_option = click.option(
 
 def parse_time(option: str, text: str) -> int:
     """Return the epoch ms of an option's time, written as in the log or as epoch ms. Raises SettingsError."""
-    if text.isdecimal() and int(text) <= LATEST_MS:
+    if text.isdecimal() and len(text) <= len(str(LATEST_MS)) and int(text) <= LATEST_MS:
         return int(text)
     for form in TIME_FORMATS:
         try:

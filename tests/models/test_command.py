@@ -19,6 +19,14 @@ def test_file_that_cannot_be_written_is_one_line(number: int) -> None:
     assert (result.exit_code, result.stderr) == (1, "Error: /data/picture.png: no room\n")
 
 
+def test_words_of_a_library_are_one_line() -> None:
+    @click.command(cls=Command)
+    def write() -> None:
+        raise OSError("When writing:\n  no room")
+
+    assert CliRunner().invoke(write).stderr == "Error: When writing: no room\n"
+
+
 def test_reader_who_goes_away_is_no_error_line() -> None:
     @click.command(cls=Command)
     def write() -> None:
