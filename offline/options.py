@@ -52,7 +52,7 @@ def parse_time(option: str, text: str) -> int:
         except ValueError:
             continue
     raise SettingsError(
-        f"{option} is {text!r}; it must be like '2014-12-16 12', '2014-12-16 12:30:00' or epoch ms"
+        f"{option} is {text[:40]!r}; it must be like '2014-12-16 12', '2014-12-16 12:30:00' or epoch ms"
     )
 
 

@@ -8,7 +8,7 @@ from offline.options import LATEST_MS, describe_time, parse_time
 
 @pytest.mark.parametrize("text", ["", "yesterday", "-5", "nan", "²", str(LATEST_MS + 1), "9" * 5_000])
 def test_what_is_no_time_is_refused_by_the_options_name(text: str) -> None:
-    with pytest.raises(SettingsError, match="^--cutoff is "):
+    with pytest.raises(SettingsError, match=r"^--cutoff is "):
         parse_time("--cutoff", text)
 
 
