@@ -122,7 +122,7 @@ def _asked(samples: Samples, drawer: Drawer, settings: RankerSettings, train: Ra
     """Return the events and candidates of held-out samples, as `ask` has them."""
     batches: list[Asked] = []
 
-    def keep(asked: Asked) -> Doubles:
+    def keep(asked: Asked, _: Samples) -> Doubles:
         batches.append(asked)
         return np.zeros(asked.item.shape)
 
@@ -134,7 +134,7 @@ def _given(scores: Doubles) -> Any:
     """Return what gives batches, in the order of `_asked`, their scores."""
     at = 0
 
-    def give(asked: Asked) -> Doubles:
+    def give(asked: Asked, _: Samples) -> Doubles:
         nonlocal at
         at += len(asked.item)
         return scores[at - len(asked.item) : at]

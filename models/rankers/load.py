@@ -1,7 +1,9 @@
 """A ranker's artifact -> what serves it; needs no torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -36,7 +38,8 @@ class LoadedRanker:
     """A ranker that is ready to serve.
 
     version: 12 hex digits of its content; item_categories (I + 2,) the category index of each item index, of
-    padding and unknown too; settings: among others max_events and horizon_ms, how far back it reads.
+    padding and unknown too; settings: among others max_events and horizon_ms, how far back it reads;
+    training: what its artifact says of how it was trained.
     """
 
     ranker: Ranker
@@ -44,18 +47,20 @@ class LoadedRanker:
     version: str
     item_categories: Ints
     settings: RankerSettings
+    training: Mapping[str, Any]
 
 
 def load_ranker(where: str | Location, threads: int = 1) -> LoadedRanker:
     """Return the ranker at a path or URL: one artifact by itself, or the active one of a store.
 
-    Golden users are asked: their scores must be those that were saved. threads: that score
-    candidates. Raises
-    ArtifactError, naming the file, where anything is missing, damaged, of another kind or computes otherwise.
+    Golden users are asked: their scores must be those that were saved. threads: that score candidates.
+    Raises ArtifactError, naming the file, where anything is missing, damaged, of another kind or computes
+    otherwise.
     """
     directory = find(location(where) if isinstance(where, str) else where).directory
     checksums = checked(directory)
-    settings = _settings_of(directory / CONFIG)
+    config = _config_of(directory / CONFIG)
+    settings = parse(directory / CONFIG, lambda: msgspec.convert(config[RANKER], RankerSettings))
     vocabulary = parse(
         directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
     )
@@ -67,7 +72,12 @@ def load_ranker(where: str | Location, threads: int = 1) -> LoadedRanker:
     )
     check_scores(version, ranker.rank(*golden_questions(vocabulary)).score, stored)
     categories = np.concatenate(([PADDING, UNKNOWN], vocabulary.item_categories))
-    return LoadedRanker(ranker, vocabulary, version, categories, settings)
+    return LoadedRanker(ranker, vocabulary, version, categories, settings, config.get("training", {}))
+
+
+def is_ranker(where: Location) -> bool:
+    """Return whether an artifact, or the active one of a store, says that it is a ranker. ArtifactError."""
+    return read_json(find(where).directory / CONFIG).get("encoder") == RANKER
 
 
 def _of_candidates(directory: Path, settings: RankerSettings, threads: int) -> Run:
@@ -78,7 +88,8 @@ def _of_candidates(directory: Path, settings: RankerSettings, threads: int) -> R
     return parse(file, lambda: CompiledCandidates(settings, safetensors.numpy.load_file(file), threads))
 
 
-def _settings_of(file: Path) -> RankerSettings:
+def _config_of(file: Path) -> dict[str, Any]:
+    """Return what a ranker's artifact says of itself. Raises ArtifactError where it is none."""
     config = read_json(file)
     if config.get("format") != ARTIFACT_FORMAT:
         raise ArtifactError(
@@ -90,4 +101,4 @@ def _settings_of(file: Path) -> RankerSettings:
             f"{file.parent} holds a model of the kind {config.get('encoder')!r}, and no ranker: "
             "make one with `python -m offline.train --model din`"
         )
-    return parse(file, lambda: msgspec.convert(config[RANKER], RankerSettings))
+    return config
