@@ -23,7 +23,7 @@ from offline.rankers.measures import Quality, quality_of
 from offline.rankers.questions import Drawer, Questions
 from offline.rankers.samples import Asked, Samples
 from offline.rankers.scoring import ask
-from offline.rankers.settings import RankerTrainSettings
+from offline.rankers.settings import Draws, RankerTrainSettings
 
 #: DeepCTR-Torch is there for `bench.ranker_parts`.
 LIBRARIES = ["fuxictr==2.3.10", "deepctr-torch==0.3.0"]
@@ -105,7 +105,7 @@ def _learned(
 ) -> Arrays:
     """Return the events of the samples, and their candidates in each pass."""
     own = drawer if train.negatives_from == "drawn" else None
-    questions = Questions(samples, settings, own, train.negatives, 1.0, torch.device("cpu"))
+    questions = Questions(samples, settings, own, Draws(drawn=train.negatives), 1.0, torch.device("cpu"))
     random, passes = np.random.default_rng(train.seed), []
     for _ in range(train.epochs if own else 1):
         passes.append(

@@ -1,7 +1,8 @@
 """A ranker's artifact -> what serves it; needs no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import PADDING, UNKNOWN
 from models.location import Location, location
-from models.model_files import CANDIDATE_GRAPH, GOLDEN, RANKER, USER_GRAPH, WEIGHTS
+from models.model_files import CANDIDATE_GRAPH, ENSEMBLE, GOLDEN, RANKER, USER_GRAPH, WEIGHTS, member_file
 from models.ranker import Ranker
 from models.rankers.compiled_candidates import CompiledCandidates, can_compile
+from models.rankers.ensemble import EnsembleRanker, EnsembleSettings
 from models.rankers.golden import check_scores, golden_questions
 from models.rankers.onnx_ranker import OnnxRanker, Run
 from models.rankers.settings import RankerSettings
@@ -64,8 +66,7 @@ def load_ranker(where: str | Location, threads: int = 1) -> LoadedRanker:
     vocabulary = parse(
         directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
     )
-    of_user = Session(directory / USER_GRAPH, "cpu", 1)
-    ranker = OnnxRanker(of_user, _of_candidates(directory, settings, threads), settings)
+    ranker = _ranker(directory, config, settings, threads)
     version = version_of(checksums)
     stored = parse(
         directory / GOLDEN, lambda: safetensors.numpy.load((directory / GOLDEN).read_bytes())["score"]
@@ -80,11 +81,31 @@ def is_ranker(where: Location) -> bool:
     return read_json(find(where).directory / CONFIG).get("encoder") == RANKER
 
 
-def _of_candidates(directory: Path, settings: RankerSettings, threads: int) -> Run:
+def _ranker(directory: Path, config: Mapping[str, Any], settings: RankerSettings, threads: int) -> Ranker:
+    """Return what scores: one, or several together."""
+    if ENSEMBLE not in config:
+        return _one(directory, settings, threads, lambda name: name)
+    ensemble = parse(directory / CONFIG, lambda: msgspec.convert(config[ENSEMBLE], EnsembleSettings))
+    members = [
+        _one(directory, of_member, threads, partial(member_file, number))
+        for number, of_member in enumerate(ensemble.members)
+    ]
+    return EnsembleRanker(members, ensemble)
+
+
+def _one(
+    directory: Path, settings: RankerSettings, threads: int, file_of: Callable[[str], str]
+) -> OnnxRanker:
+    """Return a ranker whose files are called so."""
+    of_user = Session(directory / file_of(USER_GRAPH), "cpu", 1)
+    graph, weights = directory / file_of(CANDIDATE_GRAPH), directory / file_of(WEIGHTS)
+    return OnnxRanker(of_user, _of_candidates(graph, weights, settings, threads), settings)
+
+
+def _of_candidates(graph: Path, file: Path, settings: RankerSettings, threads: int) -> Run:
     """Return the graph, or machine code of the same weights where that is faster."""
     if not can_compile(settings):
-        return Session(directory / CANDIDATE_GRAPH, "cpu", threads)
-    file = directory / WEIGHTS
+        return Session(graph, "cpu", threads)
     return parse(file, lambda: CompiledCandidates(settings, safetensors.numpy.load_file(file), threads))
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.arrays import Flags
 from models.artifact.files import CONFIG, read_json
@@ -33,6 +34,7 @@ from offline.rankers.settings import UNKNOWN_SHARES, RankerConfig, RankerTrainSe
 from offline.training.data import Slices, slice_log
 from offline.training.learned_until import until_of
 from offline.training.parallel import one_process
+from offline.training.stopping import best_pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +136,14 @@ def choose(
     vocabulary, samples = material_of_slices(log, settings, train, slices)
     train = with_unknown_share(train, samples["validation"])
     learner = Learner(_untrained(vocabulary, settings, train), samples["train"], vocabulary, train)
-    best, weights = None, None
-    for number in range(1, train.epochs + 1):
+
+    def learn(number: int) -> tuple[RankerEpoch, dict[str, Tensor]]:
         loss = learner.epoch()
         found = quality_of(score(learner.ranker, samples["validation"], learner.drawer, train))
-        epoch = RankerEpoch(number, loss, found)
-        on_epoch(epoch)
-        if best is None or found.auc > best.validation.auc:
-            best, weights = epoch, copy.deepcopy(learner.ranker.state_dict())
-        elif number - best.number >= train.patience:
-            break
-    assert best is not None and weights is not None  # there is at least one pass
+        on_epoch(epoch := RankerEpoch(number, loss, found))
+        return epoch, copy.deepcopy(learner.ranker.state_dict())
+
+    best, weights = best_pass(train.epochs, train.patience, learn, lambda done: done[0].validation.auc)
     learner.ranker.load_state_dict(weights)
     seconds = time.monotonic() - started
     test = quality_of(score(learner.ranker, samples["test"], learner.drawer, train))

@@ -1,6 +1,6 @@
 """What a ranker is asked: would this user, with this past, choose this item now?"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -139,6 +139,11 @@ class Asked:
     category: Tensor
     label: Tensor
     weight: Tensor
+
+    def columns(self, change: Callable[[Tensor], Tensor]) -> "Asked":
+        """Return it with the columns of candidates changed, all alike."""
+        changed = (change(each) for each in (self.item, self.category, self.label, self.weight))
+        return Asked(self.events, *changed)
 
     def with_unknown(self, share: float, unknown: int, generator: torch.Generator) -> "Asked":
         """Return it with a share of the items, of events and candidates, made unknown."""

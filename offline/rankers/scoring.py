@@ -13,7 +13,7 @@ from models.rankers.settings import RankerSettings
 from offline.rankers.measures import Scored
 from offline.rankers.questions import Drawer, Questions
 from offline.rankers.samples import Asked, Samples, tensors_of
-from offline.rankers.settings import RankerTrainSettings
+from offline.rankers.settings import Draws, RankerTrainSettings
 
 #: Items drawn for each positive that is scored, and how many positives are scored at most.
 SCORED_NEGATIVES, MAX_SCORED = 50, 3_000
@@ -91,7 +91,9 @@ def ask(
     some = samples.take(np.linspace(0, len(samples) - 1, asked).astype(np.int64))
     own = drawer if is_drawn else None
     share = settings.negatives / SCORED_NEGATIVES
-    questions = Questions(some, of_ranker, own, SCORED_NEGATIVES, share, device or torch.device("cpu"))
+    questions = Questions(
+        some, of_ranker, own, Draws(drawn=SCORED_NEGATIVES), share, device or torch.device("cpu")
+    )
     scores, label, weight = _columns(questions, np.random.default_rng(settings.seed), give)
     user, number = (np.repeat(each, scores.shape[1]) for each in (some.user, np.arange(len(some))))
     counts = weight.ravel() > 0

@@ -166,7 +166,7 @@ def test_regularisation_is_the_papers(log: BehaviourLog) -> None:
     learner = Learner(make_ranker(vocabulary, TINY), samples, vocabulary, TOY)
     asked = learner.questions.asked(np.arange(20), np.random.default_rng(0))
     vectors = learner.ranker.vectors
-    found = Regularisation(samples, TINY.max_events, vectors, 0.5).loss(asked).item()
+    found = Regularisation(samples, TINY.max_events, vectors, 0.5).loss([asked]).item()
     expected = 0.0
     for table, values, (of_events, of_candidates) in (
         (vectors.item, samples.histories.item, (asked.events.item, asked.item)),
