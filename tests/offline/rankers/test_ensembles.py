@@ -1,5 +1,7 @@
 """Several rankers as one artifact: its weights are the best there are, and it is served as any ranker."""
 
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,18 +11,19 @@ from click.testing import CliRunner
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
+from models.artifact.artifact import publish
 from models.errors import ArtifactError, SettingsError
 from models.ranker import Candidates
+from models.rankers.artifact import save_ranker
 from models.rankers.ensemble import EnsembleSettings
+from models.rankers.kinds import make_ranker
 from models.rankers.load import load_ranker
 from models.rankers.settings import RankerSettings
 from models.windows.histories import Histories
-from offline import ensemble, evaluate, train
+from offline import ensemble, evaluate
 from offline.rankers.measures import Scored
 from offline.rankers.weights import weights_of
 from tests.models.made_users import made_histories
-
-TINY = "item_dimension = 8\ncategory_dimension = 8\nmax_events = 10\nheads = 2\nunits = [8]\nepochs = 1\n"
 
 
 def _made(members: int = 3, rows: int = 2_000) -> tuple[np.ndarray, Scored]:
@@ -79,30 +82,33 @@ def test_an_ensemble_reads_whatever_a_member_does() -> None:
 
 
 @pytest.fixture(scope="module")
-def stores(walk_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with rankers din and dsin, and one of other negatives."""
-    folder = tmp_path_factory.mktemp("rankers")
-    (folder / "tiny.toml").write_text(TINY)
-    for name, more in (("din", []), ("dsin", []), ("other", ["--config", folder / "other.toml"])):
-        (folder / "other.toml").write_text(TINY + "negatives = 2\nfinal_fit = false\n")
-        kind = "din" if name == "other" else name
-        arguments = ["--model", kind, "--data-path", walk_csv, "--save-dir", folder / name]
-        arguments += more or ["--config", folder / "tiny.toml"]
-        found = CliRunner().invoke(train.main, list(map(str, arguments)))
-        assert found.exit_code == 0, found.output
-    return folder
+def stores(
+    published: Callable[[str], tuple[Path, str]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Give the stores of rankers din and dsin, of one that was trained otherwise, and a folder for more."""
+    folder = tmp_path_factory.mktemp("ensembles")
+    like, _ = published("din")
+    loaded = load_ranker(str(like))
+    training = {**loaded.training, "negatives": 7}
+    other = make_ranker(loaded.vocabulary, loaded.settings)
+    publish(folder / "other", save_ranker(folder / "other", other, loaded.vocabulary, {}, training).version)
+    held_out = str(training["held_out_version"])
+    shutil.copytree(like / held_out, folder / "other" / held_out)
+    return {"din": like, "dsin": published("dsin")[0], "other": folder / "other", "folder": folder}
 
 
-def _run(walk_csv: Path, stores: Path, *names: str, how: str = "weighted", into: str = "made") -> str:
-    arguments = ["--data-path", walk_csv, "--how", how, "--save-dir", stores / into]
-    arguments += [each for name in names for each in ("--ranker", stores / name)]
+def _run(
+    walk_csv: Path, stores: dict[str, Path], *names: str, how: str = "weighted", into: str = "made"
+) -> str:
+    arguments = ["--data-path", walk_csv, "--how", how, "--save-dir", stores["folder"] / into]
+    arguments += [each for name in names for each in ("--ranker", stores.get(name, name))]
     return str(CliRunner().invoke(ensemble.main, list(map(str, arguments))).output)
 
 
 @pytest.mark.parametrize("how", ["mean", "stacked"])
-def test_command_publishes_one_ranker_of_two(walk_csv: Path, stores: Path, how: str) -> None:
+def test_command_publishes_one_ranker_of_two(walk_csv: Path, stores: dict[str, Path], how: str) -> None:
     output = _run(walk_csv, stores, "din", "dsin", how=how, into=how)
-    made = load_ranker(str(stores / how))
+    made = load_ranker(str(stores["folder"] / how))
     assert f"version {made.version}" in output and f"{how}, bias" in output
     histories = made_histories((0, 1, 7, 30), 0)
     histories = _known(histories, made.vocabulary.item_count)
@@ -111,7 +117,7 @@ def test_command_publishes_one_ranker_of_two(walk_csv: Path, stores: Path, how: 
     now_ms = histories.newest_ms() + 5_000
     found = made.ranker.rank(histories, asked, now_ms, explain=True)
     members = [
-        load_ranker(str(stores / name)).ranker.rank(histories, asked, now_ms, explain=True)
+        load_ranker(str(stores[name])).ranker.rank(histories, asked, now_ms, explain=True)
         for name in ("din", "dsin")
     ]
     line = next(line for line in output.splitlines() if line.startswith(how))
@@ -128,7 +134,9 @@ def test_command_publishes_one_ranker_of_two(walk_csv: Path, stores: Path, how: 
     for user in range(4):
         counted = sum(s * each.attention[user] for s, each in zip(shares, members, strict=True))
         np.testing.assert_allclose(found.attention[user], counted, atol=1e-2)
-    shown = CliRunner().invoke(evaluate.main, ["--artifact", str(stores / how), "--data-path", str(walk_csv)])
+    shown = CliRunner().invoke(
+        evaluate.main, ["--artifact", str(stores["folder"] / how), "--data-path", str(walk_csv)]
+    )
     assert shown.exit_code == 0 and made.version not in shown.output.splitlines()[0]
 
 
@@ -137,21 +145,24 @@ def _known(histories: Histories, items: int) -> Histories:
     return replace(histories, item=2 + histories.item % (items - 2), category=2 + histories.category % 3)
 
 
-def test_a_damaged_member_is_refused(walk_csv: Path, stores: Path) -> None:
+def test_a_damaged_member_is_refused(walk_csv: Path, stores: dict[str, Path]) -> None:
     _run(walk_csv, stores, "din", "dsin", how="mean", into="broken")
-    version = load_ranker(str(stores / "broken")).version
-    graph = stores / "broken" / version / "member1-user.onnx"
+    store = stores["folder"] / "broken"
+    version = load_ranker(str(store)).version
+    graph = store / version / "member1-user.onnx"
     graph.write_bytes(graph.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match=r"member1-user.onnx is damaged"):
-        load_ranker(str(stores / "broken"))
+        load_ranker(str(store))
 
 
-def test_what_does_not_go_together_is_one_line(walk_csv: Path, stores: Path, tmp_path: Path) -> None:
+def test_what_does_not_go_together_is_one_line(
+    walk_csv: Path, stores: dict[str, Path], tmp_path: Path
+) -> None:
     assert "needs two rankers" in _run(walk_csv, stores, "din")
     found = _run(walk_csv, stores, "din", "other")
-    assert "was trained with final_fit False" in found and "train them alike" in found.replace("\n", " ")
+    assert "was trained with negatives 7" in found and "train them alike" in found.replace("\n", " ")
     shorter = tmp_path / "log.csv"
     shorter.write_text("".join(walk_csv.read_text().splitlines(keepends=True)[:-5]))
     assert "has learned another log" in _run(shorter, stores, "din", "dsin")
     assert "there is no artifact" in _run(walk_csv, stores, "din", "nowhere")
-    assert not (stores / "made" / "current").exists()
+    assert not (stores["folder"] / "made" / "current").exists()

@@ -1,6 +1,7 @@
 """Rankers learn what can be learned, know nothing of the future, and are published by the command."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,25 +180,22 @@ def test_regularisation_is_the_papers(log: BehaviourLog) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_command_publishes_a_ranker_that_can_be_asked(walk_csv: Path, tmp_path: Path, kind: str) -> None:
-    (tmp_path / "tiny.toml").write_text(
-        "item_dimension = 8\ncategory_dimension = 8\nmax_events = 10\nregularisation = 0.01\nheads = 2\n"
-    )
-    arguments = ["--model", kind, "--data-path", walk_csv, "--save-dir", tmp_path / "r", "--epochs", 1]
-    found = CliRunner().invoke(train.main, [*map(str, arguments), "--config", str(tmp_path / "tiny.toml")])
-    assert found.exit_code == 0, found.output
-    assert "test: auc 0." in found.output and "test, ten best: coverage " in found.output
-    loaded = load_ranker(str(tmp_path / "r"))
-    assert loaded.version in found.output
+def test_command_publishes_a_ranker_that_can_be_asked(
+    walk_csv: Path, published: Callable[[str], tuple[Path, str]], kind: str
+) -> None:
+    store, output = published(kind)
+    assert "test: auc 0." in output and "test, ten best: coverage " in output
+    loaded = load_ranker(str(store))
+    assert loaded.version in output
     assert (loaded.settings.kind, loaded.settings.max_events) == (kind, 10)
     item = loaded.vocabulary.item_indices(["item-3é", "never there"])
     candidates = Candidates(item, loaded.item_categories[item], np.array([0, 2]))
     nothing = np.zeros(0, np.int64)
     nobody = Histories(nothing, nothing, np.zeros(0, np.uint8), nothing, np.zeros(2, np.int64))
     assert np.isfinite(loaded.ranker.rank(nobody, candidates, np.array([1])).score).all()
-    training = json.loads((tmp_path / "r" / "current" / "config.json").read_text())["training"]
+    training = json.loads((store / "current" / "config.json").read_text())["training"]
     assert training["regularisation"] == 0.01
-    _check_evaluation(walk_csv, tmp_path / "r", training["held_out_version"])
+    _check_evaluation(walk_csv, store, training["held_out_version"])
 
 
 def _check_evaluation(log: Path, store: Path, held_out: str) -> None:
