@@ -91,9 +91,11 @@ def samples_before(
 
 
 def positives_of(samples: Samples, vocabulary: Vocabulary) -> Doubles:
-    """Return how often each vocabulary index (I + 2,) is a positive of samples."""
+    """Return how often each vocabulary index (I + 2,) is a positive of samples; what is unknown never is."""
     items = samples.histories.item[samples.target]
-    return np.bincount(items, samples.label, minlength=vocabulary.item_count).astype(np.float64)
+    counts = np.bincount(items, samples.label, minlength=vocabulary.item_count).astype(np.float64)
+    counts[:FIRST_KNOWN] = 0  # no item by itself is as popular as all that are unknown together
+    return counts
 
 
 def variety_of(score: Score, asked: Samples, vocabulary: Vocabulary, counts: Doubles) -> Variety:
@@ -108,7 +110,7 @@ def variety_of(score: Score, asked: Samples, vocabulary: Vocabulary, counts: Dou
         scores = score(some.take(np.array([place])), items[None], category[None])
         lists.append(best_places(scores)[0])
     found = np.stack(lists)
-    return Variety(coverage(found, len(items)), diversity(found, category), novelty(found, counts[items]))
+    return Variety(coverage(found, len(items)), diversity(found, category), novelty(items[found], counts))
 
 
 def _spread(asked: Samples) -> Samples:

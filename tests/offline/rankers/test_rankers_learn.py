@@ -22,6 +22,7 @@ from models.rankers.load import load_ranker
 from models.rankers.settings import KINDS, RankerSettings
 from models.windows.histories import Histories
 from offline import evaluate, train
+from offline.rankers.evaluation import positives_of, variety_of
 from offline.rankers.learner import Learner
 from offline.rankers.measures import quality_of
 from offline.rankers.regularisation import Regularisation, sample_counts
@@ -137,6 +138,23 @@ def test_held_out_rows_are_given_what_is_served(log: BehaviourLog, tmp_path: Pat
     asked = served(save_ranker(tmp_path, ranker, vocabulary, {}, {}))(some, item, category)
     np.testing.assert_allclose(asked, found, atol=1e-4)
     assert np.ptp(found) > 1e-3
+
+
+def test_what_is_unknown_is_not_popular_and_novelty_is_by_all_positives(log: BehaviourLog) -> None:
+    samples, vocabulary = _samples(log, TINY)
+    item = samples.histories.item.copy()
+    item[samples.target[: len(samples) // 3]] = UNKNOWN
+    counts = positives_of(replace(samples, histories=replace(samples.histories, item=item)), vocabulary)
+    assert counts[:2].tolist() == [0, 0]
+    assert counts.sum() == (item[samples.target] != UNKNOWN).sum()
+    best = np.argsort(-counts)[:10]
+
+    def by_count(_: Samples, item: np.ndarray, __: np.ndarray) -> np.ndarray:
+        return np.asarray(counts[item])
+
+    found = variety_of(by_count, samples, vocabulary, counts)
+    assert found.coverage == 10 / len(vocabulary.item_ids)
+    assert found.novelty == pytest.approx(np.mean([-np.log2(counts[each] / counts.sum()) for each in best]))
 
 
 def test_as_many_items_are_hidden_as_held_out_rows_have_unknown_ones(log: BehaviourLog) -> None:
