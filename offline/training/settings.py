@@ -66,7 +66,7 @@ class TrainSettings(StepSettings):
     #: Where it trains: "cuda" is a GPU (under torchrun, one per process), "auto" a GPU where there is one.
     device: Literal["cpu", "cuda", "auto"] = "auto"
     #: Seed of everything random.
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
     #: How rows are held out: "time" by global time, "leave-one-out" the last two of each user.
     protocol: Literal["time", "leave-one-out"] = "time"
     #: Share of the rows, the last by time, that test takes, and the share before it that validation takes.

@@ -43,7 +43,7 @@ class TrainingSection(StepSettings, DrawSettings, LabelLossSettings):
     unknown_share: ShareButNotAll = 0.1
     weight_decay: NotNegative = 0.0
     device: Literal["cpu", "cuda", "auto"] = "auto"
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
 
     def __post_init__(self) -> None:
         self.check_shares()

@@ -19,6 +19,8 @@ from stream.events.columns import DecodedEvents, Decoder, columns_of_events, rea
 #: Header with the producer's wall-clock time, epoch ms in ASCII digits.
 SENT_AT_HEADER = "sent_at"
 
+#: More digits than these are no time.
+MAX_TIME_DIGITS = 15
 #: Send times read of one batch, about.
 SEND_TIMES_PER_BATCH = 256
 
@@ -260,4 +262,6 @@ def sent_at_ms(headers: Iterable[tuple[str, bytes]]) -> int:
     """Return the producer's send time, or 0 where the record has none, or waited as a dead letter since."""
     found = dict(headers)
     value = found.get(SENT_AT_HEADER)
-    return int(value) if value and value.isdigit() and REDRIVEN_HEADER not in found else 0
+    if not value or not value.isdigit() or len(value) > MAX_TIME_DIGITS or REDRIVEN_HEADER in found:
+        return 0
+    return int(value)
