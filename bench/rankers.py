@@ -172,7 +172,7 @@ def _popularity(log: BehaviourLog, config: RankerConfig) -> Result:
     )
     drawer = Drawer(learned, vocabulary, config.train)
     scored = ask(
-        samples["test"], drawer, settings, config.train, lambda asked: counts[asked.item.cpu().numpy()]
+        samples["test"], drawer, settings, config.train, lambda asked, _: counts[asked.item.cpu().numpy()]
     )
     return dict.fromkeys(COLUMNS, math.nan) | _figures(replace(quality_of(scored), log_loss=math.nan))
 

@@ -1,5 +1,7 @@
 """`python -m offline.evaluate`: how well an artifact ranks, beside baselines."""
 
+from collections.abc import Callable, Mapping
+
 import click
 
 from models.artifact.artifact import Artifact
@@ -8,6 +10,7 @@ from models.errors import SettingsError
 from models.location import Location
 from models.log.behaviour_log import BehaviourLog
 from models.log.format import log_format_option
+from models.rankers.load import is_ranker, load_ranker
 from offline.evaluation.evaluation import details_table, evaluate, ranking_table
 from offline.options import (
     artifact_option,
@@ -15,8 +18,11 @@ from offline.options import (
     cutoff_option,
     data_path_option,
     describe_time,
+    evaluated,
     load_evaluated,
 )
+from offline.rankers.evaluation import evaluate_ranker
+from offline.rankers.report import text_of_evaluated
 from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
 from offline.source import from_stream_option, read_log
 from offline.stream_walk.evaluation import evaluate_stream
@@ -84,6 +90,10 @@ def main(
     model as it was trained, its live items (docs/items.md), and what only counts. Live items' settings are
     found on the rows between training and the cutoff; the figures are of rows from there on.
 
+    A ranker scores, as it is served, the positives of the rows from the cutoff on beside what was negative in
+    training, and its ten best of all items are asked how varied they are (docs/rankers.md); beside it stands
+    how often items are positives. Of the options --protocol and --cutoff are for it.
+
     "category alone" and "cold start" rank by the vectors that users without one of their own get: "category
     alone" by the category of their last event, "cold start" without any.
 
@@ -92,6 +102,14 @@ def main(
       python -m offline.evaluate --artifact artifacts --data-path data/behaviour.csv
     """
     log_to_stderr()
+    if is_ranker(artifact_path):
+        _refuse_for_rankers(
+            {"--exclude-seen": exclude_seen, "--item-lag": item_lag, "--details": with_details}
+        )
+        click.echo(
+            _ranker(artifact_path, lambda: read_log(data_path, log_format, from_stream), protocol, cutoff)
+        )
+        return
     artifact = load_evaluated(artifact_path, cutoff)
     log = read_log(data_path, log_format, from_stream)
     if protocol == "stream":
@@ -110,6 +128,32 @@ def main(
     click.echo(ranking_table(found))
     if with_details:
         click.echo(f"\n{details_table(found)}")
+
+
+def _refuse_for_rankers(options: Mapping[str, object]) -> None:
+    for name, value in options.items():
+        if value:
+            raise SettingsError(f"{name} means nothing for a ranker, which scores candidates: leave it out")
+
+
+def _ranker(
+    where: Location, read: Callable[[], BehaviourLog], protocol: str | None, cutoff: str | None
+) -> str:
+    """Return the figures of a ranker."""
+    if protocol == "stream":
+        raise SettingsError("--protocol stream means nothing for a ranker: leave it out, or say time")
+    loaded = evaluated(where, cutoff, load_ranker)
+    is_last = (protocol or loaded.training.get("protocol")) == "leave-one-out"
+    if is_last and cutoff is not None:
+        raise SettingsError("--cutoff means nothing with --protocol leave-one-out: leave one of them out")
+    cutoff_ms = None if is_last else cutoff_of(loaded, cutoff)
+    found = evaluate_ranker(loaded, read(), cutoff_ms)
+    asked = "each user's last row" if cutoff_ms is None else f"rows from {describe_time(cutoff_ms)} on"
+    return (
+        f"ranker {loaded.version}, {len(loaded.vocabulary.item_ids):,} items, {asked}\n"
+        f"{found.samples:,} rows are asked about, {found.unknown_share:.1%} of unknown items\n"
+        f"{text_of_evaluated(found)}"
+    )
 
 
 def _walked(

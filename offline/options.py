@@ -1,8 +1,10 @@
 """Options that the commands of offline/ share, and the times that they take and show."""
 
 import logging
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import click
 
@@ -61,29 +63,50 @@ def describe_time(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+class Evaluated(Protocol):
+    """What `evaluated` asks of an artifact, whatever the kind of its model."""
+
+    @property
+    def version(self) -> str:
+        """12 hex digits of its content."""
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """What it says of how it was trained."""
+
+
+E = TypeVar("E", bound=Evaluated)
+
+
 def load_evaluated(where: Location, cutoff: str | None) -> Artifact:
+    """Return the artifact of a model that makes vectors whose figures mean something; see `evaluated`."""
+    return evaluated(where, cutoff, load)
+
+
+def evaluated(where: Location, cutoff: str | None, read: Callable[[Location], E]) -> E:
     """Return the artifact whose figures on rows from the cutoff on mean something: it has not learned them.
 
     A published artifact has learned every row of its log. The one beside it that its own figures are of has
     not; ArtifactError where that is not there.
     """
-    artifact = load(where)
+    artifact = read(where)
     version = artifact.training.get("held_out_version")
     if not version or (cutoff and parse_time("--cutoff", cutoff) > artifact.training["learned_until_ms"]):
         return artifact
+    found = find(where)
     try:
-        held_out = load(find(where).store.where / version)
+        held_out = read(found.store.where / version)
     except ArtifactError as error:
         until = describe_time(artifact.training["learned_until_ms"])
         raise ArtifactError(
-            f"{artifact.path} has learned all rows until {until}, and {version}, which has not, is not "
+            f"{found.directory} has learned all rows until {until}, and {version}, which has not, is not "
             f"beside it ({error}): give a log that goes on, and a later --cutoff"
         ) from error
     logger.info("%s has learned these rows; the figures are of %s, which has not", artifact.version, version)
     return held_out
 
 
-def cutoff_of(artifact: Artifact, cutoff: str | None) -> int:
+def cutoff_of(artifact: Evaluated, cutoff: str | None) -> int:
     """Return the time (epoch ms) that --cutoff gives, or else that the artifact was trained up to."""
     if cutoff is not None:
         return parse_time("--cutoff", cutoff)

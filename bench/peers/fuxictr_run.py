@@ -23,7 +23,7 @@ from offline.rankers.measures import Quality, quality_of
 from offline.rankers.questions import Drawer, Questions
 from offline.rankers.samples import Asked, Samples
 from offline.rankers.scoring import ask
-from offline.rankers.settings import RankerTrainSettings
+from offline.rankers.settings import Draws, RankerTrainSettings
 
 #: DeepCTR-Torch is there for `bench.ranker_parts`.
 LIBRARIES = ["fuxictr==2.3.10", "deepctr-torch==0.3.0"]
@@ -105,7 +105,7 @@ def _learned(
 ) -> Arrays:
     """Return the events of the samples, and their candidates in each pass."""
     own = drawer if train.negatives_from == "drawn" else None
-    questions = Questions(samples, settings, own, train.negatives, 1.0, torch.device("cpu"))
+    questions = Questions(samples, settings, own, Draws(drawn=train.negatives), 1.0, torch.device("cpu"))
     random, passes = np.random.default_rng(train.seed), []
     for _ in range(train.epochs if own else 1):
         passes.append(
@@ -122,7 +122,7 @@ def _asked(samples: Samples, drawer: Drawer, settings: RankerSettings, train: Ra
     """Return the events and candidates of held-out samples, as `ask` has them."""
     batches: list[Asked] = []
 
-    def keep(asked: Asked) -> Doubles:
+    def keep(asked: Asked, _: Samples) -> Doubles:
         batches.append(asked)
         return np.zeros(asked.item.shape)
 
@@ -134,7 +134,7 @@ def _given(scores: Doubles) -> Any:
     """Return what gives batches, in the order of `_asked`, their scores."""
     at = 0
 
-    def give(asked: Asked) -> Doubles:
+    def give(asked: Asked, _: Samples) -> Doubles:
         nonlocal at
         at += len(asked.item)
         return scores[at - len(asked.item) : at]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +10,17 @@ import msgspec
 from safetensors import SafetensorError
 
 from models.errors import ArtifactError, TwintideError
-from models.model_files import CANDIDATE_GRAPH, GOLDEN, GRAPH, INDICES, USER_GRAPH, USERS, WEIGHTS
+from models.model_files import (
+    CANDIDATE_GRAPH,
+    GOLDEN,
+    GRAPH,
+    INDICES,
+    MEMBER_FILES,
+    USER_GRAPH,
+    USERS,
+    WEIGHTS,
+    member_file,
+)
 
 T = TypeVar("T")
 
@@ -24,6 +34,9 @@ FILES = (CONFIG, VOCABULARY, WEIGHTS, ITEM_VECTORS, METRICS)
 ADOPTED_FILES = (CONFIG, VOCABULARY, GRAPH, INDICES, ITEM_VECTORS, METRICS)
 TWO_TOWER_FILES = (*FILES, USERS)
 RANKER_FILES = (CONFIG, VOCABULARY, WEIGHTS, USER_GRAPH, CANDIDATE_GRAPH, GOLDEN, METRICS)
+
+#: Of several rankers in one, beside the files of each.
+ENSEMBLE_FILES = (CONFIG, VOCABULARY, GOLDEN, METRICS)
 
 #: What reading a damaged or foreign file may raise.
 _UNUSABLE = (
@@ -56,11 +69,20 @@ def check(file: Path, checksums: Mapping[str, Any]) -> None:
 
 def files_of(checksums: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the files that an artifact with these checksums has beside them, by the kind of its model."""
+    if member_file(0, CANDIDATE_GRAPH) in checksums:
+        return (*ENSEMBLE_FILES, *_files_of_members(checksums))
     if CANDIDATE_GRAPH in checksums:
         return RANKER_FILES
     if USERS in checksums:
         return TWO_TOWER_FILES
     return ADOPTED_FILES if GRAPH in checksums else FILES
+
+
+def _files_of_members(checksums: Mapping[str, Any]) -> Iterator[str]:
+    number = 0
+    while member_file(number, CANDIDATE_GRAPH) in checksums:
+        yield from (member_file(number, name) for name in MEMBER_FILES)
+        number += 1
 
 
 def checked(directory: Path) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from models.rankers.layers import FIRST_SPREAD, Dice
 from models.rankers.settings import RankerSettings
 
-#: What a key that is none scores before a softmax.
-NEVER = -1e9
+#: What a key that is none scores before a softmax; float16 has it, too.
+NEVER = -3e4
 
 
 class Attention(nn.Module):

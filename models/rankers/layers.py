@@ -82,9 +82,9 @@ class Dice(nn.Module):
 
     def _spread(self, values: Tensor, is_real: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return mean and variance (H,) of what is real, and remember them."""
-        real = values.new_ones(1) if is_real is None else is_real.to(values.dtype)
+        real = values.new_ones(1).float() if is_real is None else is_real.float()
         counted = real.expand(values.shape[:-1]).reshape(-1, 1)  # (N, 1)
-        flat = values.reshape(-1, values.shape[-1])  # (N, H)
+        flat = values.reshape(-1, values.shape[-1]).float()  # (N, H), exact in mixed precision, too
         total = counted.sum().clamp(min=1)
         mean = (flat * counted).sum(dim=0) / total
         variance = ((flat - mean).square() * counted).sum(dim=0) / total

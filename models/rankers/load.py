@@ -1,7 +1,10 @@
 """A ranker's artifact -> what serves it; needs no torch."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,9 +26,10 @@ from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import PADDING, UNKNOWN
 from models.location import Location, location
-from models.model_files import CANDIDATE_GRAPH, GOLDEN, RANKER, USER_GRAPH, WEIGHTS
+from models.model_files import CANDIDATE_GRAPH, ENSEMBLE, GOLDEN, RANKER, USER_GRAPH, WEIGHTS, member_file
 from models.ranker import Ranker
 from models.rankers.compiled_candidates import CompiledCandidates, can_compile
+from models.rankers.ensemble import EnsembleRanker, EnsembleSettings
 from models.rankers.golden import check_scores, golden_questions
 from models.rankers.onnx_ranker import OnnxRanker, Run
 from models.rankers.settings import RankerSettings
@@ -36,7 +40,8 @@ class LoadedRanker:
     """A ranker that is ready to serve.
 
     version: 12 hex digits of its content; item_categories (I + 2,) the category index of each item index, of
-    padding and unknown too; settings: among others max_events and horizon_ms, how far back it reads.
+    padding and unknown too; settings: among others max_events and horizon_ms, how far back it reads;
+    training: what its artifact says of how it was trained.
     """
 
     ranker: Ranker
@@ -44,41 +49,68 @@ class LoadedRanker:
     version: str
     item_categories: Ints
     settings: RankerSettings
+    training: Mapping[str, Any]
 
 
 def load_ranker(where: str | Location, threads: int = 1) -> LoadedRanker:
     """Return the ranker at a path or URL: one artifact by itself, or the active one of a store.
 
-    Golden users are asked: their scores must be those that were saved. threads: that score
-    candidates. Raises
-    ArtifactError, naming the file, where anything is missing, damaged, of another kind or computes otherwise.
+    Golden users are asked: their scores must be those that were saved. threads: that score candidates.
+    Raises ArtifactError, naming the file, where anything is missing, damaged, of another kind or computes
+    otherwise.
     """
     directory = find(location(where) if isinstance(where, str) else where).directory
     checksums = checked(directory)
-    settings = _settings_of(directory / CONFIG)
+    config = _config_of(directory / CONFIG)
+    settings = parse(directory / CONFIG, lambda: msgspec.convert(config[RANKER], RankerSettings))
     vocabulary = parse(
         directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
     )
-    of_user = Session(directory / USER_GRAPH, "cpu", 1)
-    ranker = OnnxRanker(of_user, _of_candidates(directory, settings, threads), settings)
+    ranker = _ranker(directory, config, settings, threads)
     version = version_of(checksums)
     stored = parse(
         directory / GOLDEN, lambda: safetensors.numpy.load((directory / GOLDEN).read_bytes())["score"]
     )
     check_scores(version, ranker.rank(*golden_questions(vocabulary)).score, stored)
     categories = np.concatenate(([PADDING, UNKNOWN], vocabulary.item_categories))
-    return LoadedRanker(ranker, vocabulary, version, categories, settings)
+    return LoadedRanker(ranker, vocabulary, version, categories, settings, config.get("training", {}))
 
 
-def _of_candidates(directory: Path, settings: RankerSettings, threads: int) -> Run:
+def is_ranker(where: Location) -> bool:
+    """Return whether an artifact, or the active one of a store, says that it is a ranker. ArtifactError."""
+    return read_json(find(where).directory / CONFIG).get("encoder") == RANKER
+
+
+def _ranker(directory: Path, config: Mapping[str, Any], settings: RankerSettings, threads: int) -> Ranker:
+    """Return what scores: one, or several together."""
+    if ENSEMBLE not in config:
+        return _one(directory, settings, threads, lambda name: name)
+    ensemble = parse(directory / CONFIG, lambda: msgspec.convert(config[ENSEMBLE], EnsembleSettings))
+    members = [
+        _one(directory, of_member, threads, partial(member_file, number))
+        for number, of_member in enumerate(ensemble.members)
+    ]
+    return EnsembleRanker(members, ensemble)
+
+
+def _one(
+    directory: Path, settings: RankerSettings, threads: int, file_of: Callable[[str], str]
+) -> OnnxRanker:
+    """Return a ranker whose files are called so."""
+    of_user = Session(directory / file_of(USER_GRAPH), "cpu", 1)
+    graph, weights = directory / file_of(CANDIDATE_GRAPH), directory / file_of(WEIGHTS)
+    return OnnxRanker(of_user, _of_candidates(graph, weights, settings, threads), settings)
+
+
+def _of_candidates(graph: Path, file: Path, settings: RankerSettings, threads: int) -> Run:
     """Return the graph, or machine code of the same weights where that is faster."""
     if not can_compile(settings):
-        return Session(directory / CANDIDATE_GRAPH, "cpu", threads)
-    file = directory / WEIGHTS
+        return Session(graph, "cpu", threads)
     return parse(file, lambda: CompiledCandidates(settings, safetensors.numpy.load_file(file), threads))
 
 
-def _settings_of(file: Path) -> RankerSettings:
+def _config_of(file: Path) -> dict[str, Any]:
+    """Return what a ranker's artifact says of itself. Raises ArtifactError where it is none."""
     config = read_json(file)
     if config.get("format") != ARTIFACT_FORMAT:
         raise ArtifactError(
@@ -90,4 +122,4 @@ def _settings_of(file: Path) -> RankerSettings:
             f"{file.parent} holds a model of the kind {config.get('encoder')!r}, and no ranker: "
             "make one with `python -m offline.train --model din`"
         )
-    return parse(file, lambda: msgspec.convert(config[RANKER], RankerSettings))
+    return config

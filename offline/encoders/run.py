@@ -24,6 +24,7 @@ from offline.ranking.scorers import ranks_by
 from offline.training.data import Slices, slice_log
 from offline.training.learned_until import until_of
 from offline.training.settings import TrainSettings
+from offline.training.stopping import best_pass
 
 #: Users that a validation and a test rank at most, evenly spread over all.
 MAX_CASES = 5_000
@@ -130,16 +131,14 @@ def _choose(
     before_test = log.select(~slices.test)
     validation_ms = None if slices.cutoff_ms is None else int(log.time_ms[slices.validation].min())
     cases = _cases(before_test, validation_ms, learner.vocabulary, recipe.settings.window)
-    best, model = None, None
-    for number in range(1, recipe.epochs + 1):
+
+    def learn(number: int) -> tuple[EncoderEpoch, Model]:
         loss, now = learner.epoch(), learner.model()
         epoch = EncoderEpoch(number, loss, ranking_of(now, cases))
         on_epoch(epoch)
-        if best is None or epoch.validation.ndcg > best.validation.ndcg:
-            best, model = epoch, now
-        elif number - best.number >= recipe.patience:
-            break
-    assert best is not None and model is not None  # there is at least one pass
+        return epoch, now
+
+    best, model = best_pass(recipe.epochs, recipe.patience, learn, lambda done: done[0].validation.ndcg)
     return best, model, learner.vocabulary, classification_of(model, cases)
 
 

@@ -13,11 +13,11 @@ from offline.baselines.counting import popularity
 from offline.ranking.metrics import MISSING, Ranks, gains_in_ten, ranks
 from offline.ranking.protocols import Cases
 from offline.ranking.scorers import Scorer, scores_by
+from offline.ranking.variety import best_places, coverage, diversity, novelty
 
 #: Items, drawn at random, that the AUC over all users compares targets with; resamplings of the bootstrap;
 #: the seed of both.
 AUC_ITEMS, RESAMPLINGS, DETAILS_SEED = 200, 1_000, 0
-TOP = 10
 #: Users, and targets, are divided into this many groups of the same size, as far as ties allow.
 GROUPS = 3
 
@@ -29,8 +29,8 @@ class Details:
     interval: the 95 % bootstrap interval of NDCG@10 over users. user_auc: how likely a target scores above
     another item that is ranked for the same user; pooled_auc: above one of any user. Unknown targets count 0.
     coverage: share of the items that are among anyone's ten best; categories: how many different ones a
-    user's ten best have. by_activity, by_popularity (3,): NDCG@10 of users with few to many events, and of
-    targets from rare to popular.
+    user's ten best have; diversity, novelty: see offline/ranking/variety.py. by_activity, by_popularity (3,):
+    NDCG@10 of users with few to many events, and of targets from rare to popular.
     """
 
     interval: tuple[float, float]
@@ -38,6 +38,8 @@ class Details:
     pooled_auc: float
     coverage: float
     categories: float
+    diversity: float
+    novelty: float
     by_activity: tuple[float, ...]
     by_popularity: tuple[float, ...]
 
@@ -47,9 +49,8 @@ def details(score: Scorer, cases: Cases, vocabulary: Vocabulary, *, exclude_seen
     random = np.random.default_rng(DETAILS_SEED)
     item_count = len(vocabulary.item_ids)
     compared = random.permutation(item_count)[:AUC_ITEMS]
-    is_covered = np.zeros(item_count, dtype=np.bool_)
     found: list[Ranks] = []
-    own, others, user_auc, categories = [], [], [], []
+    own, others, user_auc, best = [], [], [], []
     for users, scores in scores_by(score, cases, exclude_seen):
         target = cases.target[users]
         rank = ranks(scores, target)
@@ -57,17 +58,17 @@ def details(score: Scorer, cases: Cases, vocabulary: Vocabulary, *, exclude_seen
         user_auc.append(_user_auc(rank, (scores > -np.inf).sum(axis=1)))
         own.append(np.where(target >= 0, scores[np.arange(len(users)), target], -np.inf))
         others.append(np.where(compared == target[:, None], -np.inf, scores[:, compared]))
-        top = np.argpartition(-scores, min(TOP, item_count) - 1, axis=1)[:, :TOP]
-        is_covered[top] = True
-        categories.append(_different(vocabulary.item_categories[top]))
+        best.append(best_places(scores))
     gains = gains_in_ten(np.concatenate(found))
-    counts = popularity(cases.known, vocabulary)
+    counts, lists = popularity(cases.known, vocabulary), np.concatenate(best)
     return Details(
         interval=bootstrap_interval(gains, random),
         user_auc=float(np.concatenate(user_auc).mean()),
         pooled_auc=_pooled_auc(np.concatenate(own), np.concatenate(others).ravel()),
-        coverage=float(is_covered.mean()),
-        categories=float(np.concatenate(categories).mean()),
+        coverage=coverage(lists, item_count),
+        categories=float(_different(vocabulary.item_categories[lists]).mean()),
+        diversity=diversity(lists, vocabulary.item_categories),
+        novelty=novelty(lists, np.ceil(counts)),  # without what parts ties
         by_activity=by_group(gains, np.diff(cases.histories.starts)),
         by_popularity=by_group(gains, np.where(cases.target >= 0, counts[cases.target], 0)),
     )

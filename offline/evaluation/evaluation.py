@@ -89,11 +89,12 @@ def ranking_table(evaluation: Evaluation) -> str:
 
 def details_table(evaluation: Evaluation) -> str:
     """Return the details as the lines of a table."""
-    heads = ("ndcg@10 low", "high", "user auc", "all auc", "coverage", "categories")
+    heads = ("ndcg@10 low", "high", "user auc", "all auc", "coverage", "categories", "diversity", "novelty")
     groups = ("few events", "some", "many", "rare item", "medium", "popular")
     lines = [f"{'':20}" + "".join(f"{head:>12}" for head in heads + groups)]
     for name, found in evaluation.details.items():
-        figures = (*found.interval, found.user_auc, found.pooled_auc, found.coverage, found.categories)
-        every = (*figures, *found.by_activity, *found.by_popularity)
+        ranked = (*found.interval, found.user_auc, found.pooled_auc)
+        varied = (found.coverage, found.categories, found.diversity, found.novelty)
+        every = (*ranked, *varied, *found.by_activity, *found.by_popularity)
         lines.append(f"{name:20}" + "".join(f"{figure:12.4f}" for figure in every))
     return "\n".join(lines)

@@ -1,11 +1,13 @@
-"""How good scores are: AUC, AUC within users, log loss, NDCG@10."""
+"""How good scores are: AUC, AUC within users, log loss, calibration, NDCG@10."""
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 from scipy.stats import rankdata
 
 from models.arrays import Doubles, Ints
+from offline.rankers.calibration import calibration_error, observed_over_expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,15 @@ class Scored:
 @dataclass(frozen=True, slots=True)
 class Quality:
     """auc over all pairs; user_auc the mean of users' own, each weighing as its candidates, of users who have
-    both labels; log_loss; ndcg_at_10 the mean over lists that have both labels. NaN where there is none.
+    both labels; log_loss, calibration_error and observed_over_expected (calibration.py), by weight;
+    ndcg_at_10 the mean over lists that have both labels. NaN where there is none.
     """
 
     auc: float
     user_auc: float
     log_loss: float
+    calibration_error: float
+    observed_over_expected: float
     ndcg_at_10: float
 
 
@@ -47,10 +52,13 @@ def quality_of(scored: Scored) -> Quality:
         for some in _groups(scored.list)
         if _has_both(scored.label[some])
     ]
+    told = expit(scored.score), scored.label, scored.weight
     return Quality(
         auc=auc(scored.score, scored.label) if _has_both(scored.label) else np.nan,
         user_auc=float(np.average(aucs, weights=counts)) if aucs else np.nan,
         log_loss=log_loss(scored),
+        calibration_error=calibration_error(*told),
+        observed_over_expected=observed_over_expected(*told),
         ndcg_at_10=float(np.mean(gains)) if gains else np.nan,
     )
 

@@ -4,6 +4,8 @@ Source: DIN (arXiv 1706.06978) section 5.1, eq. 6: lambda / 2 * sum over feature
 where n is in how many samples the feature occurs.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,15 +28,13 @@ class Regularisation:
             for column, table in zip(columns, self._tables, strict=True)
         ]
 
-    def loss(self, asked: Asked) -> Tensor:
-        """Return lambda / 2 * sum of |w|^2 / n over the items and categories of a batch."""
-        total = torch.zeros((), device=asked.item.device)
-        columns = (asked.events.item, asked.item), (asked.events.category, asked.category)
-        for table, counts, (of_events, of_candidates) in zip(
-            self._tables, self._counts, columns, strict=True
-        ):
-            rows = torch.cat([of_events.flatten(), of_candidates.flatten()])
-            rows = torch.unique(rows)
+    def loss(self, parts: Sequence[Asked]) -> Tensor:
+        """Return lambda / 2 * sum of |w|^2 / n over the items and categories of a step's batches."""
+        total = torch.zeros((), device=self._counts[0].device)
+        items = [each for asked in parts for each in (asked.events.item, asked.item)]
+        categories = [each for asked in parts for each in (asked.events.category, asked.category)]
+        for table, counts, read in zip(self._tables, self._counts, (items, categories), strict=True):
+            rows = torch.unique(torch.cat([each.flatten() for each in read]))
             total = total + (table(rows).square().sum(dim=1) / counts[rows]).sum()
         return self._strength / 2 * total
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.arrays import Flags
 from models.artifact.files import CONFIG, read_json
@@ -24,13 +25,16 @@ from models.rankers.kinds import make_ranker
 from models.rankers.load import LoadedRanker
 from models.rankers.settings import RankerSettings
 from models.sessions import default_gap_ms
+from offline.rankers.evaluation import Variety, positives_of, variety_of
 from offline.rankers.learner import Learner
 from offline.rankers.measures import Quality, quality_of
 from offline.rankers.samples import Samples, check_samples, material_of
-from offline.rankers.scoring import score
+from offline.rankers.scoring import score, trained
 from offline.rankers.settings import UNKNOWN_SHARES, RankerConfig, RankerTrainSettings
 from offline.training.data import Slices, slice_log
+from offline.training.learned_until import until_of
 from offline.training.parallel import one_process
+from offline.training.stopping import best_pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +58,20 @@ class Chosen:
     train: RankerTrainSettings
     best: RankerEpoch
     test: Quality
+    variety: Variety
     slices: Slices
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedRanker:
-    """A finished run: what was published, under which number, and what it was chosen by."""
+    """A finished run: what was published, under which number, and what it was chosen by.
+
+    The figures are of the version `held_out`, which has not learned the rows that they are of.
+    """
 
     artifact: LoadedRanker
+    held_out: str
     publication: int
     chosen: Chosen
 
@@ -82,18 +91,22 @@ def train_ranker(
     settings = with_gap(config, log)
     chosen = choose(log, settings, config.train, on_epoch)
     train = chosen.train
-    ranker, vocabulary = chosen.ranker, chosen.vocabulary
-    if train.final_fit:
-        ranker, vocabulary = fit(log, np.ones(len(log), np.bool_), settings, train, chosen.best.number)
     training = {
         **asdict(train),
         "cutoff_ms": chosen.slices.cutoff_ms,
         "data_fingerprint": log.fingerprint,
         "best_epoch": chosen.best.number,
+        **until_of(log.select(chosen.slices.train)),
     }
     metrics = {"validation": asdict(chosen.best.validation), "test": asdict(chosen.test)}
-    saved = save_ranker(store, ranker, vocabulary, metrics, training)
-    return TrainedRanker(saved, open_store(store).publish(saved.version), chosen)
+    metrics["variety"] = asdict(chosen.variety)
+    saved = save_ranker(store, chosen.ranker, chosen.vocabulary, metrics, training)
+    held_out = saved.version
+    if train.final_fit:
+        ranker, vocabulary = fit(log, np.ones(len(log), np.bool_), settings, train, chosen.best.number)
+        training = {**training, **until_of(log), "held_out_version": held_out}
+        saved = save_ranker(store, ranker, vocabulary, metrics, training)
+    return TrainedRanker(saved, held_out, open_store(store).publish(saved.version), chosen)
 
 
 def with_gap(config: RankerConfig, log: BehaviourLog) -> RankerSettings:
@@ -123,8 +136,8 @@ def choose(
     vocabulary, samples = material_of_slices(log, settings, train, slices)
     train = with_unknown_share(train, samples["validation"])
     learner = Learner(_untrained(vocabulary, settings, train), samples["train"], vocabulary, train)
-    best, weights = None, None
-    for number in range(1, train.epochs + 1):
+
+    def learn(number: int) -> tuple[RankerEpoch, dict[str, Tensor]]:
         loss = learner.epoch()
         found = quality_of(score(learner.ranker, samples["validation"], learner.drawer, train))
         if np.isnan(found.auc):
@@ -132,16 +145,16 @@ def choose(
                 f"{log.path}: no row of the validation slice has an item to be ranked against "
                 f"({len(vocabulary.item_ids)} are known): give a longer log"
             )
-        epoch = RankerEpoch(number, loss, found)
-        on_epoch(epoch)
-        if best is None or found.auc > best.validation.auc:
-            best, weights = epoch, copy.deepcopy(learner.ranker.state_dict())
-        elif number - best.number >= train.patience:
-            break
-    assert best is not None and weights is not None  # there is at least one pass
+        on_epoch(epoch := RankerEpoch(number, loss, found))
+        return epoch, copy.deepcopy(learner.ranker.state_dict())
+
+    best, weights = best_pass(train.epochs, train.patience, learn, lambda done: done[0].validation.auc)
     learner.ranker.load_state_dict(weights)
+    seconds = time.monotonic() - started
     test = quality_of(score(learner.ranker, samples["test"], learner.drawer, train))
-    return Chosen(learner.ranker, vocabulary, train, best, test, slices, time.monotonic() - started)
+    counts = positives_of(samples["train"], vocabulary)
+    variety = variety_of(trained(learner.ranker), samples["test"], vocabulary, counts)
+    return Chosen(learner.ranker, vocabulary, train, best, test, variety, slices, seconds)
 
 
 def fit(

@@ -1,6 +1,6 @@
 """What a ranker is asked: would this user, with this past, choose this item now?"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,10 +47,22 @@ class Samples:
     def rows(self, some: Ints, settings: RankerSettings) -> EventRows:
         """Return what is read of the pasts of samples (indices), each as it was at its target's time."""
         target = self.target[some]
-        firsts = self.first[some]
-        if settings.kind != "dsin":
-            firsts = np.maximum(firsts, target - settings.max_events)
+        firsts = self._firsts(some, settings)
         return rows_of_spans(self.histories, firsts, target, self.histories.time_ms[target], settings)
+
+    def pasts(self, some: Ints, settings: RankerSettings) -> Histories:
+        """Return the pasts of samples (indices) as what is served is given them."""
+        firsts, whole = self._firsts(some, settings), self.histories
+        counts = self.target[some] - firsts
+        starts = np.concatenate(([0], np.cumsum(counts)))
+        place = np.repeat(firsts - starts[:-1], counts) + np.arange(starts[-1])
+        item, category, behaviour = whole.item[place], whole.category[place], whole.behaviour[place]
+        return Histories(item, category, behaviour, whole.time_ms[place], starts)
+
+    def _firsts(self, some: Ints, settings: RankerSettings) -> Ints:
+        if settings.kind == "dsin":
+            return self.first[some]
+        return np.maximum(self.first[some], self.target[some] - settings.max_events)
 
     def batches(self, size: int, random: np.random.Generator) -> Iterator[Ints]:
         """Yield all samples (indices) in batches, by chance, but those of about equal length together."""
@@ -127,6 +139,11 @@ class Asked:
     category: Tensor
     label: Tensor
     weight: Tensor
+
+    def columns(self, change: Callable[[Tensor], Tensor]) -> "Asked":
+        """Return it with the columns of candidates changed, all alike."""
+        changed = (change(each) for each in (self.item, self.category, self.label, self.weight))
+        return Asked(self.events, *changed)
 
     def with_unknown(self, share: float, unknown: int, generator: torch.Generator) -> "Asked":
         """Return it with a share of the items, of events and candidates, made unknown."""

@@ -16,6 +16,7 @@ from offline.training.settings import (
     NotNegative,
     Share,
     ShareButNotAll,
+    StepSettings,
     given_settings,
     made_parts,
 )
@@ -27,7 +28,65 @@ BATCH_SIZES = 32, 256
 
 
 @dataclass(frozen=True, slots=True)
-class RankerTrainSettings(HeldOut):
+class Draws:
+    """How many items stand beside a positive: of its batch, drawn, and hard, of `pool` drawn for each."""
+
+    in_batch: int = 0
+    drawn: int = 0
+    hard: int = 0
+    pool: int = 1
+
+
+@dataclass(frozen=True)
+class DrawSettings:
+    """How items are drawn to stand beside a positive; a base of settings, so it takes no slots."""
+
+    __slots__ = ()
+
+    #: This share of the drawn items is uniform, the rest by popularity to this power.
+    uniform_share: Share = 0.5
+    popularity_power: NotNegative = 1.0
+    #: Share of a positive's items that are not drawn but the positives of others in its batch.
+    in_batch_share: Share = 0.0
+    #: Share that are hard: for each so many are drawn, and the ones that now score highest are taken.
+    hard_share: Share = 0.0
+    hard_pool: Count = 8
+
+    def draws(self, negatives: int) -> Draws:
+        """Return how so many items for each positive are come by."""
+        in_batch, hard = round(negatives * self.in_batch_share), round(negatives * self.hard_share)
+        return Draws(in_batch, negatives - in_batch - hard, hard, self.hard_pool)
+
+    def check_shares(self) -> None:
+        """Raise SettingsError where the shares are of more than there is."""
+        if self.in_batch_share + self.hard_share > 1:
+            raise SettingsError(
+                f"in_batch_share is {self.in_batch_share} and hard_share {self.hard_share}; together they "
+                "must be at most 1"
+            )
+
+
+@dataclass(frozen=True)
+class LabelLossSettings:
+    """What is minimised where candidates are labelled; a base of settings, so it takes no slots."""
+
+    __slots__ = ()
+
+    #: How much a positive counts, a negative counting 1, for positives that are rare; "balanced": as much as
+    #: there are negatives for each. The odds that are learned stay the true ones.
+    positive_weight: Literal["balanced"] | Annotated[float, Meta(gt=0)] = 1.0
+    #: Focal loss: what is told well already counts less, by (1 - p)^gamma; 0 is plain cross-entropy.
+    focal_gamma: NotNegative = 0.0
+
+    def weight_of(self, positives: float, negatives: float) -> float:
+        """Return how much a positive counts where there are so many of each."""
+        if self.positive_weight == "balanced":
+            return negatives / positives
+        return float(self.positive_weight)
+
+
+@dataclass(frozen=True, slots=True)
+class RankerTrainSettings(HeldOut, StepSettings, DrawSettings, LabelLossSettings):
     """How a ranker learns from a behaviour log; `read_ranker_config` checks the bounds beside the fields."""
 
     #: Passes over the training slice at most, and passes without a better validation AUC after which it ends.
@@ -49,10 +108,8 @@ class RankerTrainSettings(HeldOut):
     #: What is negative: "drawn" items that the user did not choose at that time, or the other "rows", as in
     #: a log of ratings, where only some are positive.
     negatives_from: Literal["drawn", "rows"] = "drawn"
-    #: Items drawn for each positive; this share of them uniformly, the rest by popularity to this power.
+    #: Items beside each positive.
     negatives: Count = 4
-    uniform_share: Share = 0.5
-    popularity_power: NotNegative = 1.0
     #: Strength of the regularisation of the vectors that a step reads (mini-batch aware, DIN section 5.1).
     regularisation: NotNegative = 0.0
     #: Share of items that are made unknown, so that the model learns to do with the category; None: as many
@@ -73,6 +130,13 @@ class RankerTrainSettings(HeldOut):
             raise SettingsError(
                 'negatives_from is "rows", but every behaviour is positive: name the positives, such as '
                 "--positives favourite,buy"
+            )
+
+        self.check_shares()
+        if self.negatives_from == "rows" and (self.in_batch_share or self.hard_share):
+            raise SettingsError(
+                'in_batch_share and hard_share say how negatives are drawn, and negatives_from is "rows": '
+                "leave them out"
             )
 
     def batch_of(self, samples: int) -> int:

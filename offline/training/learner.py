@@ -1,13 +1,10 @@
 """Towers that learn, an epoch at a time: optimisers, learning rate, steps, and the running average."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.amp.grad_scaler import GradScaler
-from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from models.arrays import Ints
@@ -19,11 +16,10 @@ from offline.training.parallel import Processes
 from offline.training.popularity import popularity_of
 from offline.training.progress import Learns, TrainingProgress
 from offline.training.row_adam import RowAdam
-from offline.training.schedules import lr_share
+from offline.training.schedules import rate_of
 from offline.training.settings import TrainSettings
+from offline.training.stepper import Stepper
 
-#: Gradients of all but sparse tables are scaled down to this norm.
-MAX_GRADIENT_NORM = 5.0
 #: Stretches per batch where it is not set: at least, as small logs learn best from many steps; at most, by
 #: the kind of device, which is busy with so many; and in between as many as give a pass so many steps.
 SMALL_BATCH = 8
@@ -56,16 +52,9 @@ class Learner:
         towers.items.popularity.zero_()
         self._train, self._processes = train, processes
         self._objective = _objective(towers, train, settings, course.popularity_h)
-        optimisers = optimisers_of(towers, settings)
-        share = partial(
-            lr_share,
-            steps=steps_of(train, settings, processes) * course.epochs,
-            warmup_share=settings.warmup_share,
-            decay=settings.lr_decay,
-        )
-        schedules = [LambdaLR(each, share) for each in optimisers]
-        scaler = GradScaler(processes.device.type, enabled=settings.precision == "float16")
-        self.progress = TrainingProgress(towers, optimisers, schedules, scaler)
+        rate = rate_of(settings, steps_of(train, settings, processes) * course.epochs)
+        stepper = Stepper(optimisers_of(towers, settings), rate, processes.device, settings.precision)
+        self.progress = TrainingProgress(towers, stepper)
 
     def averaged(self) -> DualTowers:
         """Return the towers with averaged weights, whose scores begin with the present's popularity."""
@@ -96,7 +85,7 @@ class Learner:
 
     def _step(self, pieces: Ints, learns: Learns, negatives: Tensor, random: np.random.Generator) -> Tensor:
         """Learn from pieces, this process from its part of them, and return its part of the mean loss."""
-        objective, processes, scaler = self._objective, self._processes, self.progress.scaler
+        objective, processes = self._objective, self._processes
         settings = objective.settings
         total = torch.zeros((), device=processes.device)
         parts = processes.own(np.array_split(pieces, settings.accumulate * processes.count))
@@ -108,7 +97,7 @@ class Learner:
         weight = processes.total(weight).clamp(min=1e-6)
         for stretch in stretches:
             loss = objective.loss(stretch, learns, negatives) / weight
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self.progress.stepper.backward(loss)
             total += loss.detach()
         _update(self.progress, processes)
         return total
@@ -161,18 +150,13 @@ def optimisers_of(towers: DualTowers, settings: TrainSettings) -> list[torch.opt
 
 def _update(progress: TrainingProgress, processes: Processes) -> None:
     """Update the weights by the gradients of all processes, and clear the gradients."""
-    optimisers, scaler = progress.optimisers, progress.scaler
-    parameters = [optimiser.param_groups[0]["params"] for optimiser in optimisers]
+    stepper = progress.stepper
+    parameters = stepper.parameters
     processes.add_gradients(*parameters)
-    for optimiser in optimisers:
-        scaler.unscale_(optimiser)
-    torch.nn.utils.clip_grad_norm_(parameters[0], MAX_GRADIENT_NORM)
-    for row_table in (each for group in parameters[1:] for each in group if each.grad is not None):
-        row_table.grad = row_table.grad.coalesce()  # once, for all who read it
+    stepper.clip()
+    for row_table in (each for group in parameters[1:] for each in group):
+        if row_table.grad is not None:
+            row_table.grad = row_table.grad.coalesce()  # once, for all who read it
     progress.average.before_step()
-    for optimiser, schedule in zip(optimisers, progress.schedules, strict=True):
-        scaler.step(optimiser)
-        schedule.step()
-        optimiser.zero_grad(set_to_none=True)
-    scaler.update()
+    stepper.move()
     progress.average.step()

@@ -14,6 +14,7 @@ from offline.training.learner import Course, Learner, steps_of
 from offline.training.parallel import Processes
 from offline.training.progress import Epoch, Learns
 from offline.training.settings import TrainSettings
+from offline.training.stopping import is_over
 
 #: Where the number of epochs is not set: it is what gives about so many steps, within these bounds.
 DEFAULT_STEPS, MIN_EPOCHS, MAX_EPOCHS = 1_200, 4, 30
@@ -44,8 +45,7 @@ class Stage:
     def is_over(self, epochs: list[Epoch]) -> bool:
         """Return whether nothing of this stage is left to do."""
         ndcg = [each.validation.ndcg for each in self.done(epochs)]
-        since_best = len(ndcg) - 1 - ndcg.index(max(ndcg)) if ndcg else 0
-        return len(ndcg) > self.last - self.first or since_best >= self.patience
+        return len(ndcg) > self.last - self.first or is_over(ndcg, self.patience)
 
 
 def stages_of(epochs: int, settings: TrainSettings) -> list[Stage]:

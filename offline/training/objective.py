@@ -16,6 +16,7 @@ from offline.training.popularity import Popularity
 from offline.training.progress import Learns
 from offline.training.settings import LossName, TrainSettings
 from offline.training.shared_softmax import shared_softmax
+from offline.training.stepper import autocast
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +160,3 @@ def loss_name(towers: DualTowers, settings: TrainSettings) -> LossName:
         return settings.loss
     item_count = towers.items.item.num_embeddings - FIRST_KNOWN
     return "full-softmax" if item_count <= settings.full_softmax_items else "sampled-softmax"
-
-
-def autocast(device: str, precision: str) -> torch.autocast:
-    """Return the context in which the towers compute in a precision, by its name in torch."""
-    return torch.autocast(device, getattr(torch, precision), enabled=precision != "float32")

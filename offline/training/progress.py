@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch.amp.grad_scaler import GradScaler
-from torch.optim.lr_scheduler import LambdaLR
 
 from models.errors import ArtifactError
 from models.towers.dual_towers import DualTowers
 from offline.ranking.metrics import Ranking
 from offline.training.averaging import RunningAverage
+from offline.training.stepper import Stepper
 
 #: What learns in an epoch: the direct path alone, or the Transformers too.
 Learns = Literal["direct", "everything"]
@@ -33,14 +32,8 @@ class Epoch:
 class TrainingProgress:
     """The weights, the optimisers and the best epoch so far; random generators are seeded anew each epoch."""
 
-    def __init__(
-        self,
-        towers: DualTowers,
-        optimisers: list[torch.optim.Optimizer],
-        schedules: list[LambdaLR],
-        scaler: GradScaler,
-    ) -> None:
-        self.towers, self.optimisers, self.schedules, self.scaler = towers, optimisers, schedules, scaler
+    def __init__(self, towers: DualTowers, stepper: Stepper) -> None:
+        self.towers, self.stepper = towers, stepper
         self.average = RunningAverage(towers)
         #: How often the stretches were learned from to come to these weights.
         self.passes = 0
@@ -72,9 +65,9 @@ class TrainingProgress:
             "towers": self.towers.state_dict(),
             "best_weights": self.best_weights,
             "average": self.average.state(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "schedules": [schedule.state_dict() for schedule in self.schedules],
-            "scaler": self.scaler.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.stepper.optimisers],
+            "schedules": [schedule.state_dict() for schedule in self.stepper.schedules],
+            "scaler": self.stepper.scaler.state_dict(),
             "passes": self.passes,
             "best_place": self.best_place,
             "epochs": json.dumps([asdict(epoch) for epoch in self.epochs]),
@@ -119,8 +112,8 @@ class TrainingProgress:
         self.passes = state["passes"]
         self.towers.load_state_dict(state["towers"])
         self.average.restore(state["average"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+        for optimiser, saved in zip(self.stepper.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-        for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
+        for schedule, saved in zip(self.stepper.schedules, state["schedules"], strict=True):
             schedule.load_state_dict(saved)
-        self.scaler.load_state_dict(state["scaler"])
+        self.stepper.scaler.load_state_dict(state["scaler"])

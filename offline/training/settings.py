@@ -32,29 +32,39 @@ HalfLife = Literal["found", "for ever"] | Annotated[float, Meta(gt=0)]
 LossName = Literal["auto", "full-softmax", "sampled-softmax", "bpr", "bce", "gbce"]
 
 
+@dataclass(frozen=True)
+class StepSettings:
+    """How a model's steps are made, whatever the model; settings of several bases, so it takes no slots."""
+
+    __slots__ = ()
+
+    #: Batches per step: their gradients are added up, as if they were one batch.
+    accumulate: Count = 1
+    #: How the learning rate falls to a tenth over all passes, and the share of all steps in which it first
+    #: rises.
+    lr_decay: Literal["constant", "linear", "cosine", "exponential", "step"] = "constant"
+    warmup_share: ShareButNotAll = 0.0
+    #: Precision of what the model computes in training; weights, scores and losses stay float32.
+    #: float16, whose range is small, has its losses scaled up for it.
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
 @dataclass(frozen=True, slots=True)
-class TrainSettings:
+class TrainSettings(StepSettings):
     """How a model learns from a behaviour log; `read_config` checks the bounds beside the fields."""
 
     #: Passes over the training slice at most; None: as many as make about 1,200 steps, from 4 to 30.
     epochs: Count | None = None
-    #: Stretches of user histories (up to 100 targets each) per batch, and batches per step: their gradients
-    #: are added up, as if they were one batch. Under torchrun a step has as many of them in every process.
-    #: None: 8 on a CPU; on a GPU more, up to 64, where the log is long.
+    #: Stretches of user histories (up to 100 targets each) per batch. Under torchrun a step has as many of
+    #: them in every process. None: 8 on a CPU; on a GPU more, up to 64, where the log is long.
     batch_size: Count | None = None
-    accumulate: Count = 1
     #: Highest learning rate of Adam; it falls to a tenth.
     lr: Annotated[float, Meta(gt=0, lt=1)] = 3e-3
-    #: How it falls, and the share of all steps in which it first rises.
-    lr_decay: Literal["linear", "cosine", "exponential", "step"] = "linear"
-    warmup_share: ShareButNotAll = 0.0
+    lr_decay: Literal["constant", "linear", "cosine", "exponential", "step"] = "linear"
     #: Epochs without a better validation NDCG after which training stops.
     patience: Count = 3
     #: Where it trains: "cuda" is a GPU (under torchrun, one per process), "auto" a GPU where there is one.
     device: Literal["cpu", "cuda", "auto"] = "auto"
-    #: Precision of what the towers compute in training; weights, scores and losses stay float32.
-    #: float16, whose range is small, has its losses scaled up for it.
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     #: Seed of everything random.
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
     #: How rows are held out: "time" by global time, "leave-one-out" the last two of each user.

@@ -1,10 +1,11 @@
 """Two towers that learn from a log and from features: which item did this user choose, beside those drawn?"""
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
-from tqdm import tqdm
 
 from models.arrays import Flags, Floats, Ints
 from models.ids.log_vocabulary import vocabulary_of_log
@@ -14,12 +15,16 @@ from models.log.behaviour_log import BehaviourLog
 from models.rankers.settings import RankerSettings
 from models.two_tower.two_tower_model import TwoTowerModel
 from models.two_tower.weights import UserTower
+from offline.rankers.label_loss import LabelLoss
+from offline.rankers.passes import groups, step_count
 from offline.rankers.questions import Drawer, Questions
 from offline.rankers.samples import Asked, check_samples, material_of
 from offline.training.parallel import one_process
+from offline.training.schedules import rate_of
+from offline.training.stepper import Stepper
 from offline.two_tower.features import Table
 from offline.two_tower.network import Side, TwoTowers, as_array
-from offline.two_tower.settings import TwoTowerConfig
+from offline.two_tower.settings import TrainingSection, TwoTowerConfig
 
 #: Users and items that are written at a time.
 AT_ONCE = 4_096
@@ -57,46 +62,63 @@ class TwoTowerLearner:
         reads = RankerSettings(max_events=config.model.history_events, horizon_ms=config.data.horizon_ms)
         samples = material_of(known, learned, reads).samples(np.ones(len(known), np.bool_), config.drawing)
         check_samples(log, "training", samples, config.drawing)
-        drawer = Drawer(samples, learned, config.drawing)
-        self.questions = Questions(samples, reads, drawer, config.training.num_negatives, 1.0, self._device)
+        training, drawer = config.training, Drawer(samples, learned, config.training)
+        draws = training.draws(training.num_negatives)
+        self.questions = Questions(samples, reads, drawer, draws, 1.0, self._device)
+        self.loss = LabelLoss(training, 1, training.num_negatives)
         self._random = np.random.default_rng(config.training.seed)
         self._generator = torch.Generator().manual_seed(config.training.seed)
-        training = config.training
-        self._optimiser = torch.optim.Adam(
+        optimiser = torch.optim.Adam(
             self.towers.parameters(), training.learning_rate, weight_decay=training.weight_decay
         )
-        self._schedule = torch.optim.lr_scheduler.StepLR(
-            self._optimiser, training.learning_rate_decay_steps, training.learning_rate_decay_factor
-        )
+        steps = training.epochs * step_count(samples, training.batch_size, training.accumulate)
+        rate = partial(_rate, settings=training, beside=rate_of(training, steps))
+        self._stepper = Stepper([optimiser], rate, self._device, training.precision)
 
     def epoch(self) -> float:
         """Learn from every positive once; return the mean loss."""
         self.towers.train()
-        samples, size = self.questions.samples, self._config.training.batch_size
+        samples, training = self.questions.samples, self._config.training
         total = count = 0.0
-        steps = -(-len(samples) // size)
-        batches = samples.batches(size, self._random)
-        for some in tqdm(batches, total=steps, desc="learning", leave=False, disable=None):
-            if len(some) < 2 <= len(samples):
-                continue  # batch normalisation has nothing to compare one user with; the next pass has others
-            total, count = total + self._step(some) * len(some), count + len(some)
+        for batches in groups(samples, training.batch_size, training.accumulate, self._random):
+            # Batch normalisation has nothing to compare one user with; the next pass has others beside it.
+            enough = [some for some in batches if len(some) > 1 or len(samples) < 2]
+            learned = sum(map(len, enough))
+            total, count = total + (self._step(enough) * learned if enough else 0), count + learned
         return total / max(count, 1)
 
-    def _step(self, some: Ints) -> float:
-        asked = self.questions.asked(some, self._random)
-        user = torch.from_numpy(self.questions.samples.user[some]).to(self._device)
-        loss = loss_of(*self.scores(asked, user))
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
-        self._schedule.step()
-        return float(loss.detach())
+    def _step(self, batches: Sequence[Ints]) -> float:
+        """Learn from batches as if they were one, and return their mean loss."""
+        users = [torch.from_numpy(self.questions.samples.user[some]).to(self._device) for some in batches]
+        parts = [self._asked(some, user) for some, user in zip(batches, users, strict=True)]
+        whole, total = sum(map(self.loss.weight, parts)), 0.0
+        for asked, user in zip(parts, users, strict=True):
+            with self._stepper.computing():
+                scores = self.scores(asked, user).float()
+            loss = self.loss.total(scores, asked) / whole
+            total += float(loss.detach())
+            self._stepper.backward(loss)
+        self._stepper.clip()
+        self._stepper.move()
+        return total
+
+    def _asked(self, some: Ints, user: Tensor) -> Asked:
+        """Return a batch with its hard negatives, of users (B,)."""
+
+        def score(asked: Asked) -> Tensor:
+            self.towers.eval()
+            with self._stepper.computing():
+                found = self.scores(asked, user).float()
+            self.towers.train()
+            return found
+
+        return self.questions.hardest(self.questions.asked(some, self._random), score)
 
     def learning_rate(self) -> float:
         """Return the learning rate of the next step."""
-        return float(self._schedule.get_last_lr()[0])
+        return self._stepper.learning_rate()
 
-    def scores(self, asked: Asked, user: Tensor) -> tuple[Tensor, Asked]:
+    def scores(self, asked: Asked, user: Tensor) -> Tensor:
         """Return the scores (B, C) of candidates for users (B,), a share of what is known hidden."""
         events = asked.events
         events = events._replace(item=self._hidden(events.item, UNKNOWN) * (events.item > 0))
@@ -104,7 +126,7 @@ class TwoTowerLearner:
         vectors = self.towers.user(self._hidden(row, 0), row, events)  # (B, D)
         place = (asked.item - FIRST_KNOWN + 1).clamp(min=0).flatten()  # 0: unknown
         items = self.towers.item(self._hidden(place, 0), place).reshape(*asked.item.shape, -1)  # (B, C, D)
-        return torch.einsum("bd,bcd->bc", vectors, items), asked
+        return torch.einsum("bd,bcd->bc", vectors, items)
 
     def _hidden(self, values: Tensor, instead: int) -> Tensor:
         chance = torch.rand(values.shape, generator=self._generator).to(values.device)
@@ -149,7 +171,7 @@ def with_others(learned: Vocabulary, items: Table) -> Vocabulary:
     return Vocabulary([*learned.item_ids, *others], categories, learned.category_ids)
 
 
-def loss_of(scores: Tensor, asked: Asked) -> Tensor:
-    """Return the binary cross-entropy of scores (B, C), the mean by weight."""
-    each = functional.binary_cross_entropy_with_logits(scores, asked.label, reduction="none")
-    return (each * asked.weight).sum() / asked.weight.sum()
+def _rate(step: int, settings: TrainingSection, beside: Callable[[int], float]) -> float:
+    """Return a step's share of the learning rate: down by the factor now and then, beside the schedule."""
+    times = step // settings.learning_rate_decay_steps
+    return float(settings.learning_rate_decay_factor**times) * beside(step)

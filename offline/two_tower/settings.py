@@ -12,20 +12,20 @@ from models.errors import SettingsError
 from models.location import Location, location
 from models.two_tower.settings import TwoTowerSettings
 from models.windows.window import WindowSettings
-from offline.rankers.settings import RankerTrainSettings
+from offline.rankers.settings import DrawSettings, LabelLossSettings, RankerTrainSettings
 from offline.training.settings import (
     Count,
     HeldOut,
     NotNegative,
-    Share,
     ShareButNotAll,
+    StepSettings,
     given_settings,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingSection:
-    """How the towers learn."""
+class TrainingSection(StepSettings, DrawSettings, LabelLossSettings):
+    """How the towers learn; `lr_decay` is beside the factor."""
 
     #: Passes at most, and passes without a better validation NDCG after which it ends.
     epochs: Count = 20
@@ -36,16 +36,17 @@ class TrainingSection:
     learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 2e-3
     learning_rate_decay_factor: Annotated[float, Meta(gt=0, le=1)] = 0.9
     learning_rate_decay_steps: Count = 1_000
-    #: Items drawn for each positive; this share of them uniformly, the rest by popularity to this power.
+    #: Items beside each positive.
     num_negatives: Count = 4
-    uniform_share: Share = 0.5
-    popularity_power: NotNegative = 1.0
     #: Share of users and items that are made unknown in a step: some lose their id, some users all that is
     #: known beside the window, so that strangers and new items are learned, too.
     unknown_share: ShareButNotAll = 0.1
     weight_decay: NotNegative = 0.0
     device: Literal["cpu", "cuda", "auto"] = "auto"
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
+
+    def __post_init__(self) -> None:
+        self.check_shares()
 
 
 @dataclass(frozen=True, slots=True)

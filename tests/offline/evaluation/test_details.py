@@ -68,13 +68,15 @@ def test_ten_best_that_are_the_same_for_all_cover_few_items_and_categories() -> 
         exclude_seen=False,
     )  # fmt: skip
     assert same.coverage == pytest.approx(10 / items)
-    assert same.categories == 1
+    assert (same.categories, same.diversity) == (1, 0)
+    assert np.isnan(same.novelty)  # the log is empty
     shifted = details(
         lambda users: np.stack([np.roll(-np.arange(items, dtype=float), 15 * u) for u in users]), cases,
         vocabulary, exclude_seen=False,
     )  # fmt: skip
     assert shifted.coverage == pytest.approx(20 / items)
     assert shifted.categories == 1.5
+    assert shifted.diversity == pytest.approx((0 + 5 * 5 / 45) / 2)
 
 
 def _cases_of(items: int) -> Cases:

@@ -1,6 +1,7 @@
 """Rankers learn what can be learned, know nothing of the future, and are published by the command."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,18 +16,20 @@ from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import UNKNOWN
 from models.log.behaviour_log import BehaviourLog, Column, read_behaviour_log
 from models.ranker import Candidates
+from models.rankers.artifact import save_ranker
 from models.rankers.columns import event_rows
 from models.rankers.kinds import make_ranker
 from models.rankers.load import load_ranker
 from models.rankers.settings import KINDS, RankerSettings
 from models.windows.histories import Histories
-from offline import train
+from offline import evaluate, train
+from offline.rankers.evaluation import positives_of, variety_of
 from offline.rankers.learner import Learner
 from offline.rankers.measures import quality_of
 from offline.rankers.regularisation import Regularisation, sample_counts
 from offline.rankers.run import choose, with_unknown_share
 from offline.rankers.samples import Samples, material_of
-from offline.rankers.scoring import score
+from offline.rankers.scoring import score, served, trained
 from offline.rankers.settings import UNKNOWN_SHARES, RankerTrainSettings
 
 TINY = RankerSettings(
@@ -124,6 +127,37 @@ def test_a_sample_reads_what_is_served_at_its_time(log: BehaviourLog, kind: str)
             np.testing.assert_array_equal(column, trained.columns()[name])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_held_out_rows_are_given_what_is_served(log: BehaviourLog, tmp_path: Path, kind: str) -> None:
+    settings = replace(TINY, kind=kind)  # type: ignore[arg-type]
+    samples, vocabulary = _samples(log, settings)
+    torch.manual_seed(1)
+    ranker, some = make_ranker(vocabulary, settings), samples.take(np.arange(0, len(samples), 60))
+    item = np.random.default_rng(0).integers(1, vocabulary.item_count, (len(some), 3))
+    category = vocabulary.categories_of(item, np.full(item.shape, UNKNOWN))
+    found = trained(ranker)(some, item, category)
+    asked = served(save_ranker(tmp_path, ranker, vocabulary, {}, {}))(some, item, category)
+    np.testing.assert_allclose(asked, found, atol=1e-4)
+    assert np.ptp(found) > 1e-3
+
+
+def test_what_is_unknown_is_not_popular_and_novelty_is_by_all_positives(log: BehaviourLog) -> None:
+    samples, vocabulary = _samples(log, TINY)
+    item = samples.histories.item.copy()
+    item[samples.target[: len(samples) // 3]] = UNKNOWN
+    counts = positives_of(replace(samples, histories=replace(samples.histories, item=item)), vocabulary)
+    assert counts[:2].tolist() == [0, 0]
+    assert counts.sum() == (item[samples.target] != UNKNOWN).sum()
+    best = np.argsort(-counts)[:10]
+
+    def by_count(_: Samples, item: np.ndarray, __: np.ndarray) -> np.ndarray:
+        return np.asarray(counts[item])
+
+    found = variety_of(by_count, samples, vocabulary, counts)
+    assert found.coverage == 10 / len(vocabulary.item_ids)
+    assert found.novelty == pytest.approx(np.mean([-np.log2(counts[each] / counts.sum()) for each in best]))
+
+
 def test_as_many_items_are_hidden_as_held_out_rows_have_unknown_ones(log: BehaviourLog) -> None:
     samples, _ = _samples(log, TINY)
     item = samples.histories.item.copy()
@@ -152,7 +186,7 @@ def test_regularisation_is_the_papers(log: BehaviourLog) -> None:
     learner = Learner(make_ranker(vocabulary, TINY), samples, vocabulary, TOY)
     asked = learner.questions.asked(np.arange(20), np.random.default_rng(0))
     vectors = learner.ranker.vectors
-    found = Regularisation(samples, TINY.max_events, vectors, 0.5).loss(asked).item()
+    found = Regularisation(samples, TINY.max_events, vectors, 0.5).loss([asked]).item()
     expected = 0.0
     for table, values, (of_events, of_candidates) in (
         (vectors.item, samples.histories.item, (asked.events.item, asked.item)),
@@ -165,24 +199,38 @@ def test_regularisation_is_the_papers(log: BehaviourLog) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_command_publishes_a_ranker_that_can_be_asked(walk_csv: Path, tmp_path: Path, kind: str) -> None:
-    (tmp_path / "tiny.toml").write_text(
-        "item_dimension = 8\ncategory_dimension = 8\nmax_events = 10\nregularisation = 0.01\nheads = 2\n"
-    )
-    arguments = ["--model", kind, "--data-path", walk_csv, "--save-dir", tmp_path / "r", "--epochs", 1]
-    found = CliRunner().invoke(train.main, [*map(str, arguments), "--config", str(tmp_path / "tiny.toml")])
-    assert found.exit_code == 0, found.output
-    assert "test: auc 0." in found.output
-    loaded = load_ranker(str(tmp_path / "r"))
-    assert loaded.version in found.output
+def test_command_publishes_a_ranker_that_can_be_asked(
+    walk_csv: Path, published: Callable[[str], tuple[Path, str]], kind: str
+) -> None:
+    store, output = published(kind)
+    assert "test: auc 0." in output and "test, ten best: coverage " in output
+    loaded = load_ranker(str(store))
+    assert loaded.version in output
     assert (loaded.settings.kind, loaded.settings.max_events) == (kind, 10)
     item = loaded.vocabulary.item_indices(["item-3é", "never there"])
     candidates = Candidates(item, loaded.item_categories[item], np.array([0, 2]))
     nothing = np.zeros(0, np.int64)
     nobody = Histories(nothing, nothing, np.zeros(0, np.uint8), nothing, np.zeros(2, np.int64))
     assert np.isfinite(loaded.ranker.rank(nobody, candidates, np.array([1])).score).all()
-    training = json.loads((tmp_path / "r" / "current" / "config.json").read_text())["training"]
+    training = json.loads((store / "current" / "config.json").read_text())["training"]
     assert training["regularisation"] == 0.01
+    _check_evaluation(walk_csv, store, training["held_out_version"])
+
+
+def _check_evaluation(log: Path, store: Path, held_out: str) -> None:
+    """Check that rows held out are scored by who has not learned them, and that none are after all."""
+    given = ["--artifact", str(store), "--data-path", str(log)]
+    found = CliRunner().invoke(evaluate.main, given)
+    assert found.exit_code == 0, found.output
+    lines = found.output.splitlines()
+    (ranker,) = (line.split() for line in lines if line.startswith("ranker  "))
+    (popular,) = (line.split() for line in lines if line.startswith("popularity "))
+    assert any(line.startswith(f"ranker {held_out}") for line in lines)
+    assert 0 < float(ranker[1]) < 1 and popular[3:6] == ["-", "-", "-"]
+    later = CliRunner().invoke(evaluate.main, [*given, "--cutoff", "2031-01-01"])
+    assert later.exit_code == 1 and "no positive row" in later.output
+    refused = CliRunner().invoke(evaluate.main, [*given, "--details"])
+    assert refused.exit_code == 2 and "--details means nothing for a ranker" in refused.output
 
 
 @pytest.mark.parametrize(

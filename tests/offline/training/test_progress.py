@@ -4,15 +4,17 @@ import resource
 from pathlib import Path
 
 import pytest
-from torch.amp.grad_scaler import GradScaler
+import torch
 
 from models.errors import ArtifactError
 from offline.training.progress import TrainingProgress
+from offline.training.stepper import Stepper
 from tests.offline.continual.making import learned
 
 
 def test_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path) -> None:
-    progress = TrainingProgress(learned(["a", "b"]).towers, [], [], GradScaler("cpu", enabled=False))
+    stepper = Stepper([], lambda _: 1.0, torch.device("cpu"), "float32")
+    progress = TrainingProgress(learned(["a", "b"]).towers, stepper)
     progress.save(tmp_path / "stands")
     before = (tmp_path / "stands").read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

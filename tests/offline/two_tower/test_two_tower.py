@@ -19,7 +19,7 @@ from models.two_tower.settings import TwoTowerSettings
 from models.windows.log_histories import EVERYTHING, histories_of_log
 from offline import train
 from offline.encoders.run import Recipe, train_encoder
-from offline.two_tower.learner import TwoTowerLearner, loss_of
+from offline.two_tower.learner import TwoTowerLearner
 from offline.two_tower.recipe import read_tables, two_tower_recipe
 from offline.two_tower.settings import TwoTowerConfig, read_two_tower_config
 
@@ -178,7 +178,7 @@ def test_padding_changes_nothing_the_loss_included_and_every_parameter_learns(fo
         asked = learner.questions.asked(some, np.random.default_rng(0))
         padded = Events(*(torch.nn.functional.pad(column, (0, width)) for column in asked.events))
         user = torch.from_numpy(learner.questions.samples.user[some])
-        loss = loss_of(*learner.scores(replace(asked, events=padded), user))
+        loss = learner.loss.total(learner.scores(replace(asked, events=padded), user), asked)
         loss.backward()  # type: ignore[no-untyped-call]
         without = [
             name

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import redis
 
+from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.errors import ArtifactError
+from models.rankers.ensemble import EnsembleSettings
+from models.rankers.ensemble_artifact import save_ensemble
+from models.rankers.load import load_ranker
 from stream.serving import Candidate, Question, Wish
 from tests.stream.serving.world import (
     CANDIDATES,
@@ -68,6 +72,28 @@ def test_online_scores_are_the_offline_ones_after_each_event_of_a_stream(
             assert each.scores == sorted(each.scores, reverse=True)
             assert (each.ranker, each.unscored) == (version, [])
     assert [each.user.reason for each in found] == ["", "cold_start", "", ""]
+
+
+def test_several_rankers_as_one_are_served_as_any(
+    redis_client: redis.Redis, store: Path, stream: Stream, tmp_path: Path
+) -> None:
+    modules, members, directories = [], [], []
+    for seed in (0, 1):
+        version, module = save_din(tmp_path / str(seed), seed)
+        modules.append(module)
+        members.append(load_ranker(str(tmp_path / str(seed))))
+        directories.append(tmp_path / str(seed) / version)
+    settings = EnsembleSettings("stacked", tuple(each.settings for each in modules), (0.7, -0.2), 0.1)
+    made = save_ensemble(tmp_path / "both", members, directories, settings, {}, {})
+    artifacts.publish(tmp_path / "both", made.version)
+    ranker = ranker_of(redis_client, store, tmp_path / "both")
+    found = ranker.rank("u", CANDIDATES, now_ms=NOW_MS, explain=True)
+    one, other = (offline_scores(each, stream.events["u"], CANDIDATES) for each in modules)
+    by_item = dict(zip(found.item_ids, found.scores, strict=True))
+    online = [by_item[candidate.item_id] for candidate in CANDIDATES]
+    np.testing.assert_allclose(online, 0.7 * one - 0.2 * other + 0.1, atol=1e-4)
+    assert found.ranker == made.version
+    assert np.shape(found.attention) == (len(CANDIDATES), len(found.events))
 
 
 def test_without_a_ranker_scores_are_dot_products_and_who_is_unknown_to_the_model_has_none(
