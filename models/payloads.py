@@ -51,6 +51,19 @@ class Payloads(Sequence[bytes | None]):
         """Return the length of each value in bytes (V,), 0 where there is none."""
         return np.diff(self.starts)
 
+    def tails(self, begin: int) -> list[bytes]:
+        """Return what stands in each value from a place on, which each has."""
+        content, starts = self.text.tobytes(), self.starts
+        ends = zip((starts[:-1] + begin).tolist(), starts[1:].tolist(), strict=True)
+        return [content[start:end] for start, end in ends]
+
+    def common(self, begin: int, end: int) -> bytes | None:
+        """Return what stands between two places of each value, None where that is not the same in all."""
+        if not len(self) or self.lengths().min() < end:
+            return None
+        found = self.text[self.starts[:-1, None] + np.arange(begin, end)]
+        return found[0].tobytes() if (found == found[0]).all() else None
+
 
 def payloads_of(values: Sequence[bytes | None]) -> Payloads:
     """Return values as one buffer; those that are in one already as they are."""
