@@ -49,10 +49,10 @@ class DemoOptions:
 
 @click.command(cls=Command)
 @click.option("--data", type=click.Path(path_type=Path), help="A behaviour CSV instead of a made-up one.")
-@click.option("--users", default=2_000, show_default=True, help="Users of the made-up log.")
-@click.option("--rows", default=200_000, show_default=True, help="Rows of the made-up log.")
+@click.option("--users", default=1_000, show_default=True, help="Users of the made-up log.")
+@click.option("--rows", default=100_000, show_default=True, help="Rows of the made-up log.")
 @click.option("--epochs", type=int, help="Passes over the data at most; default: offline.train's.")
-@click.option("--speed", default="1000x", show_default=True, help="Pace of the replay: 100x, 1000x, max.")
+@click.option("--speed", default="2000x", show_default=True, help="Pace of the replay: 100x, 2000x, max.")
 @click.option("--days", default=2.0, show_default=True, help="How many of the last days are replayed.")
 @click.option("--kill-worker", is_flag=True, help="Kill the worker with -9 in mid-replay and start it again.")
 def main(**options: object) -> None:

@@ -6,7 +6,7 @@ import sys
 import venv
 from pathlib import Path
 
-EXTRAS = "local,dev,baselines,report,ann,tune,onnx,serve"
+EXTRAS = "local,dev,baselines,report,ann,tune,graph,onnx,serve"
 
 
 def main(root: Path, stamp: str) -> None:

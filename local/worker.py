@@ -115,6 +115,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "TWINTIDE_TOPIC": settings.topic,
         "TWINTIDE_DEAD_LETTER_TOPIC": settings.dead_letter_topic,
         "TWINTIDE_KEY_PREFIX": settings.key_prefix,
+        "TWINTIDE_EVENT_FORMAT": settings.event_format,
         **servers_of(settings),
     }
 
@@ -126,8 +127,14 @@ def _absolute(where: Location) -> str:
 
 def servers_of(settings: Settings) -> dict[str, str]:
     """Return the variables that tell any command of Twintide where these servers are."""
+    registry = settings.registry
     return {
         "KAFKA_BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
         "REDIS_URL": settings.redis.url,
+        "SCHEMA_REGISTRY_URL": registry.url,
+        "SCHEMA_REGISTRY_USERNAME": registry.username,
+        "SCHEMA_REGISTRY_PASSWORD": registry.password,
+        "SCHEMA_REGISTRY_TOKEN": registry.token,
+        "SCHEMA_REGISTRY_SSL_CA_FILE": registry.ssl_ca_file,
         "PYTHONPATH": str(ROOT),
     }

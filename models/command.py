@@ -1,5 +1,6 @@
 """How every command line of Twintide behaves: one error line, exit 0, 1 (failed) or 2 (usage)."""
 
+import errno
 import logging
 import sys
 from typing import Any
@@ -28,7 +29,10 @@ LOCATION = _LocationType()
 
 
 class Command(click.Command):
-    """A click command that prints a TwintideError as one line and exits with its code."""
+    """A click command that prints a TwintideError as one line and exits with its code.
+
+    What the host refuses where nothing nearer says so, such as a file that cannot be written, is a line too.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -37,6 +41,12 @@ class Command(click.Command):
             failure = click.ClickException(str(error))
             failure.exit_code = error.exit_code
             raise failure from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # of whoever reads our output, click says nothing
+                raise
+            where = f"{error.filename}: " if error.filename is not None else ""
+            reason = error.strerror or " ".join(str(error).split())[:300]  # Arrow has words alone
+            raise click.ClickException(f"{where}{reason}") from error
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

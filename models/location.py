@@ -54,6 +54,8 @@ def location(given: str | Path | BucketUrl) -> Location:
     if isinstance(given, BucketUrl):
         return given
     text = str(given)
+    if not text.strip():
+        raise SettingsError(f"it is empty: give {WHAT_THERE_IS}")
     scheme, colon, rest = text.partition(":")
     is_url = "://" in text or (scheme in (*BUCKET_SCHEMES, "file") and rest.startswith("/"))
     if not colon or not is_url:

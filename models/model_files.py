@@ -2,7 +2,7 @@
 
 #: The kinds, as config.json names them under `encoder`.
 TOWERS, ADOPTED, RANKER = "dual-towers", "onnx", "ranker"
-FACTORS, TWO_TOWER = "matrix-factorisation", "two-tower"
+FACTORS, TWO_TOWER, RECURRENT_GRAPH = "matrix-factorisation", "two-tower", "recurrent-graph"
 #: Weights, of towers and of factors; an adopted encoder's graph, and by which numbers it knows items.
 WEIGHTS, GRAPH, INDICES = "weights.safetensors", "encoder.onnx", "indices.safetensors"
 #: A ranker's graphs, and what it gives golden users' candidates; its weights are called as the towers'.

@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 #: How a time may be written in --until and --cutoff, beside epoch ms.
 TIME_FORMATS = ("%Y-%m-%d %H", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d")
+#: The end of the year 9999: what is more is no time (epoch ms).
+LATEST_MS = 253_402_300_799_999
 
 artifact_option = click.option(
     "--artifact",
@@ -42,7 +44,7 @@ cutoff_option = click.option(
 
 def parse_time(option: str, text: str) -> int:
     """Return the epoch ms of an option's time, written as in the log or as epoch ms. Raises SettingsError."""
-    if text.isdigit():
+    if text.isdecimal() and len(text) <= len(str(LATEST_MS)) and int(text) <= LATEST_MS:
         return int(text)
     for form in TIME_FORMATS:
         try:
@@ -50,7 +52,7 @@ def parse_time(option: str, text: str) -> int:
         except ValueError:
             continue
     raise SettingsError(
-        f"{option} is {text!r}; it must be like '2014-12-16 12', '2014-12-16 12:30:00' or epoch ms"
+        f"{option} is {text[:40]!r}; it must be like '2014-12-16 12', '2014-12-16 12:30:00' or epoch ms"
     )
 
 

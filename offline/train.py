@@ -22,6 +22,9 @@ from offline.factors.settings import read_factor_config
 from offline.options import data_path_option, describe_time
 from offline.rankers.report import text_of_ranker
 from offline.rankers.settings import BATCH_SIZES, RankerTrainSettings, read_ranker_config
+from offline.recurrent_graph.geometric import convolutions
+from offline.recurrent_graph.recipe import recurrent_graph_recipe
+from offline.recurrent_graph.settings import read_recurrent_graph_config
 from offline.source import from_stream_option, read_log
 from offline.stream_walk.report import text_of_found
 from offline.training.continuing import Continued, continue_training
@@ -40,6 +43,8 @@ DEFAULTS, RANKER_DEFAULTS = TrainSettings(), RankerTrainSettings()
 TOWERS = "towers"
 #: What it calls the other models that make vectors.
 FACTORS, TWO_TOWER = "mf", "two-tower"
+#: And those of a recurrent encoder beside a graph, by the cell.
+RECURRENT_GRAPH = {"gru-gnn": "gru", "lstm-gnn": "lstm"}
 #: The store of models that make vectors, where none is named.
 VECTORS = Path("artifacts")
 #: How many trials of a search its table shows.
@@ -54,11 +59,11 @@ _LEARNS = {"direct": "direct path", "everything": "all        "}
 @from_stream_option
 @click.option(
     "--model",
-    type=click.Choice([TOWERS, FACTORS, TWO_TOWER, *KINDS]),
+    type=click.Choice([TOWERS, FACTORS, TWO_TOWER, *RECURRENT_GRAPH, *KINDS]),
     default=TOWERS,
     show_default=True,
-    help="What is trained: the towers, mf or two-tower, which make vectors, or a ranker, which scores "
-    "candidates.",
+    help="What is trained: the towers, mf, two-tower, gru-gnn or lstm-gnn, which make vectors, or a ranker, "
+    "which scores candidates.",
 )
 @click.option(
     "--save-dir",
@@ -179,6 +184,14 @@ def main(
         log = read_log(data_path if from_stream else of_towers.paths.logs, log_format, from_stream)
         recipe = two_tower_recipe(log, of_towers, tables)
         click.echo(text_of_encoder(log, recipe, of_towers.store, click.echo))
+        return
+    if model in RECURRENT_GRAPH:
+        _refuse(f"--model {model}", of_ranker)
+        of_graph = read_recurrent_graph_config(RECURRENT_GRAPH[model], config, flags)
+        convolutions()
+        log = read()
+        recipe = recurrent_graph_recipe(log, of_graph)
+        click.echo(text_of_encoder(log, recipe, save_dir or VECTORS, click.echo))
         return
     if model in KINDS:
         of_run = read_ranker_config(config, {"kind": model, **of_ranker, **flags})

@@ -20,6 +20,8 @@ ROOM_WAIT_S = 0.02
 FLUSH_WAIT_S = 0.5
 #: How often it is seen to what did not arrive (s); each time the thread that makes messages takes over.
 POLL_S = 0.05
+#: How Kafka refuses times: one of a batch, and several, by name. All else of the batch is refused with them.
+BAD_TIMES = (KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD)
 #: The partitioner chooses.
 ANY_PARTITION = -1
 
@@ -78,7 +80,7 @@ class ReplayProducer:
         #: How many messages, from the first on, are known to have arrived.
         self.acknowledged = 0
         self.failed = 0
-        self._first_failure = ""
+        self._failure: KafkaError | None = None
         self._kafka = kafka
         self._settings = settings
         self._is_stopping = is_stopping
@@ -154,12 +156,22 @@ class ReplayProducer:
     def _on_report(self, error: KafkaError | None, _report: Report | None) -> None:
         if error is not None:
             self.failed += 1
-            self._first_failure = self._first_failure or error.str()
+            if self._failure is None or self._failure.code() == KafkaError._INVALID_DIFFERENT_RECORD:
+                self._failure = error
 
     def _refuse_failures(self) -> None:
-        if self.failed:
+        if self._failure is not None:
             raise UnreachableError(
                 f"at least {self.failed} of {self.sent} events did not reach topic {self._settings.topic} at "
-                f"{self._kafka.bootstrap_servers} ({self._first_failure}): see that the brokers are up, then "
-                "replay again, with --resume; consumers know by event_id the events that did arrive"
+                f"{self._kafka.bootstrap_servers} ({self._failure.str()}): {_what_to_do(self._failure)}; "
+                "--resume goes on, and consumers know by event_id the events that did arrive"
             )
+
+
+def _what_to_do(failure: KafkaError) -> str:
+    if failure.code() not in BAD_TIMES:
+        return "see that the brokers are up, then replay again"
+    return (
+        "Kafka takes no times that are further ahead of its clock than the topic's "
+        "message.timestamp.after.max.ms, an hour: leave them out with --to, or move all by --rebase-time now"
+    )

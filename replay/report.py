@@ -1,8 +1,9 @@
 """What a replay did, and whether it kept the pace that was asked of it."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
+
+import numpy as np
 
 from replay.lateness import Lateness
 from replay.records import Records, counts_of
@@ -112,4 +113,4 @@ class Report:
 
 
 def _iso(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="milliseconds")
+    return f"{np.datetime64(time_ms, 'ms')}+00:00"  # a datetime knows no year after 9999

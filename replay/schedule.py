@@ -13,7 +13,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import SettingsError
+from models.errors import DataError, SettingsError
 from replay.chance import Chance, Draw
 from replay.disturbances import Disturbances, Disturbed, Mark, disturbed
 from replay.ordered_log import Chunk, OrderedLog
@@ -70,6 +70,11 @@ class Schedule:
         self.shift_ms = 0
         if settings.rebase_ms is not None:
             self.shift_ms = shift_ms(log.timeline, settings.pace, settings.laps or 1, settings.rebase_ms)
+        if log.timeline.last_ms + self.shift_ms < 0:
+            raise DataError(
+                f"{log.name}: all events would happen before 1970, and no worker takes such times: "
+                "move them with --rebase-time"
+            )
         self._chance = Chance(settings.seed)
         self._source: MessageSource | None = None
 

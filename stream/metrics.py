@@ -21,6 +21,10 @@ unread_partitions = Gauge(
     "twintide_unread_partitions",
     "Partitions that the event topic got since, and that nobody reads before stream.repartition is run.",
 )
+not_allowed = Gauge(
+    "twintide_not_allowed",
+    "1 while Kafka does not allow this worker its group or its topic any more: it waits; /health says why.",
+)
 overtaken_events_total = Counter(
     "twintide_overtaken_events_total",
     "Events of a partition that retention took from the topic before they were read.",

@@ -29,6 +29,14 @@ CONNECTIONS = ("kafka", "redis", "registry")
 #: A token that is hard to guess, and that a header can carry.
 _TOKEN = re.compile(r"[!-~]{16,}")
 
+#: What names of topics and of the group are, in Kafka and with what is put behind them.
+_NAME = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,200}")
+#: Fields that are such names, and all that may not be empty.
+_NAMES = ("app_id", "topic", "dead_letter_topic", "instance_id")
+_NEEDED = (*_NAMES[:3], "artifact", "data_dir", "metrics_host", "serving_host")
+#: The largest number that all which is handed one takes, and the most characters of a value that are shown.
+_MOST, _SHOWN = 2**31 - 1, 60
+
 #: What a number is called in messages.
 _NUMBERS: dict[type, str] = {int: "a whole number", float: "a number"}
 
@@ -114,14 +122,14 @@ class Settings:
     store_history: Annotated[int, Meta(ge=0)] = 0
     #: Address and port of /metrics, /health and /explain; where the port is taken, the next free one is.
     metrics_host: str = "127.0.0.1"
-    metrics_port: Annotated[int, Meta(ge=1)] = 9108
+    metrics_port: Annotated[int, Meta(ge=1, le=65_535)] = 9108
     #: What whoever looks at /explain must have; empty: only this host may look. Never shown.
     explain_token: str = field(default="", repr=False)
     #: File that gets a line of JSON for each batch folded and each written, with the times of its stages.
     trace: str = ""
     #: Where `python -m stream.serving` answers.
     serving_host: str = "127.0.0.1"
-    serving_port: Annotated[int, Meta(ge=1)] = 9112
+    serving_port: Annotated[int, Meta(ge=1, le=65_535)] = 9112
     #: What it ranks by: a ranker's artifact or a store of them, a path or URL; empty: dot products.
     ranker: str = ""
     #: Threads that score a call's candidates by a ranker: with two a caller waits less, where a core is idle.
@@ -137,11 +145,28 @@ class Settings:
             try:
                 msgspec.convert(value, kind)
             except msgspec.ValidationError as error:
-                raise SettingsError(f"{variable(name)} is {value!r}; {_demand(kind)}") from error
+                raise SettingsError(f"{variable(name)} is {_shown(value)}; {_demand(kind)}") from error
+            if isinstance(value, int | float) and value > _MOST:
+                raise SettingsError(f"{variable(name)} is {_shown(value)}; it must be at most {_MOST}")
+        self._check_names()
         if self.explain_token and not _TOKEN.fullmatch(self.explain_token):
             raise SettingsError(
                 f"{variable('explain_token')} has {len(self.explain_token)} characters; it must be at least "
                 "16 of ASCII without blanks, as `openssl rand -hex 16` makes them"
+            )
+
+    def _check_names(self) -> None:
+        for name in _NAMES:
+            value = getattr(self, name)
+            if value and not _NAME.fullmatch(value):
+                raise SettingsError(
+                    f"{variable(name)} is {_shown(value)}; it must be a name of at most 200 letters, digits, "
+                    "'.', '_' and '-'"
+                )
+        if self.dead_letter_topic == self.topic:
+            raise SettingsError(
+                f"{variable('dead_letter_topic')} and {variable('topic')} are both {self.topic}: "
+                "dead letters would be read as events for ever; give two topics"
             )
 
     @classmethod
@@ -153,7 +178,7 @@ class Settings:
         if unknown:
             raise SettingsError(f"{unknown[0]} is no setting; there are {', '.join(sorted(known))}")
         values: dict[str, Any] = {
-            each.name: _parsed(name, environment[name], each.default)
+            each.name: _parsed(name, environment[name].strip(), each.default)
             for name, each in known.items()
             if name in environment and not _refuse_link(name, environment[name])
         }
@@ -208,16 +233,24 @@ def _demand(kind: Any) -> str:
 
 def _parsed(name: str, text: str, default: object) -> object:
     """Return the text as a value of the default's type."""
+    if not text and name in map(variable, _NEEDED):
+        raise SettingsError(f"{name} is empty; unset it for {default}, or give another")
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
-            raise SettingsError(f"{name} is {text!r}; it must be true or false")
+            raise SettingsError(f"{name} is {_shown(text)}; it must be true or false")
         return text.lower() == "true"
     if name == variable("artifact"):
         return _parsed_location(name, text)
     try:
         return type(default)(text)  # type: ignore[call-arg]
     except ValueError as error:
-        raise SettingsError(f"{name} is {text!r}; it must be {_NUMBERS[type(default)]}") from error
+        raise SettingsError(f"{name} is {_shown(text)}; it must be {_NUMBERS[type(default)]}") from error
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message, cut where it is long."""
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
 
 
 def _parsed_location(name: str, text: str) -> Location:

@@ -19,13 +19,14 @@ from local.object_storage import ObjectStorageServer
 from local.redis import RedisServer
 from local.registry import RegistryServer
 from models.location import BucketUrl
+from replay.encoding import ENCODINGS
 from stream.kafka.connection import KafkaConnection
 from stream.store.connection import RedisConnection
 
 pytest_plugins = ["tests.side_by_side"]
 
-# Brokers are started often and live shortly: the compiler for long runs costs them more than it brings. Java
-# adds this to its command line.
+# What else runs on Java lives as shortly as the broker: the compiler for long runs costs it more than it
+# brings. Java adds this to its command line.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 # How long an example takes says nothing here: the first may compile, and machines differ.
@@ -37,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the chaos test be as long as one likes."""
     parser.addoption("--chaos-faults", type=int, default=5, help="faults of the chaos test (5)")
     parser.addoption("--chaos-seed", type=int, default=1, help="what decides their order (1)")
+    parser.addoption("--chaos-encoding", choices=ENCODINGS, default="json", help="how its events are written")
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,11 @@ import torch
 
 from bench.peers.environment import python_with
 from local.servers import LOCAL
+from models.ages import AGE_BUCKETS
 from models.arrays import Doubles, Ints
 from models.errors import TwintideError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import UNKNOWN
-from models.rankers.columns import AGE_BUCKETS
 from models.rankers.settings import RankerSettings
 from offline.rankers.measures import Quality, quality_of
 from offline.rankers.questions import Drawer, Questions

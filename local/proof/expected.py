@@ -146,15 +146,17 @@ class ExpectedUsers:
         self._are_swept = are_swept
         self._too_early = too_early
 
-    def read_committed(self, record: TopicRecord, now_ms: int) -> None:
-        """Take the next record of the committed part."""
+    def read_committed(self, records: Sequence[TopicRecord], now_ms: int) -> None:
+        """Take the next records of the committed part."""
+        looked_at = [each for each in records if self._are_swept or self._sample.covers(each.key() or b"")]
+        events = self._decoder.events([each.value() for each in looked_at])
+        for record, event in zip(looked_at, events, strict=True):
+            self._take(record, event, now_ms)
+
+    def _take(self, record: TopicRecord, event: Event | None, now_ms: int) -> None:
         key, place = record.key() or b"", (record.partition(), record.offset())
-        is_checked = self._sample.covers(key)
-        if not is_checked and not self._are_swept:
-            return
-        (event,) = self._decoder.events([record.value()])
         newest_ms = self._note_time(place[0], event, now_ms)
-        if not is_checked:
+        if not self._sample.covers(key):
             return
         if event is SKIPPED_EVENT:
             self._skipped[key] += 1
@@ -186,9 +188,13 @@ class ExpectedUsers:
             if later:
                 user.committed, user.wanted = user.state(), sorted(later, reverse=True)
 
-    def read_on(self, record: TopicRecord, now_ms: int) -> None:
-        """Take the next record after the committed part."""
-        (event,) = self._decoder.events([record.value()])
+    def read_on(self, records: Sequence[TopicRecord], now_ms: int) -> None:
+        """Take the next records after the committed part."""
+        events = self._decoder.events([each.value() for each in records])
+        for record, event in zip(records, events, strict=True):
+            self._take_on(record, event, now_ms)
+
+    def _take_on(self, record: TopicRecord, event: Event | None, now_ms: int) -> None:
         newest_ms = self._note_time(record.partition(), event, now_ms)
         user = self.users.get(record.key() or b"")
         if user is None or user.partition != record.partition():

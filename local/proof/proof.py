@@ -8,6 +8,7 @@ Redis. A worker may be at work meanwhile: see expected.py.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import redis
 from confluent_kafka import KafkaException, Message
@@ -33,8 +34,8 @@ from stream.kafka.topics import changelog_topic, end_offsets
 from stream.settings import Settings
 from stream.store.clients import redis_client
 
-#: After so many events it is said how long all will take.
-FIRST_PORTION = 20_000
+#: Events that are decoded together; after the first of them it is said how long all will take.
+PORTION = 20_000
 
 #: Tells the user something.
 Say = Callable[[str], None]
@@ -163,14 +164,14 @@ class _Proving:
             are_swept=self._are_swept,
             too_early=dead_letters.too_early,
         )
-        started, content = time.monotonic(), 0
-        for number, message in enumerate(self._messages(settings.topic, extent.events), start=1):
-            content += len(message.value() or b"")
-            expected.read_committed(message, int(time.time() * 1000))
-            if number == FIRST_PORTION:
-                rate = number / (time.monotonic() - started)
+        started, is_said = time.monotonic(), False
+        for messages in self._portions(settings.topic, extent.events):
+            expected.read_committed(messages, int(time.time() * 1000))
+            if len(messages) == PORTION and not is_said:
+                content, is_said = sum(len(each.value() or b"") for each in messages), True
+                rate = PORTION / (time.monotonic() - started)
                 self._say(
-                    f"that is about {content / number * len(extent.events) / 1e6:,.0f} MB of events, and "
+                    f"that is about {content / PORTION * len(extent.events) / 1e6:,.0f} MB of events, and "
                     f"takes about {(len(extent.events) + len(extent.changelog)) / rate:,.0f} s"
                 )
         return expected
@@ -223,8 +224,8 @@ class _Proving:
         expected.want(wanted, committed)
         available = end_offsets(self._settings.kafka, self._settings.topic)
         until = {partition: min(ends.get(partition, 0), available[partition]) for partition in committed}
-        for message in self._messages(self._settings.topic, OffsetRange(committed, until)):
-            expected.read_on(message, int(time.time() * 1000))
+        for messages in self._portions(self._settings.topic, OffsetRange(committed, until)):
+            expected.read_on(messages, int(time.time() * 1000))
         expected.finish()
 
     def _vector_check(self, extent: Extent, live: LiveVectors) -> VectorCheck:
@@ -254,6 +255,12 @@ class _Proving:
             apart=self._findings.apart,
             skipped=skipped,
         )
+
+    def _portions(self, topic: str, offsets: OffsetRange) -> Iterator[list[Message]]:
+        """Yield what `_messages` yields, PORTION at a time."""
+        messages = self._messages(topic, offsets)
+        while portion := list(islice(messages, PORTION)):
+            yield portion
 
     def _messages(self, topic: str, offsets: OffsetRange) -> Iterator[Message]:
         """Yield the messages of a offsets, with a progress bar on a terminal."""

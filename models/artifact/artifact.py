@@ -39,7 +39,21 @@ from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.inference.tower_model import TowerModel
 from models.location import Location
-from models.model_files import ADOPTED, FACTORS, GRAPH, INDICES, RANKER, TOWERS, TWO_TOWER, USERS, WEIGHTS
+from models.model_files import (
+    ADOPTED,
+    FACTORS,
+    GRAPH,
+    INDICES,
+    RANKER,
+    RECURRENT_GRAPH,
+    TOWERS,
+    TWO_TOWER,
+    USERS,
+    WEIGHTS,
+)
+from models.recurrent_graph.recurrent_graph_model import RecurrentGraphModel
+from models.recurrent_graph.settings import RecurrentGraphSettings
+from models.recurrent_graph.weights import RecurrentGraphWeights
 from models.towers.histories import FeatureSettings
 from models.towers.settings import ModelSettings
 from models.towers.weights import TowerWeights
@@ -233,6 +247,9 @@ def _model(
             directory / WEIGHTS, lambda: _user_tower(directory / WEIGHTS, vocabulary, sizes, len(user_ids))
         )
         return parse(users, lambda: TwoTowerModel(tower, sizes, user_ids, item_vectors))
+    if kind == RECURRENT_GRAPH:
+        shape = parse(directory / CONFIG, lambda: msgspec.convert(config[kind], RecurrentGraphSettings))
+        return parse(directory / WEIGHTS, lambda: _graph_model(directory / WEIGHTS, vocabulary, shape))
     raise ArtifactError(
         f"{directory / CONFIG} has a model of the kind {kind!r}, unknown to this version: update "
         "it, or publish a model of another kind"
@@ -271,6 +288,14 @@ def _user_tower(weights: Path, vocabulary: Vocabulary, settings: TwoTowerSetting
     tower = UserTower.of_arrays(mapped_arrays(weights))
     tower.check(users, vocabulary.item_count, vocabulary.category_count, settings)
     return tower
+
+
+def _graph_model(
+    weights: Path, vocabulary: Vocabulary, settings: RecurrentGraphSettings
+) -> RecurrentGraphModel:
+    found = RecurrentGraphWeights.of_arrays(mapped_arrays(weights))
+    found.check(len(vocabulary.item_ids), vocabulary.category_count, settings)
+    return RecurrentGraphModel(found, settings)
 
 
 def publish(store: Location, version: str) -> int:

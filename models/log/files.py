@@ -88,6 +88,8 @@ def _without_secrets(path: str) -> str:
 
 def _files_of(path: str) -> list[LogFile]:
     name = _without_secrets(path)
+    if not path.strip():
+        raise DataError("the path of the log is empty; give a CSV or Parquet file, a folder or a glob")
     try:
         found = list(_remote_files(path, name) if "://" in path else _local_files(path))
     except UNREADABLE as error:

@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.ages import age_buckets
 from models.arrays import Ints
 from models.ids.vocabulary_file import PADDING
 from models.rankers.settings import RankerSettings
 from models.sessions import starts_session
 from models.windows.histories import Histories
 
-#: Ages are bucketed by their base-2 logarithm in seconds; bucket 0 is that of padding.
-AGE_BUCKETS = 28
 #: Stands in `EventRows.event` where there is no event.
 NO_EVENT = -1
 
@@ -71,12 +70,6 @@ def rows_of_spans(
         laid_out(age_buckets(now - histories.time_ms[place])),
         event,
     )
-
-
-def age_buckets(age_ms: Ints) -> Ints:
-    """Return the bucket, from 1, of each age; what is not yet, by clocks that differ, is of now."""
-    logarithm = np.log2(np.maximum(age_ms // 1000, 0) + 1.0).astype(np.int64)
-    return np.minimum(logarithm + 1, AGE_BUCKETS - 1)
 
 
 def newest_places(firsts: Ints, ends: Ints, max_events: int) -> Ints:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.ages import AGE_BUCKETS
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import PADDING
-from models.rankers.columns import AGE_BUCKETS
 from models.rankers.settings import RankerSettings
 
 #: Below what no variance is.

@@ -47,12 +47,12 @@ class AskedPlaces:
 def asked_places(wanted: Tensor, short_start: Tensor, reach: int) -> AskedPlaces:
     """Return which places to compute where these are wanted, (B, T), and see `short_start` (B, T) on.
 
-    No place sees one that is `reach` or more before it.
+    No place sees one that is `reach` or more before it. Where none is wanted, one is computed all the same.
     """
     place = torch.arange(wanted.shape[1], device=wanted.device)
     none_before = torch.where(wanted.any(dim=1), wanted.to(torch.uint8).argmax(dim=1), 0)  # (B,)
     end = torch.where(wanted, place + 1, 0).amax(dim=1)  # (B,)
-    count = max(int((end - none_before).amax()), 0) if len(wanted) else 0
+    count = max(int((end - none_before).amax()), 1) if len(wanted) else 0
     start = none_before - (reach - 1)  # (B,), before the history's first place where that is near
     places = start[:, None] + torch.arange(reach - 1 + count, device=wanted.device)  # (B, W)
     exists = places < wanted.shape[1]

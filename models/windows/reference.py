@@ -57,6 +57,7 @@ def fold(
     place = bisect_right(times_ms, event.time_ms)
     if (
         max_bytes is not None
+        and _most_bytes(window) + 4 * len(event.item_id + event.category) > max_bytes  # spares a look at each
         and sum(_sizes(window)[place:]) + _size(event.item_id, event.category) > max_bytes
     ):
         window.late += 1
@@ -79,13 +80,19 @@ def _sizes(window: Window) -> list[int]:
     return [_size(*ids) for ids in zip(window.item_ids, window.categories, strict=True)]
 
 
+def _most_bytes(window: Window) -> int:
+    """Return what the events, and one of empty ids more, take at most: a character has up to four bytes."""
+    characters = sum(map(len, window.item_ids)) + sum(map(len, window.categories))
+    return (len(window) + 1) * EVENT_BYTES + 4 * characters
+
+
 def _drop_oldest(window: Window, settings: WindowSettings, max_bytes: int | None) -> None:
     times_ms = window.times_ms
     surplus = len(times_ms) - settings.max_events
     horizon_ms = times_ms[-1] - settings.horizon_ms
     if times_ms[0] < horizon_ms:
         surplus = max(surplus, bisect_left(times_ms, horizon_ms))
-    if max_bytes is not None:
+    if max_bytes is not None and _most_bytes(window) > max_bytes:
         surplus = max(surplus, sum(size > max_bytes for size in accumulate(reversed(_sizes(window)))))
     if surplus <= 0:
         return

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from models.location import Location
 from models.log.behaviour_log import BehaviourLog
+from offline.encoders.classification import Classification
 from offline.encoders.run import EncoderEpoch, Recipe, train_encoder
 from offline.options import describe_time
 from offline.ranking.metrics import Ranking
@@ -16,6 +17,7 @@ def text_of_encoder(log: BehaviourLog, recipe: Recipe, store: Location, say: Cal
     done = train_encoder(log, recipe, store, lambda epoch: say(_text_of_epoch(epoch)))
     artifact = done.artifact
     lines = [f"best epoch {done.best.number}", f"test: {_text_of(done.test)}"]
+    lines.append(f"its next items from as many drawn: {_text_of_answers(done.answers)}")
     if done.held_out != artifact.version:
         until = describe_time(artifact.training["learned_until_ms"])
         lines.append(f"these are figures of version {done.held_out}, which did not learn the rows held out;")
@@ -27,6 +29,13 @@ def text_of_encoder(log: BehaviourLog, recipe: Recipe, store: Location, say: Cal
 
 def _text_of(found: Ranking) -> str:
     return f"recall@10 {found.recall_at_10:.4f}  ndcg@10 {found.ndcg_at_10:.4f}  mrr@10 {found.mrr_at_10:.4f}"
+
+
+def _text_of_answers(found: Classification) -> str:
+    return (
+        f"accuracy {found.accuracy:.4f}  precision {found.precision:.4f}  recall {found.recall:.4f}  "
+        f"f1 {found.f1:.4f}"
+    )
 
 
 def _text_of_epoch(epoch: EncoderEpoch) -> str:

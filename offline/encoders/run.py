@@ -17,6 +17,7 @@ from models.location import Location
 from models.log.behaviour_log import BehaviourLog
 from models.model_files import RANKER
 from models.windows.window import WindowSettings
+from offline.encoders.classification import Classification, classification_of
 from offline.ranking.metrics import Ranking, summarise
 from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
 from offline.ranking.scorers import ranks_by
@@ -71,12 +72,16 @@ class EncoderEpoch:
 
 @dataclass(frozen=True, slots=True)
 class TrainedEncoder:
-    """What was published; the figures are of the version `held_out`, which has not learned these rows."""
+    """What was published; the figures are of the version `held_out`, which has not learned these rows.
+
+    answers: to yes or no, on the test slice.
+    """
 
     artifact: Artifact
     held_out: str
     best: EncoderEpoch
     test: Ranking
+    answers: Classification
 
 
 def train_encoder(
@@ -89,10 +94,13 @@ def train_encoder(
     check_store(store)
     open_store(store).prepare()
     slices = slice_log(log, recipe.slicing)
-    best, model, vocabulary = _choose(log, slices, recipe, on_epoch)
-    window = recipe.settings.window
-    test = ranking_of(model, _cases(log, slices.cutoff_ms, vocabulary, window))
-    metrics = {"validation": asdict(best.validation), "test": asdict(test)}
+    best, model, vocabulary, validated = _choose(log, slices, recipe, on_epoch)
+    asked = _cases(log, slices.cutoff_ms, vocabulary, recipe.settings.window)
+    test, answers = ranking_of(model, asked), classification_of(model, asked, validated.threshold)
+    metrics = {
+        "validation": {**asdict(best.validation), **asdict(validated)},
+        "test": {**asdict(test), **asdict(answers)},
+    }
     training = {
         **recipe.training,
         "best_epoch": best.number,
@@ -111,12 +119,12 @@ def train_encoder(
         saved = save_model(store, learner.model(), learner.vocabulary, recipe.settings, metrics, training)
     saved.check_golden()
     publish(store, saved.version)
-    return TrainedEncoder(load(store), held_out, best, test)
+    return TrainedEncoder(load(store), held_out, best, test, answers)
 
 
 def _choose(
     log: BehaviourLog, slices: Slices, recipe: Recipe, on_epoch: Callable[[EncoderEpoch], None]
-) -> tuple[EncoderEpoch, Model, Vocabulary]:
+) -> tuple[EncoderEpoch, Model, Vocabulary, Classification]:
     """Learn the training slice while that makes the validation NDCG better."""
     learner = recipe.start(slices.train)
     before_test = log.select(~slices.test)
@@ -132,7 +140,7 @@ def _choose(
         elif number - best.number >= recipe.patience:
             break
     assert best is not None and model is not None  # there is at least one pass
-    return best, model, learner.vocabulary
+    return best, model, learner.vocabulary, classification_of(model, cases)
 
 
 def _cases(log: BehaviourLog, cutoff_ms: int | None, vocabulary: Vocabulary, window: WindowSettings) -> Cases:

@@ -20,7 +20,7 @@ class FactorTrainSettings(HeldOut):
     epochs: Count = 15
     patience: Count = 3
     #: Seed of the factors that items begin with.
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
     #: An item with fewer rows than this in the training slice is unknown; at most `max_items` are known.
     min_item_count: Count = 1
     max_items: Count = 300_000

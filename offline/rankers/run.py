@@ -11,7 +11,7 @@ import torch
 from models.arrays import Flags
 from models.artifact.files import CONFIG, read_json
 from models.artifact.stores import find, is_there, open_store, store_of
-from models.errors import SettingsError
+from models.errors import DataError, SettingsError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import UNKNOWN
@@ -127,6 +127,11 @@ def choose(
     for number in range(1, train.epochs + 1):
         loss = learner.epoch()
         found = quality_of(score(learner.ranker, samples["validation"], learner.drawer, train))
+        if np.isnan(found.auc):
+            raise DataError(
+                f"{log.path}: no row of the validation slice has an item to be ranked against "
+                f"({len(vocabulary.item_ids)} are known): give a longer log"
+            )
         epoch = RankerEpoch(number, loss, found)
         on_epoch(epoch)
         if best is None or found.auc > best.validation.auc:

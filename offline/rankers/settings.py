@@ -40,7 +40,7 @@ class RankerTrainSettings(HeldOut):
     #: Where it trains; "auto" is a GPU where there is one.
     device: Literal["cpu", "cuda", "auto"] = "auto"
     #: Seed of everything random.
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
     #: An item with fewer rows than this in the training slice is unknown; at most `max_items` are known.
     min_item_count: Count = 1
     max_items: Count = 300_000

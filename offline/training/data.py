@@ -37,8 +37,9 @@ def slice_log(log: BehaviourLog, settings: TrainSettings) -> Slices:
     for name in ("train", "validation", "test"):
         if not getattr(slices, name).any():
             raise DataError(
-                f"{log.path}: {len(log)} rows of {len(np.unique(log.user.codes))} users are too few for "
-                f"protocol {settings.protocol}: its {name} slice is empty; give a longer log"
+                f"{log.path}: {len(log)} rows of {len(np.unique(log.user.codes))} users at "
+                f"{len(np.unique(log.time_ms))} times are too few for protocol {settings.protocol}: "
+                f"its {name} slice is empty; give a longer log"
             )
     return slices
 

@@ -4,6 +4,8 @@ Partitions do not come in step: what one worker had not folded yet when the stre
 another had. So what is newer is told partition by partition; within one, events come in the order of time.
 """
 
+import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,15 +13,27 @@ import numpy as np
 
 from models.arrays import Flags
 from models.errors import ArtifactError
+from models.events import MAX_AHEAD_MS
 from models.log.behaviour_log import BehaviourLog
+
+logger = logging.getLogger(__name__)
 
 #: What an artifact's `training` has: the newest event time learned (epoch ms), of all, and of each partition.
 ALL, OF_PARTITIONS = "learned_until_ms", "learned_until_of_partitions_ms"
 
 
 def until_of(log: BehaviourLog) -> dict[str, Any]:
-    """Return until when has learned what has learned every row of a log, for `training`."""
+    """Return until when has learned what has learned every row of a log, for `training`.
+
+    Warns where that is ahead of the clock: whatever happens until then will not be taken for new.
+    """
     found: dict[str, Any] = {ALL: int(log.time_ms.max()), OF_PARTITIONS: None}
+    if found[ALL] > time.time() * 1_000 + MAX_AHEAD_MS:
+        logger.warning(
+            "%s: its newest row is of %s, ahead of this host's clock: --continue-from takes nothing before "
+            "that for new; leave such rows out, or say the format's time_unit",
+            *(log.path, np.datetime64(found[ALL], "ms")),
+        )
     if log.partition is not None:
         of_partitions = np.zeros(int(log.partition.max()) + 1, np.int64)
         np.maximum.at(of_partitions, log.partition[log.user.codes], log.time_ms)

@@ -6,9 +6,10 @@ import numpy as np
 
 from models.arrays import Flags, Floats
 from models.artifact.artifact import ArtifactSettings
-from models.blocks import blocks_of
+from models.blocks import blocks_of, groups_of
 from models.errors import DataError
 from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.behaviour_log import BehaviourLog
 from models.towers.histories import EventFeatures, features_of_log
 from models.windows.histories import Histories
@@ -90,5 +91,13 @@ def _by_user(log: BehaviourLog, slices: Slices) -> tuple[Flags, Flags, Flags]:
 
 
 def has_targets(stretches: Stretches) -> bool:
-    """Return whether there is anything to predict."""
-    return len(stretches) > 0
+    """Return whether there is anything to predict: a known item that its user comes to from another event."""
+    histories = stretches.histories
+    for users in groups_of(histories.starts):
+        starts = histories.starts[users.start : users.stop + 1]
+        some = slice(starts[0], starts[-1])
+        asked = (stretches.weight[some] > 0) & (histories.item[some] >= FIRST_KNOWN)
+        asked[starts[:-1][np.diff(starts) > 0] - starts[0]] = False
+        if asked.any():
+            return True
+    return False

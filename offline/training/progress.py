@@ -67,7 +67,7 @@ class TrainingProgress:
             self.best_weights = copy.deepcopy(self.averaged_towers.state_dict())
 
     def save(self, path: Path) -> None:
-        """Write the state to a file, whole or not at all."""
+        """Write the state to a file, whole or not at all; ArtifactError where there is no room for it."""
         state = {
             "towers": self.towers.state_dict(),
             "best_weights": self.best_weights,
@@ -80,7 +80,14 @@ class TrainingProgress:
             "epochs": json.dumps([asdict(epoch) for epoch in self.epochs]),
         }
         part = path.with_name(path.name + ".part")
-        torch.save(state, part)
+        try:
+            torch.save(state, part)
+        except RuntimeError as error:  # torch's own words for any error of the file system
+            part.unlink(missing_ok=True)
+            reason = str(error).splitlines()[0][:200]
+            raise ArtifactError(
+                f"{path}, where the training stands, cannot be written ({reason}): make room"
+            ) from error
         part.replace(path)
 
     def restore(self, path: Path) -> None:

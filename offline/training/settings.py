@@ -56,7 +56,7 @@ class TrainSettings:
     #: float16, whose range is small, has its losses scaled up for it.
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     #: Seed of everything random.
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
     #: How rows are held out: "time" by global time, "leave-one-out" the last two of each user.
     protocol: Literal["time", "leave-one-out"] = "time"
     #: Share of the rows, the last by time, that test takes, and the share before it that validation takes.

@@ -45,7 +45,7 @@ class TrainingSection:
     unknown_share: ShareButNotAll = 0.1
     weight_decay: NotNegative = 0.0
     device: Literal["cpu", "cuda", "auto"] = "auto"
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from stream.kafka.records import Records, records_of
 #: Header with the producer's wall-clock time, epoch ms in ASCII digits.
 SENT_AT_HEADER = "sent_at"
 
+#: More digits than these are no time.
+MAX_TIME_DIGITS = 15
 #: Send times read of one batch, about.
 SEND_TIMES_PER_BATCH = 256
 
@@ -70,16 +72,17 @@ def read_records(
     fetched: Records | Sequence[Record],
     decoder: Decoder,
     source: str,
-    has_moved: Callable[[Record], bool] | None = None,
+    has_moved: Callable[[bytes | None, int], bool] | None = None,
 ) -> Incoming:
     """Read fetched records, which stand in offset order; `source` names their topic and partition.
 
-    An event without an id is known by its place in the source. Those that `has_moved` are left out.
+    An event without an id is known by its place in the source. Those that `has_moved`, by key and offset, are
+    left out.
     """
     found = fetched if isinstance(fetched, Records) else records_of(fetched)
     position, timestamp_ms, all_fetched = found.position, found.each[-1].timestamp()[1], len(found)
     if has_moved:
-        found = records_of([record for record in found.each if not has_moved(record)])
+        found = _without(found, has_moved)
     fetched_s = time.time()
     latest_ms = int(fetched_s * 1000) + MAX_AHEAD_MS
     rejected: list[Rejected] = []
@@ -111,10 +114,18 @@ def read_records(
     return Incoming(*about, all_fetched - len(found), fetched_s, time.time())
 
 
+def _without(records: Records, has_moved: Callable[[bytes | None, int], bool]) -> Records:
+    """Return the records that have not moved."""
+    known = zip(records.keys, records.offsets.tolist(), strict=True)
+    kept = [place for place, (key, offset) in enumerate(known) if not has_moved(key, offset)]
+    return records if len(kept) == len(records) else records_of([records.each[place] for place in kept])
+
+
 def _are_readable(columns: DecodedEvents, keys: Payloads, latest_ms: int) -> bool:
     """Return whether `complaint` would have nothing to say of any of the events; keys: of all records."""
     if columns.places is not None:
-        keys = payloads_of([keys[place] for place in columns.places.tolist()])
+        of_all = [*keys]
+        keys = payloads_of([of_all[place] for place in columns.places.tolist()])
     return bool(
         not keys.is_null.any()
         and np.array_equal(columns.users.text, keys.text)
@@ -254,4 +265,6 @@ def sent_at_ms(headers: Iterable[tuple[str, bytes]]) -> int:
 
 
 def _sent_at_ms(sent_at: bytes | None, redriven: bytes | None) -> int:
-    return int(sent_at) if sent_at and sent_at.isdigit() and redriven is None else 0
+    if not sent_at or not sent_at.isdigit() or len(sent_at) > MAX_TIME_DIGITS or redriven is not None:
+        return 0
+    return int(sent_at)

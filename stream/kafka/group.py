@@ -7,10 +7,16 @@ from typing import Any
 from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AclOperation, AdminClient
 
-from models.errors import UnreachableError
 from stream.kafka.assigned_consumer import assigned_consumer
 from stream.kafka.connection import KafkaConnection
-from stream.kafka.topics import TIMEOUT_S, admin_client, answered, asked_again, partition_counts
+from stream.kafka.topics import (
+    TIMEOUT_S,
+    NotAllowedError,
+    admin_client,
+    answered,
+    asked_again,
+    partition_counts,
+)
 
 
 def has_members(kafka: KafkaConnection, group: str) -> bool:
@@ -20,7 +26,7 @@ def has_members(kafka: KafkaConnection, group: str) -> bool:
 
 
 def check_may_join(kafka: KafkaConnection, group: str) -> None:
-    """Raise UnreachableError where Kafka's rights do not let us read as this group.
+    """Raise NotAllowedError where Kafka's rights do not let us read as this group.
 
     Faust would ask to join it for ever, without a word.
     """
@@ -31,7 +37,7 @@ def check_may_join(kafka: KafkaConnection, group: str) -> None:
     )
     allowed = found.authorized_operations
     if allowed is not None and not {AclOperation.READ, AclOperation.ALL} & set(allowed):
-        raise UnreachableError(
+        raise NotAllowedError(
             f"group {group}: Broker: Group authorization failed: this user needs the right to Read it"
         )
 

@@ -44,7 +44,11 @@ _NOT_YET = (
 )
 
 #: What a broker says to whom its ACLs do not allow to ask.
-_NOT_ALLOWED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
+_NOT_ALLOWED = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+)
 
 #: What helps where a broker is there and does not let us in.
 _REMEDIES = {
@@ -63,6 +67,10 @@ DEFAULT_RECORD_BYTES = 1_048_588
 
 #: Settings of a table's changelog, which keeps the last value of every key.
 CHANGELOG_SETTINGS = {"cleanup.policy": "compact"}
+
+
+class NotAllowedError(UnreachableError):
+    """Kafka answers, and its rights do not allow what we ask for."""
 
 
 def changelog_topic(group: str) -> str:
@@ -130,7 +138,10 @@ def ensure_topic(
         return existing[name]
     client = admin_client(kafka)  # kept until the answer is here: without its client a request is abandoned
     topic = NewTopic(name, partitions, replicas, config=dict(settings))
-    future = client.create_topics([topic], operation_timeout=TIMEOUT_S)[name]
+    try:
+        future = client.create_topics([topic], operation_timeout=TIMEOUT_S)[name]
+    except ValueError as error:
+        raise SettingsError(f"topic {name} cannot be made: {error}") from error
     try:
         future.result(timeout=TIMEOUT_S)
     except KafkaException as error:
@@ -276,7 +287,8 @@ def asked_again(request: Callable[[], T], what: str) -> T:
         return retrying(request)
     except KafkaException as error:
         reason = error.args[0].str() or error.args[0].name()
-        raise UnreachableError(f"{what}: Kafka did not do as asked ({reason})") from error
+        kind = NotAllowedError if error.args[0].code() in _NOT_ALLOWED else UnreachableError
+        raise kind(f"{what}: Kafka did not do as asked ({reason})") from error
     except TimeoutError as error:
         raise UnreachableError(f"{what}: Kafka did not answer within {TIMEOUT_S:g} s") from error
 

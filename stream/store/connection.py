@@ -36,6 +36,9 @@ _FORMS = {
     "sentinel": "host:port,host:port/master/database",
 }
 
+#: The longest that a command may be allowed to take (s).
+MAX_TIMEOUT_S = 3_600
+
 
 @dataclass(frozen=True, slots=True)
 class RedisConnection:
@@ -63,8 +66,10 @@ class RedisConnection:
             raise SettingsError(f"REDIS_URL must start with one of {', '.join(REDIS_SCHEMES)}, and ://")
         self._check_url()
         check_ca_file("REDIS_SSL_CA_FILE", self.ssl_ca_file)
-        if not self.timeout_s > 0:
-            raise SettingsError(f"REDIS_TIMEOUT_S is {self.timeout_s}; it must be above 0")
+        if not 0 < self.timeout_s <= MAX_TIMEOUT_S:
+            raise SettingsError(
+                f"REDIS_TIMEOUT_S is {self.timeout_s}; it must be above 0 and at most {MAX_TIMEOUT_S}"
+            )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "RedisConnection":

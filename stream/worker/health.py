@@ -56,6 +56,8 @@ def check(app: Any) -> Health:
         return Health("stuck", reason, partitions)
     if parts.live_models and (reason := parts.live_models.why_not()):
         return Health("stuck", reason, partitions)
+    if parts.topic_watch.not_allowed:
+        return Health("stuck", parts.topic_watch.not_allowed, partitions)
     if app.rebalancing or not recovery.completed.is_set():
         return Health("starting", "waiting for partitions", partitions)
     if app.source.waits_for:

@@ -90,7 +90,7 @@ def build_parts(
         sweeper=Sweeper(table, live.forget if live else None, sweep),
         footprint=Footprint(table, live.store.bytes_of if live else None),
         changelog=changelog,
-        topic_watch=TopicWatch(settings.kafka, topic),
+        topic_watch=TopicWatch(settings.kafka, topic, settings.app_id),
         live_models=live,
         refresher=refresher,
         follower=follower,

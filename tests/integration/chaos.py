@@ -12,6 +12,7 @@ import psutil
 from local.kafka import KafkaServer
 from local.proof import wait_until_committed
 from local.redis import RedisServer
+from local.registry import RegistryServer
 from local.worker import WorkerProcess, worker_environment
 from models.errors import TwintideError, UnreachableError
 from stream.kafka.group import committed_offsets
@@ -81,10 +82,14 @@ class Chaos:
     """Servers of its own, up to three workers, and every fault that can befall them."""
 
     def __init__(
-        self, settings: Settings, servers: tuple[KafkaServer, RedisServer], directory: Path, app: str
+        self,
+        settings: Settings,
+        servers: tuple[KafkaServer, RedisServer, RegistryServer],
+        directory: Path,
+        app: str,
     ) -> None:
         self.settings = settings
-        self.kafka, self.redis = servers
+        self.kafka, self.redis, self.registry = servers
         environment = worker_environment(settings)
         self.workers = [
             WorkerProcess(directory / f"worker{number}", environment, f"worker{number}", app)
@@ -138,6 +143,7 @@ class Chaos:
             worker.kill()
         self.kafka.kill()
         self.redis.kill()
+        self.registry.kill()
 
     def _possible(self, fault: str) -> str:
         if fault == "join" and len(self.wanted) == WORKERS:
@@ -263,3 +269,9 @@ class Chaos:
         self.redis.kill()
         time.sleep(self.random.uniform(2.0, 6.0))
         self.redis.start()
+
+    def registry_outage(self) -> None:
+        """Take the schema registry away for some seconds, in which a worker may start."""
+        self.registry.kill()
+        self.rest(self.random.uniform(2.0, 15.0))
+        self.registry.start()

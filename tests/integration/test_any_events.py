@@ -189,8 +189,7 @@ def test_worker_with_a_format_applies_what_is_not_to_be_skipped(
     ]
     bad = [(b"eu:1", event(1, action="rate")), (b"other", event(1)), (b"eu:1", event(1, payload={}))]
     send(ours, ours.topic, [*records, *bad, *records[:30]])
-    environment = {**worker_environment(ours), "TWINTIDE_EVENT_FORMAT": str(shop_format)}
-    process = WorkerProcess(tmp_path / "worker", environment)
+    process = WorkerProcess(tmp_path / "worker", worker_environment(ours))
     try:
         process.start()
         shop.settings, shop.published = ours, len(records) + len(bad) + 30

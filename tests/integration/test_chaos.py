@@ -2,12 +2,14 @@
 
 pytest tests/integration/test_chaos.py                                     the short form
 pytest tests/integration/test_chaos.py --chaos-faults 24 --chaos-seed 7    as long as you like
+... --chaos-encoding avro                                                  with a schema registry, that fails
 """
 
 import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,14 @@ from confluent_kafka import Producer
 from local.kafka import KafkaServer
 from local.proof import Proof, prove
 from local.redis import RedisServer
+from local.registry import RegistryServer
 from models.artifact.artifact import Artifact
 from models.windows.window import window_from_bytes
+from replay.encoding import make_encode
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topic_reader import read_all
 from stream.kafka.topics import changelog_topic, ensure_topic
+from stream.registry.connection import RegistryConnection
 from stream.settings import Settings
 from stream.store.connection import RedisConnection
 from tests.integration.chaos import Chaos, Traffic
@@ -30,32 +35,47 @@ pytestmark = pytest.mark.integration
 #: One of each come first, in random order; a longer run goes on with any of these.
 SHORT = ("kill", "join", "wake", "broker", "redis_outage")
 ALL = (*SHORT, "leave", "pause", "full_disk", "expire", "widen")
+#: Where events have schemas: their registry fails, twice as often as anything else.
+ENCODED = ("registry_outage", "registry_outage")
 
 USERS = 300
 
 
 @contextmanager
-def chaos(artifact: Artifact, directory: Path, app: str = "stream.app") -> Iterator[Chaos]:
+def chaos(
+    artifact: Artifact, directory: Path, encoding: str = "json", app: str = "stream.app"
+) -> Iterator[Chaos]:
     """Give servers and workers that nothing else depends on, and end them all."""
     kafka, redis_server = KafkaServer(directory / "kafka"), RedisServer(directory / "redis", durable=True)
+    registry = RegistryServer(directory / "registry")
     settings = Settings(
         kafka=KafkaConnection(kafka.bootstrap_servers),
         redis=RedisConnection(redis_server.url),
         artifact=artifact.path.parent,
     )
-    found = Chaos(settings, (kafka, redis_server), directory, app)
+    if encoding != "json":
+        (directory / "events.toml").write_text(f'encoding = "{encoding}"\n')
+        settings = replace(
+            settings,
+            event_format=str(directory / "events.toml"),
+            registry=RegistryConnection(registry.url),
+        )
+    found = Chaos(settings, (kafka, redis_server, registry), directory, app)
     try:
         kafka.start()
         redis_server.start()
+        if encoding != "json":
+            registry.start()
         ensure_topic(settings.kafka, settings.topic, settings.partitions)
         yield found
     finally:
         found.end()
 
 
-def traffic(settings: Settings, seed: int) -> Traffic:
+def traffic(settings: Settings, seed: int, encoding: str = "json") -> Traffic:
     """Return traffic of many users: some events come twice, some late, a few cannot be read."""
     chance = random.Random(seed)
+    encode = make_encode(encoding, settings.registry, settings.topic)
     producer = Producer(
         {
             **settings.kafka.librdkafka(),
@@ -81,6 +101,8 @@ def traffic(settings: Settings, seed: int) -> Traffic:
             "time": 1_417_000_000_000 + number * 1_000 - lateness_ms,
         }
         value = json.dumps(event).encode() if chance.random() > 0.001 else b"not an event"
+        if encode:
+            (value,) = encode([value])
         producer.produce(settings.topic, value, user_id.encode())
         producer.poll(0)
 
@@ -109,22 +131,23 @@ def accounted(settings: Settings) -> int:
     return len(places) + sum(each.applied + each.duplicate + each.late for each in windows)
 
 
-def some_faults(count: int, seed: int) -> list[str]:
-    chance = random.Random(seed)
-    return [*chance.sample(SHORT, len(SHORT)), *chance.choices(ALL, k=max(count - len(SHORT), 0))][:count]
+def some_faults(count: int, seed: int, encoding: str) -> list[str]:
+    chance, others = random.Random(seed), ALL if encoding == "json" else (*ALL, *ENCODED)
+    return [*chance.sample(SHORT, len(SHORT)), *chance.choices(others, k=max(count - len(SHORT), 0))][:count]
 
 
 def test_nothing_is_lost_whatever_happens(
     artifact: Artifact, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     count, seed = pytestconfig.getoption("--chaos-faults"), pytestconfig.getoption("--chaos-seed")
-    print(f"seed {seed}", flush=True)
-    with chaos(artifact, tmp_path) as found:
+    encoding = pytestconfig.getoption("--chaos-encoding")
+    print(f"seed {seed}, {encoding}", flush=True)
+    with chaos(artifact, tmp_path, encoding) as found:
         for worker in found.wanted:
             worker.start()
-        events = traffic(found.settings, seed)
+        events = traffic(found.settings, seed, encoding)
         events.start()
-        found.run(some_faults(count, seed), seed)
+        found.run(some_faults(count, seed, encoding), seed)
         published = events.finish()
         found.clean_up()
         proof = verdict(found, published)
@@ -139,7 +162,7 @@ def test_nothing_is_lost_whatever_happens(
 def test_commit_before_the_changelog_would_be_noticed(
     artifact: Artifact, tmp_path: Path, until: Callable[..., None]
 ) -> None:
-    with chaos(artifact, tmp_path, "tests.integration.commit_first") as found:
+    with chaos(artifact, tmp_path, app="tests.integration.commit_first") as found:
         found.wanted = found.workers[:1]
         (worker,) = found.wanted
         worker.start()

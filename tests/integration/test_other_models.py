@@ -18,6 +18,7 @@ from models.events import Event
 from models.factors.factor_model import FactorModel
 from models.factors.settings import FactorSettings
 from models.factors.weights import FactorWeights
+from models.recurrent_graph.settings import RecurrentGraphSettings
 from models.two_tower.settings import TwoTowerSettings
 from models.two_tower.two_tower_model import TwoTowerModel
 from models.two_tower.weights import UserTower
@@ -26,6 +27,7 @@ from stream.serving.recommender import Recommender
 from stream.settings import Settings
 from stream.store.model_registry import ModelRegistry
 from tests.integration.shop import ITEMS, Shop
+from tests.models.made_graphs import made_graph
 
 pytestmark = pytest.mark.integration
 
@@ -51,6 +53,14 @@ def _two_towers(like: Artifact) -> Model:
     return TwoTowerModel(tower, settings, USERS[::2], _values(len(like.item_ids), 8))
 
 
+def _gru_beside_gcn(like: Artifact) -> Model:
+    return made_graph(RecurrentGraphSettings("gru", "gcn", dimension=8), like.vocabulary)
+
+
+def _lstm_beside_gat(like: Artifact) -> Model:
+    return made_graph(RecurrentGraphSettings("lstm", "gat", dimension=8), like.vocabulary)
+
+
 def _events(user_id: str, count: int) -> list[Event]:
     """Return what `Shop.send` has sent of a user's events."""
     numbers = [each for each in range(count) if USERS[each * 7 % 40] == user_id]
@@ -74,7 +84,7 @@ def test_every_kind_takes_over_and_its_vectors_online_are_those_offline(
     reader = Reader(redis_client, key_prefix=settings.key_prefix)
     worker, sent = WorkerProcess(tmp_path / "worker", worker_environment(settings)), 0
     try:
-        for make in (_factors, _two_towers):
+        for make in (_factors, _two_towers, _gru_beside_gcn, _lstm_beside_gat):
             saved = artifacts.save_model(
                 store, make(artifact), artifact.vocabulary, artifact.settings, {}, {"of": "test"}
             )

@@ -37,19 +37,6 @@ class Encoded:
     door: FrontDoor
     direct: RegistryConnection
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """Return the variables of a command."""
-        registry = self.settings.registry
-        return {
-            **worker_environment(self.settings),
-            "TWINTIDE_EVENT_FORMAT": self.settings.event_format,
-            "SCHEMA_REGISTRY_URL": registry.url,
-            "SCHEMA_REGISTRY_USERNAME": registry.username,
-            "SCHEMA_REGISTRY_PASSWORD": registry.password,
-            "SCHEMA_REGISTRY_SSL_CA_FILE": registry.ssl_ca_file,
-        }
-
     def values(self, first: int, count: int) -> list[bytes]:
         """Return events in the first schema."""
         encode = make_encode(self.encoding, self.direct, self.settings.topic)
@@ -111,7 +98,7 @@ def test_worker_waits_for_its_registry_at_the_start_and_in_the_middle_and_loses_
         b"", b'{"user_id": "u0"}', b"\0\x7f\xff\xff\xf0" + values[0][5:], values[0][:-2], values[0] + b"\x07",
     ]  # fmt: skip
     send(ours, 0, values[:300])
-    worker = WorkerProcess(tmp_path / "worker", encoded.environment)
+    worker = WorkerProcess(tmp_path / "worker", worker_environment(encoded.settings))
 
     def waits() -> bool:
         health = worker.health()
@@ -167,7 +154,7 @@ def command(encoded: Encoded, *words: object, code: int = 0) -> str:
     """Return what `python -m` says."""
     done = subprocess.run(
         [sys.executable, "-m", *map(str, words)],
-        env={"PATH": "/usr/bin:/bin", **encoded.environment, "PYTHONPATH": str(ROOT)},
+        env={"PATH": "/usr/bin:/bin", **worker_environment(encoded.settings), "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr

@@ -21,12 +21,14 @@ from models.factors.settings import FactorSettings
 from models.factors.weights import FactorWeights
 from models.ids.vocabulary_file import UNKNOWN
 from models.inference.tower_model import TowerModel
+from models.recurrent_graph.settings import RecurrentGraphSettings
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
 from models.two_tower.settings import TwoTowerSettings
 from models.two_tower.two_tower_model import TwoTowerModel
 from models.two_tower.weights import UserTower
 from models.windows.histories import Histories
+from tests.models.made_graphs import made_graph
 from tests.models.made_users import ITEMS, VOCABULARY, made_histories
 
 SETTINGS = ArtifactSettings(model=ModelSettings(dimension=16))
@@ -63,7 +65,21 @@ def two_towers(users: int = 3) -> TwoTowerModel:
     return TwoTowerModel(tower, settings, [f"u{user}" for user in range(users)], values(ITEMS, 8))
 
 
-MODELS: dict[str, Callable[[], Model]] = {"towers": _towers, "mf": _factors, "two-tower": two_towers}
+def _gru_beside_gcn() -> Model:
+    return made_graph(RecurrentGraphSettings("gru", "gcn", dimension=8), VOCABULARY)
+
+
+def _lstm_beside_gat() -> Model:
+    return made_graph(RecurrentGraphSettings("lstm", "gat", dimension=8), VOCABULARY)
+
+
+MODELS: dict[str, Callable[[], Model]] = {
+    "towers": _towers,
+    "mf": _factors,
+    "two-tower": two_towers,
+    "gru-gnn": _gru_beside_gcn,
+    "lstm-gnn": _lstm_beside_gat,
+}
 
 
 @pytest.fixture(scope="module", params=MODELS)

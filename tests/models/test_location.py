@@ -46,6 +46,8 @@ def test_url_is_joined_and_named_as_a_path_is() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "",
+        " ",
         "s3://",
         "s3:///",
         "http://shop/a",

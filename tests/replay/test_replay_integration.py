@@ -16,7 +16,7 @@ import pytest
 from aiokafka.partitioner import murmur2
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
-from models.errors import UnreachableError
+from models.errors import SettingsError, UnreachableError
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from models.log.event_ids import EventIds
 from offline.synthetic.behaviour import SampleSettings
@@ -268,6 +268,23 @@ def test_events_that_do_not_arrive_are_an_error() -> None:
     publisher.send([(b"u", b"{}", 0), (b"u", b"{}", 1)])
     with pytest.raises(UnreachableError, match="2 of 2 events did not reach topic user-behavior"):
         publisher.finish()
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_times_that_kafka_refuses_are_an_error_that_says_so(
+    kafka: KafkaConnection, topic: str, ahead: int
+) -> None:
+    ensure_topic(kafka, topic, 1)
+    publisher = ReplayProducer(kafka, PublisherSettings(topic=topic, linger_ms=200))
+    times_ms = [1_700_000_000_000] * 5 + [253_402_300_799_000] * ahead  # a batch, which is refused whole
+    publisher.send([(b"u", b"{}", time_ms) for time_ms in times_ms])
+    with pytest.raises(UnreachableError, match=f"{5 + ahead} events .*message.timestamp.after.max.ms"):
+        publisher.finish()
+
+
+def test_topic_that_cannot_be_made_is_one_line(kafka: KafkaConnection, topic: str) -> None:
+    with pytest.raises(SettingsError, match=f"topic {topic} cannot be made: .*num_partitions"):
+        ensure_topic(kafka, topic, 100_001)
 
 
 def test_a_full_queue_makes_the_sender_wait_and_loses_nothing(kafka: KafkaConnection, topic: str) -> None:

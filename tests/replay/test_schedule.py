@@ -304,3 +304,15 @@ def test_a_share_of_users_is_always_the_same_ones() -> None:
     more = {user for user, _ in chosen(log, Selection(users=Users.of("40%")))}
     assert some < more
     assert len(some) == pytest.approx(200, rel=0.2)
+
+
+def test_events_before_1970_are_refused_and_those_after_9999_have_a_name() -> None:
+    log = log_of([-2 * DAY_MS, -DAY_MS])
+    with pytest.raises(DataError, match="before 1970"):
+        schedule_of(log)
+    with pytest.raises(DataError, match="before 1970"):
+        schedule_of(log_of([NOW_MS]), rebase_ms=-62_135_596_800_000)
+    assert len(schedule_of(log, rebase_ms=NOW_MS).log.timeline.before_ms) == 0
+    assert rehearse(schedule_of(log_of([253_402_300_799_000]), laps=2)).planned()["last_event"] == (
+        "10000-01-01T00:59:59.000+00:00"
+    )

@@ -30,6 +30,13 @@ def test_every_field_is_read_from_its_variable() -> None:
     assert {each.name for each in fields(Settings)} > set(given)
 
 
+def test_blanks_and_line_ends_around_values_do_not_matter() -> None:
+    given = {"app_id": "shop\n", "encode": " True ", "artifact": " s3://shop/a\r\n", "instance_id": " \n"}
+    settings = Settings.from_environment({variable(name): value for name, value in given.items()})
+    assert (settings.app_id, settings.encode, settings.instance_id) == ("shop", True, "")
+    assert settings.artifact == BucketUrl("s3", "shop", ("a",))
+
+
 def test_artifact_may_be_in_a_bucket() -> None:
     settings = Settings.from_environment({"TWINTIDE_ARTIFACT": "s3://shop/artifacts/current"})
     assert settings.artifact == BucketUrl("s3", "shop", ("artifacts", "current"))
@@ -46,6 +53,7 @@ def test_artifact_may_be_in_a_bucket() -> None:
         ("TWINTIDE_ARTIFACT", "http://shop/artifacts"),
         ("TWINTIDE_ARTIFACT", "s3://KEY:SECRET@shop/artifacts"),
         ("REDIS_TIMEOUT_S", "soon"),
+        ("REDIS_TIMEOUT_S", "inf"),
         ("REDIS_URL", "localhost"),
         ("KAFKA_SECURITY_PROTOCOL", "TELEPATHY"),
         ("KAFKA_SASL_MECHANISM", "GUESS"),
@@ -70,6 +78,24 @@ def test_nonsense_is_refused_by_the_variables_name(name: str, value: str) -> Non
         ("DRAIN_S", "soon", "is 'soon'; it must be a number"),
         ("MODEL_COVERAGE", "0", "is 0.0; it must be a number above 0 and at most 1"),
         ("MODEL_COVERAGE", "1.1", "is 1.1; it must be a number above 0 and at most 1"),
+        ("METRICS_PORT", "65536", "is 65536; it must be a whole number at least 1 and at most 65535"),
+        ("CHECKPOINT_S", "inf", "is inf; it must be at most 2147483647"),
+        ("TTL_S", "3000000000", "is 3000000000; it must be at most 2147483647"),
+        ("PARTITIONS", "7" * 5000, f"is '{'7' * 59}...; it must be a whole number"),
+        ("DATA_DIR", " ", "is empty; unset it for .local/worker, or give another"),
+        ("TOPIC", "", "is empty; unset it for user-behavior, or give another"),
+        ("METRICS_HOST", "", "is empty; unset it for 127.0.0.1, or give another"),
+        (
+            "APP_ID",
+            "shop a",
+            "is 'shop a'; it must be a name of at most 200 letters, digits, '.', '_' and '-'",
+        ),
+        (
+            "DEAD_LETTER_TOPIC",
+            "user-behavior",
+            "and TWINTIDE_TOPIC are both user-behavior: dead letters would be read as events for ever; "
+            "give two topics",
+        ),
         ("ENCODE", "yes", "is 'yes'; it must be true or false"),
         ("DEVICE", "tpu", "is 'tpu'; use one of auto, cpu, cuda"),
         ("VECTOR_FORMAT", "float128", "is 'float128'; use one of float32, float16, int8"),
@@ -85,7 +111,7 @@ def test_message_says_which_values_there_are(name: str, value: str, demand: str)
     ("name", "least"),
     [
         *((name, 1) for name in ("partitions", "replication_factor", "batch_users", "waiting_users")),
-        *((name, 1) for name in ("batch_records", "kept_vectors", "metrics_port")),
+        *((name, 1) for name in ("batch_records", "kept_vectors")),
         *((name, 0) for name in ("standby_replicas", "freshness_ms", "cached_windows", "torch_threads")),
         *((name, 0) for name in ("encode_interval_ms", "short_ttl_s", "store_history", "ttl_s")),
         *((name, 0) for name in ("sweep_every_s", "keep_previous_s")),

@@ -185,7 +185,7 @@ def test_late_event_after_a_possible_sweep_leaves_no_telling_and_a_new_beginning
 
 def test_user_on_two_partitions_is_set_apart() -> None:
     world = World([event(0), event(1)])
-    world.expected.read_committed(event(0, partition=1), 10_000_000)
+    world.expected.read_committed([event(0, partition=1)], 10_000_000)
     world.store(world.worker(2))
     world.check()
     assert (world.findings.complaint, world.findings.apart) == ("", {Apart.SPLIT: 1})
@@ -194,7 +194,7 @@ def test_user_on_two_partitions_is_set_apart() -> None:
 def test_event_that_was_too_far_ahead_for_the_worker_stays_out_although_its_time_has_come() -> None:
     world = World([event(0)])
     world.expected._too_early = {(0, 1)}
-    world.expected.read_committed(event(1), 10_000_000)
+    world.expected.read_committed([event(1)], 10_000_000)
     world.store(world.worker(1))
     world.check()
     assert world.findings.complaint == ""

@@ -78,8 +78,7 @@ class World:
         self.sample = UserSample(sample)
         decoder = make_decoder("", "")
         self.expected = ExpectedUsers(TOPIC_ID, decoder, LIMITS, self.sample)
-        for record in self.committed:
-            self.expected.read_committed(record, NOW_MS)
+        self.expected.read_committed(self.committed, NOW_MS)
         self.stored = StoredWindows(TOPIC_ID, self.expected.users, self.sample)
         self.findings = Findings()
 
@@ -101,8 +100,7 @@ class World:
         for key, offset in (vectors_at or {}).items():
             wanted.setdefault(key, set()).add(offset)
         self.expected.want(wanted, self.extent.events.ends)
-        for record in self.later:
-            self.expected.read_on(record, NOW_MS)
+        self.expected.read_on(self.later, NOW_MS)
         self.expected.finish()
         check = WindowCheck(self.extent, self.stored, self.expected, LIMITS.horizon_ms, True, self.findings)
         for key, user in self.expected.users.items():

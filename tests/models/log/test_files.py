@@ -121,6 +121,11 @@ def test_path_without_a_log_is_refused_in_one_line(tmp_path: Path, kind: str) ->
     assert "\n" not in str(caught.value)
 
 
+def test_empty_path_is_refused_and_not_taken_for_where_one_stands() -> None:
+    with pytest.raises(DataError, match="the path of the log is empty"):
+        read_behaviour_log("")
+
+
 def test_columns_may_stand_in_the_path(tmp_path: Path) -> None:
     header = "user_id,item_id,time\n"
     for behaviour, category in (("view", "a b"), ("buy", "__HIVE_DEFAULT_PARTITION__"), ("view", "x%2Fy")):

@@ -136,3 +136,14 @@ def test_direct_path_alone_is_what_the_towers_give_before_they_learn() -> None:
     with torch.inference_mode():
         alone = towers.forward_direct(tokens, boundary, first, torch.ones(boundary.shape, dtype=torch.bool))
     torch.testing.assert_close(alone, every_place(towers, whole, chosen).user)
+
+
+def test_batch_in_which_nothing_is_wanted_gives_no_vectors() -> None:
+    chosen = FeatureSettings()
+    towers, whole = towers_of(chosen, 1), history(9)
+    derived = event_features(whole, chosen)
+    tokens = pad(whole, derived, whole.starts[:-1], np.diff(whole.starts))
+    boundary, first = torch.from_numpy(derived.boundary)[None], torch.from_numpy(derived.short_start)[None]
+    nothing = torch.zeros(boundary.shape, dtype=torch.bool)
+    assert len(towers.forward_every(tokens, boundary, first, nothing).user) == 0
+    assert len(towers.forward_direct(tokens, boundary, first, nothing)) == 0

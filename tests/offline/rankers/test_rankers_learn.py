@@ -9,10 +9,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from models.errors import DataError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import UNKNOWN
-from models.log.behaviour_log import BehaviourLog, read_behaviour_log
+from models.log.behaviour_log import BehaviourLog, Column, read_behaviour_log
 from models.ranker import Candidates
 from models.rankers.columns import event_rows
 from models.rankers.kinds import make_ranker
@@ -23,7 +24,7 @@ from offline import train
 from offline.rankers.learner import Learner
 from offline.rankers.measures import quality_of
 from offline.rankers.regularisation import Regularisation, sample_counts
-from offline.rankers.run import with_unknown_share
+from offline.rankers.run import choose, with_unknown_share
 from offline.rankers.samples import Samples, material_of
 from offline.rankers.scoring import score
 from offline.rankers.settings import UNKNOWN_SHARES, RankerTrainSettings
@@ -208,3 +209,9 @@ def test_what_makes_no_sense_is_one_line(
 def test_small_logs_are_learned_in_small_steps() -> None:
     assert [RankerTrainSettings().batch_of(samples) for samples in (50, 5_000, 10**6)] == [32, 50, 256]
     assert RankerTrainSettings(batch_size=7).batch_of(5_000) == 7
+
+
+def test_log_of_one_item_is_refused_because_nothing_can_be_ranked_against_it(log: BehaviourLog) -> None:
+    one = Column(np.zeros(len(log), np.int32), np.array(["a"], object))
+    with pytest.raises(DataError, match=r"no row of the validation slice has an item .* \(1 are known\)"):
+        choose(replace(log, item=one, category=one).select(np.arange(len(log)) < 300), TINY, TOY)

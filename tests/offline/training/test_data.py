@@ -188,3 +188,28 @@ def test_held_out_target_is_in_no_history_and_a_planted_one_is_caught(tmp_path: 
     assert cases.user_ids == user_ids
     planted = replace(cases, histories=leaking)
     assert targets_read(planted) == user_ids
+
+
+@pytest.mark.parametrize("known", [0, 1, 5])
+def test_slice_whose_items_are_all_new_is_refused_and_one_known_item_is_enough(
+    tmp_path: Path, known: int
+) -> None:
+    header = "user_id,item_id,behavior_type,user_geohash,item_category,time"
+    items = [f"old {place % 9}" for place in range(70)] + [f"new {place}" for place in range(30)]
+    items[80 : 80 + known] = ["old 1"] * known
+    items[95] = "old 1"  # the test slice
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    rows = [
+        f"u{place % 7},{item},1,,c,{start + timedelta(hours=place):%Y-%m-%d %H}"
+        for place, item in enumerate(items)
+    ]
+    (tmp_path / "log.csv").write_text("\n".join([header, *rows]) + "\n")
+    log, settings = read_behaviour_log(tmp_path / "log.csv"), TrainSettings()
+    slices = slice_log(log, settings)
+    made = log, slices, vocabulary_of_log(log.select(slices.train)), ArtifactSettings(), settings
+    if known:
+        _, half_lives = stretches_of(*made)
+        assert half_lives.taste_h > 0
+    else:
+        with pytest.raises(DataError, match="no row of the validation slice has a known item"):
+            stretches_of(*made)

@@ -43,3 +43,12 @@ def test_logs_without_partitions_and_partitions_that_were_added_are_asked_as_all
 def test_artifact_that_does_not_say_is_named() -> None:
     with pytest.raises(ArtifactError, match="artifacts/v does not say until when it has learned"):
         newer_rows(log_of([1]), {}, "artifacts/v")
+
+
+def test_row_ahead_of_the_clock_is_said_because_what_comes_before_it_is_not_new(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    until_of(log_of([1_700_000_000_000]))
+    assert not caplog.messages
+    until_of(log_of([1_700_000_000_000, 4_102_444_800_000]))
+    assert "log: its newest row is of 2100-01-01T00:00:00.000, ahead of this host's clock" in caplog.text

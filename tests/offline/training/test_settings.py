@@ -15,6 +15,7 @@ from offline import train
         ("epochs = 'many'", "epochs is 'many'; expected `int | null`, got `str`"),
         ("epochs = 0", "epochs is 0; expected `int` >= 1"),
         ("seed = -1", "seed is -1; expected `int` >= 0"),
+        ("seed = 4294967296", "seed is 4294967296; expected `int` <= 4294967295"),
         ("= =", "not TOML"),
         ("lr = 1.0", "lr is 1.0; expected `float` < 1.0"),
         ("lr = nan", "lr is nan; expected `float`"),

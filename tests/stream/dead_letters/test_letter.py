@@ -74,4 +74,5 @@ def test_what_is_no_dead_letter_and_what_was_not_redriven_is_none() -> None:
 
 def test_send_time_of_a_redriven_record_says_nothing_of_freshness() -> None:
     assert sent_at_ms([("sent_at", b"5")]) == 5
+    assert sent_at_ms([("sent_at", b"9" * 5_000)]) == sent_at_ms([("sent_at", b"soon")]) == 0
     assert sent_at_ms([("sent_at", b"5"), (REDRIVEN_HEADER, b"{}")]) == 0

@@ -1,12 +1,16 @@
 """What /health says of a worker, from what its parts say."""
 
+import asyncio
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
+from models.errors import UnreachableError
 from models.windows.window import WindowSettings
+from stream import metrics
 from stream.kafka.connection import KafkaConnection
-from stream.kafka.topics import TopicState
+from stream.kafka.topics import NotAllowedError, TopicState
 from stream.windows.assignment import Assignment
 from stream.windows.partition import Partition
 from stream.worker import health
@@ -32,7 +36,7 @@ class App:
         self.parts = SimpleNamespace(
             assignments=SimpleNamespace(current=Assignment(1, held)),
             commits=SimpleNamespace(uncommitted_s=lambda: self.uncommitted_s),
-            topic_watch=TopicWatch(KafkaConnection(), Topic("events", "t", 2)),
+            topic_watch=TopicWatch(KafkaConnection(), Topic("events", "t", 2), "g"),
             refresher=None,
             live_models=None,
         )
@@ -63,6 +67,25 @@ def test_partitions_that_nobody_reads_are_said_and_a_topic_that_is_made_again_en
     assert app.status() == "ready"
     with pytest.raises(TopicMadeAgainError, match="deleted and made again"):
         app.parts.topic_watch.judge(TopicState("another", 2))
+
+
+def test_right_that_is_lost_is_said_while_it_is_and_an_outage_is_none() -> None:
+    app, answers = App(), Mock()
+    topic = Topic("events", "t", 2)
+    watch = TopicWatch(KafkaConnection(), topic, "g", answers.ask, answers.check)
+    app.parts.topic_watch, app.rebalancing = watch, True
+    answers.ask.return_value = TopicState("t", 2)
+    refused = NotAllowedError("group g: not allowed")
+    for said, status, lost in (
+        (UnreachableError("Kafka did not answer"), "starting", 0),
+        (refused, "stuck", 1),
+        (UnreachableError("Kafka did not answer"), "stuck", 1),
+        (None, "starting", 0),
+    ):
+        answers.check.side_effect = said
+        asyncio.run(watch.poll())
+        assert (app.status(), metrics.not_allowed._value.get()) == (status, lost)
+        assert (health.check(app).reason == str(refused)) == bool(lost)
 
 
 def test_worker_that_has_partitions_and_reads_none_is_stuck(
