@@ -110,6 +110,10 @@ def test_what_kafka_does_not_allow_is_said_in_one_line(
         worker.start()  # rights on what has the deployment's name, and no others, are enough
         until(lambda: is_applied(200), 300)
         assert shop.prove().is_ok
+        with denied(TOPIC, topic, DESCRIBE):  # the group has no partitions then, and nobody says why
+            until(lambda: NOT_ALLOWED in worker.health().get("reason", "").lower())
+            assert worker.metrics()["twintide_not_allowed"] == 1
+        until(lambda: worker.is_ready() and worker.health()["partitions"] == 4)
         with denied(TOPIC, settings.dead_letter_topic, WRITE):
             shop.send_raw(b"u", b"not an event")
             assert f"Kafka refused a record of {settings.dead_letter_topic}" in last_line(1)
