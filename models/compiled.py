@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from models.cache_directory import can_write, writable_directory
 
@@ -47,6 +51,44 @@ def compiled_within(function: F) -> F:
 def _with_fast_sums(function: F, **options: bool) -> Any:
     compiler = numba.njit(cache=_is_kept, nogil=True, fastmath=_FAST_SUMS, error_model="numpy", **options)
     return compiler(function)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def copy_to(typing_context: Any, target: Any, source: Any, count: Any) -> Any:
+    """Copy so many bytes from one address to another, which compiled code alone may do."""
+
+    def copy(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        places = [builder.inttoptr(each, byte) for each in arguments[:2]]
+        cgutils.raw_memcpy(builder, *places, arguments[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64, types.int64), copy
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def word_at(typing_context: Any, address: Any) -> Any:
+    """Return the 64 bits at an address as a signed number, which compiled code alone may call."""
+
+    def load(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()))
+
+    return types.int64(types.uint64), load
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_at(typing_context: Any, function: Any, arguments: Any) -> Any:
+    """Return what a C function at an address returns, as 64 bits; of an int only the lower 32 mean something.
+
+    arguments: a tuple of pointers and numbers. Compiled code alone may call it.
+    """
+
+    def call(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * arguments.count)
+        pointers = cgutils.unpack_tuple(builder, given[1], arguments.count)
+        return builder.call(builder.inttoptr(given[0], kind.as_pointer()), pointers)
+
+    return types.uint64(types.uint64, arguments), call
 
 
 def _keep_code_by_its_sources() -> None:

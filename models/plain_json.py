@@ -13,6 +13,7 @@ from models.arrays import Bytes, Ints
 from models.compiled import compiled
 from models.ids.hashing import eight_bytes, four_bytes, hashes_of_texts
 from models.ids.texts import Texts, texts_of
+from models.payloads import payloads_of
 
 #: What stands at a field: nothing, text, a whole number, null, or what is of no use here (true, 1.5, -7).
 MISSING, TEXT, NUMBER, NULL, OTHER = 0, 1, 2, 3, 4
@@ -65,11 +66,10 @@ class PlainObjects:
         return numbers
 
 
-def read_plain(values: Sequence[bytes], fields: Sequence[str]) -> PlainObjects | None:
+def read_plain(values: Sequence[bytes | None], fields: Sequence[str]) -> PlainObjects | None:
     """Return where the fields of the objects stand, None where any is no plain flat object."""
-    starts = np.zeros(len(values) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), out=starts[1:])
-    text, names = np.frombuffer(b"".join(values), np.uint8), texts_of(fields)
+    given, names = payloads_of(values), texts_of(fields)
+    text, starts = given.text, given.starts
     kinds = np.zeros((len(values), len(names)), np.uint8)
     spans = np.zeros((len(values), len(names), 2), np.int64)
     are_plain = _scan(text, starts, names.text, names.starts, kinds, spans)

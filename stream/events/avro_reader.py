@@ -25,6 +25,7 @@ from models.avro.program import (
 from models.log.json_leaves import text_of
 from models.log.sources import KeyPath
 from models.log.times import each_time_of
+from models.payloads import payloads_of
 from stream.events.fields import Fields
 
 #: Bytes of the registry's frame: 0, and the schema's id.
@@ -82,11 +83,12 @@ class AvroReader:
 
     def _read(self, values: Sequence[bytes]) -> tuple[NDArray[np.uint8], Found]:
         """Return all bytes, those of the program's texts behind them, and what was found in them."""
-        lengths = np.fromiter(map(len, values), np.int64, len(values))
-        ends = np.cumsum(lengths)
-        text = np.frombuffer(b"".join((*values, self._texts)), np.uint8)
+        given = payloads_of(values)
+        starts, ends = given.starts[:-1] + FRAME_BYTES, given.starts[1:].copy()
+        text = np.concatenate((given.text, np.frombuffer(self._texts, np.uint8)))
+        text.setflags(write=False)  # the loops are compiled for that
         found = found_of(self._columns, len(values))
-        read_records(text, ends - lengths + FRAME_BYTES, ends, int(lengths.sum()), self._program, found)
+        read_records(text, starts, ends, len(given.text), self._program, found)
         found.kind[found.is_bad] = NOTHING
         return text, found
 

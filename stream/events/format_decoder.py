@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from models.arrays import Ints
 from models.events import SKIPPED_EVENT, Behaviour, Event
+from models.ids.texts import Texts
 from models.log.format import SOURCES, LogFormat
 from models.log.json_leaves import (
     TYPES,
@@ -73,7 +74,7 @@ class FormatDecoder:
             category=texts_of_column(found.texts["category"]),
             behaviour=found.behaviour,
             time_ms=found.time_ms,
-            event_ids=[event_id or None for event_id in found.texts["event_id"].to_pylist()],
+            event_ids=_event_ids(texts_of_column(found.texts["event_id"])),
             places=found.places,
         )
 
@@ -197,6 +198,11 @@ class FormatDecoder:
         if leaf.type == pa.bool_():
             raise NotTogetherError
         return each_time_of(leaf, unit).ms
+
+
+def _event_ids(texts: Texts) -> Texts | list[str | None]:
+    """Return ids as they are where every event has one, else None for those of no text."""
+    return texts if texts.lengths().all() else [text or None for text in texts.to_list()]
 
 
 def _event_of(

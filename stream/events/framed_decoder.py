@@ -3,13 +3,14 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from models.arrays import Ints
 from models.events import Event
 from models.log.format import LogFormat
+from models.payloads import payloads_of
 from stream.events.columns import REFUSED, DecodedEvents
 from stream.events.fields import Fields, SchemaReader, SchemaSource, joined_fields, no_fields
 from stream.events.format_decoder import FormatDecoder
@@ -71,6 +72,10 @@ class FramedDecoder(FormatDecoder):
         """Return what stands in values of any schemas."""
         if not values:
             return no_fields(self.text_paths, [])
+        values = payloads_of(values)
+        head = values.common(0, FRAME_BYTES)
+        if head is not None and not isinstance(reader := self._reader(head), str):
+            return reader.fields(cast(Sequence[bytes], values))
         heads = [b"" if value is None else value[:FRAME_BYTES] for value in values]
         rows: dict[bytes, Ints] = {}
         if len(kinds := set(heads)) == 1:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +11,12 @@ from models.arrays import Ints
 from models.events import BEHAVIOURS, LIKELY_MS, MAX_AHEAD_MS, SKIPPED_EVENT, Event
 from models.ids.hashing import hashes_of_texts
 from models.ids.texts import Texts, texts_of
+from models.payloads import Payloads, payloads_of
 from models.windows.fold import EventColumns
 from models.windows.window import MAX_ID_BYTES
 from stream.events.columns import DecodedEvents, Decoder, columns_of_events, reason_refused
+from stream.kafka.records import Record as Record
+from stream.kafka.records import Records, records_of
 
 #: Header with the producer's wall-clock time, epoch ms in ASCII digits.
 SENT_AT_HEADER = "sent_at"
@@ -31,16 +33,6 @@ REDRIVEN_HEADER = "twintide-redriven"
 FORGET_HEADER = "twintide-forget"
 #: The same of an item, whose id is the key: the item learner's affair, and nothing to a user's window.
 FORGET_ITEM_HEADER = "twintide-forget-item"
-
-
-class Record(Protocol):
-    """What is needed of a Kafka record (confluent_kafka.Message)."""
-
-    def key(self) -> bytes | None: ...
-    def value(self) -> bytes | None: ...
-    def offset(self) -> int: ...
-    def timestamp(self) -> tuple[int, int]: ...
-    def headers(self) -> Sequence[tuple[str, bytes]] | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,60 +69,67 @@ class Incoming:
 
 
 def read_records(
-    fetched: Sequence[Record],
+    fetched: Records | Sequence[Record],
     decoder: Decoder,
     source: str,
-    has_moved: Callable[[Record], bool] | None = None,
+    has_moved: Callable[[bytes | None, int], bool] | None = None,
 ) -> Incoming:
     """Read fetched records, which stand in offset order; `source` names their topic and partition.
 
-    An event without an id is known by its place in the source. Those that `has_moved` are left out.
+    An event without an id is known by its place in the source. Those that `has_moved`, by key and offset, are
+    left out.
     """
-    position, timestamp_ms, all_fetched = fetched[-1].offset() + 1, fetched[-1].timestamp()[1], len(fetched)
+    found = fetched if isinstance(fetched, Records) else records_of(fetched)
+    position, timestamp_ms, all_fetched = found.position, found.each[-1].timestamp()[1], len(found)
     if has_moved:
-        fetched = [record for record in fetched if not has_moved(record)]
-    records = fetched
+        found = _without(found, has_moved)
     fetched_s = time.time()
     latest_ms = int(fetched_s * 1000) + MAX_AHEAD_MS
     rejected: list[Rejected] = []
     forgets: dict[str, int] = {}
-    values, keys = [record.value() for record in records], [record.key() for record in records]
-    columns = decoder.columns(values)
-    if columns is not None and columns.places is not None:
-        records = [records[place] for place in columns.places.tolist()]
-        keys = [record.key() for record in records]
-    skipped = len(values) - len(records)
-    if columns is None or not _are_readable(columns, keys, latest_ms):
-        events = decoder.events(values)
+    columns, places = decoder.columns(found.values), None
+    if columns is not None:
+        places = columns.places
+    skipped = 0 if places is None else len(found) - len(places)
+    if columns is None or not _are_readable(columns, found.keys, latest_ms):
+        events = decoder.events(found.values)
         skipped = sum(event is SKIPPED_EVENT for event in events)
-        kept = _readable(fetched, events, latest_ms, rejected, forgets)
-        records = [fetched[place] for place in kept]
+        kept = _readable(found, events, latest_ms, rejected, forgets)
+        places, values = np.array(kept, np.int64), [*found.values]
         columns = decoder.columns([values[place] for place in kept])
         if columns is None:
             columns = columns_of_events([event for place in kept if (event := events[place])])
-    offsets = [record.offset() for record in records]
-    found = EventColumns(
+    offsets = found.offsets if places is None else found.offsets[places]
+    readable = EventColumns(
         user=columns.user,
-        offset=np.array(offsets, np.int64),
+        offset=offsets,
         time_ms=columns.time_ms,
         behaviour=columns.behaviour.astype(np.uint8),
         event_hash=_hashes(columns.event_ids, offsets, source),
         item=columns.item,
         category=columns.category,
     )
-    sent_at_ms = _send_times(records, found)
-    about = position, timestamp_ms, columns.user_ids, found, sent_at_ms, rejected, forgets, skipped
-    return Incoming(*about, all_fetched - len(fetched), fetched_s, time.time())
+    sent_at_ms = _send_times(found, places, readable)
+    about = position, timestamp_ms, columns.user_ids, readable, sent_at_ms, rejected, forgets, skipped
+    return Incoming(*about, all_fetched - len(found), fetched_s, time.time())
 
 
-def _are_readable(columns: DecodedEvents, keys: Sequence[bytes | None], latest_ms: int) -> bool:
-    """Return whether `complaint` would have nothing to say of any of the events."""
-    if None in keys:
-        return False
-    lengths = np.fromiter(map(len, keys), np.int64, len(keys))  # type: ignore[arg-type]
+def _without(records: Records, has_moved: Callable[[bytes | None, int], bool]) -> Records:
+    """Return the records that have not moved."""
+    known = zip(records.keys, records.offsets.tolist(), strict=True)
+    kept = [place for place, (key, offset) in enumerate(known) if not has_moved(key, offset)]
+    return records if len(kept) == len(records) else records_of([records.each[place] for place in kept])
+
+
+def _are_readable(columns: DecodedEvents, keys: Payloads, latest_ms: int) -> bool:
+    """Return whether `complaint` would have nothing to say of any of the events; keys: of all records."""
+    if columns.places is not None:
+        of_all = [*keys]
+        keys = payloads_of([of_all[place] for place in columns.places.tolist()])
     return bool(
-        columns.users.text.tobytes() == b"".join(keys)  # type: ignore[arg-type]
-        and np.array_equal(columns.users.lengths(), lengths)
+        not keys.is_null.any()
+        and np.array_equal(columns.users.text, keys.text)
+        and np.array_equal(columns.users.starts, keys.starts)
         and _within(columns.users, 1)
         and _within(columns.item, 1)
         and _within(columns.category, 0)
@@ -165,20 +164,18 @@ def _within(ids: Texts, at_least: int) -> bool:
     return bool(((lengths >= at_least) & (lengths <= MAX_ID_BYTES)).all())
 
 
-def _hashes(
-    event_ids: Texts | Sequence[str | None], offsets: Sequence[int], source: str
-) -> npt.NDArray[np.int64]:
+def _hashes(event_ids: Texts | Sequence[str | None], offsets: Ints, source: str) -> npt.NDArray[np.int64]:
     """Return what `event_hash` says of each id."""
     if isinstance(event_ids, Texts):
         return hashes_of_texts(event_ids).view(np.int64)
     if None in event_ids:
-        named = zip(event_ids, offsets, strict=True)
+        named = zip(event_ids, offsets.tolist(), strict=True)
         event_ids = [f"{source}/{offset}" if each is None else each for each, offset in named]
     return hashes_of_texts(texts_of(event_ids)).view(np.int64)  # type: ignore[arg-type]
 
 
 def _readable(
-    records: Sequence[Record],
+    records: Records,
     events: Sequence[Event | None],
     latest_ms: int,
     rejected: list[Rejected],
@@ -189,17 +186,18 @@ def _readable(
     What a forgotten user did before is not among them: it need not be folded.
     """
     kept: dict[int, str] = {}
-    for place, (record, event) in enumerate(zip(records, events, strict=True)):
+    for place, (key, event) in enumerate(zip(records.keys, events, strict=True)):
         if event is SKIPPED_EVENT:
             continue
-        if reason := complaint(event, record.key(), latest_ms):
+        if reason := complaint(event, key, latest_ms):
+            record = records.each[place]
             if user_id := user_to_forget(record):
                 forgets[user_id] = record.offset()
                 kept = {before: of_user for before, of_user in kept.items() if of_user != user_id}
             elif not item_to_forget(record):
                 rejected.append(Rejected(record, reason))
         else:
-            kept[place] = (record.key() or b"").decode()
+            kept[place] = (key or b"").decode()
     return list(kept)
 
 
@@ -245,15 +243,17 @@ def _to_forget(record: Record, header: str) -> str:
     return key.decode(errors="replace") if is_control and len(key) <= MAX_ID_BYTES else ""
 
 
-def _send_times(records: Sequence[Record], events: EventColumns) -> dict[int, list[int]]:
-    """Return some send times by the number of their user.
+def _send_times(records: Records, at: Ints | None, events: EventColumns) -> dict[int, list[int]]:
+    """Return some send times by the number of their user; at (E,): which records events are, None for all.
 
-    Reading one costs as much as decoding the event, so of large batches some must do.
+    Finding one takes a while, so of large batches some must do.
     """
     sent: dict[int, list[int]] = {}
-    places = range(0, len(events), 1 + len(events) // SEND_TIMES_PER_BATCH)
-    for place, user in zip(places, events.user[:: places.step].tolist(), strict=True):
-        if at_ms := sent_at_ms(records[place].headers() or ()):
+    some = np.arange(0, len(events), 1 + len(events) // SEND_TIMES_PER_BATCH)
+    places = some if at is None else at[some]
+    found = (records.last_headers(name, places) for name in (SENT_AT_HEADER, REDRIVEN_HEADER))
+    for user, *values in zip(events.user[some].tolist(), *found, strict=True):
+        if at_ms := _sent_at_ms(*values):
             sent.setdefault(user, []).append(at_ms)
     return sent
 
@@ -261,7 +261,10 @@ def _send_times(records: Sequence[Record], events: EventColumns) -> dict[int, li
 def sent_at_ms(headers: Iterable[tuple[str, bytes]]) -> int:
     """Return the producer's send time, or 0 where the record has none, or waited as a dead letter since."""
     found = dict(headers)
-    value = found.get(SENT_AT_HEADER)
-    if not value or not value.isdigit() or len(value) > MAX_TIME_DIGITS or REDRIVEN_HEADER in found:
+    return _sent_at_ms(found.get(SENT_AT_HEADER), found.get(REDRIVEN_HEADER))
+
+
+def _sent_at_ms(sent_at: bytes | None, redriven: bytes | None) -> int:
+    if not sent_at or not sent_at.isdigit() or len(sent_at) > MAX_TIME_DIGITS or redriven is not None:
         return 0
-    return int(value)
+    return int(sent_at)

@@ -32,7 +32,7 @@ class JsonDecoder(FunctionDecoder):
         first = self._event(values[0]) if values and None not in values else None
         if first is None:
             return None
-        if plain := read_plain(cast(Sequence[bytes], values), [*self._names.values()]):
+        if plain := read_plain(values, [*self._names.values()]):
             return _columns_of_plain(plain)
         table = json_table(cast(Sequence[bytes], values), self._options_of(first))
         return None if table is None else self._columns(table)

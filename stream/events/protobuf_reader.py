@@ -11,6 +11,7 @@ from ptars import HandlerPool, PtarsConfig
 from models.log.json_leaves import text_of
 from models.log.sources import KeyPath
 from models.log.times import each_time_of
+from models.payloads import Payloads, payloads_of
 from stream.events.fields import Fields, joined_fields, no_fields
 from stream.registry.protobuf_files import descriptor_pool, message_names
 
@@ -48,11 +49,15 @@ class ProtobufReader:
 
     def fields(self, values: Sequence[bytes]) -> Fields:
         """Return what stands in the values."""
+        given = payloads_of(values)
+        head = _head(values[0]) if values else b""
+        if head and given.common(FRAME_BYTES, FRAME_BYTES + len(head)) == head:
+            return self._of_message(head, given)
         heads = [_head(value) for value in values]
         parts, rows = [], []
         for head in dict.fromkeys(heads):
             places = [place for place, each in enumerate(heads) if each == head]
-            parts.append(self._of_message(head, [values[place] for place in places]))
+            parts.append(self._of_message(head, payloads_of([values[place] for place in places])))
             rows.append(np.array(places, np.int64))
         return joined_fields(parts, rows)
 
@@ -72,14 +77,14 @@ class ProtobufReader:
     def _handler(self, name: str) -> Any:
         return self._pool.get_for_message(self._file.pool.FindMessageTypeByName(name))
 
-    def _of_message(self, head: bytes, values: Sequence[bytes]) -> Fields:
+    def _of_message(self, head: bytes, values: Payloads) -> Fields:
         if not head:
             return no_fields(self._text_paths, ["frame"] * len(values))
         name = self._names.get(_place(head))
         if name is None:
             return no_fields(self._text_paths, ["schema"] * len(values))
         start = FRAME_BYTES + len(head)
-        return self._decoded(self._handler(name), [value[start:] for value in values])
+        return self._decoded(self._handler(name), values.tails(start))
 
     def _decoded(self, handler: Any, payloads: Sequence[bytes]) -> Fields:
         """Return what stands in payloads; where some are none, halves are tried until it is known which."""

@@ -7,17 +7,18 @@ and commits nothing: which partitions to read, and from where, it is told.
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
 from models.errors import UnreachableError
-from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
+from stream.kafka.assigned_consumer import assigned_consumer
 from stream.kafka.connection import KafkaConnection
+from stream.kafka.fetcher import fetcher_of
+from stream.kafka.records import Records
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +38,9 @@ LEADERS_TIMEOUT_S = 1.0
 class NotYetError(Exception):
     """Records cannot be read now, for want of something else than Kafka; they can later."""
 
-    def __init__(self, messages: list[Message], reason: str) -> None:
+    def __init__(self, fetched: Mapping[int, Records], reason: str) -> None:
         super().__init__(reason)
-        self.messages = messages
+        self.fetched = fetched
 
 
 class RecordSource(Generic[T]):
@@ -55,12 +56,12 @@ class RecordSource(Generic[T]):
         kafka: KafkaConnection,
         topic: str,
         batch_records: int,
-        read: Callable[[int, list[Message]], T],
+        read: Callable[[int, Records], T],
         *,
         tells_end: bool = False,
         on_overtaken: Callable[[int, int], object] = lambda partition, events: None,
     ) -> None:
-        """With `tells_end`, `read` gets a message with the error _PARTITION_EOF where a partition ends.
+        """With `tells_end`, `read` is told the position where a partition ends, with or without records.
 
         `on_overtaken` is told, in a thread of its own, of each partition how many offsets the topic does not
         have any more that were still to be read.
@@ -70,6 +71,7 @@ class RecordSource(Generic[T]):
         self._read = read
         self._on_overtaken = on_overtaken
         self._consumer = assigned_consumer(kafka, READ_AHEAD_MB, tells_end=tells_end)
+        self._records = fetcher_of(self._consumer, topic)
         self._fetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch")
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
         #: From where on the partitions are being read, and their ends as they were at the last fetch.
@@ -115,7 +117,7 @@ class RecordSource(Generic[T]):
                 logger.warning("%s: reading waits for it", error)
             self.waits_for = str(error)
             await asyncio.sleep(RETRY_S)
-            self._reading = self._reader.submit(self._read_all, error.messages)
+            self._reading = self._reader.submit(self._read_all, error.fetched)
             return {}
         if self.waits_for:
             logger.info("reading resumes")
@@ -141,28 +143,29 @@ class RecordSource(Generic[T]):
 
     def _fetch(self, timeout_s: float) -> Future[dict[int, T]] | None:
         """Fetch a batch and have it read; None where nothing came."""
-        messages = fetch(self._consumer, self._batch_records, timeout_s, BATCH_BYTES)
-        if not messages:
+        fetched = self._records.fetch(self._batch_records, timeout_s, BATCH_BYTES)
+        if not fetched:
             return None
         # Asked for here: the client answers nobody else while this thread waits in a poll.
         for partition in self._ends:
             place = TopicPartition(self._topic, partition)
             _, self._ends[partition] = self._consumer.get_watermark_offsets(place, cached=True)
-        self._notice_overtaken(messages)
-        return self._reader.submit(self._read_all, messages)
+        self._notice_overtaken(fetched)
+        return self._reader.submit(self._read_all, fetched)
 
-    def _notice_overtaken(self, messages: list[Message]) -> None:
-        """Tell of what is missing before these messages because the topic begins later.
+    def _notice_overtaken(self, fetched: Mapping[int, Records]) -> None:
+        """Tell of what is missing before these records because the topic begins later.
 
         What compaction and transactions leave out is missing behind the topic's beginning.
         """
-        read = [message for message in messages if message.error() is None]
-        first = {message.partition(): message.offset() for message in reversed(read)}
-        for partition, offset in first.items():
+        for partition, records in fetched.items():
+            if not len(records):
+                continue
+            offset = int(records.offsets[0])
             position = self._positions.get(partition, offset)
             if offset > position and (begin := self._begin(partition)) > position:
                 self._on_overtaken(partition, min(begin, offset) - position)
-        self._positions |= {message.partition(): message.offset() + 1 for message in read}
+            self._positions[partition] = records.position
 
     def _begin(self, partition: int) -> int:
         """Return the offset of a partition's oldest record, 0 where Kafka does not say."""
@@ -173,15 +176,8 @@ class RecordSource(Generic[T]):
             return 0
         return int(begin)
 
-    def _read_all(self, messages: list[Message]) -> dict[int, T]:
-        by_partition: dict[int, list[Message]] = defaultdict(list)
-        for message in messages:
-            error = message.error()
-            if error is None or error.code() == KafkaError._PARTITION_EOF:
-                by_partition[message.partition()].append(message)
-            else:
-                raise_unless_retried(error, self._topic)
+    def _read_all(self, fetched: Mapping[int, Records]) -> dict[int, T]:
         try:
-            return {partition: self._read(partition, records) for partition, records in by_partition.items()}
+            return {partition: self._read(partition, records) for partition, records in fetched.items()}
         except UnreachableError as error:
-            raise NotYetError(messages, str(error)) from error
+            raise NotYetError(fetched, str(error)) from error

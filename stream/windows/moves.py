@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from models.errors import TwintideError
-from stream.events.incoming import Record
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.partitioner import partition_of
 from stream.kafka.producer import AcknowledgedProducer
@@ -42,14 +41,15 @@ class Moves:
 
     moves: Sequence[Move] = ()
 
-    def left_out(self, partition: int) -> "Callable[[Record], bool] | None":
-        """Return what says whether a record of a partition is a moved user's; None where none can be."""
+    def left_out(self, partition: int) -> "Callable[[bytes | None, int], bool] | None":
+        """Return what says of key and offset whether a record of a partition is a moved user's.
+
+        None where none can be.
+        """
         moves = [move for move in self.moves if partition in move.ends]
         if not moves:
             return None
-        return lambda record: any(
-            move.has_taken(record.key() or b"", partition, record.offset()) for move in moves
-        )
+        return lambda key, offset: any(move.has_taken(key or b"", partition, offset) for move in moves)
 
 
 def moves_topic(changelog: str) -> str:

@@ -10,13 +10,13 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import faust
-from confluent_kafka import Message
 from rocksdict import WriteBatch
 
 from stream import metrics
+from stream.kafka.records import Records
 from stream.windows.rocksdb import WITHOUT_LOG, SharedMemoryOptions
 
 logger = logging.getLogger(__name__)
@@ -43,14 +43,13 @@ class ChangelogBatch:
     timestamp_ms: int
 
 
-def read_changelog(_: int, records: Sequence[Message]) -> ChangelogBatch:
-    """Return what is needed of the messages of a partition: records, and where it ended (_PARTITION_EOF)."""
-    last, found = records[-1], [record for record in records if record.error() is None]
+def read_changelog(_: int, records: Records) -> ChangelogBatch:
+    """Return what is needed of the records of a partition, and of where it ended."""
     return ChangelogBatch(
-        keys=[record.key() for record in found],
-        values=[record.value() for record in found],
-        last_offset=last.offset() - (last.error() is not None),
-        timestamp_ms=found[-1].timestamp()[1] if found else 0,
+        keys=cast(list[bytes], [*records.keys]),
+        values=[*records.values],
+        last_offset=records.position - 1,
+        timestamp_ms=records.each[-1].timestamp()[1] if len(records) else 0,
     )
 
 

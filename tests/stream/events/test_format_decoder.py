@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from models.errors import SettingsError
 from models.events import SKIPPED_EVENT, Event
+from models.ids.texts import Texts
 from models.log.format import LogFormat, read_log_format
 from stream.events.decoder import columns_of_events, make_decoder
 from stream.events.format_decoder import FormatDecoder
@@ -125,7 +126,9 @@ def test_together_events_are_what_they_are_one_by_one(content: str, values: list
     kept = [place for place, event in enumerate(events) if event is not SKIPPED_EVENT]
     assert kept == (columns.places.tolist() if columns.places is not None else [*range(len(records))])
     expected = columns_of_events([event for place in kept if (event := events[place])])
-    for name in ("user_ids", "user", "behaviour", "time_ms", "event_ids"):
+    event_ids = columns.event_ids
+    assert (event_ids.to_list() if isinstance(event_ids, Texts) else event_ids) == expected.event_ids
+    for name in ("user_ids", "user", "behaviour", "time_ms"):
         assert np.array_equal(getattr(columns, name), getattr(expected, name)), name
     for name in ("users", "item", "category"):
         assert np.array_equal(getattr(columns, name).text, getattr(expected, name).text), name

@@ -11,7 +11,9 @@ from models.errors import UnreachableError
 from stream.kafka import record_source
 from stream.kafka.assigned_consumer import fetch
 from stream.kafka.connection import KafkaConnection
+from stream.kafka.fetcher import MessageFetcher
 from stream.kafka.record_source import RecordSource
+from stream.kafka.records import Records
 
 
 class Record:
@@ -31,6 +33,18 @@ class Record:
         return self.number
 
     def error(self) -> None:
+        return None
+
+    def key(self) -> bytes:
+        return b""
+
+    def value(self) -> bytes:
+        return b"%d" % self.number
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 0
+
+    def headers(self) -> None:
         return None
 
 
@@ -76,9 +90,10 @@ def source(client: Client, monkeypatch: pytest.MonkeyPatch) -> RecordSource[int]
         KafkaConnection("127.0.0.1:1"),
         "topic",
         10,
-        lambda partition, records: records[0].number,
+        lambda partition, records: int(records.offsets[0]),
     )
     monkeypatch.setattr(made, "_consumer", client)
+    monkeypatch.setattr(made, "_records", MessageFetcher(client, "topic"))
     return made
 
 
@@ -169,11 +184,11 @@ def test_records_that_cannot_be_read_yet_are_read_again_until_they_can(
 ) -> None:
     tries: list[int] = []
 
-    def read(partition: int, records: list[Any]) -> int:
-        tries.append(records[0].number)
+    def read(partition: int, records: Records) -> int:
+        tries.append(int(records.offsets[0]))
         if len(tries) < 3:
             raise UnreachableError("the registry is down")
-        return int(records[0].number)
+        return tries[-1]
 
     monkeypatch.setattr(record_source, "RETRY_S", 0.0)
     monkeypatch.setattr(source, "_read", read)

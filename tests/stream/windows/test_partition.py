@@ -291,6 +291,6 @@ def test_users_who_moved_away_are_left_out_of_what_was_read_before(fold: Partiti
     assert incoming.position == 9
     assert incoming.events.offset.tolist() == [each.at for each in stayed]
     assert incoming.moved == 9 - len(stayed) > 0
-    assert read_records(records[:1], DECODER, "", lambda _: True).events.offset.tolist() == []
-    assert fold.apply(read_records(records[:1], DECODER, "", lambda _: True)) == {}
+    assert read_records(records[:1], DECODER, "", lambda *_: True).events.offset.tolist() == []
+    assert fold.apply(read_records(records[:1], DECODER, "", lambda *_: True)) == {}
     assert moves.left_out(fold.partition + 1) is None

@@ -1,0 +1,78 @@
+"""Values of records side by side in one buffer: the form in which compiled loops read them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import overload
+
+import numpy as np
+
+from models.arrays import Bytes, Flags, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Payloads(Sequence[bytes | None]):
+    """V values, keys or payloads: text (bytes,) uint8 has one behind the other.
+
+    starts (V + 1,): value i is text[starts[i]:starts[i + 1]]; is_null (V,) where there is none: it has no
+    bytes. As a sequence it makes an object of each value that is asked for.
+    """
+
+    text: Bytes
+    starts: Ints
+    is_null: Flags
+
+    def __len__(self) -> int:
+        return len(self.is_null)
+
+    @overload
+    def __getitem__(self, place: int) -> bytes | None: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[bytes | None]: ...
+    def __getitem__(self, place: int | slice) -> bytes | list[bytes | None] | None:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        if self.is_null[place]:
+            return None
+        place %= len(self)
+        return self.text[self.starts[place] : self.starts[place + 1]].tobytes()
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        content = self.text.tobytes()
+        values: list[bytes | None] = [content[begin:end] for begin, end in pairwise(self.starts.tolist())]
+        for place in np.flatnonzero(self.is_null).tolist():
+            values[place] = None
+        return iter(values)
+
+    def __contains__(self, value: object) -> bool:
+        return bool(self.is_null.any()) if value is None else any(each == value for each in self)
+
+    def lengths(self) -> Ints:
+        """Return the length of each value in bytes (V,), 0 where there is none."""
+        return np.diff(self.starts)
+
+    def tails(self, begin: int) -> list[bytes]:
+        """Return what stands in each value from a place on, which each has."""
+        content, starts = self.text.tobytes(), self.starts
+        ends = zip((starts[:-1] + begin).tolist(), starts[1:].tolist(), strict=True)
+        return [content[start:end] for start, end in ends]
+
+    def common(self, begin: int, end: int) -> bytes | None:
+        """Return what stands between two places of each value, None where that is not the same in all."""
+        if not len(self) or self.lengths().min() < end:
+            return None
+        found = self.text[self.starts[:-1, None] + np.arange(begin, end)]
+        return found[0].tobytes() if (found == found[0]).all() else None
+
+
+def payloads_of(values: Sequence[bytes | None]) -> Payloads:
+    """Return values as one buffer; those that are in one already as they are."""
+    if isinstance(values, Payloads):
+        return values
+    starts = np.zeros(len(values) + 1, np.int64)
+    is_null = np.zeros(len(values), np.bool_)
+    if None in values:
+        is_null = np.array([value is None for value in values], np.bool_)
+    given = [value or b"" for value in values]
+    np.cumsum(np.fromiter(map(len, given), np.int64, len(given)), out=starts[1:])
+    return Payloads(np.frombuffer(b"".join(given), np.uint8), starts, is_null)
