@@ -93,7 +93,7 @@ class App:
         self.parts = SimpleNamespace(
             assignments=self.assignments,
             commits=SimpleNamespace(uncommitted_s=lambda: 0.0),
-            topic_watch=SimpleNamespace(complaint=""),
+            topic_watch=SimpleNamespace(complaint="", not_allowed=""),
             refresher=None,
             live_models=live,
         )
