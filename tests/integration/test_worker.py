@@ -124,7 +124,7 @@ def test_second_worker_takes_its_share_and_gives_it_back(
 def test_static_member_that_is_back_in_time_pauses_nobody_else(
     shop: Shop, worker: WorkerProcess, settings: Settings, tmp_path: Path, until: Callable[..., None]
 ) -> None:
-    environment = {**worker_environment(settings), "TWINTIDE_INSTANCE_ID": "second one"}
+    environment = {**worker_environment(settings), "TWINTIDE_INSTANCE_ID": "second"}
     second = WorkerProcess(tmp_path / "second", environment, "second")
     worker.start()
     try:
