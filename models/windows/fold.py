@@ -17,8 +17,8 @@ from models.windows.fold_kernels import fold_users
 from models.windows.layout import EDGE_HASH_BYTES, EVENT_BYTES, HEADER_BYTES
 from models.windows.window import MAX_EVENTS_BYTES, WindowError, WindowSettings, read_header
 
-#: Users whose windows are laid side by side at a time: they fit the CPU's second cache, and no batch is so large that
-#: its memory is asked of the system each time anew.
+#: Users whose windows are laid side by side at a time: they fit the CPU's second cache, and no batch is so
+#: large that its memory is asked of the system each time anew.
 PORTION_USERS = 128
 
 
