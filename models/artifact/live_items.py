@@ -19,8 +19,10 @@ class LiveItemsSettings:
     half_lives_ms: tuple[int, int] = (600_000, 14_400_000)
     #: What the logs of the two counts weigh in a score.
     weights: tuple[float, float] = (1.0, 0.0)
-    #: AdaGrad's learning rate, per row; 0: vectors stay as trained, and items are counted alone.
+    #: AdaGrad's learning rate, per row; 0: vectors stay as they begin, and items are counted alone.
     rate: float = 0.02
+    #: Whether the model's own items learn too; else they stay as trained, and new ones alone learn.
+    moves_known: bool = True
     #: Share of the way back to its trained vectors that a known item goes when it is clicked.
     pull: float = 0.0003
     #: How far a new item begins in a direction of its own, by which it is told apart before it has readers: 1

@@ -97,6 +97,7 @@ class Rules(NamedTuple):
 
     half_lives_ms: tuple[int, int]
     rate: float
+    moves_known: bool
     pull: float
     learned_until_ms: int
     max_items: int

@@ -35,6 +35,7 @@ def rules_of(artifact: Artifact, live: LiveItemsSettings, settings: LearnerSetti
     return Rules(
         half_lives_ms=live.half_lives_ms,
         rate=live.rate,
+        moves_known=live.moves_known,
         pull=live.pull,
         learned_until_ms=live.learned_until_ms,
         max_items=len(artifact.item_ids) + settings.max_new_items,

@@ -60,21 +60,32 @@ def learn_step(
     length /= np.float32(dimension)
     for each in range(count):
         drawn, slope = room.drawn[each], room.scores[each]
+        output = items.outputs[drawn]
+        if not _moves(items, drawn, rules):
+            for column in range(dimension):
+                room.gradient[column] += slope * output[column]
+            continue
         items.output_squares[drawn] = MEMORY * items.output_squares[drawn] + slope * slope * length
         change = rate * slope / np.sqrt(items.output_squares[drawn] + _TINY)
-        output = items.outputs[drawn]
         for column in range(dimension):
             before = output[column]
             room.gradient[column] += slope * before
             output[column] = before - change * room.user[column]
         items.revision[drawn] = step
-    _learn_inputs(items, np.float32(trained.scale) * np.float32(gate), rate, step, room)
-    if items.trained[row] >= 0:
+    _learn_inputs(items, np.float32(trained.scale) * np.float32(gate), rate, rules, step, room)
+    if items.trained[row] >= 0 and rules.moves_known:
         _pull(items, trained, row, np.float32(rules.pull))
 
 
 @compiled_within
-def _learn_inputs(items: Items, scale: np.float32, rate: np.float32, step: int, room: Room) -> None:
+def _moves(items: Items, row: int, rules: Rules) -> bool:
+    return bool(rules.moves_known or items.trained[row] < 0)
+
+
+@compiled_within
+def _learn_inputs(
+    items: Items, scale: np.float32, rate: np.float32, rules: Rules, step: int, room: Room
+) -> None:
     dimension = len(room.user)
     room.gradient[dimension - 1] = np.float32(0)
     length = np.float32(0)
@@ -83,7 +94,7 @@ def _learn_inputs(items: Items, scale: np.float32, rate: np.float32, step: int, 
     length /= np.float32(dimension)
     for back in range(len(room.rows)):
         row = room.rows[back]
-        if row < 0:
+        if row < 0 or not _moves(items, row, rules):
             continue
         slope = scale * room.weight[back]
         items.input_squares[row] = MEMORY * items.input_squares[row] + slope * slope * length

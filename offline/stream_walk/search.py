@@ -50,8 +50,11 @@ def find_live_items(
     losses = {rate: _loss(stream, artifact, replace(live, rate=rate), begin, end) for rate in RATES}
     asked = sampled(np.arange(begin, end), cases, seed=0)
     ways = all_ways()
-    rates = [0.0, min(losses, key=lambda rate: losses[rate])]
-    lives = [replace(live, rate=rate, own=own) for rate, own in product(rates, OWNS)]
+    rate = min(losses, key=lambda rate: losses[rate])
+    lives = [
+        replace(live, rate=rate if moves_known else live.rate, moves_known=moves_known, own=own)
+        for moves_known, own in product((True, False), OWNS)
+    ]
     rankers = {str(each): Learning(stream, artifact, each, asked, ways) for each in lives}
     _, ranks = Walk(stream, exclude_seen).through(
         asked, {**rankers, "frozen": Frozen(stream, artifact, asked, None)}

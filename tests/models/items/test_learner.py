@@ -68,9 +68,13 @@ def traffic(count: int, seed: int = 0) -> list[Click]:
 
 
 def learned(
-    artifact: Artifact, clicks: Sequence[Click], batch: int, settings: LearnerSettings = SMALL
+    artifact: Artifact,
+    clicks: Sequence[Click],
+    batch: int,
+    settings: LearnerSettings = SMALL,
+    live: LiveItemsSettings = LIVE,
 ) -> ItemLearner:
-    learner = ItemLearner.start(artifact, LIVE, settings)
+    learner = ItemLearner.start(artifact, live, settings)
     for part in parts(clicks, batch):
         learner.learn(*columns(part))
     return learner
@@ -203,14 +207,15 @@ def test_users_are_what_the_towers_make_of_the_same_events(artifact: Artifact) -
     np.testing.assert_allclose(learner.shown.user_vectors([*users, "nobody"])[:, :-1], expected, atol=1e-5)
 
 
-def test_a_new_item_is_learned_for_those_like_its_readers(artifact: Artifact) -> None:
+@pytest.mark.parametrize("moves_known", [True, False], ids=["all learn", "new ones learn"])
+def test_a_new_item_is_learned_for_those_like_its_readers(artifact: Artifact, moves_known: bool) -> None:
     random = np.random.default_rng(0)
     clicks: list[Click] = []
     for number in range(4_000):
         group = number % 2
         item = f"i{2 * random.integers(10) + group}" if random.random() < 0.8 else f"new{group}"
         clicks.append(Click(f"u{group}-{random.integers(50)}", item, number * 60_000))
-    learner = learned(artifact, clicks, 500)
+    learner = learned(artifact, clicks, 500, live=replace(LIVE, moves_known=moves_known))
     users = learner.shown.user_vectors(["u0-1", "u1-1"])
     rows = [learner.item_ids.index(f"new{group}") for group in (0, 1)]
     for group, user in enumerate(users):
@@ -218,6 +223,10 @@ def test_a_new_item_is_learned_for_those_like_its_readers(artifact: Artifact) ->
         assert scores[rows[group]] > scores[rows[1 - group]] + 1
     health = learner.health()
     assert health.is_sane and health.loss < health.frozen_loss
+    begun, known = ItemLearner.start(artifact, LIVE, SMALL), len(artifact.item_ids)
+    for vectors in ("inputs", "outputs"):
+        moved = getattr(learner, vectors)[:known] != getattr(begun, vectors)[:known]
+        assert moved.any() == moves_known
 
 
 def test_a_learner_that_goes_wrong_says_so(artifact: Artifact) -> None:
