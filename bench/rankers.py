@@ -15,6 +15,7 @@ from models.errors import SettingsError
 from models.log.behaviour_log import BehaviourLog
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
+from models.rankers.settings import KINDS
 from offline.options import data_path_option
 from offline.rankers.measures import Quality, quality_of
 from offline.rankers.questions import Drawer
@@ -30,6 +31,9 @@ CONTESTANTS: Mapping[str, Mapping[str, object]] = {
     "dsin": {"kind": "dsin"},
     "dien": {"kind": "dien"},
     "dien no auxiliary": {"kind": "dien", "auxiliary_weight": 0.0},
+    "din features": {"kind": "din", "features": True},
+    "dsin features": {"kind": "dsin", "features": True},
+    "dien features": {"kind": "dien", "features": True},
 }
 #: FuxiCTR's own, of the same sizes, at its own learning rate.
 PEERS: Mapping[str, Mapping[str, object]] = {
@@ -41,6 +45,7 @@ POPULARITY = "popularity"
 COMPARED = (
     ("dsin", "din"),
     ("dien", "dien no auxiliary"),
+    *((f"{kind} features", kind) for kind in KINDS),
     ("din", "din (FuxiCTR)"),
     ("dien", "dien (FuxiCTR)"),
     ("din", POPULARITY),

@@ -17,9 +17,10 @@ from models.location import Location
 from models.model_files import GOLDEN, RANKER, WEIGHTS
 from models.rankers.base import RankerModule
 from models.rankers.columns import event_rows
+from models.rankers.features import feature_rows
 from models.rankers.golden import golden_questions
 from models.rankers.graphs import graphs_of
-from models.rankers.layers import Events
+from models.rankers.layers import Events, Features
 from models.rankers.load import LoadedRanker, load_ranker
 
 
@@ -53,7 +54,11 @@ def golden_scores(ranker: RankerModule, vocabulary: Vocabulary) -> Floats:
     rows = event_rows(histories, now_ms, ranker.settings)
     events = Events(*(torch.from_numpy(column) for column in rows.columns().values()))
     shape = (len(histories), -1)
-    asked = (torch.from_numpy(each.reshape(shape)) for each in (candidates.item, candidates.category))
+    asked = candidates.item.reshape(shape), candidates.category.reshape(shape)
+    features = None
+    if ranker.settings.features:
+        numbers = feature_rows(histories, now_ms, *asked, ranker.settings)
+        features = Features(*map(torch.from_numpy, numbers.columns().values()))
     with torch.inference_mode():
-        found: Floats = ranker(events, *asked).numpy()
+        found: Floats = ranker(events, *map(torch.from_numpy, asked), features).numpy()
     return np.ascontiguousarray(found.reshape(-1))

@@ -51,10 +51,11 @@ def stream(redis_client: redis.Redis, towers: Artifact) -> Stream:
     return found
 
 
+@pytest.mark.parametrize("features", [False, True])
 def test_online_scores_are_the_offline_ones_after_each_event_of_a_stream(
-    redis_client: redis.Redis, store: Path, stream: Stream, tmp_path: Path
+    redis_client: redis.Redis, store: Path, stream: Stream, tmp_path: Path, features: bool
 ) -> None:
-    version, module = save_din(tmp_path)
+    version, module = save_din(tmp_path, features=features)
     ranker = ranker_of(redis_client, store, tmp_path)
     random = np.random.default_rng(1)
     for number in range(20):
