@@ -55,7 +55,7 @@ class Scale:
     callers: int
     calls: int
     threads: int
-    features: bool = False
+    features: bool = True
 
 
 SMOKE = Scale(users=20, items=500, candidates=50, callers=4, calls=40, threads=2)
@@ -67,7 +67,7 @@ SMOKE = Scale(users=20, items=500, candidates=50, callers=4, calls=40, threads=2
 @click.option("--callers", default=50, show_default=True, help="Callers of the API at once (0: no API).")
 @click.option("--calls", default=2_000, show_default=True, help="Calls of each scorer, each way.")
 @click.option("--threads", default=2, show_default=True, help="Threads that score a call's candidates.")
-@click.option("--features", is_flag=True, help="Rankers read features, too.")
+@click.option("--features/--no-features", default=True, show_default=True, help="Rankers read features.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file.")
 @click.option("--smoke", is_flag=True, help="20 users, 50 candidates, to see that it works.")
 def main(

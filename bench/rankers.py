@@ -31,23 +31,23 @@ CONTESTANTS: Mapping[str, Mapping[str, object]] = {
     "dsin": {"kind": "dsin"},
     "dien": {"kind": "dien"},
     "dien no auxiliary": {"kind": "dien", "auxiliary_weight": 0.0},
-    "din features": {"kind": "din", "features": True},
-    "dsin features": {"kind": "dsin", "features": True},
-    "dien features": {"kind": "dien", "features": True},
+    "din no features": {"kind": "din", "features": False},
+    "dsin no features": {"kind": "dsin", "features": False},
+    "dien no features": {"kind": "dien", "features": False},
 }
 #: FuxiCTR's own, of the same sizes, at its own learning rate.
 PEERS: Mapping[str, Mapping[str, object]] = {
-    "din (FuxiCTR)": {"kind": "din"},
-    "dien (FuxiCTR)": {"kind": "dien"},
+    "din (FuxiCTR)": {"kind": "din", "features": False},
+    "dien (FuxiCTR)": {"kind": "dien", "features": False},
 }
 POPULARITY = "popularity"
 #: Whose AUC stands beside whose.
 COMPARED = (
     ("dsin", "din"),
     ("dien", "dien no auxiliary"),
-    *((f"{kind} features", kind) for kind in KINDS),
-    ("din", "din (FuxiCTR)"),
-    ("dien", "dien (FuxiCTR)"),
+    *((kind, f"{kind} no features") for kind in KINDS),
+    ("din no features", "din (FuxiCTR)"),
+    ("dien no features", "dien (FuxiCTR)"),
     ("din", POPULARITY),
 )
 COLUMNS = {
@@ -92,8 +92,9 @@ def main(
     chosen by the tenth before the last. Where items are drawn, each positive stands in a list with 50 drawn
     ones, the same for all; the log loss is as if there were as many as in training. Where rows are the
     negatives, a list is all of a user's. "+-" is the standard deviation over the seeds. Beside them are
-    FuxiCTR's DIN and DIEN, in an environment of their own, on the same samples, and the popularity of items
-    in the training rows. --json is written after each training: all learn once before any learns again.
+    FuxiCTR's DIN and DIEN, in an environment of their own, on the same samples, without features, and the
+    popularity of items in the training rows. --json is written after each training: all learn once before any
+    learns again.
 
     \b
     Examples:

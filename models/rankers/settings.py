@@ -47,7 +47,7 @@ class RankerSettings:
     #: Of DIEN: how attention enters the second GRU (in the paper AUGRU is best).
     evolution: Evolution = "augru"
     #: Whether the moment, and numbers of the user and of what it had of the candidate, are scored too.
-    features: bool = False
+    features: bool = True
     #: The hours by which the clock of hour and weekday is ahead of UTC.
     utc_offset_h: Annotated[float, Meta(ge=-14, le=14)] = 0.0
 

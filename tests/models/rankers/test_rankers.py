@@ -1,5 +1,6 @@
 """What every ranker must do, and that each gives what its paper says, one number after the other."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ import torch
 
 from models.adopted.session import Session
 from models.artifact.artifact import load
+from models.artifact.files import CHECKSUMS, CONFIG, to_json
+from models.artifact.writing import write_version
 from models.errors import ArtifactError, SettingsError
 from models.ids.vocabulary_file import UNKNOWN
 from models.model_files import CANDIDATE_GRAPH, USER_GRAPH
@@ -38,6 +41,7 @@ SMALL = RankerSettings(
     heads=2,
     attention_units=5,
     units=(7, 6),
+    features=False,
 )
 #: Events of each user: none, one, two, as many as are read, and more.
 LENGTHS = (0, 1, 2, 10, 25)
@@ -376,6 +380,21 @@ def test_a_damaged_ranker_is_refused_and_a_ranker_is_no_encoder(store: Path) -> 
     graph.write_bytes(graph.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match=r"candidates.onnx is damaged"):
         load_ranker(str(version))
+
+
+def test_a_ranker_that_was_saved_before_there_were_features_has_none(tmp_path: Path) -> None:
+    saved = save_ranker(tmp_path, _lively(SMALL), VOCABULARY, {}, {})
+    contents = {
+        path.name: path.read_bytes()
+        for path in (tmp_path / saved.version).iterdir()
+        if path.name != CHECKSUMS
+    }
+    config = json.loads(contents[CONFIG])
+    del config["ranker"]["features"], config["ranker"]["utc_offset_h"]
+    old = load_ranker(str(tmp_path / write_version(tmp_path, {**contents, CONFIG: to_json(config)})))
+    assert (old.settings, RankerSettings().features) == (SMALL, True)
+    asked = _histories(), _candidates()
+    np.testing.assert_array_equal(_ranked(old, *asked).score, _ranked(saved, *asked).score)
 
 
 def test_what_is_no_ranker_is_refused(tmp_path: Path) -> None:

@@ -11,12 +11,9 @@ from models.arrays import Floats
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.ids.vocabulary import Vocabulary
-from models.rankers.artifact import save_ranker
+from models.rankers.artifact import save_ranker, scores_of
 from models.rankers.base import RankerModule
-from models.rankers.columns import event_rows
-from models.rankers.features import feature_rows
 from models.rankers.kinds import make_ranker
-from models.rankers.layers import Events, Features
 from models.rankers.settings import RankerSettings
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
@@ -80,19 +77,9 @@ def offline_scores(
         np.array([each.time_ms for each in ordered], np.int64),
         np.array([0, len(ordered)]),
     )
-    rows = event_rows(history, np.array([NOW_MS]), ranker.settings)
     item = known.item_indices([each.item_id for each in candidates])
     category = known.categories_of(item, known.category_indices([each.category for each in candidates]))
-    features = None
-    if ranker.settings.features:
-        numbers = feature_rows(history, np.array([NOW_MS]), item[None], category[None], ranker.settings)
-        features = Features(*map(torch.from_numpy, numbers.columns().values()))
-    with torch.inference_mode():
-        found: Floats = ranker(
-            Events(*map(torch.from_numpy, rows.columns().values())),
-            *(torch.from_numpy(each[None]) for each in (item, category)),
-            features,
-        ).numpy()[0]
+    found: Floats = scores_of(ranker, history, np.array([NOW_MS]), item[None], category[None])[0]
     return found
 
 
