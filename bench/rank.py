@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ class Scale:
     callers: int
     calls: int
     threads: int
+    features: bool = True
 
 
 SMOKE = Scale(users=20, items=500, candidates=50, callers=4, calls=40, threads=2)
@@ -66,6 +67,7 @@ SMOKE = Scale(users=20, items=500, candidates=50, callers=4, calls=40, threads=2
 @click.option("--callers", default=50, show_default=True, help="Callers of the API at once (0: no API).")
 @click.option("--calls", default=2_000, show_default=True, help="Calls of each scorer, each way.")
 @click.option("--threads", default=2, show_default=True, help="Threads that score a call's candidates.")
+@click.option("--features/--no-features", default=True, show_default=True, help="Rankers read features.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file.")
 @click.option("--smoke", is_flag=True, help="20 users, 50 candidates, to see that it works.")
 def main(
@@ -74,6 +76,7 @@ def main(
     callers: int,
     calls: int,
     threads: int,
+    features: bool,
     json_path: Path | None,
     smoke: bool,
 ) -> None:
@@ -93,6 +96,7 @@ def main(
     if unknown := set(names) - set(SCORERS):
         raise SettingsError(f"--scorers has {', '.join(sorted(unknown))}; there are {', '.join(SCORERS)}")
     scale = SMOKE if smoke else Scale(1_000, 20_000, candidates, callers, calls, threads)
+    scale = replace(scale, features=features)
     if min(scale.candidates, scale.threads) < 1 or scale.callers < 0 or scale.calls < max(10, scale.callers):
         raise SettingsError(
             "--candidates and --threads must be at least 1, --callers at least 0, --calls at least 10 and a "
@@ -113,6 +117,7 @@ def run(scorers: Sequence[str], scale: Scale) -> Report:
     settings = {
         **{"users": scale.users, "items": scale.items, "candidates": scale.candidates, "events": EVENTS},
         **{"callers": scale.callers, "calls": scale.calls, "threads": scale.threads},
+        "features": scale.features,
     }
     return Report(settings, results)
 
@@ -185,7 +190,7 @@ class _Shop:
 
     def _save_ranker(self, kind: str) -> Path:
         torch.manual_seed(0)
-        settings = RankerSettings(kind=kind)  # type: ignore[arg-type]
+        settings = RankerSettings(kind=kind, features=self.scale.features)  # type: ignore[arg-type]
         store = self.directory / "rankers"
         ranker = make_ranker(self.vocabulary, settings)
         return store / save_ranker(store, ranker, self.vocabulary, {}, {}).version

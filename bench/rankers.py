@@ -15,6 +15,7 @@ from models.errors import SettingsError
 from models.log.behaviour_log import BehaviourLog
 from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
+from models.rankers.settings import KINDS
 from offline.options import data_path_option
 from offline.rankers.measures import Quality, quality_of
 from offline.rankers.questions import Drawer
@@ -30,19 +31,23 @@ CONTESTANTS: Mapping[str, Mapping[str, object]] = {
     "dsin": {"kind": "dsin"},
     "dien": {"kind": "dien"},
     "dien no auxiliary": {"kind": "dien", "auxiliary_weight": 0.0},
+    "din no features": {"kind": "din", "features": False},
+    "dsin no features": {"kind": "dsin", "features": False},
+    "dien no features": {"kind": "dien", "features": False},
 }
 #: FuxiCTR's own, of the same sizes, at its own learning rate.
 PEERS: Mapping[str, Mapping[str, object]] = {
-    "din (FuxiCTR)": {"kind": "din"},
-    "dien (FuxiCTR)": {"kind": "dien"},
+    "din (FuxiCTR)": {"kind": "din", "features": False},
+    "dien (FuxiCTR)": {"kind": "dien", "features": False},
 }
 POPULARITY = "popularity"
 #: Whose AUC stands beside whose.
 COMPARED = (
     ("dsin", "din"),
     ("dien", "dien no auxiliary"),
-    ("din", "din (FuxiCTR)"),
-    ("dien", "dien (FuxiCTR)"),
+    *((kind, f"{kind} no features") for kind in KINDS),
+    ("din no features", "din (FuxiCTR)"),
+    ("dien no features", "dien (FuxiCTR)"),
     ("din", POPULARITY),
 )
 COLUMNS = {
@@ -87,8 +92,9 @@ def main(
     chosen by the tenth before the last. Where items are drawn, each positive stands in a list with 50 drawn
     ones, the same for all; the log loss is as if there were as many as in training. Where rows are the
     negatives, a list is all of a user's. "+-" is the standard deviation over the seeds. Beside them are
-    FuxiCTR's DIN and DIEN, in an environment of their own, on the same samples, and the popularity of items
-    in the training rows. --json is written after each training: all learn once before any learns again.
+    FuxiCTR's DIN and DIEN, in an environment of their own, on the same samples, without features, and the
+    popularity of items in the training rows. --json is written after each training: all learn once before any
+    learns again.
 
     \b
     Examples:

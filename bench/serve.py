@@ -20,8 +20,8 @@ from bench.harness.timing import percentiles, seconds_of
 from models.arrays import Floats
 from models.command import Command, log_to_stderr
 from models.errors import SettingsError, TwintideError
+from stream.serving.item_index import AnnIndex, ExactIndex, Index, search_recall
 from stream.serving.reader import Reader
-from stream.serving.recommender import AnnIndex, ExactIndex, Index, search_recall
 from stream.store.clients import redis_client
 from stream.store.connection import RedisConnection
 from stream.store.keys import COLD_START_USER, VECTOR_FORMATS

@@ -13,7 +13,8 @@ from local.items import ItemsProcess
 from models.errors import TwintideError
 from models.log.behaviour_log import BehaviourLog
 from stream.serving.reader import Reader
-from stream.serving.recommender import Recommendation, Recommender
+from stream.serving.recommendation import Recommendation
+from stream.serving.recommender import Recommender
 from stream.settings import Settings
 
 #: The new item, how many users click it, how many others are asked for it, and how long their lists are.

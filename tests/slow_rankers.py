@@ -41,14 +41,6 @@ def dice(weights: Weights, name: str, values: Sequence[float]) -> list[float]:
     return found
 
 
-def age_bucket(age_ms: int) -> int:
-    """1 below a second, and one more each time the seconds, and one, double."""
-    bucket, seconds = 1, age_ms // 1000 + 1
-    while seconds >= 2:
-        bucket, seconds = bucket + 1, seconds // 2
-    return min(bucket, 27)
-
-
 def candidate_vector(weights: Weights, item: int, category: int) -> list[float]:
     return [*weights["vectors.item.weight"][item], *weights["vectors.category.weight"][category]]
 
@@ -60,8 +52,11 @@ def event_vector(weights: Weights, event: Sequence[int]) -> list[float]:
     return plus(candidate_vector(weights, item, category), *own)
 
 
-def scored(weights: Weights, values: Sequence[float]) -> float:
-    """The layers that score, with Dice between."""
+def scored(weights: Weights, values: Sequence[float], features: Sequence[float]) -> float:
+    """The layers that score, with Dice between; features stand behind, each by its mean and spread."""
+    if features:
+        forms = zip(features, weights["features.mean"], weights["features.spread"], strict=True)
+        values = [*values, *((value - float(mean)) / float(spread) for value, mean, spread in forms)]
     layer = 0
     while f"scorer.layers.{layer}.weight" in weights:
         name = f"scorer.layers.{layer}"
@@ -125,6 +120,7 @@ def din(
     attention: str = "mlp",
     is_softmax: bool = False,
     heads: int = 4,
+    features: Sequence[float] = (),
 ) -> tuple[float, list[float]]:
     """Return the score, and how much each event counted."""
     query = candidate_vector(weights, *candidate)
@@ -139,7 +135,7 @@ def din(
             sum(share * key[at] for share, key in zip(counted, keys, strict=True)) for at in range(len(query))
         ]
     products = [a * b for a, b in zip(query, mean, strict=True)]
-    return scored(weights, [*query, *mean, *products, *seen]), counted
+    return scored(weights, [*query, *mean, *products, *seen], features), counted
 
 
 def normed(weights: Weights, name: str, values: Sequence[float]) -> list[float]:
@@ -195,6 +191,7 @@ def dsin(
     most_sessions: int,
     candidate: tuple[int, int],
     heads: int,
+    features: Sequence[float] = (),
 ) -> tuple[float, list[float]]:
     """Return the score, and how much each event of the sessions (oldest first) counted."""
     query = candidate_vector(weights, *candidate)
@@ -218,7 +215,7 @@ def dsin(
     mean = [sum(values) / len(flat) for values in zip(*flat, strict=True)] if flat else [0.0] * len(query)
     products = [a * b for a, b in zip(query, mean, strict=True)]
     counted = [s / len(session) for s, session in zip(shares, vectors, strict=True) for _ in session]
-    return scored(weights, [*query, *mean, *products, *seen, *evolving]), counted
+    return scored(weights, [*query, *mean, *products, *seen, *evolving], features), counted
 
 
 def gru(weights: Weights, vectors: Sequence[Sequence[float]]) -> list[list[float]]:
@@ -261,7 +258,11 @@ def evolve(
 
 
 def dien(
-    weights: Weights, events: Sequence[Sequence[int]], candidate: tuple[int, int], evolution: str
+    weights: Weights,
+    events: Sequence[Sequence[int]],
+    candidate: tuple[int, int],
+    evolution: str,
+    features: Sequence[float] = (),
 ) -> tuple[float, list[float]]:
     """Return the score, and how much each event counted."""
     query = candidate_vector(weights, *candidate)
@@ -275,7 +276,7 @@ def dien(
         else [0.0] * len(query)
     )
     products = [a * b for a, b in zip(query, mean, strict=True)]
-    return scored(weights, [*query, *mean, *products, *evolved]), shares
+    return scored(weights, [*query, *mean, *products, *evolved], features), shares
 
 
 def auxiliary_loss(

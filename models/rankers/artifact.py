@@ -9,7 +9,7 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
-from models.arrays import Floats
+from models.arrays import Floats, Ints
 from models.artifact.files import ARTIFACT_FORMAT, CONFIG, METRICS, VOCABULARY, to_json
 from models.artifact.writing import write_version
 from models.ids.vocabulary import Vocabulary
@@ -17,10 +17,12 @@ from models.location import Location
 from models.model_files import GOLDEN, RANKER, WEIGHTS
 from models.rankers.base import RankerModule
 from models.rankers.columns import event_rows
+from models.rankers.features import feature_rows
 from models.rankers.golden import golden_questions
 from models.rankers.graphs import graphs_of
-from models.rankers.layers import Events
+from models.rankers.layers import Events, Features
 from models.rankers.load import LoadedRanker, load_ranker
+from models.windows.histories import Histories
 
 
 def save_ranker(
@@ -50,10 +52,19 @@ def save_ranker(
 def golden_scores(ranker: RankerModule, vocabulary: Vocabulary) -> Floats:
     """Return what a ranker gives the candidates (C,) of golden users, as torch computes it."""
     histories, candidates, now_ms = golden_questions(vocabulary)
-    rows = event_rows(histories, now_ms, ranker.settings)
-    events = Events(*(torch.from_numpy(column) for column in rows.columns().values()))
     shape = (len(histories), -1)
-    asked = (torch.from_numpy(each.reshape(shape)) for each in (candidates.item, candidates.category))
+    item, category = candidates.item.reshape(shape), candidates.category.reshape(shape)
+    return np.ascontiguousarray(scores_of(ranker, histories, now_ms, item, category).reshape(-1))
+
+
+def scores_of(ranker: RankerModule, histories: Histories, now_ms: Ints, item: Ints, category: Ints) -> Floats:
+    """Return the scores (B, C) of candidates (B, C) of B users at now_ms (B,), as torch computes them."""
+    rows = event_rows(histories, now_ms, ranker.settings)
+    events = Events(*map(torch.from_numpy, rows.columns().values()))
+    features = None
+    if ranker.settings.features:
+        numbers = feature_rows(histories, now_ms, item, category, ranker.settings)
+        features = Features(*map(torch.from_numpy, numbers.columns().values()))
     with torch.inference_mode():
-        found: Floats = ranker(events, *asked).numpy()
-    return np.ascontiguousarray(found.reshape(-1))
+        found: Floats = ranker(events, torch.from_numpy(item), torch.from_numpy(category), features).numpy()
+    return found

@@ -49,7 +49,7 @@ def rows_of_spans(
     histories: Histories, firsts: Ints, ends: Ints, now_ms: Ints, settings: RankerSettings
 ) -> EventRows:
     """Return what a ranker reads of B stretches of events, firsts to ends (B,), at now_ms (B,)."""
-    firsts = _within_horizon(histories.time_ms, firsts, ends, settings.horizon_ms)
+    firsts = within_horizon(histories.time_ms, firsts, ends, settings.horizon_ms)
     if settings.kind == "dsin":
         event = session_places(histories.time_ms, firsts, ends, settings)
     else:
@@ -104,7 +104,7 @@ def session_places(time_ms: Ints, firsts: Ints, ends: Ints, settings: RankerSett
     return found
 
 
-def _within_horizon(time_ms: Ints, firsts: Ints, ends: Ints, horizon_ms: int) -> Ints:
+def within_horizon(time_ms: Ints, firsts: Ints, ends: Ints, horizon_ms: int) -> Ints:
     """Return the first event (B,) of each row that is no older than the horizon before its newest."""
     found = firsts.copy()
     has_events = np.flatnonzero(firsts < ends)

@@ -1,12 +1,13 @@
 """Candidates by machine code instead of their graph, in a fraction of its time; needs no torch."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 
 from models.arrays import Floats, Ints
+from models.rankers.features import USER_FEATURES
 from models.rankers.kernels import DiceForm, UnitForm, activation, dice, evolve
 from models.rankers.settings import RankerSettings
 
@@ -69,7 +70,10 @@ class CompiledCandidates:
         chosen = (state[name][part] for name in ("candidate_item", "candidate_category"))
         vectors = np.hstack([table[index] for table, index in zip(self._tables, chosen, strict=True)])
         seen, weights = self._see(state, vectors)
-        return self._scorer(vectors, state["taste"], seen), weights
+        features: tuple[Floats, ...] = ()
+        if "user_features" in state:
+            features = state["user_features"], state["candidate_features"][part]
+        return self._scorer(vectors, state["taste"], seen, features), weights
 
 
 def can_compile(settings: RankerSettings) -> bool:
@@ -128,7 +132,10 @@ class _Dien:
 
 
 class _Scorer:
-    """The layers that score [c, u, c * u, seen]; what u, the mean of a user's events, does is made once."""
+    """The layers that score [c, u, c * u, seen, features].
+
+    What u, the mean of a user's events, and the user's own features do is made once.
+    """
 
     def __init__(self, weights: Mapping[str, Floats], dimension: int) -> None:
         layers = sum(name.startswith("scorer.layers") and name.endswith("bias") for name in weights)
@@ -140,19 +147,39 @@ class _Scorer:
             )
             for at in range(layers)
         ]
-        self._parts = np.split(self._layers[0][0], [dimension, 2 * dimension, 3 * dimension])
+        first, count = self._layers[0][0], len(weights.get("features.mean", ()))
+        self._parts = np.split(first[: len(first) - count], [dimension, 2 * dimension, 3 * dimension])
+        self._features = _FeatureForm(weights, first[len(first) - count :]) if count else None
         self._last = weights["scorer.last.weight"][0], weights["scorer.last.bias"][0]
 
-    def __call__(self, vectors: Floats, taste: Floats, seen: Floats) -> Floats:
+    def __call__(self, vectors: Floats, taste: Floats, seen: Floats, features: Sequence[Floats]) -> Floats:
+        """Return scores (C,) of candidates (C, D); features: the user's (F,) and theirs (C, F), or none."""
         of_candidate, of_user, of_product, of_seen = self._parts
         _, bias, form = self._layers[0]
         known = of_candidate + taste[:, None] * of_product
         values = vectors @ known + seen @ of_seen + (taste @ of_user + bias)
+        if self._features is not None:
+            values += self._features(*features)
         dice(values, form)
         for weight, bias, form in self._layers[1:]:
             values = values @ weight + bias
             dice(values, form)
         found: Floats = values @ self._last[0] + self._last[1]
+        return found
+
+
+class _FeatureForm:
+    """What features do in the first layer that scores, by weights that bring them to mean 0 and spread 1."""
+
+    def __init__(self, weights: Mapping[str, Floats], layer: Floats) -> None:
+        """layer (F, H): the rows of the first layer for features."""
+        scaled = layer / weights["features.spread"][:, None]
+        self._of_user, self._of_candidate = np.split(scaled, [len(USER_FEATURES)])
+        self._bias = -weights["features.mean"] @ scaled
+
+    def __call__(self, user: Floats, candidate: Floats) -> Floats:
+        """Return what is to be added (C, H) for features of the user (F,) and of candidates (C, F)."""
+        found: Floats = candidate @ self._of_candidate + (user @ self._of_user + self._bias)
         return found
 
 

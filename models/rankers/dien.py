@@ -15,7 +15,7 @@ from torch.nn import functional
 from models.ids.vocabulary import Vocabulary
 from models.rankers.attention import Bilinear
 from models.rankers.base import RankerModule
-from models.rankers.layers import Events, Scorer
+from models.rankers.layers import Events, Features
 from models.rankers.settings import Evolution, RankerSettings
 
 
@@ -31,7 +31,7 @@ class Dien(RankerModule):
         self.attention = Bilinear(dimension, softmax=True)
         self.of_input = nn.Linear(dimension, 3 * dimension)
         self.of_state = nn.Linear(dimension, 3 * dimension, bias=False)
-        self.scorer = Scorer(4 * dimension, settings.units)
+        self.scorer = self.make_scorer(4)
 
     def of_user(self, events: Events) -> tuple[Tensor, ...]:
         """Return what attention makes of interests, what enters the second GRU, which are real, a mean."""
@@ -42,7 +42,9 @@ class Dien(RankerModule):
         entering = functional.linear(interests, self.of_input.weight)
         return self.attention.keys_of(interests), entering, is_real.float(), taste
 
-    def of_candidates(self, state: Sequence[Tensor], item: Tensor, category: Tensor) -> tuple[Tensor, Tensor]:
+    def of_candidates(
+        self, state: Sequence[Tensor], item: Tensor, category: Tensor, features: Features | None = None
+    ) -> tuple[Tensor, Tensor]:
         interests, entering, is_real, taste = state
         candidates = self.vectors.candidates(item, category)
         weights = self.attention.weights(candidates, interests, is_real > 0)  # (B, C, T)
@@ -55,8 +57,8 @@ class Dien(RankerModule):
             torch.tensor(_EVOLUTIONS.index(self.settings.evolution)),
         )
         of_user = taste.unsqueeze(1).expand_as(candidates)
-        inputs = torch.cat([candidates, of_user, candidates * of_user, evolved], dim=-1)
-        return self.scorer(inputs), weights
+        vectors = [candidates, of_user, candidates * of_user, evolved]
+        return self.scored(vectors, features), weights
 
     def auxiliary_loss(self, events: Events, item: Tensor, category: Tensor) -> Tensor | None:
         """Return how badly interests tell the event that came next from an item that was drawn (eq. 7).

@@ -6,13 +6,12 @@ the layers that score is as in the authors' code.
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from models.ids.vocabulary import Vocabulary
 from models.rankers.attention import make_attention
 from models.rankers.base import RankerModule
-from models.rankers.layers import Events, Scorer
+from models.rankers.layers import Events, Features
 from models.rankers.settings import RankerSettings
 
 
@@ -24,7 +23,7 @@ class Din(RankerModule):
     def __init__(self, vocabulary: Vocabulary, settings: RankerSettings) -> None:
         super().__init__(vocabulary, settings)
         self.attention = make_attention(settings)
-        self.scorer = Scorer(4 * settings.dimension, settings.units)
+        self.scorer = self.make_scorer(4)
 
     def of_user(self, events: Events) -> tuple[Tensor, ...]:
         """Return what attention makes of the events, which are real, and their mean (B, D)."""
@@ -32,10 +31,12 @@ class Din(RankerModule):
         taste = vectors.sum(dim=1) / is_real.sum(dim=1, keepdim=True).clamp(min=1)  # padding is 0
         return self.attention.keys_of(vectors), is_real.float(), taste
 
-    def of_candidates(self, state: Sequence[Tensor], item: Tensor, category: Tensor) -> tuple[Tensor, Tensor]:
+    def of_candidates(
+        self, state: Sequence[Tensor], item: Tensor, category: Tensor, features: Features | None = None
+    ) -> tuple[Tensor, Tensor]:
         keys, is_real, taste = state
         candidates = self.vectors.candidates(item, category)  # (B, C, D)
         seen, weights = self.attention(candidates, keys, is_real > 0)
         of_user = taste.unsqueeze(1).expand_as(candidates)
-        entering = torch.cat([candidates, of_user, candidates * of_user, seen], dim=-1)
-        return self.scorer(entering), weights
+        entering = [candidates, of_user, candidates * of_user, seen]
+        return self.scored(entering, features), weights

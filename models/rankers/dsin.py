@@ -15,7 +15,7 @@ from torch.nn import functional
 from models.ids.vocabulary import Vocabulary
 from models.rankers.attention import Bilinear, MultiHead
 from models.rankers.base import RankerModule
-from models.rankers.layers import FIRST_SPREAD, Events, Scorer
+from models.rankers.layers import FIRST_SPREAD, Events, Features
 from models.rankers.settings import RankerSettings
 
 
@@ -98,7 +98,7 @@ class Dsin(RankerModule):
         self.interest = SessionInterest(settings)
         self.forwards, self.backwards = (OneWay(dimension, dimension // 2) for _ in range(2))
         self.of_interests, self.of_evolved = (Bilinear(dimension, softmax=True) for _ in range(2))
-        self.scorer = Scorer(5 * dimension, settings.units)
+        self.scorer = self.make_scorer(5)
 
     def of_user(self, events: Events) -> tuple[Tensor, ...]:
         """Return what both attentions make of the sessions, which there are, events' shares, their mean."""
@@ -116,7 +116,9 @@ class Dsin(RankerModule):
         keys = self.of_interests.keys_of(interests), self.of_evolved.keys_of(evolved)
         return *keys, (counts > 0).float(), shares, taste
 
-    def of_candidates(self, state: Sequence[Tensor], item: Tensor, category: Tensor) -> tuple[Tensor, Tensor]:
+    def of_candidates(
+        self, state: Sequence[Tensor], item: Tensor, category: Tensor, features: Features | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return scores, and as what each event counted its part of what its session did (in eq. 8)."""
         interests, evolved, are_sessions, shares, taste = state
         candidates, are_real = self.vectors.candidates(item, category), are_sessions > 0
@@ -125,7 +127,7 @@ class Dsin(RankerModule):
         of_user = taste.unsqueeze(1).expand_as(candidates)
         entering = [candidates, of_user, candidates * of_user, seen, evolving]
         counted = weights.unsqueeze(-1) * shares.unsqueeze(1)  # (B, C, S, L)
-        return self.scorer(torch.cat(entering, dim=-1)), counted.flatten(2)
+        return self.scored(entering, features), counted.flatten(2)
 
     def _evolved(self, interests: Tensor, is_real: Tensor) -> Tensor:
         """Return what the Bi-LSTM makes of sessions (B, S, D): both ways side by side."""

@@ -36,16 +36,17 @@ class EnsembleSettings:
 
     @property
     def reads(self) -> RankerSettings:
-        """Settings that read whatever any of the members does."""
+        """Settings that read whatever any of the members does; each computes its features by itself."""
         events = max(each.max_events for each in self.members)
         horizon_ms = max(each.horizon_ms for each in self.members)
         of_sessions = [each for each in self.members if each.kind == "dsin"]
         if not of_sessions:
-            return replace(self.members[0], kind="din", max_events=events, horizon_ms=horizon_ms)
+            first = replace(self.members[0], kind="din", features=False)
+            return replace(first, max_events=events, horizon_ms=horizon_ms)
         # So many sessions have as many events at least, and are as many as any member reads.
         most = max(events, *(each.sessions for each in of_sessions))
         gap_ms = max(each.gap_ms for each in of_sessions)
-        widest = replace(of_sessions[0], max_events=most, sessions=most)
+        widest = replace(of_sessions[0], max_events=most, sessions=most, features=False)
         return replace(widest, gap_ms=gap_ms, horizon_ms=horizon_ms)
 
 

@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 from models.model_files import CANDIDATE_GRAPH, USER_GRAPH
 from models.rankers.base import RankerModule
-from models.rankers.layers import Events
+from models.rankers.features import CANDIDATE_FEATURES, USER_FEATURES
+from models.rankers.layers import Events, Features
 
 #: The columns that a user's graph reads.
 COLUMNS = ("item", "category", "behaviour", "age")
 CANDIDATES = ("candidate_item", "candidate_category")
+#: What a graph of candidates reads behind them where a ranker has features.
+FEATURES = ("user_features", "candidate_features")
 #: How many users, events and candidates there are while a graph is drawn; any number runs through it.
 _USERS, _CANDIDATES = 2, 3
 
@@ -34,8 +37,10 @@ class _OfCandidates(nn.Module):
         self.ranker = ranker
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        *state, item, category = inputs
-        return self.ranker.of_candidates(state, item, category)
+        count = len(self.ranker.state)
+        item, category, *features = inputs[count:]
+        read = Features(*features) if features else None
+        return self.ranker.of_candidates(inputs[:count], item, category, read)
 
 
 def graphs_of(ranker: RankerModule) -> Mapping[str, bytes]:
@@ -43,21 +48,22 @@ def graphs_of(ranker: RankerModule) -> Mapping[str, bytes]:
     events = Events(*(torch.ones(_USERS, ranker.settings.max_events, dtype=torch.int64) for _ in COLUMNS))
     candidates = tuple(torch.ones(_USERS, _CANDIDATES, dtype=torch.int64) for _ in CANDIDATES)
     names = [name for name, _ in ranker.state]
+    features: tuple[Tensor, ...] = ()
+    if ranker.settings.features:
+        of_candidates = torch.zeros(_USERS, _CANDIDATES, len(CANDIDATE_FEATURES))
+        features = torch.zeros(_USERS, len(USER_FEATURES)), of_candidates
     axes = {name: {0: "users"} | ({axis: "events"} if axis else {}) for name, axis in ranker.state}
     axes |= {name: {0: "users", 1: "events"} for name in COLUMNS}
     axes |= {name: {0: "users", 1: "candidates"} for name in (*CANDIDATES, "score")}
+    axes |= {"user_features": {0: "users"}, "candidate_features": {0: "users", 1: "candidates"}}
     axes["attention"] = {0: "users", 1: "candidates", 2: "events"}
     with torch.no_grad():
         state = ranker.of_user(events)
     user = _exported(_OfUser(ranker), tuple(events), COLUMNS, names, axes)
-    of_candidates = _OfCandidates(ranker)
-    outputs = ("score", "attention")
-    return {
-        USER_GRAPH: user,
-        CANDIDATE_GRAPH: _exported(
-            of_candidates, (*state, *candidates), (*names, *CANDIDATES), outputs, axes
-        ),
-    }
+    read = (*names, *CANDIDATES, *FEATURES[: len(features)])
+    inputs = (*state, *candidates, *features)
+    found = _exported(_OfCandidates(ranker), inputs, read, ("score", "attention"), axes)
+    return {USER_GRAPH: user, CANDIDATE_GRAPH: found}
 
 
 def _exported(

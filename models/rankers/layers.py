@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from models.ages import AGE_BUCKETS
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import PADDING
+from models.rankers.features import ITEM_FEATURES
 from models.rankers.settings import RankerSettings
 
 #: Below what no variance is.
 EPSILON = 1e-8
 #: Spread of vectors before they have learned anything.
 FIRST_SPREAD = 0.05
+#: Less than this is no spread of a feature: a rare one must not count for more than a large one.
+LEAST_SPREAD = 0.1
 
 
 class Events(NamedTuple):
@@ -27,6 +30,50 @@ class Events(NamedTuple):
     category: Tensor
     behaviour: Tensor
     age: Tensor
+
+
+class Features(NamedTuple):
+    """The columns of `features.FeatureRows` as tensors: user (B, F) and candidate (B, C, F) float32."""
+
+    user: Tensor
+    candidate: Tensor
+
+    def without_items(self, is_hidden: Tensor) -> "Features":
+        """Return them as they are where items are unknown: is_hidden (B, C)."""
+        of_item = torch.arange(self.candidate.shape[-1], device=is_hidden.device) < ITEM_FEATURES
+        return Features(self.user, self.candidate.masked_fill(is_hidden.unsqueeze(-1) & of_item, 0))
+
+    def at(self, place: Tensor) -> "Features":
+        """Return those of the candidates in these places (B, N)."""
+        of_each = place.unsqueeze(-1).expand(-1, -1, self.candidate.shape[-1])
+        return Features(self.user, self.candidate.gather(1, of_each))
+
+
+class FeatureScale(nn.Module):
+    """Brings each feature to mean 0 and spread 1, as they are in the samples that it was fitted to."""
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
+
+    def fit(self, features: Features) -> None:
+        """Take mean and spread from the features of B users' candidates."""
+        values = _side_by_side(features).flatten(0, 1)
+        self.mean.copy_(values.mean(dim=0))
+        self.spread.copy_(values.std(dim=0, correction=0).clamp(min=LEAST_SPREAD))
+
+    def forward(self, features: Features) -> Tensor:
+        """Return all features (B, C, F) of users and their candidates."""
+        return (_side_by_side(features) - self.mean) / self.spread
+
+
+def _side_by_side(features: Features) -> Tensor:
+    user, candidate = features
+    return torch.cat([user.unsqueeze(1).expand(-1, candidate.shape[1], -1), candidate], dim=-1)
 
 
 class Vectors(nn.Module):

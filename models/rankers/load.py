@@ -62,7 +62,7 @@ def load_ranker(where: str | Location, threads: int = 1) -> LoadedRanker:
     directory = find(location(where) if isinstance(where, str) else where).directory
     checksums = checked(directory)
     config = _config_of(directory / CONFIG)
-    settings = parse(directory / CONFIG, lambda: msgspec.convert(config[RANKER], RankerSettings))
+    settings = parse(directory / CONFIG, lambda: msgspec.convert(_stored(config[RANKER]), RankerSettings))
     vocabulary = parse(
         directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
     )
@@ -85,12 +85,22 @@ def _ranker(directory: Path, config: Mapping[str, Any], settings: RankerSettings
     """Return what scores: one, or several together."""
     if ENSEMBLE not in config:
         return _one(directory, settings, threads, lambda name: name)
-    ensemble = parse(directory / CONFIG, lambda: msgspec.convert(config[ENSEMBLE], EnsembleSettings))
+    ensemble = parse(directory / CONFIG, lambda: _ensemble(config[ENSEMBLE]))
     members = [
         _one(directory, of_member, threads, partial(member_file, number))
         for number, of_member in enumerate(ensemble.members)
     ]
     return EnsembleRanker(members, ensemble)
+
+
+def _ensemble(stored: Mapping[str, Any]) -> EnsembleSettings:
+    members = [_stored(each) for each in stored["members"]]
+    return msgspec.convert({**stored, "members": members}, EnsembleSettings)
+
+
+def _stored(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as they were meant: a ranker that was saved before there were features has none."""
+    return {"features": False, **settings}
 
 
 def _one(

@@ -9,6 +9,7 @@ from models.arrays import Flags, Floats, Ints
 from models.length_buckets import buckets
 from models.ranker import Candidates, Scores
 from models.rankers.columns import NO_EVENT, EventRows, event_rows
+from models.rankers.features import feature_rows
 from models.rankers.settings import RankerSettings
 from models.windows.histories import Histories
 
@@ -42,17 +43,29 @@ class OnnxRanker:
             asked = histories.take(users)
             rows = event_rows(asked, now_ms[users], self.settings)
             places, is_asked = _padded(candidates.starts[users], counts[users])
-            found = self._run(rows, candidates.item[places], candidates.category[places])
+            pairs = candidates.item[places], candidates.category[places]
+            found = self._run(rows, *pairs, self._features(asked, now_ms[users], *pairs))
             score[places[is_asked]] = found["score"][is_asked]
             for row, user in enumerate(users if explain else ()):
                 weights = found["attention"][row, : counts[user]]
                 attention[user] = _by_event(weights, rows.event[row], asked.starts[row : row + 2])
         return Scores(score, attention)
 
-    def _run(self, rows: EventRows, item: Ints, category: Ints) -> Mapping[str, Floats]:
+    def _run(
+        self, rows: EventRows, item: Ints, category: Ints, features: Mapping[str, Floats]
+    ) -> Mapping[str, Floats]:
         """Return score (B, C) and attention (B, C, T) of candidates (B, C)."""
         state = self._of_user.run(rows.columns())
-        return self._of_candidates.run({**state, "candidate_item": item, "candidate_category": category})
+        candidates = {"candidate_item": item, "candidate_category": category}
+        return self._of_candidates.run({**state, **candidates, **features})
+
+    def _features(
+        self, histories: Histories, now_ms: Ints, item: Ints, category: Ints
+    ) -> Mapping[str, Floats]:
+        """Return what the ranker reads of candidates (B, C) beside them, by name; of one without, nothing."""
+        if not self.settings.features:
+            return {}
+        return feature_rows(histories, now_ms, item, category, self.settings).columns()
 
     def _batches(self, events: Ints, candidates: Ints) -> Iterator[Ints]:
         """Yield users (indices) of about as many events, some at a time, but those without candidates."""

@@ -46,6 +46,10 @@ class RankerSettings:
     heads: Count = 4
     #: Of DIEN: how attention enters the second GRU (in the paper AUGRU is best).
     evolution: Evolution = "augru"
+    #: Whether the moment, and numbers of the user and of what it had of the candidate, are scored too.
+    features: bool = True
+    #: The hours by which the clock of hour and weekday is ahead of UTC.
+    utc_offset_h: Annotated[float, Meta(ge=-14, le=14)] = 0.0
 
     def __post_init__(self) -> None:
         if self.dimension % (2 * self.heads):

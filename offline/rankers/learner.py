@@ -10,6 +10,7 @@ from models.arrays import Ints
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import UNKNOWN
 from models.rankers.base import RankerModule
+from models.rankers.layers import FeatureScale
 from offline.rankers.label_loss import LabelLoss
 from offline.rankers.passes import groups, step_count
 from offline.rankers.questions import Drawer, Questions
@@ -19,6 +20,9 @@ from offline.rankers.settings import UNKNOWN_SHARES, RankerTrainSettings
 from offline.training.row_adam import RowAdam
 from offline.training.schedules import rate_of
 from offline.training.stepper import Stepper
+
+#: Samples by whose candidates the scale of features is found.
+FITTED_SAMPLES = 4_096
 
 
 class Learner:
@@ -50,6 +54,8 @@ class Learner:
         self._auxiliary_weight = settings.auxiliary_weight
         given = settings.unknown_share
         self._unknown_share = UNKNOWN_SHARES[0] if given is None else given
+        if ranker.features is not None:
+            self._fit(ranker.features)
 
     def epoch(self) -> float:
         """Learn from every sample once; return the mean loss of the labels."""
@@ -72,7 +78,7 @@ class Learner:
         total = 0.0
         for asked, some in zip(parts, batches, strict=True):
             with self._stepper.computing():
-                scores = self.ranker(asked.events, asked.item, asked.category).float()
+                scores = self.ranker(asked.events, asked.item, asked.category, asked.features).float()
                 auxiliary = self._auxiliary(asked)
             loss = self.loss.total(scores, asked) / whole
             total += float(loss.detach())
@@ -83,6 +89,14 @@ class Learner:
         self._stepper.move()
         return total
 
+    def _fit(self, scale: FeatureScale) -> None:
+        """Fit the scale of features to candidates of FITTED_SAMPLES samples, evenly spread."""
+        every = len(self.questions.samples)
+        some = np.linspace(0, every - 1, min(every, FITTED_SAMPLES)).astype(np.int64)
+        asked = self.questions.asked(some, np.random.default_rng(self.settings.seed))
+        if asked.features is not None:
+            scale.fit(asked.features)
+
     def _asked(self, some: Ints) -> Asked:
         """Return a batch with its hard negatives, a share of its items unknown."""
         asked = self.questions.hardest(self.questions.asked(some, self._random), self._scores_now)
@@ -91,7 +105,7 @@ class Learner:
     def _scores_now(self, asked: Asked) -> Tensor:
         self.ranker.eval()
         with self._stepper.computing():
-            found: Tensor = self.ranker(asked.events, asked.item, asked.category).float()
+            found: Tensor = self.ranker(asked.events, asked.item, asked.category, asked.features).float()
         self.ranker.train()
         return found
 

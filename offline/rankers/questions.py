@@ -10,7 +10,7 @@ from models.arrays import Floats, Ints
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN, PADDING, UNKNOWN
 from models.rankers.settings import RankerSettings
-from offline.rankers.samples import Asked, Samples, tensors_of
+from offline.rankers.samples import Asked, Samples, features_of, tensors_of
 from offline.rankers.settings import Draws, DrawSettings
 from offline.training.negatives import negative_sampler
 
@@ -73,20 +73,21 @@ class Questions:
             category = np.hstack([category, category[of_batch, 0], self.drawer.category_of[drawn]])
             item, label = np.hstack([item, beside]), np.hstack([label, np.zeros_like(is_other)])
         events = tensors_of(samples.rows(some, self.settings), self.device)
-        return Asked(events, *(self._tensor(each) for each in (item, category, label, weight)))
+        features = features_of(samples, some, item, category, self.settings, self.device)
+        candidates = self._tensor(item), self._tensor(category)
+        return Asked(events, *candidates, self._tensor(label), self._tensor(weight), features)
 
     def hardest(self, asked: Asked, score: Callable[[Asked], torch.Tensor]) -> Asked:
         """Return a batch whose pool of hard candidates is narrowed to those that score highest."""
         if self.drawer is None or not self.draws.hard:
             return asked
         begin = 1 + self.draws.in_batch + self.draws.drawn
-        pool = asked.columns(lambda values: values[:, begin:])
+        place = torch.arange(asked.item.shape[1], device=self.device).expand(len(asked.item), -1)
+        pool = asked.at(place[:, begin:])
         with torch.no_grad():
             scores = score(pool).masked_fill(pool.weight == 0, -torch.inf)  # (B, P)
         best = scores.topk(self.draws.hard, dim=1).indices
-        return asked.columns(
-            lambda values: torch.cat([values[:, :begin], values[:, begin:].gather(1, best)], 1)
-        )
+        return asked.at(torch.cat([place[:, :begin], begin + best], dim=1))
 
     def _tensor(self, values: Ints | Floats) -> torch.Tensor:
         return torch.from_numpy(values).to(self.device)

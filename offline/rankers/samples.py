@@ -1,6 +1,6 @@
 """What a ranker is asked: would this user, with this past, choose this item now?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,8 @@ from models.errors import DataError
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
 from models.rankers.columns import EventRows, rows_of_spans
-from models.rankers.layers import Events
+from models.rankers.features import FeatureRows, features_of_spans
+from models.rankers.layers import Events, Features
 from models.rankers.settings import RankerSettings
 from models.sessions import starts_session
 from models.windows.histories import Histories
@@ -52,17 +53,29 @@ class Samples:
 
     def pasts(self, some: Ints, settings: RankerSettings) -> Histories:
         """Return the pasts of samples (indices) as what is served is given them."""
-        firsts, whole = self._firsts(some, settings), self.histories
+        firsts, whole = np.minimum(self._firsts(some, settings), self._newest(some, settings)), self.histories
         counts = self.target[some] - firsts
         starts = np.concatenate(([0], np.cumsum(counts)))
         place = np.repeat(firsts - starts[:-1], counts) + np.arange(starts[-1])
         item, category, behaviour = whole.item[place], whole.category[place], whole.behaviour[place]
         return Histories(item, category, behaviour, whole.time_ms[place], starts)
 
+    def features(self, some: Ints, item: Ints, category: Ints, settings: RankerSettings) -> FeatureRows:
+        """Return the features of candidates (B, C) of samples (indices), each as at its target's time."""
+        target = self.target[some]
+        spans = self._newest(some, settings), target
+        now_ms = self.histories.time_ms[target]
+        return features_of_spans(self.histories, *spans, now_ms, item, category, settings)
+
     def _firsts(self, some: Ints, settings: RankerSettings) -> Ints:
+        """Return the first event (B,) that may be read as one of the past."""
         if settings.kind == "dsin":
             return self.first[some]
-        return np.maximum(self.first[some], self.target[some] - settings.max_events)
+        return np.maximum(self.first[some], self._newest(some, settings))
+
+    def _newest(self, some: Ints, settings: RankerSettings) -> Ints:
+        """Return the first (B,) of the newest `max_events`."""
+        return np.maximum(self.histories.starts[self.user[some]], self.target[some] - settings.max_events)
 
     def batches(self, size: int, random: np.random.Generator) -> Iterator[Ints]:
         """Yield all samples (indices) in batches, by chance, but those of about equal length together."""
@@ -130,20 +143,40 @@ def tensors_of(rows: EventRows, device: torch.device) -> Events:
     return Events(*(torch.from_numpy(column).to(device) for column in rows.columns().values()))
 
 
+def features_of(
+    samples: Samples, some: Ints, item: Ints, category: Ints, settings: RankerSettings, device: torch.device
+) -> Features | None:
+    """Return the features of candidates (B, C) of samples (indices) as tensors, where a ranker reads any."""
+    if not settings.features:
+        return None
+    rows = samples.features(some, item, category, settings)
+    return Features(*(torch.from_numpy(column).to(device) for column in rows.columns().values()))
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A batch: pasts of B users (B, T), and candidates (B, C) with labels and how much each counts."""
+    """A batch: pasts of B users (B, T), and candidates (B, C) with labels and how much each counts.
+
+    features: of a ranker that reads any.
+    """
 
     events: Events
     item: Tensor
     category: Tensor
     label: Tensor
     weight: Tensor
+    features: Features | None = None
 
-    def columns(self, change: Callable[[Tensor], Tensor]) -> "Asked":
-        """Return it with the columns of candidates changed, all alike."""
-        changed = (change(each) for each in (self.item, self.category, self.label, self.weight))
-        return Asked(self.events, *changed)
+    def at(self, place: Tensor) -> "Asked":
+        """Return it with the candidates in these places (B, N) alone."""
+        return Asked(
+            self.events,
+            self.item.gather(1, place),
+            self.category.gather(1, place),
+            self.label.gather(1, place),
+            self.weight.gather(1, place),
+            self.features and self.features.at(place),
+        )
 
     def with_unknown(self, share: float, unknown: int, generator: torch.Generator) -> "Asked":
         """Return it with a share of the items, of events and candidates, made unknown."""
@@ -152,5 +185,6 @@ class Asked:
             chance = torch.rand(items.shape, generator=generator).to(items.device)
             return torch.where((chance < share) & (items > 0), unknown, items)
 
-        events = self.events._replace(item=hidden(self.events.item))
-        return replace(self, events=events, item=hidden(self.item))
+        events, item = self.events._replace(item=hidden(self.events.item)), hidden(self.item)
+        features = self.features and self.features.without_items(item == unknown)
+        return replace(self, events=events, item=item, features=features)

@@ -12,7 +12,7 @@ from models.rankers.load import LoadedRanker
 from models.rankers.settings import RankerSettings
 from offline.rankers.measures import Scored
 from offline.rankers.questions import Drawer, Questions
-from offline.rankers.samples import Asked, Samples, tensors_of
+from offline.rankers.samples import Asked, Samples, features_of, tensors_of
 from offline.rankers.settings import Draws, RankerTrainSettings
 
 #: Items drawn for each positive that is scored, and how many positives are scored at most.
@@ -32,7 +32,8 @@ def score(ranker: RankerModule, samples: Samples, drawer: Drawer, settings: Rank
 
     def give(asked: Asked, _: Samples) -> Doubles:
         with torch.inference_mode():
-            found: Doubles = ranker(asked.events, asked.item, asked.category).double().cpu().numpy()
+            given = ranker(asked.events, asked.item, asked.category, asked.features)
+            found: Doubles = given.double().cpu().numpy()
             return found
 
     device = next(ranker.parameters()).device
@@ -45,10 +46,12 @@ def trained(ranker: RankerModule) -> Score:
 
     def score(samples: Samples, item: Ints, category: Ints) -> Doubles:
         ranker.eval()
-        events = tensors_of(samples.rows(np.arange(len(samples)), ranker.settings), device)
+        every = np.arange(len(samples))
+        events = tensors_of(samples.rows(every, ranker.settings), device)
+        features = features_of(samples, every, item, category, ranker.settings, device)
         candidates = (torch.from_numpy(each).to(device) for each in (item, category))
         with torch.inference_mode():
-            found: Doubles = ranker(events, *candidates).double().cpu().numpy()
+            found: Doubles = ranker(events, *candidates, features).double().cpu().numpy()
         return found
 
     return score

@@ -59,7 +59,9 @@ class TwoTowerLearner:
             learned.category_count,
             config.model,
         ).to(self._device)
-        reads = RankerSettings(max_events=config.model.history_events, horizon_ms=config.data.horizon_ms)
+        reads = RankerSettings(
+            max_events=config.model.history_events, horizon_ms=config.data.horizon_ms, features=False
+        )
         samples = material_of(known, learned, reads).samples(np.ones(len(known), np.bool_), config.drawing)
         check_samples(log, "training", samples, config.drawing)
         training, drawer = config.training, Drawer(samples, learned, config.training)

@@ -19,9 +19,9 @@ from models.windows.histories import Histories, histories_of_windows
 from models.windows.live_inputs import LiveInputs
 from models.windows.window import Window, read_offset, window_from_bytes
 from stream.explain.lookup import Found, Lookup
+from stream.serving.item_index import best
 from stream.serving.read_protocol import UserVectors
 from stream.serving.reader import Reader
-from stream.serving.recommender import best
 from stream.store.clients import redis_client
 from stream.worker.twintide_app import TwintideApp
 

@@ -83,9 +83,9 @@ def _add_questions(app: FastAPI, served: Served) -> None:
 
     @app.post("/recommend", responses=_FAILURES, response_model=RankAnswer)
     def recommend(asked: RecommendRequest) -> Response:
-        """Find the best of all items for each user, ranked where there is a ranker."""
+        """Find the best of all items for each user, ranked where there is a ranker; a share may explore."""
         found = served.ranker.recommend_many(
-            [user.wish() for user in asked.users],
+            [user.wish(asked.explore, asked.seed) for user in asked.users],
             at_category=asked.at_category,
             now_ms=asked.now_ms,
             explain=asked.explain,
@@ -93,6 +93,7 @@ def _add_questions(app: FastAPI, served: Served) -> None:
         for each in found:
             metrics.recommended_items_total.labels("new").inc(each.new_items)
             metrics.recommended_items_total.labels("known").inc(len(each.item_ids) - each.new_items)
+            metrics.explored_items_total.inc(each.explored_items)
         return _answer(found, asked.explain)
 
     @app.get("/vector/{user_id:path}", responses=_FAILURES, response_model=VectorAnswer)

@@ -23,6 +23,7 @@ class RankedItem(BaseModel):
 
     item_id: str
     score: float
+    explored: bool | None = Field(None, description="With `explore`: it is there as little is known of it.")
     weights: list[float] | None = Field(
         None, description="How much each event counted, as `events` has them."
     )
@@ -38,7 +39,7 @@ class ReadEvent(BaseModel):
 
 
 class RankedUser(Read):
-    """A user's items, the best first."""
+    """A user's items, the best first, but for those that explore."""
 
     ranker: str = Field(description="Version of the ranker; empty: scores are dot products.")
     items: list[RankedItem]
@@ -95,6 +96,8 @@ def _ranked_user(found: Ranked, explain: bool) -> dict[str, Any]:
         "unscored": found.unscored,
         "not_live": found.not_live,
     }
+    for item, is_explored in zip(items, found.is_explored, strict=bool(found.is_explored)):
+        item["explored"] = is_explored
     if explain:
         answer["events"] = [event._asdict() for event in found.events]
         for item, weights in zip(items, found.attention, strict=bool(found.attention)):

@@ -20,6 +20,19 @@ Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_BYTES)]
 Category = Annotated[str, Field(max_length=MAX_ID_BYTES)]
 Excluded = Annotated[list[Id], Field(max_length=MAX_EXCLUDED, description="Items that are left out.")]
 Explain = Annotated[bool, Field(description="Say how much each event of the user counted for each item.")]
+Explore = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="The share of each list that goes to items of which little is known, on average.",
+    ),
+]
+Seed = Annotated[
+    int | None,
+    Field(ge=0, lt=1 << 53, description="With the same one, what explores is the same; left out: by chance."),
+]
 Now = Annotated[int | None, Field(ge=0, le=MAX_TIME_MS, description="When it is (epoch ms); left out: now.")]
 WaitS = Annotated[
     float,
@@ -111,10 +124,10 @@ class RecommendUser(_Strict):
     exclude: Excluded = []
     filter: Filter | None = None
 
-    def wish(self) -> Wish:
+    def wish(self, explore: float, seed: int | None) -> Wish:
         """Return it as the ranker takes it."""
         category = self.filter.category if self.filter else None
-        return Wish(self.user_id, self.k, self.recall, frozenset(self.exclude), category)
+        return Wish(self.user_id, self.k, self.recall, frozenset(self.exclude), category, explore, seed)
 
 
 class RecommendRequest(_Strict):
@@ -124,6 +137,8 @@ class RecommendRequest(_Strict):
     at_category: Annotated[
         Category, Field(description="What the page is about: who has no vectors gets those of it.")
     ] = ""
+    explore: Explore = 0.0
+    seed: Seed = None
     explain: Explain = False
     now_ms: Now = None
 

@@ -29,6 +29,11 @@ recommended_items_total = Counter(
     ["items"],
     registry=REGISTRY,
 )
+explored_items_total = Counter(
+    "twintide_serving_explored_items_total",
+    "Items recommended because little is known of them.",
+    registry=REGISTRY,
+)
 redis_errors_total = Counter(
     "twintide_serving_redis_errors_total", "Requests that Redis did not answer.", registry=REGISTRY
 )

@@ -12,9 +12,11 @@ import numpy as np
 from models.artifact.stores import read_version
 from models.location import Location, location
 from models.windows.recent import RecentEvent, recent_events
+from stream.serving.exploration import interleaved, random_of
 from stream.serving.read_protocol import Position, UserVectors
 from stream.serving.reader import Reader
-from stream.serving.recommender import Recommendation, Recommender
+from stream.serving.recommendation import Recommendation
+from stream.serving.recommender import Recommender
 from stream.serving.scoring import Candidate, DotProduct, Scored, Scorer, order_of
 
 #: Candidates of the first of two stages.
@@ -40,6 +42,9 @@ class Wish:
     recall: int = RECALL
     exclude: Collection[str] = ()
     category: str | None = None
+    #: The share of the list that goes to items of which little is known, and what they are drawn by.
+    explore: float = 0.0
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,13 @@ class Ranked:
     #: how much each event counted; empty where nothing can be said.
     events: list[RecentEvent] = field(default_factory=list)
     attention: list[list[float]] = field(default_factory=list)
+    #: Where it was asked for: which of the items explore; their places are drawn, whatever they score.
+    is_explored: list[bool] = field(default_factory=list)
+
+    @property
+    def explored_items(self) -> int:
+        """Return how many of the items explore."""
+        return sum(self.is_explored)
 
 
 class Ranker:
@@ -153,9 +165,11 @@ class Ranker:
         at_category: str = "",
         now_ms: int | None = None,
         explain: bool = False,
+        explore: float = 0.0,
+        seed: int | None = None,
     ) -> Ranked:
         """Return the k best of all items for a user; see recommend_many."""
-        wish = Wish(user_id, k, recall, exclude, category)
+        wish = Wish(user_id, k, recall, exclude, category, explore, seed)
         return self.recommend_many([wish], at_category=at_category, now_ms=now_ms, explain=explain)[0]
 
     def recommend_many(
@@ -170,33 +184,49 @@ class Ranker:
         """Return each user's best items, in two stages: found by the towers, ranked by the ranker.
 
         Both see the same reading of the user. Who has no vectors gets those of `at_category`, or of the
-        category that all wish for. See Recommender.rank for what is left out, and for `fresh`.
+        category that all wish for. See Recommender.rank for what is left out, for `fresh`, and for `explore`.
         """
         categories = {each.category or "" for each in wishes}
         at = at_category or (categories.pop() if len(categories) == 1 else "")
         users = self._reader.read([each.user_id for each in wishes], at)
         scorer = self._scorer
         is_one_stage = isinstance(scorer, DotProduct)
+        draws = [random_of(each.seed, each.user_id) if each.explore else None for each in wishes]
         found = [
-            self._recommender.rank(
-                user,
-                each.k if is_one_stage else max(each.k, each.recall),
-                exclude=each.exclude,
-                category=each.category,
-                fresh=fresh,
-            )
-            for user, each in zip(users, wishes, strict=True)
+            self._found(user, each, each.k if is_one_stage else max(each.k, each.recall), draw, fresh)
+            for user, each, draw in zip(users, wishes, draws, strict=True)
         ]
         kept = [list(map(Candidate, each.item_ids, each.categories)) for each in found]
         if is_one_stage:
             scored = [Scored(np.array(each.scores, np.float32)) for each in found]
         else:
             scored = scorer.score(users, kept, self._now_ms(now_ms), explain)
-        rows = zip(users, kept, scored, wishes, found, strict=True)
-        return [
-            _with_news(_ranked(scorer, user, some, scores, explain, wish.k), of)
-            for user, some, scores, wish, of in rows
+        orders = [
+            _order(scores, wish.k, of.explored_items, draw)
+            for scores, wish, of, draw in zip(scored, wishes, found, draws, strict=True)
         ]
+        rows = zip(users, kept, scored, orders, found, strict=True)
+        return [
+            _with_news(_ranked(scorer, user, some, scores, explain, order), of)
+            for user, some, scores, order, of in rows
+        ]
+
+    def _found(
+        self, user: UserVectors, wish: Wish, count: int, draw: np.random.Generator | None, fresh: bool
+    ) -> Recommendation:
+        """Return the items of the first stage, and behind them those that explore."""
+        found = self._recommender.rank(user, count, exclude=wish.exclude, category=wish.category, fresh=fresh)
+        if draw is None:
+            return found
+        return self._recommender.with_explored(
+            found,
+            wish.k,
+            wish.explore,
+            draw,
+            exclude=wish.exclude,
+            category=wish.category,
+            fresh=fresh,
+        )
 
     def _load(self, where: Location) -> Scorer:
         from stream.serving.history_scorer import HistoryScorer  # needs Numba and onnxruntime
@@ -221,7 +251,22 @@ def _kept(scorer: Scorer, user: UserVectors, question: Question) -> list[Candida
 def _with_news(ranked: Ranked, found: Recommendation) -> Ranked:
     """Return what was found and then ranked, with what finding it knew of live items."""
     new = {item_id for item_id, is_new in zip(found.item_ids, found.is_new, strict=False) if is_new}
-    return replace(ranked, not_live=found.not_live, new_items=len(new.intersection(ranked.item_ids)))
+    drawn = {item_id for item_id, is_it in zip(found.item_ids, found.is_explored, strict=False) if is_it}
+    return replace(
+        ranked,
+        not_live=found.not_live,
+        new_items=len(new.intersection(ranked.item_ids)),
+        is_explored=[item_id in drawn for item_id in ranked.item_ids] if found.is_explored else [],
+    )
+
+
+def _order(scored: Scored, k: int, explored: int, draw: np.random.Generator | None) -> list[int]:
+    """Return the places of the k best, of which the last `explored` have a place that is drawn."""
+    if draw is None:
+        return order_of(scored.score)[:k]
+    others = len(scored.score) - explored
+    best = order_of(scored.score[:others])[: k - explored]
+    return interleaved(best, range(others, others + explored), draw)
 
 
 def _ranked(
@@ -230,10 +275,10 @@ def _ranked(
     candidates: Sequence[Candidate],
     scored: Scored,
     explain: bool,
-    k: int | None = None,
+    order: Sequence[int] | None = None,
 ) -> Ranked:
-    """Return the k best of scored candidates."""
-    order = order_of(scored.score)[:k]
+    """Return scored candidates in this order, None: the best first."""
+    order = order_of(scored.score) if order is None else order
     weights = scored.attention
     return Ranked(
         user,

@@ -1,98 +1,32 @@
 """The best items for a user: user and item vectors of one version, seen items left out.
 
-Needs neither torch nor Faust. Exact search is one product with all item vectors; `AnnIndex` (the `ann` extra)
-searches the nearest lists alone, for millions of items.
+Needs neither torch nor Faust.
 """
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Floats, Ints
+from models.arrays import Flags, Floats, Ints
 from models.artifact.item_vectors import ItemVectors, load_item_vectors
 from models.artifact.local_store import CURRENT
-from models.errors import TwintideError, UnreachableError
+from models.errors import UnreachableError
 from models.location import BucketUrl, location
+from stream.serving.exploration import Shelf, drawn_rows, explored_count, interleaved, random_of
+from stream.serving.item_index import ExactIndex, Index, best
 from stream.serving.live_items import LiveItems, LiveTable
 from stream.serving.read_protocol import UserVectors
 from stream.serving.reader import Reader
+from stream.serving.recommendation import Recommendation
 
 #: Versions of item vectors that are kept in memory: the serving one, and one before or after it.
 KEPT_VERSIONS = 2
 #: Pause before a bucket that did not answer is asked again (s).
 RETRY_AFTER_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Recommendation:
-    """What to show one user: item_ids and their scores, the best first, and what they were made from."""
-
-    user: UserVectors
-    item_ids: list[str]
-    scores: list[float]
-    #: Why live items had no part in it; empty where they had.
-    not_live: str = ""
-    #: The items' categories, empty where there is none.
-    categories: list[str] = field(default_factory=list)
-    #: Which of them appeared since the model was trained; empty where none can have.
-    is_new: list[bool] = field(default_factory=list)
-
-    @property
-    def new_items(self) -> int:
-        """Return how many of them appeared since the model was trained."""
-        return sum(self.is_new)
-
-
-class Index(Protocol):
-    """Finds the rows with the greatest scores."""
-
-    def search(self, vector: Floats, k: int) -> tuple[Ints, Floats]:
-        """Return the rows (at most k) and their scores, the greatest first, of a user vector (D,)."""
-
-
-class ExactIndex:
-    """Scores every item."""
-
-    def __init__(self, vectors: Floats) -> None:
-        self._vectors = vectors
-
-    def search(self, vector: Floats, k: int) -> tuple[Ints, Floats]:
-        """Return the rows of the k greatest scores."""
-        return best(self._vectors @ vector, k)
-
-
-class AnnIndex:
-    """Scores the items of the lists whose centres score highest (faiss IVF, inner product).
-
-    It is built in seconds where a graph (HNSW) takes minutes, and a new model needs a new one.
-    """
-
-    def __init__(self, vectors: Floats, probed_share: float = 0.125) -> None:
-        try:
-            import faiss
-        except ImportError as error:
-            raise TwintideError("approximate search needs faiss: pip install 'twintide[ann]'") from error
-        items, dimension = vectors.shape
-        lists = max(1, min(int(4 * items**0.5), items // 39))  # faiss wants 39 items to learn a list from
-        self._index: Any = faiss.IndexIVFFlat(
-            faiss.IndexFlatIP(dimension), dimension, lists, faiss.METRIC_INNER_PRODUCT
-        )
-        sample = np.random.default_rng(0).permutation(items)[: 64 * lists]
-        self._index.train(vectors[sample])
-        self._index.add(vectors)
-        self._index.nprobe = max(1, round(lists * probed_share))
-
-    def search(self, vector: Floats, k: int) -> tuple[Ints, Floats]:
-        """Return the rows of the k greatest scores found, fewer where the lists hold fewer."""
-        scores, rows = self._index.search(vector[None], k)
-        is_found = rows[0] >= 0
-        return rows[0][is_found], scores[0][is_found]
 
 
 class Recommender:
@@ -131,6 +65,8 @@ class Recommender:
         category: str | None = None,
         at_category: str = "",
         fresh: bool = True,
+        explore: float = 0.0,
+        seed: int | None = None,
     ) -> Recommendation:
         """Return the k best items for a user; see `rank`.
 
@@ -138,7 +74,7 @@ class Recommender:
         `category`; see `Reader.read`.
         """
         (user,) = self._reader.read([user_id], at_category or category or "")
-        return self.rank(user, k, exclude=exclude, category=category, fresh=fresh)
+        return self.rank(user, k, exclude=exclude, category=category, fresh=fresh, explore=explore, seed=seed)
 
     def rank(
         self,
@@ -148,6 +84,8 @@ class Recommender:
         exclude: Collection[str] = (),
         category: str | None = None,
         fresh: bool = True,
+        explore: float = 0.0,
+        seed: int | None = None,
     ) -> Recommendation:
         """Return the k best items for a user as read (by AsyncReader, too).
 
@@ -158,7 +96,55 @@ class Recommender:
         With `fresh`, items are as the item learner has them a second ago, new ones among them, and all are
         scored. Where it is down or publishes nothing for this model, they are the artifact's, and `not_live`
         says why.
+
+        `explore` is the share of the list, on average, that goes to items of which little is known: rare ones
+        and young ones, drawn more often the nearer they are to the user, in any place. With a `seed` they are
+        the same at each call.
         """
+        found = self._best(user, k, exclude, category, fresh)
+        if explore == 0:
+            return found
+        random = random_of(seed, user.user_id)
+        both = self.with_explored(found, k, explore, random, exclude=exclude, category=category, fresh=fresh)
+        places, drawn = range(len(both.item_ids)), both.explored_items
+        others = places[: len(places) - drawn][: k - drawn]
+        return both.in_order(interleaved(others, places[len(places) - drawn :], random))
+
+    def with_explored(
+        self,
+        found: Recommendation,
+        k: int,
+        explore: float,
+        random: np.random.Generator,
+        *,
+        exclude: Collection[str] = (),
+        category: str | None = None,
+        fresh: bool = True,
+    ) -> Recommendation:
+        """Return what was found, and behind it what is to explore in a list of k: none of its first k.
+
+        What is explored stands there alone. See `rank`, whose arguments they are. Raises SettingsError where
+        explore is no share.
+        """
+        user, count = found.user, explored_count(k, explore, random)
+        left_out = {*exclude, *user.history, *found.item_ids[:k]}
+        items, _ = self.prepare(user.model)
+        table, _ = self._live(items, fresh)
+        known = len(items.item_ids)
+        if table is None:
+            every: Flags = np.broadcast_to(np.True_, known)
+            shelf = Shelf(items.row_of, items.vectors, items.categories, every, None, known)
+            rows = drawn_rows(shelf, user.vec, count, random, left_out, category)
+            return _joined(found, items, rows, items.vectors[rows] @ user.vec, known)
+        with table.lock.shared():
+            taught, popularity = table.vectors[:, :-2], table.vectors[:, -2:]
+            shelf = Shelf(table.row_of, taught, table.categories, table.is_there, popularity, known)
+            rows = drawn_rows(shelf, user.vec, count, random, left_out, category)
+            return _joined(found, table, rows, table.vectors[rows] @ _query(table, user, category), known)
+
+    def _best(
+        self, user: UserVectors, k: int, exclude: Collection[str], category: str | None, fresh: bool
+    ) -> Recommendation:
         items, index = self.prepare(user.model)
         table, reason = self._live(items, fresh)
         if table is not None:
@@ -253,6 +239,14 @@ def _rank_live(
     return Recommendation(user, item_ids, [float(score) for score in top], "", categories, is_new)
 
 
+def _joined(
+    found: Recommendation, table: ItemVectors | LiveTable, rows: Ints, scores: Floats, known: int
+) -> Recommendation:
+    """Return what was found, and these rows behind it alone; those from `known` on are new."""
+    item_ids, categories = [table.item_ids[row] for row in rows.tolist()], table.categories[rows].tolist()
+    return found.with_explored(item_ids, scores.tolist(), categories, (rows >= known).tolist())
+
+
 def _rows(row_of: Mapping[str, int], item_ids: Sequence[str]) -> Ints:
     """Return the row (C,) of each item, -1 where there is none."""
     return np.fromiter((row_of.get(item_id, -1) for item_id in item_ids), np.int64, len(item_ids))
@@ -277,17 +271,3 @@ def _query(table: LiveTable, user: UserVectors, category: str | None) -> Floats:
     is_unknown = user.is_cold_start and (user.reason != "category" or category is not None)
     taste = np.zeros_like(user.vec) if is_unknown and weights.any() else user.vec
     return np.concatenate([taste, weights])
-
-
-def best(scores: Floats, k: int) -> tuple[Ints, Floats]:
-    """Return the places and values of the k greatest scores, the greatest first."""
-    k = min(k, len(scores))
-    places = np.argpartition(-scores, k - 1)[:k] if 0 < k < len(scores) else np.arange(len(scores))
-    places = places[np.argsort(-scores[places], kind="stable")][:k]
-    return places, scores[places]
-
-
-def search_recall(found: Sequence[Ints], exact: Sequence[Ints]) -> float:
-    """Return the share of the exact rows that were found, over all users."""
-    shared = sum(len(np.intersect1d(some, true)) for some, true in zip(found, exact, strict=True))
-    return shared / sum(map(len, exact))

@@ -18,11 +18,9 @@ from local.serving import ServingProcess
 from local.worker import WorkerProcess, worker_environment
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
-from models.rankers.artifact import save_ranker
+from models.rankers.artifact import save_ranker, scores_of
 from models.rankers.base import RankerModule
-from models.rankers.columns import event_rows
 from models.rankers.kinds import make_ranker
-from models.rankers.layers import Events
 from models.rankers.settings import RankerSettings
 from models.towers.dual_towers import DualTowers
 from models.windows.histories import Histories
@@ -76,14 +74,9 @@ class Shown:
             np.array([1_417_000_000_000 + number * 60_000 for number in numbers], np.int64),
             np.array([0, len(numbers)]),
         )
-        rows = event_rows(history, np.array([NOW_MS]), self.module.settings)
         item = known.item_indices(CANDIDATES)
         category = known.categories_of(item, known.category_indices([""] * len(CANDIDATES)))
-        with torch.inference_mode():
-            found = self.module(
-                Events(*(torch.from_numpy(column) for column in rows.columns().values())),
-                *(torch.from_numpy(each[None]) for each in (item, category)),
-            )[0]
+        found = scores_of(self.module, history, np.array([NOW_MS]), item[None], category[None])[0]
         return dict(zip(CANDIDATES, found.tolist(), strict=True))
 
 

@@ -1,5 +1,6 @@
 """What every ranker must do, and that each gives what its paper says, one number after the other."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ import torch
 
 from models.adopted.session import Session
 from models.artifact.artifact import load
+from models.artifact.files import CHECKSUMS, CONFIG, to_json
+from models.artifact.writing import write_version
 from models.errors import ArtifactError, SettingsError
 from models.ids.vocabulary_file import UNKNOWN
 from models.model_files import CANDIDATE_GRAPH, USER_GRAPH
@@ -20,13 +23,14 @@ from models.rankers.artifact import save_ranker
 from models.rankers.base import RankerModule
 from models.rankers.columns import event_rows
 from models.rankers.compiled_candidates import LEAST_OF_A_THREAD
+from models.rankers.features import feature_rows
 from models.rankers.kinds import make_ranker
-from models.rankers.layers import Events
+from models.rankers.layers import Events, Features
 from models.rankers.load import LoadedRanker, load_ranker
 from models.rankers.onnx_ranker import OnnxRanker
 from models.rankers.settings import RankerSettings
 from models.windows.histories import Histories
-from tests import slow_rankers
+from tests import slow_features, slow_rankers
 from tests.models.made_users import CATEGORIES, ITEMS, VOCABULARY, made_histories
 
 SMALL = RankerSettings(
@@ -37,6 +41,7 @@ SMALL = RankerSettings(
     heads=2,
     attention_units=5,
     units=(7, 6),
+    features=False,
 )
 #: Events of each user: none, one, two, as many as are read, and more.
 LENGTHS = (0, 1, 2, 10, 25)
@@ -55,6 +60,10 @@ FORMS = {
     "dien": replace(SMALL, kind="dien"),
     "dien aigru": replace(SMALL, kind="dien", evolution="aigru"),
     "dien agru": replace(SMALL, kind="dien", evolution="agru"),
+    "din features": replace(SMALL, features=True, utc_offset_h=5.5),
+    "din dot features": replace(SMALL, attention="dot", features=True),
+    "dsin features": replace(SMALL, kind="dsin", features=True),
+    "dien features": replace(SMALL, kind="dien", features=True),
 }
 
 
@@ -66,7 +75,7 @@ def _lively(settings: RankerSettings) -> RankerModule:
         for name, values in ranker.state_dict().items():
             if name.startswith("vectors"):
                 values[1:].normal_(0, 0.7)
-            elif name.endswith("variance"):
+            elif name.endswith(("variance", "spread")):
                 values.uniform_(0.3, 2)
             else:
                 values.normal_(0, 0.4)
@@ -108,13 +117,19 @@ def loaded(ranker: RankerModule, folder: Path) -> LoadedRanker:
     return save_ranker(folder, ranker, VOCABULARY, {}, {})
 
 
-def _batch(ranker: RankerModule, histories: Histories) -> tuple[Events, torch.Tensor, torch.Tensor]:
-    rows = event_rows(histories, _now_ms(histories), ranker.settings)
-    candidates = _candidates(len(histories))
-    asked = (
-        torch.from_numpy(each.reshape(-1, CANDIDATES)) for each in (candidates.item, candidates.category)
-    )
-    return Events(*(torch.from_numpy(each) for each in rows.columns().values())), *asked  # type: ignore[return-value]
+Asked = tuple[torch.Tensor, torch.Tensor, Features | None]
+
+
+def _batch(ranker: RankerModule, histories: Histories) -> tuple[Events, Asked]:
+    now_ms, settings = _now_ms(histories), ranker.settings
+    rows, candidates = event_rows(histories, now_ms, settings), _candidates(len(histories))
+    item, category = (each.reshape(-1, CANDIDATES) for each in (candidates.item, candidates.category))
+    features = None
+    if settings.features:
+        numbers = feature_rows(histories, now_ms, item, category, settings)
+        features = Features(*map(torch.from_numpy, numbers.columns().values()))
+    events = Events(*map(torch.from_numpy, rows.columns().values()))
+    return events, (torch.from_numpy(item), torch.from_numpy(category), features)
 
 
 def _ranked(loaded: LoadedRanker, histories: Histories, candidates: Candidates) -> Scores:
@@ -159,20 +174,30 @@ def _slow(
     """Return a user's score of a candidate, and what each event of the whole history counted."""
     now_ms = int(_now_ms(history)[0])
     events = [
-        (int(item), int(category), int(behaviour), slow_rankers.age_bucket(now_ms - int(time_ms)))
+        (int(item), int(category), int(behaviour), slow_features.age_bucket(now_ms - int(time_ms)))
         for item, category, behaviour, time_ms in zip(
             history.item, history.category, history.behaviour, history.time_ms, strict=True
         )
     ]
+    features = _slow_features(settings, history, now_ms, candidate) if settings.features else []
     if settings.kind == "dsin":
-        return _slow_dsin(settings, weights, events, history.time_ms.tolist(), candidate)
+        return _slow_dsin(settings, weights, events, history.time_ms.tolist(), candidate, features)
     recent = events[-settings.max_events :]
     if settings.kind == "dien":
-        score, counted = slow_rankers.dien(weights, recent, candidate, settings.evolution)
+        score, counted = slow_rankers.dien(weights, recent, candidate, settings.evolution, features)
     else:
         form = settings.attention, settings.softmax, settings.heads
-        score, counted = slow_rankers.din(weights, recent, candidate, *form)
+        score, counted = slow_rankers.din(weights, recent, candidate, *form, features)
     return score, [0.0] * (len(events) - len(recent)) + counted
+
+
+def _slow_features(
+    settings: RankerSettings, history: Histories, now_ms: int, candidate: tuple[int, int]
+) -> list[float]:
+    columns = history.item, history.category, history.behaviour, history.time_ms
+    events = list(zip(*(column.tolist() for column in columns), strict=True))[-settings.max_events :]
+    of_user = slow_features.user_features(events, now_ms, settings.gap_ms, settings.utc_offset_h)
+    return of_user + slow_features.candidate_features(events, now_ms, candidate)
 
 
 def _slow_dsin(
@@ -181,6 +206,7 @@ def _slow_dsin(
     events: Sequence[tuple[int, int, int, int]],
     times_ms: Sequence[int],
     candidate: tuple[int, int],
+    features: Sequence[float],
 ) -> tuple[float, list[float]]:
     sessions: list[list[int]] = []
     for place, time_ms in enumerate(times_ms):
@@ -195,6 +221,7 @@ def _slow_dsin(
         settings.sessions,
         candidate,
         settings.heads,
+        features,
     )
     counted = [0.0] * len(events)
     for place, share in zip([place for session in read for place in session], shares, strict=True):
@@ -247,12 +274,12 @@ def test_users_may_have_different_numbers_of_candidates_and_none(loaded: LoadedR
 
 
 def test_padding_changes_nothing_the_loss_included(ranker: RankerModule) -> None:
-    events, item, category = _batch(ranker, _histories((1, 4, 6)))
+    events, asked = _batch(ranker, _histories((1, 4, 6)))
     wider = Events(*(_wider(column, ranker.settings) for column in events))
     losses = []
     for each in (events, wider):
         copy = _lively(ranker.settings).train()
-        loss = copy(each, item, category).square().mean() + (_auxiliary(copy, each) or 0)
+        loss = copy(each, *asked).square().mean() + (_auxiliary(copy, each) or 0)
         loss.backward()
         slopes = [value.grad.to_dense() for value in copy.parameters() if value.grad is not None]
         losses.append((loss.detach(), [value.clone() for value in copy.buffers()], slopes))
@@ -274,8 +301,8 @@ def _auxiliary(ranker: RankerModule, events: Events) -> torch.Tensor | None:
 
 def test_every_parameter_gets_a_gradient(ranker: RankerModule) -> None:
     copy = _lively(ranker.settings).train()
-    events, item, category = _batch(copy, _histories())
-    loss = copy(events, item, category).square().mean() + (_auxiliary(copy, events) or 0)
+    events, asked = _batch(copy, _histories())
+    loss = copy(events, *asked).square().mean() + (_auxiliary(copy, events) or 0)
     loss.backward()
     without = [
         name
@@ -328,7 +355,7 @@ def test_an_index_that_the_vocabulary_does_not_have_is_an_error(loaded: LoadedRa
 def test_auxiliary_loss_of_dien_is_the_papers() -> None:
     ranker = _lively(FORMS["dien"])
     histories = _histories((1, 2, 6))
-    events, _, _ = _batch(ranker, histories)
+    events, _ = _batch(ranker, histories)
     drawn = torch.where(events.item > 0, 2 + (events.item * 7) % ITEMS, 0)
     found = ranker.auxiliary_loss(events, drawn, 2 + drawn % CATEGORIES)
     rows = [torch.stack(events, dim=-1)[user, :count].tolist() for user, count in enumerate((1, 2, 6))]
@@ -353,6 +380,21 @@ def test_a_damaged_ranker_is_refused_and_a_ranker_is_no_encoder(store: Path) -> 
     graph.write_bytes(graph.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match=r"candidates.onnx is damaged"):
         load_ranker(str(version))
+
+
+def test_a_ranker_that_was_saved_before_there_were_features_has_none(tmp_path: Path) -> None:
+    saved = save_ranker(tmp_path, _lively(SMALL), VOCABULARY, {}, {})
+    contents = {
+        path.name: path.read_bytes()
+        for path in (tmp_path / saved.version).iterdir()
+        if path.name != CHECKSUMS
+    }
+    config = json.loads(contents[CONFIG])
+    del config["ranker"]["features"], config["ranker"]["utc_offset_h"]
+    old = load_ranker(str(tmp_path / write_version(tmp_path, {**contents, CONFIG: to_json(config)})))
+    assert (old.settings, RankerSettings().features) == (SMALL, True)
+    asked = _histories(), _candidates()
+    np.testing.assert_array_equal(_ranked(old, *asked).score, _ranked(saved, *asked).score)
 
 
 def test_what_is_no_ranker_is_refused(tmp_path: Path) -> None:

@@ -33,7 +33,14 @@ from offline.rankers.scoring import score, served, trained
 from offline.rankers.settings import UNKNOWN_SHARES, RankerTrainSettings
 
 TINY = RankerSettings(
-    max_events=4, sessions=2, item_dimension=8, category_dimension=4, heads=2, attention_units=8, units=(12,)
+    max_events=4,
+    sessions=2,
+    item_dimension=8,
+    category_dimension=4,
+    heads=2,
+    attention_units=8,
+    units=(12,),
+    features=False,
 )
 TOY = RankerTrainSettings(batch_size=64, lr=2e-2, negatives=2)
 
@@ -102,6 +109,53 @@ def test_shuffling_the_future_changes_no_past(log: BehaviourLog, kind: str) -> N
         assert (before.event[row] < target).all()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_shuffling_the_future_changes_no_feature(log: BehaviourLog, kind: str) -> None:
+    settings = replace(TINY, kind=kind, features=True)  # type: ignore[arg-type]
+    samples, vocabulary = _samples(log, settings)
+    random = np.random.default_rng(1)
+    some = np.arange(0, len(samples), 7)
+    item = random.integers(1, vocabulary.item_count, (len(some), 3))
+    item[:, 0] = samples.histories.item[samples.target[some]]
+    category = vocabulary.categories_of(item, np.full(item.shape, UNKNOWN))
+    before = samples.features(some, item, category, settings)
+    for row, place in enumerate(some.tolist()):
+        target, end = samples.target[place], samples.histories.starts[samples.user[place] + 1]
+        shuffled = np.arange(len(samples.histories.item))
+        shuffled[target:end] = random.permutation(shuffled[target:end])
+        other = replace(samples, histories=_shuffled(samples.histories, shuffled))
+        own = slice(row, row + 1)
+        after = other.features(some[own], item[own], category[own], settings)
+        np.testing.assert_array_equal(before.user[own], after.user)
+        np.testing.assert_array_equal(before.candidate[own], after.candidate)
+    assert before.candidate.any()
+
+
+def test_repeats_are_told_by_features_alone() -> None:
+    """Users choose again what they had, among items that are all new to the model."""
+    items, users, length = 400, 300, 4
+    vocabulary = Vocabulary([str(item) for item in range(items)], [2] * items, ["c"])
+    random = np.random.default_rng(6)
+    item, chooses = 2 + random.integers(0, items, (users, length)), random.integers(0, 2, users)
+    item[:, -1] = np.where(chooses, item[:, 0], item[:, -1])
+    place, starts = np.arange(users * length), np.arange(users + 1) * length
+    kinds = np.ones(len(place), np.uint8)
+    histories = Histories(item.ravel(), np.full(len(place), 2), kinds, place * 60_000, starts)
+    label = chooses.astype(np.float32)
+    samples = Samples(histories, starts[1:] - 1, starts[:-1], np.arange(users), label)
+    train = RankerTrainSettings(batch_size=50, lr=2e-2, positives=(1,), negatives_from="rows")
+    found = []
+    for features in (False, True):
+        torch.manual_seed(0)
+        ranker = make_ranker(vocabulary, replace(TINY, features=features))
+        learner = Learner(ranker, samples.take(np.arange(200)), vocabulary, train)
+        for _ in range(6):
+            learner.epoch()
+        held_out = samples.take(np.arange(200, 300))
+        found.append(quality_of(score(ranker, held_out, learner.drawer, train)).auc)
+    assert found[1] > 0.95 > 0.7 > found[0]
+
+
 def _shuffled(histories: Histories, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Histories:
     """Return histories with other items at the same times."""
     return replace(histories, item=histories.item[order], category=histories.category[order])
@@ -127,12 +181,16 @@ def test_a_sample_reads_what_is_served_at_its_time(log: BehaviourLog, kind: str)
             np.testing.assert_array_equal(column, trained.columns()[name])
 
 
+@pytest.mark.parametrize("features", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_held_out_rows_are_given_what_is_served(log: BehaviourLog, tmp_path: Path, kind: str) -> None:
-    settings = replace(TINY, kind=kind)  # type: ignore[arg-type]
+def test_held_out_rows_are_given_what_is_served(
+    log: BehaviourLog, tmp_path: Path, kind: str, features: bool
+) -> None:
+    settings = replace(TINY, kind=kind, features=features)  # type: ignore[arg-type]
     samples, vocabulary = _samples(log, settings)
     torch.manual_seed(1)
     ranker, some = make_ranker(vocabulary, settings), samples.take(np.arange(0, len(samples), 60))
+    Learner(ranker, samples, vocabulary, TOY)  # which fits the scale of features
     item = np.random.default_rng(0).integers(1, vocabulary.item_count, (len(some), 3))
     category = vocabulary.categories_of(item, np.full(item.shape, UNKNOWN))
     found = trained(ranker)(some, item, category)

@@ -22,7 +22,14 @@ from offline.rankers.samples import Asked, Samples, material_of
 from offline.rankers.settings import Draws, RankerTrainSettings
 
 TINY = RankerSettings(
-    max_events=4, sessions=2, item_dimension=8, category_dimension=4, heads=2, attention_units=8, units=(12,)
+    max_events=4,
+    sessions=2,
+    item_dimension=8,
+    category_dimension=4,
+    heads=2,
+    attention_units=8,
+    units=(12,),
+    features=False,
 )
 TOY = RankerTrainSettings(batch_size=64, negatives=2, unknown_share=0.0, auxiliary_weight=0.0)
 

@@ -123,6 +123,25 @@ def test_answers_say_model_age_and_reason_and_are_what_the_ranker_gives(
     assert "weights" not in answer["users"][0]["items"][0]
 
 
+def test_a_share_of_a_list_explores_where_it_is_asked_for(api: Api, metric: Callable[..., float]) -> None:
+    asked: dict[str, Any] = {"users": [{"user_id": USER, "k": 4}, {"user_id": "nobody", "k": 2}]}
+    before = metric("explored_items_total")
+    status, answer = api.ask("/recommend", {**asked, "explore": 0.5, "seed": 1, "now_ms": NOW_MS})
+    explored = [[item["explored"] for item in each["items"]] for each in answer["users"]]
+    assert (status, list(map(len, explored)), list(map(sum, explored))) == (200, [4, 2], [2, 1])
+    assert metric("explored_items_total") == before + 3
+    assert RankAnswer.model_validate(answer).model_dump(exclude_none=True) == answer
+    again = api.ask("/recommend", {**asked, "explore": 0.5, "seed": 1, "now_ms": NOW_MS})[1]
+    assert [each["items"] for each in again["users"]] == [each["items"] for each in answer["users"]]
+    plain, none = (
+        api.ask("/recommend", {**asked, **more, "now_ms": NOW_MS})[1] for more in ({}, {"explore": 0})
+    )
+    assert [each["items"] for each in plain["users"]] == [each["items"] for each in none["users"]]
+    assert "explored" not in plain["users"][0]["items"][0]
+    status, refused = api.ask("/recommend", {**asked, "explore": 1.5})
+    assert (status, refused["error"]) == (422, "explore: Input should be less than or equal to 1")
+
+
 def test_vector_of_any_user_id_and_not_before_it_knows_an_event(api: Api, stream: Stream) -> None:
     status, answer = api.ask(f"/vector/{quote(USER)}")
     assert (status, answer["user_id"], answer["reason"], answer["seq"]) == (200, USER, "", stream.offset)

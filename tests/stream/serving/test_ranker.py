@@ -51,10 +51,11 @@ def stream(redis_client: redis.Redis, towers: Artifact) -> Stream:
     return found
 
 
+@pytest.mark.parametrize("features", [False, True])
 def test_online_scores_are_the_offline_ones_after_each_event_of_a_stream(
-    redis_client: redis.Redis, store: Path, stream: Stream, tmp_path: Path
+    redis_client: redis.Redis, store: Path, stream: Stream, tmp_path: Path, features: bool
 ) -> None:
-    version, module = save_din(tmp_path)
+    version, module = save_din(tmp_path, features=features)
     ranker = ranker_of(redis_client, store, tmp_path)
     random = np.random.default_rng(1)
     for number in range(20):
@@ -127,6 +128,29 @@ def test_two_stages_find_by_the_towers_and_rank_by_the_ranker(
         np.testing.assert_allclose(found.scores, np.sort(scores)[::-1][:4], atol=1e-4)
     assert {CATEGORY[item] for item in recalled[1].item_ids} == {"c1"}
     assert not {"i7", *one.rank("u", []).user.history} & set(recalled[0].item_ids)
+
+
+def test_a_share_of_two_stages_explores_and_the_rest_is_ranked(
+    redis_client: redis.Redis, store: Path, stream: Stream, tmp_path: Path
+) -> None:
+    _, module = save_din(tmp_path)
+    ranker = ranker_of(redis_client, store, tmp_path)
+    wish = Wish("u", 6, recall=20, exclude=["i7"], explore=0.5, seed=3)
+    plain, found = ranker.recommend_many([replace(wish, explore=0.0), wish], now_ms=NOW_MS)
+    assert (len(found.item_ids), len({*found.item_ids}), found.explored_items) == (6, 6, 3)
+    drawn = [item for item, is_it in zip(found.item_ids, found.is_explored, strict=True) if is_it]
+    assert not {"i7", *found.user.history} & {*found.item_ids}
+    assert all(int(item[1:]) >= 48 for item in drawn)  # the least frequent fifth
+    others = [item for item in found.item_ids if item not in drawn]
+    assert others == [item for item in plain.item_ids if item not in drawn][:3]
+    scores = offline_scores(
+        module, stream.events["u"], [Candidate(item, CATEGORY[item]) for item in found.item_ids]
+    )
+    np.testing.assert_allclose(found.scores, scores, atol=1e-4)
+    assert ranker.recommend_many([wish], now_ms=NOW_MS)[0].item_ids == found.item_ids
+    assert plain.is_explored == []
+    (stranger,) = ranker.recommend_many([replace(wish, user_id="nobody")], now_ms=NOW_MS)
+    assert (len(stranger.item_ids), stranger.explored_items) == (6, 3)
 
 
 def test_candidates_of_another_category_are_left_out_and_a_known_item_has_its_own(

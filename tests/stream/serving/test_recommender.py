@@ -22,18 +22,11 @@ from models.ids.vocabulary import Vocabulary
 from models.location import BucketUrl, Location
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
+from stream.serving.item_index import AnnIndex, ExactIndex, best, search_recall
 from stream.serving.live_items import LiveTable
 from stream.serving.ranker import Ranker
 from stream.serving.read_protocol import UserVectors
-from stream.serving.recommender import (
-    KEPT_VERSIONS,
-    RETRY_AFTER_S,
-    AnnIndex,
-    ExactIndex,
-    Recommender,
-    best,
-    search_recall,
-)
+from stream.serving.recommender import KEPT_VERSIONS, RETRY_AFTER_S, Recommender
 from stream.store.item_rows import ItemRows, ItemsHeader
 
 ITEMS = 60

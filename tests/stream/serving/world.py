@@ -11,11 +11,9 @@ from models.arrays import Floats
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.ids.vocabulary import Vocabulary
-from models.rankers.artifact import save_ranker
+from models.rankers.artifact import save_ranker, scores_of
 from models.rankers.base import RankerModule
-from models.rankers.columns import event_rows
 from models.rankers.kinds import make_ranker
-from models.rankers.layers import Events
 from models.rankers.settings import RankerSettings
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
@@ -51,11 +49,12 @@ def save_towers(store: Path, seed: int = 0) -> Artifact:
     return artifacts.save(store, made, vocabulary(ITEMS), settings, {}, {})
 
 
-def save_din(where: Path, seed: int = 0) -> tuple[str, RankerModule]:
+def save_din(where: Path, seed: int = 0, features: bool = False) -> tuple[str, RankerModule]:
     """Publish a DIN of random weights; it must be right for any."""
     torch.manual_seed(seed)
     known = vocabulary(KNOWN_TO_RANKER)
-    ranker = make_ranker(known, RankerSettings(max_events=10, item_dimension=8, category_dimension=8))
+    settings = RankerSettings(max_events=10, item_dimension=8, category_dimension=8, features=features)
+    ranker = make_ranker(known, settings)
     with torch.no_grad():
         for parameter in ranker.parameters():
             parameter.mul_(3)  # scores that differ by more than rounding
@@ -78,14 +77,9 @@ def offline_scores(
         np.array([each.time_ms for each in ordered], np.int64),
         np.array([0, len(ordered)]),
     )
-    rows = event_rows(history, np.array([NOW_MS]), ranker.settings)
     item = known.item_indices([each.item_id for each in candidates])
     category = known.categories_of(item, known.category_indices([each.category for each in candidates]))
-    with torch.inference_mode():
-        found: Floats = ranker(
-            Events(*(torch.from_numpy(column) for column in rows.columns().values())),
-            *(torch.from_numpy(each[None]) for each in (item, category)),
-        ).numpy()[0]
+    found: Floats = scores_of(ranker, history, np.array([NOW_MS]), item[None], category[None])[0]
     return found
 
 
