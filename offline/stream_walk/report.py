@@ -47,9 +47,9 @@ def text_of_found(found: Found) -> str:
     """Return how items learn best, and whether that is worth it, as one line."""
     live = found.live
     halves = " and ".join(text_of_ms(each) for each in live.half_lives_ms)
+    state, learning = "on" if live.is_on else "off", "all" if live.moves_known else "new ones"
     return (
-        f"live items {'on' if live.is_on else 'off'}: {'all' if live.moves_known else 'new ones'} learn, rate "
-        f"{live.rate:g}, weights {live.weights[0]:g} and "
+        f"live items {state}: {learning} learn, rate {live.rate:g}, weights {live.weights[0]:g} and "
         f"{live.weights[1]:g} of popularity with half-lives {halves}; ndcg@10 {found.learned:.4f}, as "
         f"trained {found.frozen:.4f}, s.e. of the difference {found.error:.4f}, {found.cases:,} targets"
     )
