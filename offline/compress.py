@@ -8,7 +8,6 @@ from models.command import LOCATION, Command, log_to_stderr
 from models.location import Location
 from models.log.format import log_format_option
 from offline.compressing.run import Compressed, CompressSettings, TooLossyError, compress
-from offline.evaluation.question import question_of
 from offline.options import artifact_option, data_path_option, load_evaluated
 from offline.source import from_stream_option, read_log
 
@@ -56,8 +55,8 @@ def main(
 ) -> None:
     """Make an artifact of dual towers smaller, and print what that costs on the rows of a log held out.
 
-    The figures are of the version that has not learned these rows, as in offline.evaluate, before and after:
-    NDCG@10 over all items with the difference, user by user, bytes on disk, bytes of the weights that
+    The figures are of the version that has not learned these rows, as those of training, before and after:
+    NDCG@10 over all items with the difference, row by row, bytes on disk, bytes of the weights that
     encoding reads, and how long a user takes. What is published is made smaller in the same way. Workers and
     readers take it as any other; the artifact before stays in its store.
 
@@ -71,10 +70,10 @@ def main(
     log_to_stderr()
     settings = CompressSettings(int8, prune, max_loss)
     artifact, held_out = load(artifact_path), load_evaluated(artifact_path, None)
-    cases, question = question_of(held_out, read_log(data_path, log_format, from_stream), None, None)
     store = save_dir or find(artifact_path).store.where
-    done = compress(artifact, held_out, cases, settings, store)
-    click.echo(f"model {held_out.version}, {len(held_out.item_ids):,} items, {question}")
+    log = read_log(data_path, log_format, from_stream)
+    done = compress(artifact, held_out, log, settings, store)
+    click.echo(f"model {held_out.version}, {len(held_out.item_ids):,} items, {done.rows:,} rows held out")
     click.echo(text_of(done))
     if not done.publication:
         raise TooLossyError(
@@ -95,7 +94,7 @@ def text_of(done: Compressed) -> str:
     }
     lines = [f"{'':20}{'before':>16}{'after':>16}"]
     lines += [f"{name:20}{before:>16{form}}{after:>16{form}}" for name, (form, before, after) in rows.items()]
-    lines.append(f"ndcg@10 falls by {done.loss:.4f} +- {done.error:.4f} over {done.users:,} users")
+    lines.append(f"ndcg@10 falls by {done.loss:.4f} +- {done.error:.4f} over these rows")
     return "\n".join(lines)
 
 

@@ -12,7 +12,6 @@ from models.log.behaviour_log import BehaviourLog
 from models.log.format import log_format_option
 from models.rankers.load import is_ranker, load_ranker
 from offline.evaluation.evaluation import details_table, evaluate, ranking_table
-from offline.evaluation.question import question_of
 from offline.options import (
     artifact_option,
     cutoff_of,
@@ -24,6 +23,7 @@ from offline.options import (
 )
 from offline.rankers.evaluation import evaluate_ranker
 from offline.rankers.report import text_of_evaluated
+from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
 from offline.source import from_stream_option, read_log
 from offline.stream_walk.evaluation import evaluate_stream
 from offline.stream_walk.report import parse_ages, stream_table
@@ -115,7 +115,7 @@ def main(
     if protocol == "stream":
         click.echo(_walked(artifact, log, cases, item_lag, cutoff, exclude_seen=exclude_seen))
         return
-    asked, question = question_of(artifact, log, protocol, cutoff)
+    asked, question = _cases(artifact, log, protocol, cutoff)
     found = evaluate(artifact, asked, exclude_seen=exclude_seen, with_details=with_details)
     ranked = "items new to the user are ranked" if exclude_seen else "all items are ranked"
     click.echo(f"model {artifact.version}, {len(artifact.item_ids):,} items, {question}; {ranked}")
@@ -173,6 +173,20 @@ def _walked(
     ranked = "items new to the user are ranked" if exclude_seen else "all items that exist are ranked"
     title = f"model {artifact.version}, rows from {describe_time(cutoff_ms)} on, in time order; {ranked}"
     return f"{title}\n{stream_table(found)}"
+
+
+def _cases(
+    artifact: Artifact, log: BehaviourLog, protocol: str | None, cutoff: str | None
+) -> tuple[Cases, str]:
+    """Return the cases and a description of what they ask."""
+    vocabulary, window = artifact.vocabulary, artifact.settings.window
+    if (protocol or artifact.training["protocol"]) == "leave-one-out":
+        if cutoff is not None:
+            raise SettingsError("--cutoff means nothing with --protocol leave-one-out: leave one of them out")
+        return cases_leave_one_out(log, vocabulary, window), "leave-one-out: each user's last event"
+    cutoff_ms = cutoff_of(artifact, cutoff)
+    question = f"first event at or after {describe_time(cutoff_ms)} (--until {cutoff_ms})"
+    return cases_by_time(log, vocabulary, window, cutoff_ms), question
 
 
 if __name__ == "__main__":

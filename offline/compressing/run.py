@@ -8,18 +8,25 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 
+from models.arrays import Doubles
 from models.artifact.artifact import Artifact, save_model
 from models.artifact.stores import open_store
-from models.errors import ArtifactError, SettingsError, TwintideError
+from models.errors import ArtifactError, DataError, SettingsError, TwintideError
 from models.inference.tower_model import TowerModel
 from models.location import Location
+from models.log.behaviour_log import BehaviourLog
 from models.towers.weights import TowerWeights
 from models.windows.histories import Histories
+from models.windows.log_histories import histories_of_log
 from offline.compressing.weights import compressed
+from offline.options import cutoff_of
 from offline.ranking.metrics import gains_in_ten
-from offline.ranking.protocols import Cases
-from offline.ranking.scorers import ranks_by
+from offline.ranking.protocols import are_last
+from offline.training.data import Stretches
+from offline.training.held_out import asked_users, ranks_among
+from offline.training.pieces import has_targets, material_of
 
 #: Users who are encoded to see how long it takes, and how often: the fastest counts.
 TIMED_USERS, ROUNDS = 1_000, 7
@@ -63,14 +70,14 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Compressed:
-    """A model before and after, over `users` users; loss of NDCG@10 and half its 95 % confidence interval.
+    """A model before and after, over `rows` rows; loss of NDCG@10 and half its 95 % confidence interval.
 
     Figures are of the versions that have not learned the rows held out.
     """
 
     before: Size
     after: Size
-    users: int
+    rows: int
     loss: float
     error: float
     version: str
@@ -78,22 +85,24 @@ class Compressed:
 
 
 def compress(
-    artifact: Artifact, held_out: Artifact, cases: Cases, settings: CompressSettings, into: Location
+    artifact: Artifact, held_out: Artifact, log: BehaviourLog, settings: CompressSettings, into: Location
 ) -> Compressed:
-    """Compress an artifact and its version that has not learned the rows of `cases`, and publish the first.
+    """Compress an artifact and its version that has not learned the held-out rows, and publish the first.
 
     The two may be one. publication is 0, and nothing is written into the store, where the loss is too large.
-    ArtifactError where they are no dual towers.
+    ArtifactError where they are no dual towers, DataError where the log has no row to rank.
     """
+    asked = _held_out(held_out, log)
+    _, histories = histories_of_log(log, held_out.vocabulary, held_out.settings.window)
     store = open_store(into)
     store.prepare()
     with TemporaryDirectory() as folder:
         small_held_out = _saved(Path(folder), held_out, settings, held_out.metrics)
         sides = [held_out, small_held_out]
-        found = [_gains(each, cases) for each in sides]
+        found = [_gains(each, asked) for each in sides]
         lost = found[0] - found[1]
         loss, error = float(lost.mean()), float(1.96 * lost.std() / np.sqrt(len(lost)))
-        taken_us = _microseconds(sides, cases.histories)
+        taken_us = _microseconds(sides, histories)
         before, after = (
             Size(_disk_bytes(each), _read_bytes(_weights(each)), taken_us[place], float(found[place].mean()))
             for place, each in enumerate(sides)
@@ -147,10 +156,23 @@ def _weights(artifact: Artifact) -> TowerWeights:
     return artifact.model.weights
 
 
-def _gains(artifact: Artifact, cases: Cases) -> "np.typing.NDArray[np.float64]":
-    """Return what each case (B,) adds to NDCG@10."""
-    users, items = artifact.encode(cases.histories, cases.user_ids).user, artifact.item_vectors.T
-    return gains_in_ten(ranks_by(lambda some: users[some] @ items, cases, exclude_seen=False))
+def _held_out(artifact: Artifact, log: BehaviourLog) -> Stretches:
+    """Return what the rows of a log ask that an artifact has not learned."""
+    is_last = artifact.training.get("protocol") == "leave-one-out"
+    rows = are_last(log) if is_last else log.time_ms >= cutoff_of(artifact, None)
+    asked = material_of(log, artifact.vocabulary, artifact.settings).stretches(rows[log.by_user()])
+    if not has_targets(asked):
+        raise DataError(
+            f"{log.path}: no row that {artifact.version} has not learned has an item that it knows, behind "
+            "another row of its user: give the log that it was trained on"
+        )
+    return asked
+
+
+def _gains(artifact: Artifact, asked: Stretches) -> Doubles:
+    """Return what each target (M,) adds to NDCG@10, by the vectors that are stored."""
+    items = torch.from_numpy(artifact.item_vectors)
+    return gains_in_ten(ranks_among(items, asked_users(artifact.towers, asked)))
 
 
 def _disk_bytes(artifact: Artifact) -> int:

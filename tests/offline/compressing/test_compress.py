@@ -193,9 +193,10 @@ def test_command_publishes_what_is_smaller_and_ranks_nearly_as_well(
     assert shown.exit_code == 0, shown.output
     held_out = small.training["held_out_version"]
     assert f"model {held_out}" in shown.stdout and held_out != before.training["held_out_version"]
-    after = re.search(r"^ndcg@10 +0\.\d{4} +(0\.\d{4})$", found.stdout, re.MULTILINE)
-    again = re.search(r"^twintide +0\.\d{4} +0\.\d{4} +(0\.\d{4})", shown.stdout, re.MULTILINE)
-    assert after and again and after[1] == again[1]
+    figures = re.search(r"^ndcg@10 +(0\.\d{4}) +(0\.\d{4})$", found.stdout, re.MULTILINE)
+    assert figures and figures[1] == f"{before.metrics['test']['ndcg_at_10']:.4f}"
+    lost = re.search(r"falls by (-?0\.\d{4}) \+- 0\.\d{4}", found.stdout)
+    assert lost and float(lost[1]) == pytest.approx(float(figures[1]) - float(figures[2]), abs=2e-4)
     assert load(store).version == before.version  # of the store that it came from nothing has changed
 
 
