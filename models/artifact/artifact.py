@@ -67,6 +67,9 @@ from models.windows.window import WindowSettings
 if TYPE_CHECKING:
     from models.towers.dual_towers import DualTowers
 
+#: Under what `training` says of a compressed model from which it was made, and how.
+COMPRESSED = "compressed"
+
 
 @dataclass(frozen=True, slots=True)
 class ArtifactSettings:
@@ -143,9 +146,13 @@ def save(
     metrics: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> Artifact:
-    """Write an artifact of dual towers into `store`, under its version, and return it; see `save_model`."""
+    """Write an artifact of dual towers into `store`, under its version, and return it; see `save_model`.
+
+    All is written in full, whatever the towers were made of.
+    """
     model = TowerModel.of(towers, settings.features)
-    return save_model(store, model, vocabulary, settings, metrics, training)
+    said = {name: value for name, value in training.items() if name != COMPRESSED}
+    return save_model(store, model, vocabulary, settings, metrics, said)
 
 
 def save_model(

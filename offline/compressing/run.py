@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from models.arrays import Doubles
-from models.artifact.artifact import Artifact, save_model
+from models.artifact.artifact import COMPRESSED, Artifact, save_model
 from models.artifact.stores import open_store
 from models.errors import ArtifactError, DataError, SettingsError, TwintideError
 from models.inference.tower_model import TowerModel
@@ -110,7 +110,7 @@ def compress(
         small, number = small_held_out, 0
         if artifact.version != held_out.version:
             figures = {"loss": loss, "error": error, "from": artifact.version}
-            metrics = {**artifact.metrics, "compressed": figures}
+            metrics = {**artifact.metrics, COMPRESSED: figures}
             said = {"held_out_version": small_held_out.version}
             small = _saved(Path(folder), artifact, settings, metrics, said)
         if loss <= settings.max_loss:
@@ -128,12 +128,12 @@ def _saved(
     said: Mapping[str, Any] | None = None,
 ) -> Artifact:
     """Write an artifact made smaller into a folder, and return it as it is loaded from there."""
-    if "compressed" in artifact.training:
-        before = artifact.training["compressed"]["from"]
+    if COMPRESSED in artifact.training:
+        before = artifact.training[COMPRESSED]["from"]
         raise SettingsError(f"model {artifact.version} is compressed already, from {before}: name that one")
     training = {
         **artifact.training,
-        "compressed": {"from": artifact.version, "int8": settings.int8, "prune": settings.prune},
+        COMPRESSED: {"from": artifact.version, "int8": settings.int8, "prune": settings.prune},
         **(said or {}),
     }
     weights = compressed(_weights(artifact), settings.int8, settings.prune)

@@ -210,7 +210,9 @@ def test_a_compressed_model_goes_on_learning_as_plain_towers(
     given = ["--data-path", later, "--continue-from", tmp_path, "--save-dir", tmp_path / "on"]
     found = CliRunner().invoke(train.main, list(map(str, given)))
     assert found.exit_code == 0, found.output
-    assert ENTERING not in load(tmp_path / "on").model.weights.arrays  # type: ignore[attr-defined]
+    on = load(tmp_path / "on")
+    assert ENTERING not in on.model.weights.arrays  # type: ignore[attr-defined]
+    assert "compressed" not in on.training
 
 
 def test_what_loses_too_much_is_not_published(walk_csv: Path, store: Path) -> None:
