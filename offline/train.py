@@ -1,7 +1,5 @@
 """`python -m offline.train`: a behaviour log -> a published artifact."""
 
-import math
-from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from models.artifact.artifact import Artifact, load
+from models.artifact.artifact import load
 from models.artifact.stores import open_store
 from models.command import LOCATION, Command, log_to_stderr
 from models.errors import SettingsError
@@ -19,22 +17,26 @@ from models.rankers.settings import KINDS
 from offline.encoders.report import text_of_encoder
 from offline.factors.recipe import factor_recipe
 from offline.factors.settings import read_factor_config
-from offline.options import data_path_option, describe_time
+from offline.options import data_path_option
 from offline.rankers.report import text_of_ranker
 from offline.rankers.settings import BATCH_SIZES, RankerTrainSettings, read_ranker_config
 from offline.recurrent_graph.geometric import convolutions
 from offline.recurrent_graph.recipe import recurrent_graph_recipe
 from offline.recurrent_graph.settings import read_recurrent_graph_config
 from offline.source import from_stream_option, read_log
-from offline.stream_walk.report import text_of_found
-from offline.training.continuing import Continued, continue_training
+from offline.training.continuing import continue_training
 from offline.training.parallel import joined
-from offline.training.progress import Epoch
-from offline.training.run import Trained, train
-from offline.training.search_space import changed_of
+from offline.training.report import (
+    text_of_continued,
+    text_of_epoch,
+    text_of_trained,
+    text_of_trial,
+    text_of_tuned,
+)
+from offline.training.run import train
 from offline.training.settings import TrainSettings, config_of, given_settings, read_config
-from offline.training.study import Trial
-from offline.training.tuning import Tuned, check_can_tune, tune
+from offline.training.teacher import load_teacher
+from offline.training.tuning import check_can_tune, tune
 from offline.two_tower.recipe import read_tables, two_tower_recipe
 from offline.two_tower.settings import read_two_tower_config
 
@@ -47,10 +49,6 @@ FACTORS, TWO_TOWER = "mf", "two-tower"
 RECURRENT_GRAPH = {"gru-gnn": "gru", "lstm-gnn": "lstm"}
 #: The store of models that make vectors, where none is named.
 VECTORS = Path("artifacts")
-#: How many trials of a search its table shows.
-SHOWN_TRIALS = 10
-#: How an epoch's line says what learned in it.
-_LEARNS = {"direct": "direct path", "everything": "all        "}
 
 
 @click.command(cls=Command)
@@ -75,6 +73,11 @@ _LEARNS = {"direct": "direct path", "everything": "all        "}
     "--continue-from",
     type=LOCATION,
     help="Artifact, or a store's current one, that goes on with the rows of the log that are newer.",
+)
+@click.option(
+    "--teacher",
+    type=LOCATION,
+    help="Ranker that was trained on this log, from which the towers learn too, if that makes them better.",
 )
 @click.option(
     "--epochs",
@@ -133,6 +136,7 @@ def main(
     save_dir: Location | None,
     config: Path | None,
     continue_from: Location | None,
+    teacher: Location | None,
     minutes: float | None,
     positives: str | None,
     negatives_from: str | None,
@@ -147,6 +151,9 @@ def main(
 
     --continue-from costs in proportion to the new rows: the model learns them, and some older ones again,
     gets to know the new items, and keeps its space. It prints how well the model before ranked the new rows.
+
+    With --teacher, they learn to hold likely what a ranker does, which looks at each item anew and is better
+    at it; the version of it teaches that has not learned the rows held out. Both are tried, with and without.
 
     --model mf trains a matrix factorisation in their place, --model two-tower two towers over features, as
     the TOML file of --config says (docs/models.md).
@@ -163,13 +170,14 @@ def main(
       python -m offline.train --data-path data/behaviour.csv --continue-from artifacts
       python -m offline.train --data-path data/behaviour.csv --tune 60
       python -m offline.train --data-path data/behaviour.csv --model din
+      python -m offline.train --data-path data/behaviour.csv --teacher rankers
       torchrun --nproc-per-node 4 -m offline.train --device cuda
     """
     log_to_stderr()
     read = partial(read_log, data_path, log_format, from_stream)
     of_ranker = {"positives": positives, "negatives_from": negatives_from}
     if model != TOWERS:
-        _refuse(f"--model {model}", {"continue-from": continue_from, "tune": minutes})
+        _refuse(f"--model {model}", {"continue-from": continue_from, "teacher": teacher, "tune": minutes})
     if model == FACTORS:
         without = ("batch_size", "lr", "device")
         _refuse(f"--model {model}", of_ranker | {name: flags.pop(name) for name in without})
@@ -200,28 +208,40 @@ def main(
     _refuse(f"--model {model}", of_ranker)
     save_dir = save_dir or VECTORS
     if continue_from is not None:
-        _refuse_with_continue({"config": config, "tune": minutes, **flags})
+        _refuse_with_continue({"config": config, "teacher": teacher, "tune": minutes, **flags})
+    if teacher is not None and minutes is not None:
+        raise SettingsError(
+            "--teacher means nothing to the trials of --tune, which learn alone: tune first, and then give "
+            "--teacher with --config and what was found"
+        )
     chosen = read_config(config, flags)
     with joined(chosen.train.device) as processes:
         if minutes is not None:
             check_can_tune(minutes, processes)
+        taught_by = None if teacher is None else load_teacher(teacher)
         log = processes.from_first(read) if from_stream else processes.after_first(read)
         if continue_from is not None:
             done = continue_training(load(continue_from), log, save_dir, flags, processes)
             if processes.is_first:
-                _print_continued(done, save_dir)
+                click.echo(text_of_continued(done, save_dir))
             return
         if not processes.is_first:
-            train(log, chosen, save_dir, processes=processes)
+            train(log, chosen, save_dir, processes=processes, teacher=taught_by)
             return
         left_out = f", {log.bad_rows:,} bad ones left out" if log.bad_rows else ""
         click.echo(f"{log.path}: {len(log):,} rows{left_out}")
         if minutes is not None:
             given = given_settings(config, flags)
-            tuned = tune(log, given, minutes, open_store(save_dir).prepare(), processes, _print_trial)
-            _print_tuned(tuned)
+            folder = open_store(save_dir).prepare()
+            tuned = tune(
+                log, given, minutes, folder, processes, lambda trial: click.echo(text_of_trial(trial))
+            )
+            click.echo(text_of_tuned(tuned))
             chosen = config_of(tuned.settings)
-        _print(train(log, chosen, save_dir, _print_epoch, processes), save_dir)
+        trained = train(
+            log, chosen, save_dir, lambda epoch: click.echo(text_of_epoch(epoch)), processes, taught_by
+        )
+        click.echo(text_of_trained(trained, save_dir))
 
 
 def _given_paths(data_path: tuple[str, ...], save_dir: Location | None) -> dict[str, object]:
@@ -234,7 +254,7 @@ def _given_paths(data_path: tuple[str, ...], save_dir: Location | None) -> dict[
 
 
 def _refuse_with_continue(options: Mapping[str, object]) -> None:
-    for name in ("tune", "config", "epochs", "protocol"):
+    for name in ("tune", "config", "teacher", "epochs", "protocol"):
         if options[name] is not None:
             raise SettingsError(
                 f"--{name} means nothing with --continue-from, which has the settings that the artifact was "
@@ -246,77 +266,6 @@ def _refuse(with_option: str, options: Mapping[str, object]) -> None:
     for name, value in options.items():
         if value is not None:
             raise SettingsError(f"--{name.replace('_', '-')} means nothing with {with_option}: leave it out")
-
-
-def _print_trial(trial: Trial) -> None:
-    click.echo(f"trial {trial.number:3d}  {trial.end:8}  {_figures(trial)}")
-
-
-def _print_tuned(tuned: Tuned) -> None:
-    ends = Counter(trial.end for trial in tuned.trials)
-    click.echo(f"{len(tuned.trials)} trials: " + ", ".join(f"{ends[end]} {end}" for end in sorted(ends)))
-    click.echo(f"{'ndcg':>6}{'s':>8}  settings")
-    best = [
-        trial for trial in tuned.trials if trial.end in ("finished", "stopped") and trial.ndcg is not None
-    ]
-    for trial in sorted(best, key=lambda trial: -(trial.ndcg or 0.0))[:SHOWN_TRIALS]:
-        click.echo(_figures(trial))
-    click.echo(f"the best are in {tuned.file}, for --config")
-
-
-def _figures(trial: Trial) -> str:
-    ndcg = "" if trial.ndcg is None else f"{trial.ndcg:.4f}"
-    settings = ", ".join(f"{name} {value}" for name, value in changed_of(trial.settings).items())
-    return f"{ndcg:>6}{trial.seconds:8.1f}  {settings or '(the defaults)'}"
-
-
-def _print(done: Trained, store: Location) -> None:
-    best, test, half_lives = done.selected.best, done.selected.test, done.selected.half_lives
-    left_out = "" if best.learns == "everything" else ", without the Transformers"
-    click.echo(f"best epoch {best.number}{left_out}")
-    click.echo(f"half-life: popularity {_hours(half_lives.popularity_h)}, taste {_hours(half_lives.taste_h)}")
-    weights = done.selected.weights
-    click.echo(f"weight of items' differences {weights.difference:g}, of popularity {weights.popularity:g}")
-    click.echo(
-        f"test: recall@10 {test.recall_at_10:.4f}  ndcg@10 {test.ndcg_at_10:.4f}  mrr@10 {test.mrr_at_10:.4f}"
-    )
-    if done.held_out != done.artifact.version:
-        until = describe_time(done.artifact.training["learned_until_ms"])
-        click.echo(f"these are figures of version {done.held_out}, which did not learn the rows held out;")
-        click.echo(f"what is published is the same learned anew from all rows, until {until}")
-    if done.live_items:
-        click.echo(text_of_found(done.live_items))
-    _print_artifact(done.artifact, store)
-
-
-def _print_artifact(artifact: Artifact, store: Location) -> None:
-    click.echo(f"artifact {artifact.path if isinstance(store, Path) else store / artifact.version}")
-    click.echo(f"version {artifact.version}, publication {artifact.publication}")
-
-
-def _print_continued(done: Continued, store: Location) -> None:
-    click.echo(f"learned {done.rows:,} new rows; {done.new_items:,} items are new")
-    if done.before:
-        click.echo(
-            f"the model before ranked them: recall@10 {done.before.recall_at_10:.4f}  "
-            f"ndcg@10 {done.before.ndcg_at_10:.4f}  mrr@10 {done.before.mrr_at_10:.4f}"
-        )
-    moved = done.moved
-    click.echo(f"mean cosine to the vectors before: items {moved.items:.4f}, users {moved.users:.4f}")
-    _print_artifact(done.artifact, store)
-
-
-def _hours(half_life_h: float) -> str:
-    return "for ever" if math.isinf(half_life_h) else f"{half_life_h:g} h"
-
-
-def _print_epoch(epoch: Epoch) -> None:
-    found = epoch.validation
-    click.echo(
-        f"epoch {epoch.number:3d}  {_LEARNS[epoch.learns]}  loss {epoch.loss:.4f}  "
-        f"validation: recall@10 {found.recall_at_10:.4f}  "
-        f"ndcg@10 {found.ndcg_at_10:.4f}  mrr@10 {found.mrr_at_10:.4f}"
-    )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from models.artifact.files import (
 )
 from models.artifact.golden_users import check_golden, golden_histories
 from models.artifact.live_items import LiveItemsSettings
-from models.artifact.mapped_arrays import mapped_arrays
+from models.artifact.mapped_arrays import mapped_arrays, mapped_or_compressed
 from models.artifact.stores import find, open_store
 from models.artifact.writing import write_version
 from models.encoder import Model, UserEncoder, Vectors
@@ -38,6 +38,7 @@ from models.factors.weights import FactorWeights
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.inference.tower_model import TowerModel
+from models.item_table import VECTORS, ItemTable
 from models.location import Location
 from models.model_files import (
     ADOPTED,
@@ -66,6 +67,9 @@ from models.windows.window import WindowSettings
 if TYPE_CHECKING:
     from models.towers.dual_towers import DualTowers
 
+#: Under what `training` says of a compressed model from which it was made, and how.
+COMPRESSED = "compressed"
+
 
 @dataclass(frozen=True, slots=True)
 class ArtifactSettings:
@@ -87,7 +91,7 @@ class Artifact:
     """A trained model, ready to encode.
 
     version: 12 hex digits of its content; publication: the number under which its store published it last,
-    0 for never; item_vectors (I, D), in the order of item_ids; golden_vectors: see golden_users.py; metrics:
+    0 for never; items: the item vectors as they are stored; golden_vectors: see golden_users.py; metrics:
     what training measured; training: the settings and the data it was trained with; encoder: the model's, on
     the CPU.
     """
@@ -96,13 +100,18 @@ class Artifact:
     publication: int
     settings: ArtifactSettings
     vocabulary: Vocabulary
-    item_vectors: Floats
+    items: ItemTable
     golden_vectors: Floats | None
     metrics: Mapping[str, Any]
     training: Mapping[str, Any]
     model: Model
     encoder: UserEncoder
     path: Path
+
+    @property
+    def item_vectors(self) -> Floats:
+        """The vectors (I, D) in the order of item_ids; of a compressed model they are made at each call."""
+        return self.items.read()
 
     @property
     def item_ids(self) -> list[str]:
@@ -137,9 +146,13 @@ def save(
     metrics: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> Artifact:
-    """Write an artifact of dual towers into `store`, under its version, and return it; see `save_model`."""
+    """Write an artifact of dual towers into `store`, under its version, and return it; see `save_model`.
+
+    All is written in full, whatever the towers were made of.
+    """
     model = TowerModel.of(towers, settings.features)
-    return save_model(store, model, vocabulary, settings, metrics, training)
+    said = {name: value for name, value in training.items() if name != COMPRESSED}
+    return save_model(store, model, vocabulary, settings, metrics, said)
 
 
 def save_model(
@@ -162,10 +175,11 @@ def _contents(
     metrics: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> dict[str, bytes]:
-    vectors = {
-        "item_vectors": np.ascontiguousarray(model.item_vectors()),
-        "golden_vectors": model.on_cpu().encode(golden_histories(vocabulary)).user,
-    }
+    if isinstance(model, TowerModel):
+        vectors = dict(model.item_arrays())
+    else:
+        vectors = {VECTORS: np.ascontiguousarray(model.item_vectors())}
+    vectors["golden_vectors"] = model.on_cpu().encode(golden_histories(vocabulary)).user
     said = asdict(settings)
     if not isinstance(model, TowerModel):
         del said["model"]  # of the towers alone
@@ -202,16 +216,16 @@ def load(where: Location) -> Artifact:
     vocabulary = parse(
         directory / VOCABULARY, lambda: Vocabulary.from_bytes((directory / VOCABULARY).read_bytes())
     )
-    vectors = parse(directory / ITEM_VECTORS, lambda: mapped_arrays(directory / ITEM_VECTORS))
-    item_vectors = parse(directory / ITEM_VECTORS, lambda: vectors["item_vectors"])
-    model = _model(directory, config, settings, vocabulary, item_vectors)
+    vectors = parse(directory / ITEM_VECTORS, lambda: mapped_or_compressed(directory / ITEM_VECTORS))
+    items = parse(directory / ITEM_VECTORS, lambda: ItemTable(vectors))
+    model = _model(directory, config, settings, vocabulary, items)
     version = version_of(checksums)
     return Artifact(
         version=version,
         publication=found.store.publication_of(version),
         settings=settings,
         vocabulary=vocabulary,
-        item_vectors=item_vectors,
+        items=items,
         golden_vectors=vectors.get("golden_vectors"),
         metrics=read_json(directory / METRICS),
         training=config.get("training", {}),
@@ -226,7 +240,7 @@ def _model(
     config: Mapping[str, Any],
     settings: ArtifactSettings,
     vocabulary: Vocabulary,
-    item_vectors: Floats,
+    items: ItemTable,
 ) -> Model:
     """Return the model of the kind that config.json names; dual towers where it names none, as once."""
     kind = config.get("encoder", TOWERS)
@@ -235,7 +249,7 @@ def _model(
     if kind == ADOPTED:
         wanted = parse(directory / CONFIG, lambda: msgspec.convert(config[kind], EncoderSettings))
         indices = parse(directory / INDICES, lambda: Indices.from_bytes((directory / INDICES).read_bytes()))
-        return OnnxModel(directory / GRAPH, wanted, indices, item_vectors)
+        return OnnxModel(directory / GRAPH, wanted, indices, items.read())
     if kind == FACTORS:
         form = parse(directory / CONFIG, lambda: msgspec.convert(config[kind], FactorSettings))
         return parse(directory / WEIGHTS, lambda: _factor_model(directory / WEIGHTS, vocabulary, form))
@@ -246,7 +260,7 @@ def _model(
         tower = parse(
             directory / WEIGHTS, lambda: _user_tower(directory / WEIGHTS, vocabulary, sizes, len(user_ids))
         )
-        return parse(users, lambda: TwoTowerModel(tower, sizes, user_ids, item_vectors))
+        return parse(users, lambda: TwoTowerModel(tower, sizes, user_ids, items.read()))
     if kind == RECURRENT_GRAPH:
         shape = parse(directory / CONFIG, lambda: msgspec.convert(config[kind], RecurrentGraphSettings))
         return parse(directory / WEIGHTS, lambda: _graph_model(directory / WEIGHTS, vocabulary, shape))
@@ -264,7 +278,7 @@ def _settings_of(stored: Mapping[str, Any]) -> ArtifactSettings:
 
 def _tower_model(weights: Path, vocabulary: Vocabulary, settings: ArtifactSettings) -> TowerModel:
     """Return the towers on the file's weights as they are mapped into memory: a host's workers share them."""
-    arrays = mapped_arrays(weights)
+    arrays = mapped_or_compressed(weights)
     arrays.setdefault("direct.again", np.ones((), np.float32))  # what artifacts did before they had it
     categories = np.pad(vocabulary.item_categories, (FIRST_KNOWN, 0))
     found = TowerWeights(arrays, settings.model, categories)

@@ -22,7 +22,7 @@ class Embeddings:
     """
 
     def __init__(self, artifact: Artifact) -> None:
-        self._artifact = artifact
+        self._artifact, self._items = artifact, artifact.item_vectors
 
     def get_user_embedding(self, user_id: str, events: Sequence[Event] = ()) -> Floats:
         """Return the vector (D,) of a user."""
@@ -44,14 +44,14 @@ class Embeddings:
                 f"model {self._artifact.version} knows no item {item_id!r}: train it on a log, or on "
                 "features, that have it"
             )
-        found: Floats = self._artifact.item_vectors[index - FIRST_KNOWN]
+        found: Floats = self._items[index - FIRST_KNOWN]
         return found
 
     def recommend_items(
         self, user_id: str, k: int = 10, events: Sequence[Event] = (), exclude: Collection[str] = ()
     ) -> list[tuple[str, float]]:
         """Return the k items with the highest scores, the best first, and their scores."""
-        scores = self._artifact.item_vectors @ self.get_user_embedding(user_id, events)
+        scores = self._items @ self.get_user_embedding(user_id, events)
         left_out = self._artifact.vocabulary.item_indices(list(exclude)) - FIRST_KNOWN
         scores[left_out[left_out >= 0]] = -np.inf
         best = np.argsort(-scores, kind="stable")[: max(k, 0)]

@@ -19,6 +19,7 @@ from models.artifact.files import (
 )
 from models.artifact.stores import find
 from models.ids.vocabulary_file import FIRST_KNOWN, read_vocabulary_file
+from models.item_table import ItemTable
 from models.location import Location
 
 
@@ -51,7 +52,7 @@ def load_item_vectors(where: Location) -> ItemVectors:
     )
     vectors = parse(
         directory / ITEM_VECTORS,
-        lambda: safetensors.numpy.load_file(directory / ITEM_VECTORS)["item_vectors"],
+        lambda: ItemTable(safetensors.numpy.load_file(directory / ITEM_VECTORS)).read(),
     )
     names = np.array([*[""] * FIRST_KNOWN, *vocabulary.category_ids], dtype=object)
     return ItemVectors(

@@ -6,9 +6,11 @@ import msgspec
 import numpy as np
 
 from models.arrays import Bytes, Floats
+from models.zeros import Array, with_zeros
 
-#: What the header calls the only type that artifacts hold.
+#: What the header calls the type of nearly all arrays, and the other types that a compressed model has.
 _SINGLE = "F32"
+_TYPES = {_SINGLE: np.float32, "I8": np.int8, "U8": np.uint8}
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -24,6 +26,19 @@ def mapped_arrays(path: Path) -> dict[str, Floats]:
 
     safetensors' own reader copies them. Raises ValueError where the file is not one of float32 arrays.
     """
+    found = _mapped(path)
+    for name, array in found.items():
+        if array.dtype != np.float32:
+            raise ValueError(f"{name} is of the type {array.dtype}, not float32")
+    return found
+
+
+def mapped_or_compressed(path: Path) -> dict[str, Array]:
+    """Return a file's arrays, of bytes too; what is stored without its zeros has them again, as a copy."""
+    return with_zeros(_mapped(path))
+
+
+def _mapped(path: Path) -> dict[str, Array]:
     content = np.memmap(path, np.uint8, mode="c").view(np.ndarray)
     begin = 8 + int.from_bytes(content[:8].tobytes(), "little")
     header = msgspec.json.decode(content[8:begin].tobytes(), type=dict[str, msgspec.Raw])
@@ -31,8 +46,8 @@ def mapped_arrays(path: Path) -> dict[str, Floats]:
     return {name: _array(content[begin:], name, place) for name, place in places.items()}
 
 
-def _array(content: Bytes, name: str, place: _Place) -> Floats:
-    if place.dtype != _SINGLE:
-        raise ValueError(f"{name} is of the type {place.dtype}, not {_SINGLE}")
+def _array(content: Bytes, name: str, place: _Place) -> Array:
+    if place.dtype not in _TYPES:
+        raise ValueError(f"{name} is of the type {place.dtype}, not of {', '.join(_TYPES)}")
     first, last = place.data_offsets
-    return content[first:last].view(np.float32).reshape(place.shape)
+    return content[first:last].view(_TYPES[place.dtype]).reshape(place.shape)

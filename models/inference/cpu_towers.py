@@ -18,10 +18,12 @@ from models.arrays import Floats, Ints
 from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
 from models.inference import kernels
 from models.inference.kernels import Tables, TowerEvents
+from models.quantised import Bytes8, dequantised
 from models.towers.histories import GAP_BUCKETS, EventFeatures, FeatureSettings, Part, TowerSpans
 from models.towers.settings import DISTANCE_BUCKETS, SHORTEST_ENTERING
 from models.towers.weights import TowerWeights
 from models.windows.histories import Histories
+from models.windows.live_inputs import LiveInputs
 
 #: Items whose lengths are found at a time: there may be millions.
 AT_ONCE = 65_536
@@ -96,14 +98,16 @@ class CpuTowers:
         self._short = CpuTower(weights, "short", features.short_events)
         self._long = CpuTower(weights, "long", features.long_events)
         self._cold_start = weights["unseen_short"], weights["unseen_long"]
+        #: How many items were trained, from whose number on indices are those of live ones.
+        self._items = len(weights.item_categories)
+        self._joined: tuple[LiveInputs, Tables] | None = None
         detail = weights["behaviour.weight"][:, None] + weights["gap.weight"]  # (behaviours, GAP_BUCKETS, D)
         self._tables = Tables(
             weights["items.item.weight"],
             weights["items.category.weight"],
             detail.reshape(-1, detail.shape[-1]),
             *_lengths(weights),
-            live=np.zeros((0, detail.shape[-1]), np.int8),
-            live_scale=np.zeros(0, np.float32),
+            *_byte_rows(weights),
         )
         self._by_place = weights["direct.place"]
         self._by_detail = np.exp(weights["direct.behaviour"]).repeat(GAP_BUCKETS)
@@ -166,9 +170,18 @@ class CpuTowers:
         """Return the events by their live items, and the tables with these."""
         if histories.live is None:
             return events, self._tables
-        inputs = histories.live.inputs
-        item = histories.live.item(events.item, len(self._tables.item))
-        return events._replace(item=item), self._tables._replace(live=inputs.values, live_scale=inputs.scale)
+        item = histories.live.item(events.item, self._items)
+        return events._replace(item=item), self._tables_with(histories.live.inputs)
+
+    def _tables_with(self, inputs: LiveInputs) -> Tables:
+        """Return the tables with live inputs, behind the trained items that are bytes; kept for the next."""
+        if self._joined is None or self._joined[0] is not inputs:
+            live, scale = inputs.values, inputs.scale
+            if len(self._tables.live):
+                live = np.concatenate([self._tables.live, live])
+                scale = np.concatenate([self._tables.live_scale, scale])
+            self._joined = inputs, self._tables._replace(live=live, live_scale=scale)
+        return self._joined[1]
 
 
 @cache
@@ -186,15 +199,33 @@ def _linear(weights: TowerWeights, name: str) -> Linear:
     return Linear(weights[f"{name}.weight"], weights[f"{name}.bias"])
 
 
+def _byte_rows(weights: TowerWeights) -> tuple[Bytes8, Floats]:
+    """Return the known items that a compressed model has as bytes, as they enter: rows (., D) and scales."""
+    if weights.entering is None:
+        return np.zeros((0, weights.settings.dimension), np.int8), np.zeros(0, np.float32)
+    rows, scale = weights.entering
+    if weights.settings.item_length == "free":
+        return rows, scale
+    length = np.empty_like(scale)
+    for begin in range(0, len(rows), AT_ONCE):
+        some = slice(begin, begin + AT_ONCE)
+        length[some] = _one_over_length(dequantised(rows[some], scale[some]))
+    return rows, scale * length
+
+
 def _lengths(weights: TowerWeights) -> tuple[Floats, Floats]:
-    """Return by what the sum of an item's and its category's row is multiplied: (I,), of unknown (C,)."""
+    """Return by what the sum of an item's and its category's row is multiplied: (I,), of unknown (C,).
+
+    Of a compressed model the items are those that are unknown, which have a length by their category alone.
+    """
     item, category = weights["items.item.weight"], weights["items.category.weight"]
     if weights.settings.item_length == "free":
         return np.ones(len(item), np.float32), np.ones(len(category), np.float32)
     known = np.empty(len(item), np.float32)
     for begin in range(0, len(item), AT_ONCE):
         some = slice(begin, begin + AT_ONCE)
-        known[some] = _one_over_length(item[some] + category[weights.item_categories[some]])
+        of_category = category[weights.item_categories[: len(item)][some]]
+        known[some] = _one_over_length(item[some] + of_category)
     return known, _one_over_length(category + item[UNKNOWN])
 
 

@@ -20,7 +20,7 @@ EPSILON = 1e-5
 class TowerEvents(NamedTuple):
     """The events of B users, users one after the other, each oldest first; all (E,).
 
-    item, category int64 indices, an item of I + r being row r of the live inputs; detail int64 rows of
+    item, category int64 indices, an item of I + r being row r of `Tables.live`; detail int64 rows of
     `Tables.detail`; session int64, numbered within a user.
     """
 
@@ -35,7 +35,7 @@ class Tables(NamedTuple):
 
     item (I, D), category (C, D), detail (., D); the length is item_length (I,) where the item is known, else
     category_length (C,). Of a live item, (item + category) * length is its row of live (R, D) int8 times that
-    of live_scale (R,).
+    of live_scale (R,). Of a compressed model, I is what is no known item, and live begins with all that are.
     """
 
     item: Floats

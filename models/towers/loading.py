@@ -13,13 +13,13 @@ from models.towers.weights import TowerWeights
 
 
 def towers_of(weights: TowerWeights, vocabulary: Vocabulary, features: FeatureSettings) -> DualTowers:
-    """Return the towers on the very memory of the weights, which may be mapped from a file.
+    """Return the towers on the very memory of the weights, which may be mapped from a file, if it is float32.
 
     Raises RuntimeError where they are not those of such towers.
     """
     with _Uninitialised():
         towers = DualTowers(vocabulary, features, weights.settings)
-    found = {name: torch.from_numpy(array) for name, array in weights.arrays.items()}
+    found = {name: torch.from_numpy(array) for name, array in weights.expanded().items()}
     towers.rotation = found.get("rotation")
     towers.load_state_dict(found, assign=True)
     return towers.eval()

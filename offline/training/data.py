@@ -98,9 +98,9 @@ class Stretches:
 class Stretch:
     """Tensors of B pieces: what is read, and at each place (B, T) the target behind it (0 for none).
 
-    boundary, short_start (B, T): as in EventFeatures, counted from the piece's first event; opening (O,) the
-    items with which histories open, targets of a cold-start user; weights and times (epoch ms) are those of
-    the targets.
+    boundary, short_start (B, T): as in EventFeatures, counted from the piece's first event; event (B, T) the
+    place in the histories of what is behind each; opening (O,) the items with which histories open, targets
+    of a cold-start user; weights and times (epoch ms) are those of the targets.
     """
 
     tokens: Tokens
@@ -109,6 +109,7 @@ class Stretch:
     target: Tensor
     target_weight: Tensor
     target_ms: Tensor
+    event: Tensor
     opening: Tensor
     opening_weight: Tensor
     opening_ms: Tensor
@@ -252,6 +253,7 @@ def collate(
         target=torch.from_numpy(np.where(is_target, next_item, 0).astype(np.int64)),
         target_weight=torch.from_numpy(weight),
         target_ms=torch.from_numpy(histories.time_ms[rows + 1]),
+        event=torch.from_numpy(rows + 1),
         opening=torch.from_numpy(histories.item[first[opens]].astype(np.int64)),
         opening_weight=torch.from_numpy(opening_weight[opens]),
         opening_ms=torch.from_numpy(histories.time_ms[first[opens]]),

@@ -7,8 +7,10 @@ import numpy as np
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
+from models.rankers.load import LoadedRanker
 from models.towers.dual_towers import DualTowers
 from offline.training.learner import Course, Learner
+from offline.training.lessons import lessons_of
 from offline.training.loop import stages_of
 from offline.training.parallel import Processes
 from offline.training.pieces import material_of
@@ -18,12 +20,18 @@ from offline.training.weighing import weigh
 
 
 def fit_finally(
-    log: BehaviourLog, selected: Selected, settings: TrainSettings, checkpoint: Path, processes: Processes
+    log: BehaviourLog,
+    selected: Selected,
+    settings: TrainSettings,
+    checkpoint: Path,
+    processes: Processes,
+    teacher: LoadedRanker | None = None,
 ) -> tuple[DualTowers, Vocabulary]:
     """Return towers that have learned all rows of a log, and the vocabulary of all its items.
 
     Going on from what was selected is cheaper, and ranked worse (docs/training.md). After each epoch the
-    state is written to `checkpoint`; if that file exists at the start, the fit resumes from it.
+    state is written to `checkpoint`; if that file exists at the start, the fit resumes from it. teacher: a
+    ranker that has learned all rows.
     """
     vocabulary = vocabulary_of_log(log, settings.min_item_count, settings.max_items)
     material = material_of(log, vocabulary, selected.settings)
@@ -31,9 +39,12 @@ def fit_finally(
     stretches = material.stretches(material.weight(everything, settings, selected.half_lives.taste_h))
     towers = untrained(vocabulary, selected.settings, stretches, settings)
     epochs, best = selected.planned_epochs, selected.best
-    learner = Learner(
-        towers, stretches, settings, Course(epochs, selected.half_lives.popularity_h), processes
-    )
+    lessons = None
+    if teacher is not None:
+        asked = teacher, stretches, vocabulary, selected.settings.window, settings
+        lessons = processes.from_first(lambda: lessons_of(*asked))
+    course = Course(epochs, selected.half_lives.popularity_h)
+    learner = Learner(towers, stretches, settings, course, processes, lessons)
     if checkpoint.exists():
         learner.progress.restore(checkpoint)
     processes.wait()

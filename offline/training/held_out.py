@@ -62,9 +62,15 @@ def asked_users(
 
 def ranks_of(towers: DualTowers, asked: AskedUsers, processes: Processes = ONE_PROCESS) -> Ranks:
     """Return the ranks of all processes' targets by what the items' vectors are now."""
+    with torch.inference_mode():
+        return ranks_among(towers.item_vectors(), asked, processes)
+
+
+def ranks_among(vectors: Tensor, asked: AskedUsers, processes: Processes = ONE_PROCESS) -> Ranks:
+    """Return the ranks of all processes' targets among items of these vectors (I, D)."""
     found: list[Ranks] = [np.zeros(0, np.int64)]
     with torch.inference_mode():
-        items = towers.item_vectors().T.contiguous()  # (D, I)
+        items = vectors.T.contiguous()  # (D, I)
         at_once = max(min(RANKED_AT_ONCE, MAX_SCORES // items.shape[1]), 1)
         for begin in range(0, len(asked.target), at_once):
             some = slice(begin, begin + at_once)

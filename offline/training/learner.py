@@ -11,6 +11,7 @@ from models.arrays import Ints
 from models.ids.vocabulary_file import FIRST_KNOWN, PADDING
 from models.towers.dual_towers import DualTowers
 from offline.training.data import Stretches, collate, shuffled
+from offline.training.lessons import Lessons
 from offline.training.objective import Objective, loss_name, objective_of
 from offline.training.parallel import Processes
 from offline.training.popularity import popularity_of
@@ -47,11 +48,13 @@ class Learner:
         settings: TrainSettings,
         course: Course,
         processes: Processes,
+        lessons: Lessons | None = None,
     ) -> None:
+        """lessons: what a teacher says of some of the targets."""
         towers.to(processes.device)
         towers.items.popularity.zero_()
         self._train, self._processes = train, processes
-        self._objective = _objective(towers, train, settings, course.popularity_h)
+        self._objective = _objective(towers, train, settings, course.popularity_h, lessons)
         rate = rate_of(settings, steps_of(train, settings, processes) * course.epochs)
         stepper = Stepper(optimisers_of(towers, settings), rate, processes.device, settings.precision)
         self.progress = TrainingProgress(towers, stepper)
@@ -104,12 +107,16 @@ class Learner:
 
 
 def _objective(
-    towers: DualTowers, train: Stretches, settings: TrainSettings, popularity_h: float
+    towers: DualTowers,
+    train: Stretches,
+    settings: TrainSettings,
+    popularity_h: float,
+    lessons: Lessons | None,
 ) -> Objective:
     item = np.where(train.weight > 0, train.histories.item, PADDING)
     item_count = towers.items.item.num_embeddings - FIRST_KNOWN
     popularity = popularity_of(item, train.histories.time_ms, item_count, popularity_h)
-    return objective_of(towers, train, popularity, settings)
+    return objective_of(towers, train, popularity, settings, lessons)
 
 
 def steps_of(train: Stretches, settings: TrainSettings, processes: Processes) -> int:

@@ -11,6 +11,7 @@ from offline.ranking.metrics import summarise
 from offline.training.data import Stretches
 from offline.training.held_out import ONE_PROCESS, target_ranks
 from offline.training.learner import Course, Learner, steps_of
+from offline.training.lessons import Lessons
 from offline.training.parallel import Processes
 from offline.training.progress import Epoch, Learns
 from offline.training.settings import TrainSettings
@@ -76,16 +77,17 @@ def fit(
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     checkpoint: Path | None = None,
     processes: Processes = ONE_PROCESS,
+    lessons: Lessons | None = None,
 ) -> list[Epoch]:
     """Train the towers in place and return all epochs; the towers end with the best epoch's weights.
 
     The best epoch is that of the highest validation NDCG; the running average of the weights is what is
-    validated and kept.
+    validated and kept. lessons: what a teacher says of some of the training targets.
 
     After each epoch the whole state is written to `checkpoint`; if that file exists at the start, training
     resumes from it, to the same result. All processes train alike, and only the first one writes.
     """
-    learner = Learner(towers, train, settings, course, processes)
+    learner = Learner(towers, train, settings, course, processes, lessons)
     progress = learner.progress
     stages = stages_of(course.epochs, settings)
     with _files(checkpoint, processes) as (state, fork):

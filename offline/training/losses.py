@@ -43,6 +43,16 @@ def gbce(positive: Tensor, negative: Tensor, sampling_rate: float, calibration: 
     return beta * functional.softplus(-positive) + functional.softplus(negative).sum(dim=1)
 
 
+def listwise(scores: Tensor, share: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy (M,) of scores (M, C) to what a teacher holds likely, share (M, C), at a temperature.
+
+    Times the temperature squared, so that its gradients are as large at each. A candidate of no share counts
+    for nothing; its score may be minus infinity. Source: Hinton et al. 2015 (arXiv 1503.02531), section 2.1.
+    """
+    told = functional.log_softmax(scores / temperature, dim=1).masked_fill(share == 0, 0.0)  # (M, C)
+    return -(temperature**2) * (share * told).sum(dim=1)
+
+
 def tower_contrast(long: Tensor, short: Tensor) -> Tensor:
     """BPR between the towers: a user's long vector (M, D) is nearer to their own short one than to others'.
 

@@ -11,6 +11,7 @@ from models.ids.vocabulary_file import FIRST_KNOWN, PADDING
 from models.towers.dual_towers import DualTowers
 from offline.training import losses
 from offline.training.data import Stretch, Stretches
+from offline.training.lessons import Lessons
 from offline.training.negatives import HardNegatives, Negatives, NegativeSampler, negative_sampler
 from offline.training.popularity import Popularity
 from offline.training.progress import Learns
@@ -32,6 +33,8 @@ class Objective:
     sampler: NegativeSampler
     hard: HardNegatives
     popularity: Popularity
+    #: What a teacher says of some of the targets.
+    lessons: Lessons | None = None
 
     def prepare(self, step: int, random: np.random.Generator) -> None:
         """Get ready for a step of an epoch, 0 for its first."""
@@ -45,7 +48,8 @@ class Objective:
     def loss(self, stretch: Stretch, learns: Learns, negatives: Tensor) -> Tensor:
         """Return the sum of the losses of all targets, each by its weight; negatives (N,).
 
-        A target's loss is its next-item loss, plus the towers' contrast at wanted places.
+        A target's loss is its next-item loss, plus the towers' contrast at wanted places, and what is not yet
+        as the teacher has it.
         """
         settings, wanted = self.settings, stretch.target > 0  # (B, T)
         seen, contrast = self._users(stretch, learns)  # (W, D), (W,)
@@ -56,8 +60,12 @@ class Objective:
         time_ms = torch.cat([stretch.target_ms[wanted], stretch.opening_ms])  # (M,)
         period = self.popularity.period_of(time_ms)  # (M,)
         loss = self.next_item(user, target, period, Negatives(negatives, self._hard(user, stretch)))  # (M,)
+        openings = (0, len(loss) - len(seen))
         if contrast is not None:
-            loss = loss + settings.contrast_weight * functional.pad(contrast, (0, len(loss) - len(contrast)))
+            loss = loss + settings.contrast_weight * functional.pad(contrast, openings)
+        if self.lessons is not None:
+            taught = self._taught(self.lessons, seen, stretch.event[wanted], period[: len(seen)])  # (W,)
+            loss = loss + settings.teacher_weight * functional.pad(taught, openings)
         return (loss * self.weights(stretch)).sum()
 
     def _users(self, stretch: Stretch, learns: Learns) -> tuple[Tensor, Tensor | None]:
@@ -71,6 +79,17 @@ class Objective:
         if not self.settings.contrast_weight:
             return seen.user.float(), None
         return seen.user.float(), losses.tower_contrast(seen.long.float(), seen.short.float())
+
+    def _taught(self, lessons: Lessons, user: Tensor, event: Tensor, period: Tensor) -> Tensor:
+        """Return how far users (W, D) are from what is taught of targets (W,), in periods (W,); 0 if not."""
+        row = lessons.rows(event)  # (W,)
+        taught = (row >= 0).nonzero()[:, 0]  # (L,)
+        item, share = lessons.item[row[taught]], lessons.share[row[taught]]  # (L, C) each
+        scores = torch.einsum("md,mcd->mc", user[taught], self.towers.items.outputs(item))
+        scores = scores + self.towers.items.popularity_weight * self.popularity.of(period[taught], item)
+        scores = scores.masked_fill(item == PADDING, -torch.inf)
+        loss = losses.listwise(scores, share, self.settings.teacher_temperature)  # (L,)
+        return torch.zeros_like(user[:, 0]).index_add(0, taught, loss)
 
     def next_item(self, user: Tensor, target: Tensor, period: Tensor, negatives: Negatives) -> Tensor:
         """Return the chosen loss (M,) of targets (M,) in these periods (M,) for user vectors (M, D)."""
@@ -142,7 +161,11 @@ class Objective:
 
 
 def objective_of(
-    towers: DualTowers, train: Stretches, popularity: Popularity, settings: TrainSettings
+    towers: DualTowers,
+    train: Stretches,
+    popularity: Popularity,
+    settings: TrainSettings,
+    lessons: Lessons | None = None,
 ) -> Objective:
     """Return the objective of towers, on the device where they are, over the targets of these stretches."""
     items, weight = train.histories.item, train.weight
@@ -151,7 +174,8 @@ def objective_of(
     sampler = negative_sampler(items, weight, count, drawn, settings.uniform_share, settings.popularity_power)
     hard = HardNegatives(towers, settings.hard_negatives)
     device = towers.everyone.device
-    return Objective(towers, settings, sampler.to(device), hard, popularity.to(device))
+    taught = lessons and lessons.to(device)
+    return Objective(towers, settings, sampler.to(device), hard, popularity.to(device), taught)
 
 
 def loss_name(towers: DualTowers, settings: TrainSettings) -> LossName:

@@ -16,6 +16,7 @@ from offline.training.parallel import Processes, one_process
 from offline.training.progress import Epoch
 from offline.training.selection import Selected, checkpoint_of, select
 from offline.training.settings import TrainingConfig, to_plain
+from offline.training.teacher import Teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +40,25 @@ def train(
     store: Location,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     processes: Processes | None = None,
+    teacher: Teacher | None = None,
 ) -> Trained:
     """Train on a log, test the best epoch once, learn from all rows, and publish the artifact in `store`.
 
     The same log, settings, machine and number of processes give the same artifact, also when training was
     interrupted and is started again: it resumes after the last finished epoch. DataError where the log is too
     small. `processes` is what `joined` gives, where there may be several; only the first one writes.
+
+    teacher: a ranker that the towers learn from as well, if that makes them better.
     """
     processes = processes or one_process(config.train.device)
-    checkpoint = checkpoint_of(open_store(store).prepare(), log, config, processes)
-    selected = select(log, config, on_epoch, checkpoint, processes)
-    training = {
+    if teacher is not None:
+        teacher.check(log, config.train)
+    held_out_teacher = teacher.held_out if teacher else None
+    version_of_teacher = teacher.published.version if teacher else None
+    folder = open_store(store).prepare()
+    checkpoint = checkpoint_of(folder, log, config, processes, version_of_teacher)
+    selected = select(log, config, on_epoch, checkpoint, processes, held_out_teacher)
+    training: dict[str, Any] = {
         **to_plain(config.train),
         "learns": selected.best.learns,
         "half_lives_h": selected.half_lives.to_plain(),
@@ -59,6 +68,8 @@ def train(
         "data_fingerprint": log.fingerprint,
         "data_rows": len(log),
     }
+    if selected.is_taught:
+        training["teacher"] = version_of_teacher
     version, live = "", None
     if processes.is_first:
         held_out = _save(store, selected, training)
@@ -69,7 +80,8 @@ def train(
         selected = replace(selected, settings=replace(selected.settings, live_items=live.live))
     if config.train.final_fit:
         final = checkpoint.with_name(checkpoint.name + ".final")
-        towers, vocabulary = fit_finally(log, selected, config.train, final, processes)
+        teaches = teacher.published if teacher and selected.is_taught else None
+        towers, vocabulary = fit_finally(log, selected, config.train, final, processes, teaches)
         selected = replace(selected, towers=towers, vocabulary=vocabulary)
         training = {**training, **until_of(log), "held_out_version": version}
         if processes.is_first:

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from models.artifact.artifact import ArtifactSettings
@@ -14,20 +16,41 @@ from models.errors import DataError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog
+from models.rankers.load import LoadedRanker
 from models.sessions import default_gap_ms
 from models.towers.dual_towers import DualTowers
-from offline.ranking.metrics import Ranking, summarise
+from offline.ranking.metrics import Ranking, Ranks, gains, summarise
 from offline.training.ablation import leave_out
 from offline.training.data import Slices, Stretches, return_share, slice_log
 from offline.training.half_lives import HalfLives
 from offline.training.held_out import target_ranks
 from offline.training.learner import Course
+from offline.training.lessons import Lessons, lessons_of
 from offline.training.loop import default_epochs, fit
 from offline.training.parallel import Processes
 from offline.training.pieces import stretches_of
 from offline.training.progress import Epoch
 from offline.training.settings import TrainingConfig, TrainSettings, to_plain
 from offline.training.weighing import ItemWeights, find_weights, weigh
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Distilled:
+    """What a teacher brings: NDCG of the validation slice with and without it, and the difference's error.
+
+    The error is the standard error of the difference, target by target.
+    """
+
+    alone: float
+    taught: float
+    error: float
+
+    @property
+    def helps(self) -> bool:
+        """Whether it brings more than its error."""
+        return self.taught - self.alone > self.error
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +70,8 @@ class Selected:
     weights: ItemWeights
     validation: Ranking
     test: Ranking
+    #: What a teacher brought, where there was one.
+    distilled: Distilled | None = None
 
     @property
     def best(self) -> Epoch:
@@ -56,12 +81,18 @@ class Selected:
     @property
     def metrics(self) -> dict[str, Any]:
         """What training measured, as plain values."""
-        return {
+        found = {
             "best_epoch": self.best.number,
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "validation": asdict(self.validation),
             "test": asdict(self.test),
         }
+        return {**found, "teacher": asdict(self.distilled)} if self.distilled else found
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether a teacher helped."""
+        return self.distilled is not None and self.distilled.helps
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,27 +112,66 @@ def select(
     on_epoch: Callable[[Epoch], None],
     checkpoint: Path,
     processes: Processes,
+    teacher: LoadedRanker | None = None,
 ) -> Selected:
     """Fit on the training slice of a log, choose by its validation slice, and test once.
 
-    DataError where the log is too small.
+    teacher: a ranker that has learned the training slice alone; the towers learn without it, then with it,
+    and those are kept that rank better. DataError where the log is too small.
     """
     ground = prepare(log, config)
-    towers, epochs = fit_on(ground, config, on_epoch, checkpoint, processes)
-    weights, ranks = find_weights(towers, ground.pieces["validation"], processes)
-    weigh(towers, weights)
+    fitted = _fitted(ground, config, on_epoch, checkpoint, processes)
+    distilled: Distilled | None = None
+    if teacher is not None:
+        asked = teacher, ground.pieces["train"], ground.vocabulary, ground.settings.window, config.train
+        lessons = processes.from_first(lambda: lessons_of(*asked))
+        logger.info("the same again, with a teacher")
+        file = checkpoint.with_name(checkpoint.name + ".taught")
+        taught = _fitted(ground, config, on_epoch, file, processes, lessons)
+        distilled = _compared(fitted.ranks, taught.ranks)
+        fitted = taught if distilled.helps else fitted
+    weigh(fitted.towers, fitted.weights)
     return Selected(
-        towers,
+        fitted.towers,
         ground.vocabulary,
         ground.settings,
         ground.half_lives,
         ground.slices,
         planned_epochs(ground, config, processes),
-        epochs,
-        weights,
-        validation=summarise(ranks),
-        test=summarise(target_ranks(towers, ground.pieces["test"], processes=processes)),
+        fitted.epochs,
+        fitted.weights,
+        validation=summarise(fitted.ranks),
+        test=summarise(target_ranks(fitted.towers, ground.pieces["test"], processes=processes)),
+        distilled=distilled,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """Towers of the best epoch, all epochs, the weights that rank the validation slice best, those ranks."""
+
+    towers: DualTowers
+    epochs: list[Epoch]
+    weights: ItemWeights
+    ranks: Ranks
+
+
+def _fitted(
+    ground: Ground,
+    config: TrainingConfig,
+    on_epoch: Callable[[Epoch], None],
+    checkpoint: Path,
+    processes: Processes,
+    lessons: Lessons | None = None,
+) -> _Fitted:
+    towers, epochs = fit_on(ground, config, on_epoch, checkpoint, processes, lessons)
+    return _Fitted(towers, epochs, *find_weights(towers, ground.pieces["validation"], processes))
+
+
+def _compared(alone: Ranks, taught: Ranks) -> Distilled:
+    gain = gains(taught) - gains(alone)
+    error = float(gain.std() / np.sqrt(len(gain)))
+    return Distilled(float(gains(alone).mean()), float(gains(taught).mean()), error)
 
 
 def prepare(log: BehaviourLog, config: TrainingConfig) -> Ground:
@@ -120,13 +190,14 @@ def fit_on(
     on_epoch: Callable[[Epoch], None],
     checkpoint: Path,
     processes: Processes,
+    lessons: Lessons | None = None,
 ) -> tuple[DualTowers, list[Epoch]]:
     """Return towers with the best epoch's weights, and all epochs; the test slice is not looked at."""
     pieces = ground.pieces
     towers = untrained(ground.vocabulary, ground.settings, pieces["train"], config.train)
     course = Course(planned_epochs(ground, config, processes), ground.half_lives.popularity_h)
     slices_of_fit = pieces["train"], pieces["validation"]
-    epochs = fit(towers, *slices_of_fit, config.train, course, on_epoch, checkpoint, processes)
+    epochs = fit(towers, *slices_of_fit, config.train, course, on_epoch, checkpoint, processes, lessons)
     return towers, epochs
 
 
@@ -154,16 +225,27 @@ def artifact_settings(log: BehaviourLog, config: TrainingConfig) -> ArtifactSett
     return ArtifactSettings(config.window, features, config.model)
 
 
-def run_hash(log: BehaviourLog, config: TrainingConfig, processes: Processes) -> str:
-    """Return a short hash of all that the result depends on; the same training resumes by it."""
+def run_hash(
+    log: BehaviourLog, config: TrainingConfig, processes: Processes, teacher: str | None = None
+) -> str:
+    """Return a short hash of all that the result depends on; the same training resumes by it.
+
+    teacher: the version of the ranker that teaches.
+    """
     settings = asdict(artifact_settings(log, config)), to_plain(config.train)
-    parts = [log.fingerprint, len(log), *settings, processes.count]
+    parts = [log.fingerprint, len(log), *settings, processes.count, *([teacher] if teacher else [])]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def checkpoint_of(folder: Path, log: BehaviourLog, config: TrainingConfig, processes: Processes) -> Path:
+def checkpoint_of(
+    folder: Path,
+    log: BehaviourLog,
+    config: TrainingConfig,
+    processes: Processes,
+    teacher: str | None = None,
+) -> Path:
     """Return the file in which a training keeps where it stands; others of it have longer names."""
-    return folder / f".training-{run_hash(log, config, processes)}"
+    return folder / f".training-{run_hash(log, config, processes, teacher)}"
 
 
 def _vocabulary(log: BehaviourLog, slices: Slices, config: TrainingConfig) -> Vocabulary:

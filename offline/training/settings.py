@@ -105,6 +105,13 @@ class TrainSettings(StepSettings):
     behaviour_weights: tuple[NotNegative, NotNegative, NotNegative, NotNegative] = (1.0, 1.0, 1.0, 1.0)
     #: Weight of the contrast between the long and the short vector.
     contrast_weight: NotNegative = 0.01
+    #: Of a teacher: how much the cross-entropy to what it holds likely counts beside a target's own loss; the
+    #: temperature of both, higher ones heeding the order of the unlikely more; of which share of the targets
+    #: it is asked, rather the heavier ones, and beside how many drawn items.
+    teacher_weight: Annotated[float, Meta(gt=0)] = 1.0
+    teacher_temperature: Annotated[float, Meta(gt=0)] = 1.0
+    teacher_share: Annotated[float, Meta(gt=0, le=1)] = 0.25
+    teacher_candidates: Count = 50
     #: Share of input items that are made unknown, so that the model learns to do with the category.
     unknown_share: Share = 0.02
     #: Parts of the model that are left out, to see what they are worth; see `offline.training.ablation`.

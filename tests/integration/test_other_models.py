@@ -1,7 +1,8 @@
-"""Models that are no dual towers take over from each other: real Kafka, Redis and worker, and the proof."""
+"""Models of every kind, and compressed towers, take over from each other: real servers, and the proof."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,13 @@ from models.events import Event
 from models.factors.factor_model import FactorModel
 from models.factors.settings import FactorSettings
 from models.factors.weights import FactorWeights
+from models.inference.tower_model import TowerModel
 from models.recurrent_graph.settings import RecurrentGraphSettings
+from models.towers.loading import towers_of
 from models.two_tower.settings import TwoTowerSettings
 from models.two_tower.two_tower_model import TwoTowerModel
 from models.two_tower.weights import UserTower
+from offline.compressing.weights import compressed
 from stream.serving.reader import Reader
 from stream.serving.recommender import Recommender
 from stream.settings import Settings
@@ -51,6 +55,14 @@ def _two_towers(like: Artifact) -> Model:
     layers = ((_values(16, 7), _values(7)), (_values(7, 8), _values(8)))
     tower = UserTower(_values(21, 4), item, category, layers)
     return TwoTowerModel(tower, settings, USERS[::2], _values(len(like.item_ids), 8))
+
+
+def _compressed(like: Artifact) -> Model:
+    """Return the dual towers as bytes, and without their smallest weights."""
+    assert isinstance(like.model, TowerModel)
+    weights, features = compressed(like.model.weights, int8=True, share=0.3), like.settings.features
+    towers = partial(towers_of, weights, like.vocabulary, features)
+    return TowerModel(weights, features, towers, leaves_zeros_out=True)
 
 
 def _gru_beside_gcn(like: Artifact) -> Model:
@@ -84,7 +96,7 @@ def test_every_kind_takes_over_and_its_vectors_online_are_those_offline(
     reader = Reader(redis_client, key_prefix=settings.key_prefix)
     worker, sent = WorkerProcess(tmp_path / "worker", worker_environment(settings)), 0
     try:
-        for make in (_factors, _two_towers, _gru_beside_gcn, _lstm_beside_gat):
+        for make in (_factors, _two_towers, _gru_beside_gcn, _lstm_beside_gat, _compressed):
             saved = artifacts.save_model(
                 store, make(artifact), artifact.vocabulary, artifact.settings, {}, {"of": "test"}
             )

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,11 +24,13 @@ from models.ids.vocabulary_file import UNKNOWN
 from models.inference.tower_model import TowerModel
 from models.recurrent_graph.settings import RecurrentGraphSettings
 from models.towers.dual_towers import DualTowers
+from models.towers.loading import towers_of
 from models.towers.settings import ModelSettings
 from models.two_tower.settings import TwoTowerSettings
 from models.two_tower.two_tower_model import TwoTowerModel
 from models.two_tower.weights import UserTower
 from models.windows.histories import Histories
+from offline.compressing.weights import compressed
 from tests.models.made_graphs import made_graph
 from tests.models.made_users import ITEMS, VOCABULARY, made_histories
 
@@ -35,6 +38,17 @@ SETTINGS = ArtifactSettings(model=ModelSettings(dimension=16))
 #: Events of each user: none, one, two, as many as a window holds, and more.
 LENGTHS = (0, 1, 2, 110, 150)
 TOLERANCE = 1e-5
+
+
+def _compressed() -> Model:
+    """Return towers as bytes, half of their weights zero, whose Transformers do something."""
+    torch.manual_seed(0)
+    towers = DualTowers(VOCABULARY, SETTINGS.features, SETTINGS.model)
+    torch.nn.init.normal_(towers.short_scale)
+    torch.nn.init.normal_(towers.long_scale)
+    small = compressed(towers.weights(), int8=True, share=0.5)
+    make = partial(towers_of, small, VOCABULARY, SETTINGS.features)
+    return TowerModel(small, SETTINGS.features, make, leaves_zeros_out=True)
 
 
 def _factors() -> Model:
@@ -75,6 +89,7 @@ def _lstm_beside_gat() -> Model:
 
 MODELS: dict[str, Callable[[], Model]] = {
     "towers": _towers,
+    "compressed towers": _compressed,
     "mf": _factors,
     "two-tower": two_towers,
     "gru-gnn": _gru_beside_gcn,

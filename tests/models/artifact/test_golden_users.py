@@ -11,6 +11,7 @@ from models.artifact.artifact import Artifact, ArtifactSettings, load, save
 from models.artifact.golden_users import LENGTHS
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
+from models.item_table import VECTORS, ItemTable
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
 
@@ -45,7 +46,7 @@ def test_without_golden_vectors_the_vectors_must_make_sense(artifact: Artifact) 
     items = artifact.item_vectors.copy()
     items[0, 0] = np.nan
     with pytest.raises(ArtifactError, match="item vectors that are not finite"):
-        replace(artifact, golden_vectors=None, item_vectors=items).check_golden()
+        replace(artifact, golden_vectors=None, items=ItemTable({VECTORS: items})).check_golden()
 
 
 def test_model_that_says_the_same_of_everybody_is_refused(artifact: Artifact) -> None:

@@ -15,6 +15,7 @@ from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.inference.inference import Inference
 from models.inference.padded_towers import PaddedTowers
+from models.item_table import VECTORS, ItemTable
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
 from models.windows.histories import Histories
@@ -39,7 +40,9 @@ def turned(artifact: Artifact, seed: int) -> Artifact:
     random = np.random.default_rng(seed).normal(size=(DIMENSION, DIMENSION))
     vectors = artifact.item_vectors @ np.linalg.qr(random)[0].astype(np.float32)
     return rotate_onto(
-        artifact, replace(artifact, version="anywhere", item_vectors=vectors), artifact.path.parent
+        artifact,
+        replace(artifact, version="anywhere", items=ItemTable({VECTORS: vectors})),
+        artifact.path.parent,
     )
 
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from models.artifact.artifact import load
 from offline import evaluate, export, train
 from offline.training.progress import Epoch
+from offline.training.report import text_of_epoch
 
 FAST = "dimension = 16\ndropout = 0.1\nshort_events = 4\nlr = 0.01\nbatch_size = 4\n"
 
@@ -171,14 +172,15 @@ def test_interrupted_training_goes_on_to_the_same_version(
     (tmp_path / "fast.toml").write_text(FAST + f'loss = "{loss}"\nnegatives = 20\n')
     arguments = ("--data-path", walk_csv, "--epochs", 4, "--config", tmp_path / "fast.toml")
     whole = run(train, *arguments, "--save-dir", tmp_path / "whole")
-    show = train._print_epoch
+    show = text_of_epoch
     with monkeypatch.context() as patch:
 
-        def show_or_break(epoch: Epoch) -> None:
-            show(epoch)
+        def show_or_break(epoch: Epoch) -> str:
+            text = show(epoch)
             assert (epoch.learns, epoch.number) != broken_in
+            return text
 
-        patch.setattr(train, "_print_epoch", show_or_break)
+        patch.setattr(train, "text_of_epoch", show_or_break)
         broken = run(train, *arguments, "--save-dir", tmp_path / "broken")
         assert isinstance(broken.exception, AssertionError)
     assert list((tmp_path / "broken").glob(".training-*"))
@@ -196,7 +198,7 @@ def test_damaged_checkpoint_is_one_line(
     (tmp_path / "fast.toml").write_text(FAST)
     arguments = ("--data-path", walk_csv, "--epochs", 2, "--config", tmp_path / "fast.toml")
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_print_epoch", lambda _: 1 / 0)
+        patch.setattr(train, "text_of_epoch", lambda _: 1 / 0)
         run(train, *arguments, "--save-dir", tmp_path)
     checkpoint = min(tmp_path.glob(".training-*"), key=lambda path: len(path.name))
     checkpoint.write_bytes(b"something else")

@@ -1,0 +1,1 @@
+"""A model made smaller, and what that costs on held-out rows."""
