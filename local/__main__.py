@@ -95,11 +95,13 @@ def bench(name: str, arguments: tuple[str, ...]) -> None:
     names = sorted(path.stem.replace("_", "-") for path in (ROOT / "bench").glob("[!_]*.py"))
     if name not in names:
         raise SettingsError(f"no benchmark {name!r}; there are: {', '.join(names) or 'none yet'}")
+    command = [*leash(), sys.executable, "-P", "-m", f"bench.{name.replace('-', '_')}", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if "--help" in arguments:  # needs no servers, which may be those of another benchmark
+        sys.exit(subprocess.run(command, env=environment).returncode)
     # Kafka's default: who starts together shares the partitions from the first event on.
     with servers(LOCAL / "bench", os.environ, join_delay_ms=3_000) as running:
-        environment = {**os.environ, **running.environment, "PYTHONPATH": str(ROOT)}
-        command = [*leash(), sys.executable, "-P", "-m", f"bench.{name.replace('-', '_')}", *arguments]
-        sys.exit(subprocess.run(command, env=environment).returncode)
+        sys.exit(subprocess.run(command, env={**environment, **running.environment}).returncode)
 
 
 @main.command(cls=Command)

@@ -20,6 +20,8 @@ ROOM_WAIT_S = 0.02
 FLUSH_WAIT_S = 0.5
 #: How often it is seen to what did not arrive (s); each time the thread that makes messages takes over.
 POLL_S = 0.05
+#: How long to wait for the answer whether the topic is still there (s).
+ASK_TIMEOUT_S = 3.0
 #: How Kafka refuses times: one of a batch, and several, by name. All else of the batch is refused with them.
 BAD_TIMES = (KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD)
 #: The partitioner chooses.
@@ -163,15 +165,26 @@ class ReplayProducer:
         if self._failure is not None:
             raise UnreachableError(
                 f"at least {self.failed} of {self.sent} events did not reach topic {self._settings.topic} at "
-                f"{self._kafka.bootstrap_servers} ({self._failure.str()}): {_what_to_do(self._failure)}; "
-                "--resume goes on, and consumers know by event_id the events that did arrive"
+                f"{self._kafka.bootstrap_servers} ({self._failure.str()}): {self._what_to_do(self._failure)}"
             )
 
+    def _what_to_do(self, failure: KafkaError) -> str:
+        resume = "--resume goes on, and consumers know by event_id the events that did arrive"
+        if failure.code() in BAD_TIMES:
+            return (
+                "Kafka takes no times that are further ahead of its clock than the topic's "
+                "message.timestamp.after.max.ms, an hour: leave them out with --to, or move all by "
+                f"--rebase-time now; {resume}"
+            )
+        if self._is_topic_gone():
+            return "the topic is not there any more: replay from the beginning, which makes it again"
+        return f"see that the brokers are up, then replay again; {resume}"
 
-def _what_to_do(failure: KafkaError) -> str:
-    if failure.code() not in BAD_TIMES:
-        return "see that the brokers are up, then replay again"
-    return (
-        "Kafka takes no times that are further ahead of its clock than the topic's "
-        "message.timestamp.after.max.ms, an hour: leave them out with --to, or move all by --rebase-time now"
-    )
+    def _is_topic_gone(self) -> bool:
+        """Return whether Kafka says that there is no such topic; whoever cannot be asked says nothing."""
+        topic = self._settings.topic
+        try:
+            error = self._producer.list_topics(topic, timeout=ASK_TIMEOUT_S).topics[topic].error
+        except KafkaException:
+            return False
+        return error is not None and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART

@@ -270,6 +270,19 @@ def test_events_that_do_not_arrive_are_an_error() -> None:
         publisher.finish()
 
 
+def test_a_topic_that_is_deleted_midway_is_an_error_that_says_so(kafka: KafkaConnection, topic: str) -> None:
+    ensure_topic(kafka, topic, PARTITIONS)
+    publisher = ReplayProducer(kafka, PublisherSettings(topic=topic, delivery_timeout_s=5))
+    publisher.send([(b"u", b"{}", 0)])
+    publisher.finish()
+    admin = admin_client(kafka)
+    admin.delete_topics([topic])[topic].result()
+    with pytest.raises(UnreachableError, match=r"did not reach .* topic is not there any more: replay from"):
+        while True:
+            publisher.send([(b"u", b"{}", 0)])
+            publisher.finish()
+
+
 @pytest.mark.parametrize("ahead", [1, 3])
 def test_times_that_kafka_refuses_are_an_error_that_says_so(
     kafka: KafkaConnection, topic: str, ahead: int
