@@ -108,8 +108,8 @@ class TrainSettings(StepSettings):
     #: Of a teacher: how much the cross-entropy to what it holds likely counts beside a target's own loss; the
     #: temperature of both, higher ones heeding the order of the unlikely more; of which share of the targets
     #: it is asked, rather the heavier ones, and beside how many drawn items.
-    teacher_weight: Annotated[float, Meta(gt=0)] = 1.0
-    teacher_temperature: Annotated[float, Meta(gt=0)] = 1.0
+    teacher_weight: Annotated[float, Meta(gt=0)] = 0.3
+    teacher_temperature: Annotated[float, Meta(gt=0)] = 2.0
     teacher_share: Annotated[float, Meta(gt=0, le=1)] = 0.25
     teacher_candidates: Count = 50
     #: Share of input items that are made unknown, so that the model learns to do with the category.
