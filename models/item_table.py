@@ -27,6 +27,11 @@ class ItemTable:
             if each is not None and (each.shape != self._vectors.shape[:1] or each.dtype != np.float32):
                 raise ValueError(f"{name} is {each.dtype} {each.shape}, of {len(self._vectors)} vectors")
 
+    @property
+    def dimension(self) -> int:
+        """The length of a vector."""
+        return int(self._vectors.shape[1])
+
     def read(self) -> Floats:
         """Return the vectors (I, D)."""
         if self._scale is None:

@@ -95,9 +95,7 @@ def main(
     training = {"protocol": "time", "cutoff_ms": cutoff_ms, "learned_until_ms": cutoff_ms}
     window = WindowSettings(window_events, horizon_days * DAY_MS)
     adopted = adopt(Given(encoder, items, vocabulary), store, settings, window, training)
-    click.echo(
-        f"adopted {encoder}: {len(adopted.item_ids):,} items, {adopted.item_vectors.shape[1]} dimensions"
-    )
+    click.echo(f"adopted {encoder}: {len(adopted.item_ids):,} items, {adopted.items.dimension} dimensions")
     click.echo(f"artifact {adopted.path if isinstance(store, Path) else store / adopted.version}")
     click.echo(f"version {adopted.version}, publication {adopted.publication}")
 

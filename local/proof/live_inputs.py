@@ -126,7 +126,7 @@ _SIDES: tuple[Literal["left", "right"], Literal["left", "right"]] = ("left", "ri
 
 def live_inputs(number: str, inputs: Mapping[int, Input], artifact: Artifact) -> LiveInputs:
     """Return these inputs as a batch encodes with them."""
-    dimension, reach = artifact.item_vectors.shape[1], artifact.settings.features.short_events
+    dimension, reach = artifact.items.dimension, artifact.settings.features.short_events
     values = np.zeros((len(inputs), dimension), np.int8)
     scale = np.zeros(len(inputs), np.float32)
     for place, (value, factor) in enumerate(inputs.values()):

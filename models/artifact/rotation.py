@@ -32,7 +32,7 @@ def common_items(artifact: Artifact, other: Artifact) -> tuple[Floats, Floats]:
     """Return the vectors (C, D) of the items that both models know, of each model."""
     places = {item_id: place for place, item_id in enumerate(other.item_ids)}
     common = [(own, places[item_id]) for own, item_id in enumerate(artifact.item_ids) if item_id in places]
-    lengths = artifact.item_vectors.shape[1], other.item_vectors.shape[1]
+    lengths = artifact.items.dimension, other.items.dimension
     if not common or lengths[0] != lengths[1]:
         raise ArtifactError(
             f"models {artifact.version} and {other.version} have {len(common)} common items and vectors of "

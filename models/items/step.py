@@ -60,18 +60,16 @@ def learn_step(
     length /= np.float32(dimension)
     for each in range(count):
         drawn, slope = room.drawn[each], room.scores[each]
+        change = np.float32(0)
+        if _moves(items, drawn, rules):
+            items.output_squares[drawn] = MEMORY * items.output_squares[drawn] + slope * slope * length
+            change = rate * slope / np.sqrt(items.output_squares[drawn] + _TINY)
+            items.revision[drawn] = step
         output = items.outputs[drawn]
-        if not _moves(items, drawn, rules):
-            for column in range(dimension):
-                room.gradient[column] += slope * output[column]
-            continue
-        items.output_squares[drawn] = MEMORY * items.output_squares[drawn] + slope * slope * length
-        change = rate * slope / np.sqrt(items.output_squares[drawn] + _TINY)
         for column in range(dimension):
             before = output[column]
             room.gradient[column] += slope * before
             output[column] = before - change * room.user[column]
-        items.revision[drawn] = step
     _learn_inputs(items, np.float32(trained.scale) * np.float32(gate), rate, rules, step, room)
     if items.trained[row] >= 0 and rules.moves_known:
         _pull(items, trained, row, np.float32(rules.pull))

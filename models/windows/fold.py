@@ -83,14 +83,16 @@ def fold_events(
     rules = Rules(topic, partition, min(settings.max_events, 2**31), settings.horizon_ms, max_bytes)
     counts = np.zeros(len(values), COUNTS)
     new_values: list[bytes | None] = []
-    for first in range(0, max(len(values), 1), PORTION_USERS):  # once without any: to be compiled
+    for first in range(0, len(values), PORTION_USERS):
         users = slice(first, first + PORTION_USERS)
         starts = event_starts[first : first + PORTION_USERS + 1]
-        new_values += _fold(values[users], batch._replace(starts=starts), rules, counts[users])
+        new_values += _fold_portion(values[users], batch._replace(starts=starts), rules, counts[users])
     return Folded(new_values, *(counts[name] for name in COUNTS.names or ()))
 
 
-def _fold(values: Sequence[bytes | None], batch: Batch, rules: Rules, counts: Records) -> list[bytes | None]:
+def _fold_portion(
+    values: Sequence[bytes | None], batch: Batch, rules: Rules, counts: Records
+) -> list[bytes | None]:
     """Fold events of U users, count what became of them in counts (U,), and return the new values."""
     old_starts, new_starts = np.zeros(len(values) + 1, np.int64), np.zeros(len(values) + 1, np.int64)
     np.cumsum([len(value) if value else 0 for value in values], out=old_starts[1:])
@@ -112,4 +114,4 @@ def compile_fold() -> None:
     """Compile the fold, or load what was compiled before: seconds that no event should wait for."""
     none, nothing = np.zeros(0, np.int64), texts_of([])
     nobody = EventColumns(none, none, none, np.zeros(0, np.uint8), none, nothing, nothing)
-    fold_events([], nobody, "", 0, WindowSettings())
+    fold_events([None], nobody, "", 0, WindowSettings())

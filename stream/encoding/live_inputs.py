@@ -80,7 +80,7 @@ class _Followed:
         self._series = ItemSeries(client, keys, len(artifact.item_ids), input_rows_from_bytes)
         self._version, self._clock = artifact.version, clock
         self._reach = artifact.settings.features.short_events
-        self._dimension = artifact.item_vectors.shape[1]
+        self._dimension = artifact.items.dimension
         self._header: ItemsHeader | None = None
         self._held = self._nothing()
         self._reason = ""

@@ -39,7 +39,7 @@ class InputsPublisher:
         #: How far a score moves with an input that moves by 1, about: as the newest one enters.
         lengths = np.linalg.norm(artifact.item_vectors, axis=1)
         longest = float(np.abs(trained.by_place).max()) * trained.scale
-        self._taste = longest * float(np.median(lengths)) / float(np.sqrt(artifact.item_vectors.shape[1]))
+        self._taste = longest * float(np.median(lengths)) / float(np.sqrt(artifact.items.dimension))
         keys = ItemKeys(key_prefix, artifact.version, "inputs")
         self._writer = ItemWriter(client, keys, Scoring(len(artifact.item_ids)), self._rows_between, clock)
         self._forget_published()

@@ -42,7 +42,7 @@ class Publisher:
         self._version = artifact.version
         half_lives_ms = float(live.half_lives_ms[0]), float(live.half_lives_ms[1])
         self._pace = Pace(_taste(artifact.golden_vectors), live.weights, half_lives_ms)
-        self._published = Published(artifact.item_vectors.shape[1], self._pace)
+        self._published = Published(artifact.items.dimension, self._pace)
         scoring = Scoring(len(artifact.item_ids), _popular(learner), live.weights, half_lives_ms)
         keys = ItemKeys(key_prefix, artifact.version)
         self._writer = ItemWriter(client, keys, scoring, self._published.rows, clock)

@@ -31,17 +31,8 @@ from offline.rankers.run import choose, with_unknown_share
 from offline.rankers.samples import Samples, material_of
 from offline.rankers.scoring import score, served, trained
 from offline.rankers.settings import UNKNOWN_SHARES, RankerTrainSettings
+from tests.offline.tiny_ranker import TINY
 
-TINY = RankerSettings(
-    max_events=4,
-    sessions=2,
-    item_dimension=8,
-    category_dimension=4,
-    heads=2,
-    attention_units=8,
-    units=(12,),
-    features=False,
-)
 TOY = RankerTrainSettings(batch_size=64, lr=2e-2, negatives=2)
 
 

@@ -15,22 +15,13 @@ from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import read_behaviour_log
 from models.rankers.kinds import make_ranker
-from models.rankers.settings import KINDS, RankerSettings
+from models.rankers.settings import KINDS
 from offline.rankers.learner import Learner
 from offline.rankers.questions import Drawer, Questions, others_of_batch
 from offline.rankers.samples import Asked, Samples, material_of
 from offline.rankers.settings import Draws, RankerTrainSettings
+from tests.offline.tiny_ranker import TINY
 
-TINY = RankerSettings(
-    max_events=4,
-    sessions=2,
-    item_dimension=8,
-    category_dimension=4,
-    heads=2,
-    attention_units=8,
-    units=(12,),
-    features=False,
-)
 TOY = RankerTrainSettings(batch_size=64, negatives=2, unknown_share=0.0, auxiliary_weight=0.0)
 
 

@@ -20,18 +20,19 @@ from models.ranker import Candidates, Scores
 from models.rankers.load import LoadedRanker, load_ranker
 from models.rankers.settings import RankerSettings
 from models.towers.dual_towers import DualTowers
-from models.towers.histories import FeatureSettings, event_features
+from models.towers.histories import FeatureSettings
 from models.towers.settings import ModelSettings
 from models.windows.histories import Histories
 from models.windows.window import WindowSettings
 from offline import train
 from offline.training import final_fit, lessons, losses, selection
-from offline.training.data import Stretches, cut_stretches
+from offline.training.data import Stretches
 from offline.training.held_out import ONE_PROCESS
 from offline.training.learner import Course, Learner
 from offline.training.lessons import Lessons, distinct, lessons_of, pasts_of
 from offline.training.report import text_of_epoch
 from offline.training.settings import TrainSettings
+from tests.offline.made_stretches import stretches_of
 
 ITEMS, USERS, EVENTS = 20, 60, 30
 VOCABULARY = Vocabulary([f"i{n}" for n in range(ITEMS)], [2] * ITEMS, ["a"])
@@ -70,15 +71,7 @@ def loaded(ranker: Any, **training: object) -> LoadedRanker:
 def by_chance() -> Stretches:
     """Return stretches of users whose every item is by chance: what comes next cannot be told."""
     item = np.random.default_rng(1).integers(0, ITEMS, USERS * EVENTS) + FIRST_KNOWN
-    histories = Histories(
-        item,
-        np.full_like(item, 2),
-        np.ones(len(item), np.uint8),
-        np.arange(len(item)) * 1_000,
-        np.arange(USERS + 1) * EVENTS,
-    )
-    derived = event_features(histories, FeatureSettings())
-    return cut_stretches(histories, derived, np.ones(len(item), np.float32), 100)
+    return stretches_of(item, EVENTS)
 
 
 def auc_of_halves(found: Lessons | None) -> float:

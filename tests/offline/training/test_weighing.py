@@ -6,13 +6,13 @@ import torch
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.towers.dual_towers import DualTowers
-from models.towers.histories import FeatureSettings, event_features
+from models.towers.histories import FeatureSettings
 from models.towers.settings import ModelSettings
-from models.windows.histories import Histories
 from offline.ranking.metrics import gains
-from offline.training.data import Stretches, cut_stretches
+from offline.training.data import Stretches
 from offline.training.held_out import target_ranks
 from offline.training.weighing import ItemWeights, find_weights, weigh
+from tests.offline.made_stretches import stretches_of
 
 ITEMS, USERS, EVENTS = 80, 40, 6
 VOCABULARY = Vocabulary([f"i{n}" for n in range(ITEMS)], [2] * ITEMS, ["a"])
@@ -30,15 +30,7 @@ def towers() -> DualTowers:
 def users_who_return() -> Stretches:
     """Return the stretches of users who look at one item, their own, again and again."""
     item = np.repeat(np.arange(USERS) + FIRST_KNOWN, EVENTS)
-    histories = Histories(
-        item,
-        np.full_like(item, 2),
-        np.ones(len(item), np.uint8),
-        np.arange(len(item)) * 1_000,
-        np.arange(USERS + 1) * EVENTS,
-    )
-    derived = event_features(histories, FeatureSettings())
-    return cut_stretches(histories, derived, np.ones(len(item), np.float32), 100)
+    return stretches_of(item, EVENTS)
 
 
 def test_what_spoils_the_order_weighs_less() -> None:

@@ -28,7 +28,7 @@ ARTIFACT: Any = SimpleNamespace(
     version=VERSION,
     item_ids=NAMES[:KNOWN],
     vocabulary=Vocabulary(NAMES[:KNOWN], [2] * KNOWN, ["c"]),
-    item_vectors=np.zeros((KNOWN, DIMENSION), np.float32),
+    items=SimpleNamespace(dimension=DIMENSION),
     settings=SimpleNamespace(features=SimpleNamespace(short_events=3)),
 )
 
