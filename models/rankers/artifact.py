@@ -12,6 +12,7 @@ import torch
 from models.arrays import Floats, Ints
 from models.artifact.files import ARTIFACT_FORMAT, CONFIG, METRICS, VOCABULARY, to_json
 from models.artifact.writing import write_version
+from models.errors import SettingsError
 from models.ids.vocabulary import Vocabulary
 from models.location import Location
 from models.model_files import GOLDEN, RANKER, WEIGHTS
@@ -20,6 +21,7 @@ from models.rankers.columns import event_rows
 from models.rankers.features import feature_rows
 from models.rankers.golden import golden_questions
 from models.rankers.graphs import graphs_of
+from models.rankers.kinds import make_ranker
 from models.rankers.layers import Events, Features
 from models.rankers.load import LoadedRanker, load_ranker
 from models.windows.histories import Histories
@@ -47,6 +49,18 @@ def save_ranker(
         METRICS: to_json(metrics),
     }
     return load_ranker(store / write_version(store, contents))
+
+
+def module_of(loaded: LoadedRanker) -> RankerModule:
+    """Return a ranker as it was saved. Raises SettingsError for an ensemble, which is several."""
+    file = loaded.directory / WEIGHTS
+    if not file.exists():
+        raise SettingsError(f"ranker {loaded.version} is an ensemble: name one that it is made of")
+    ranker, weights = make_ranker(loaded.vocabulary, loaded.settings), safetensors.torch.load_file(file)
+    if ranker.vectors.are_bytes(weights):
+        ranker.vectors.compress()
+    ranker.load_state_dict(weights)
+    return ranker
 
 
 def golden_scores(ranker: RankerModule, vocabulary: Vocabulary) -> Floats:

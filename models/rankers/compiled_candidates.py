@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from models.arrays import Floats, Ints
+from models.quantised import dequantised
 from models.rankers.features import USER_FEATURES
 from models.rankers.kernels import DiceForm, UnitForm, activation, dice, evolve
 from models.rankers.settings import RankerSettings
@@ -33,7 +34,7 @@ class CompiledCandidates:
         """weights: the ranker's own, by name. The settings are some for which `can_compile`."""
         kinds: dict[str, Callable[[RankerSettings, Mapping[str, Floats]], See]]
         kinds = {"din": _Din, "dsin": _Dsin, "dien": _Dien}
-        self._tables = weights["vectors.item.weight"], weights["vectors.category.weight"]
+        self._tables = _Table(weights, "vectors.item"), _Table(weights, "vectors.category")
         self._see = kinds[settings.kind](settings, weights)
         self._scorer = _Scorer(weights, settings.dimension)
         self._threads = threads
@@ -74,6 +75,22 @@ class CompiledCandidates:
         if "user_features" in state:
             features = state["user_features"], state["candidate_features"][part]
         return self._scorer(vectors, state["taste"], seen, features), weights
+
+
+class _Table:
+    """Rows as they are, or of a compressed ranker as bytes with a scale for each."""
+
+    def __init__(self, weights: Mapping[str, Any], name: str) -> None:
+        self._rows, self._scale = weights[f"{name}.weight"], weights.get(f"{name}.scale")
+        if self._rows.dtype != (np.float32 if self._scale is None else np.int8):
+            raise ValueError(f"{name}.weight is of the type {self._rows.dtype}")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Ints | Floats) -> Floats:
+        rows = self._rows[index]
+        return rows if self._scale is None else dequantised(rows, self._scale[index])
 
 
 def can_compile(settings: RankerSettings) -> bool:

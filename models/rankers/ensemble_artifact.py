@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import safetensors.numpy
@@ -19,12 +18,11 @@ from models.rankers.load import LoadedRanker, load_ranker
 def save_ensemble(
     store: Location,
     members: Sequence[LoadedRanker],
-    directories: Sequence[Path],
     settings: EnsembleSettings,
     metrics: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> LoadedRanker:
-    """Write rankers, whose files these directories have, into `store` as one, and return it as it serves.
+    """Write rankers into `store` as one, and return it as it serves.
 
     They know the same items and categories by the same numbers. Raises ArtifactError.
     """
@@ -37,7 +35,7 @@ def save_ensemble(
         GOLDEN: safetensors.numpy.save({"score": golden}),
         METRICS: to_json(metrics),
     }
-    for number, directory in enumerate(directories):
+    for number, member in enumerate(members):
         for name in MEMBER_FILES:
-            contents[member_file(number, name)] = (directory / name).read_bytes()
+            contents[member_file(number, name)] = (member.directory / name).read_bytes()
     return load_ranker(store / write_version(store, contents))

@@ -3,7 +3,7 @@
 Letters: B users, T events, C candidates, D dimension, H units.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.ages import AGE_BUCKETS
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import PADDING
+from models.quantised import quantised
 from models.rankers.features import ITEM_FEATURES
 from models.rankers.settings import RankerSettings
 
@@ -94,6 +95,33 @@ class Vectors(nn.Module):
         """Return the vectors (B, T, D) of events, 0 where there is none."""
         found: Tensor = self.behaviour(events.behaviour) + self.age(events.age)
         return self.candidates(events.item, events.category) + found
+
+    @staticmethod
+    def are_bytes(weights: Mapping[str, Tensor]) -> bool:
+        """Return whether the weights of a ranker, by name, are of one that was compressed."""
+        return "vectors.item.scale" in weights
+
+    def compress(self) -> None:
+        """Have the rows of items and categories as bytes, from which nothing learns any more."""
+        self.add_module("item", ByteTable(self.item))
+        self.add_module("category", ByteTable(self.category))
+
+
+class ByteTable(nn.Module):
+    """The rows of a table as bytes, with a scale for each."""
+
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, table: nn.Embedding) -> None:
+        super().__init__()
+        rows, scale = quantised(table.weight.detach().cpu().numpy())
+        self.register_buffer("weight", torch.from_numpy(rows))
+        self.register_buffer("scale", torch.from_numpy(scale))
+
+    def forward(self, index: Tensor) -> Tensor:
+        """Return the rows (..., D) of indices (...)."""
+        return self.weight[index].float() * self.scale[index].unsqueeze(-1)
 
 
 def _table(rows: int, dimension: int, is_large: bool = False) -> nn.Embedding:

@@ -39,14 +39,15 @@ from models.rankers.settings import RankerSettings
 class LoadedRanker:
     """A ranker that is ready to serve.
 
-    version: 12 hex digits of its content; item_categories (I + 2,) the category index of each item index, of
-    padding and unknown too; settings: among others max_events and horizon_ms, how far back it reads;
-    training: what its artifact says of how it was trained.
+    version: 12 hex digits of its content; directory: where its files are; item_categories (I + 2,) the
+    category index of each item index, of padding and unknown too; settings: among others max_events and
+    horizon_ms, how far back it reads; training: what its artifact says of how it was trained.
     """
 
     ranker: Ranker
     vocabulary: Vocabulary
     version: str
+    directory: Path
     item_categories: Ints
     settings: RankerSettings
     training: Mapping[str, Any]
@@ -73,7 +74,8 @@ def load_ranker(where: str | Location, threads: int = 1) -> LoadedRanker:
     )
     check_scores(version, ranker.rank(*golden_questions(vocabulary)).score, stored)
     categories = np.concatenate(([PADDING, UNKNOWN], vocabulary.item_categories))
-    return LoadedRanker(ranker, vocabulary, version, categories, settings, config.get("training", {}))
+    training = config.get("training", {})
+    return LoadedRanker(ranker, vocabulary, version, directory, categories, settings, training)
 
 
 def is_ranker(where: Location) -> bool:

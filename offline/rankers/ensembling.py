@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -33,13 +32,11 @@ ALIKE = (
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A ranker of a store: as published, and as it was before it learned the rows held out; files of each."""
+    """A ranker of a store: as published, and as it was before it learned the rows held out."""
 
     where: Location
     loaded: LoadedRanker
-    directory: Path
     held_out: LoadedRanker
-    held_out_directory: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +84,21 @@ def _save(
     metrics = {"test": asdict(together), "test_of_members": [asdict(each) for each in qualities]}
     held_out = [each.held_out for each in members]
     known = {"members": [each.version for each in held_out]}
-    directories = [each.held_out_directory for each in members]
     training = {**held_out[0].training, **known}
-    saved = save_ensemble(into, held_out, directories, settings, metrics, training)
+    saved = save_ensemble(into, held_out, settings, metrics, training)
     published = [each.loaded for each in members]
     if all(one is other for one, other in zip(published, held_out, strict=True)):
         return saved
     known = {"members": [each.version for each in published]}
     training = {**published[0].training, **known, "held_out_version": saved.version}
-    directories = [each.directory for each in members]
-    return save_ensemble(into, published, directories, settings, metrics, training)
+    return save_ensemble(into, published, settings, metrics, training)
 
 
 def _member(where: Location) -> Member:
     """Return a store's ranker, and the version of it that has not learned the rows held out."""
-    found, loaded = find(where), load_ranker(where)
+    loaded = load_ranker(where)
     version = loaded.training.get("held_out_version")
-    if version is None:
-        return Member(where, loaded, found.directory, loaded, found.directory)
-    before = found.store.where / version
-    return Member(where, loaded, found.directory, load_ranker(before), find(before).directory)
+    return Member(where, loaded, load_ranker(find(where).store.where / version) if version else loaded)
 
 
 def _check(log: BehaviourLog, members: Sequence[Member]) -> None:

@@ -47,11 +47,7 @@ def quality_of(scored: Scored) -> Quality:
         if _has_both(scored.label[some]):
             counts.append(len(some))
             aucs.append(auc(scored.score[some], scored.label[some]))
-    gains = [
-        ndcg_at_10(scored.score[some], scored.label[some])
-        for some in _groups(scored.list)
-        if _has_both(scored.label[some])
-    ]
+    gains = gains_of(scored)
     told = expit(scored.score), scored.label, scored.weight
     return Quality(
         auc=auc(scored.score, scored.label) if _has_both(scored.label) else np.nan,
@@ -59,8 +55,14 @@ def quality_of(scored: Scored) -> Quality:
         log_loss=log_loss(scored),
         calibration_error=calibration_error(*told),
         observed_over_expected=observed_over_expected(*told),
-        ndcg_at_10=float(np.mean(gains)) if gains else np.nan,
+        ndcg_at_10=float(np.mean(gains)) if len(gains) else np.nan,
     )
+
+
+def gains_of(scored: Scored) -> Doubles:
+    """Return NDCG@10 of each list that has both labels."""
+    lists = (some for some in _groups(scored.list) if _has_both(scored.label[some]))
+    return np.array([ndcg_at_10(scored.score[some], scored.label[some]) for some in lists])
 
 
 def auc(score: Doubles, label: Doubles) -> float:

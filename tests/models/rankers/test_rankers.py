@@ -18,6 +18,7 @@ from models.artifact.writing import write_version
 from models.errors import ArtifactError, SettingsError
 from models.ids.vocabulary_file import UNKNOWN
 from models.model_files import CANDIDATE_GRAPH, USER_GRAPH
+from models.quantised import dequantised, quantised
 from models.ranker import Candidates, Scores
 from models.rankers.artifact import save_ranker
 from models.rankers.base import RankerModule
@@ -251,6 +252,31 @@ def test_graphs_give_what_machine_code_gives(loaded: LoadedRanker, folder: Path)
     np.testing.assert_allclose(found.score, served.score, atol=TOLERANCE, rtol=TOLERANCE)
     for one, other in zip(found.attention, served.attention, strict=True):
         np.testing.assert_allclose(one, other, atol=TOLERANCE)
+
+
+def test_rows_as_bytes_are_scored_as_what_the_bytes_stand_for(
+    ranker: RankerModule, loaded: LoadedRanker, tmp_path: Path
+) -> None:
+    histories, candidates = _histories(), _candidates()
+    small, plain = _lively(ranker.settings), _lively(ranker.settings)
+    small.vectors.compress()
+    with torch.no_grad():
+        for table in (plain.vectors.item, plain.vectors.category):
+            table.weight.copy_(torch.from_numpy(dequantised(*quantised(table.weight.numpy()))))
+    served, expected = (save_ranker(tmp_path, each, VOCABULARY, {}, {}) for each in (small, plain))
+    found, wanted = (_ranked(each, histories, candidates) for each in (served, expected))
+    np.testing.assert_allclose(found.score, wanted.score, atol=TOLERANCE, rtol=TOLERANCE)
+    for one, other in zip(found.attention, wanted.attention, strict=True):
+        np.testing.assert_allclose(one, other, atol=TOLERANCE)
+    of_user, of_candidates = (
+        Session(served.directory / name, "cpu", 1) for name in (USER_GRAPH, CANDIDATE_GRAPH)
+    )
+    by_graph = OnnxRanker(of_user, of_candidates, served.settings).rank(
+        histories, candidates, _now_ms(histories)
+    )
+    np.testing.assert_allclose(by_graph.score, wanted.score, atol=TOLERANCE, rtol=TOLERANCE)
+    whole = _ranked(loaded, histories, candidates).score
+    assert np.abs(found.score - whole).max() > TOLERANCE  # bytes are not what they were made of
 
 
 def test_other_candidates_of_a_user_change_nothing(loaded: LoadedRanker) -> None:

@@ -65,7 +65,7 @@ def loaded(ranker: Any, **training: object) -> LoadedRanker:
     """Return a ranker as if it had been loaded."""
     said = {"uniform_share": 0.5, "popularity_power": 1.0, "positives": [1, 2, 3, 4], **training}
     categories = np.concatenate(([0, 1], VOCABULARY.item_categories))
-    return LoadedRanker(ranker, VOCABULARY, "0" * 12, categories, RankerSettings(), said)
+    return LoadedRanker(ranker, VOCABULARY, "0" * 12, Path(), categories, RankerSettings(), said)
 
 
 def by_chance() -> Stretches:

@@ -78,14 +78,13 @@ def test_online_scores_are_the_offline_ones_after_each_event_of_a_stream(
 def test_several_rankers_as_one_are_served_as_any(
     redis_client: redis.Redis, store: Path, stream: Stream, tmp_path: Path
 ) -> None:
-    modules, members, directories = [], [], []
+    modules, members = [], []
     for seed in (0, 1):
-        version, module = save_din(tmp_path / str(seed), seed)
+        _, module = save_din(tmp_path / str(seed), seed)
         modules.append(module)
         members.append(load_ranker(str(tmp_path / str(seed))))
-        directories.append(tmp_path / str(seed) / version)
     settings = EnsembleSettings("stacked", tuple(each.settings for each in modules), (0.7, -0.2), 0.1)
-    made = save_ensemble(tmp_path / "both", members, directories, settings, {}, {})
+    made = save_ensemble(tmp_path / "both", members, settings, {}, {})
     artifacts.publish(tmp_path / "both", made.version)
     ranker = ranker_of(redis_client, store, tmp_path / "both")
     found = ranker.rank("u", CANDIDATES, now_ms=NOW_MS, explain=True)
