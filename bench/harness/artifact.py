@@ -6,6 +6,7 @@ import torch
 
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
+from models.artifact.settings import ArtifactSettings
 from models.ids.vocabulary import Vocabulary
 from models.towers.dual_towers import DualTowers
 
@@ -23,7 +24,7 @@ def two_untrained(store: Path, vocabulary: Vocabulary) -> tuple[Path, Path]:
 
 def _untrained(store: Path, vocabulary: Vocabulary, seed: int) -> Artifact:
     torch.manual_seed(seed)
-    settings = artifacts.ArtifactSettings()
+    settings = ArtifactSettings()
     towers = DualTowers(vocabulary, settings.features, settings.model)
     with torch.no_grad():  # what starts at 0 would hide what is computed wrongly
         for parameter in towers.parameters():

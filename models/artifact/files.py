@@ -115,6 +115,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def config_to_json(config: Mapping[str, Any]) -> bytes:
+    """Return what `read_config` reads."""
+    return to_json({"format": ARTIFACT_FORMAT, **config})
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return what an artifact says of itself. Raises ArtifactError where it is of another format."""
+    config = read_json(path)
+    if config.get("format") != ARTIFACT_FORMAT:
+        raise ArtifactError(
+            f"{path} has format {config.get('format')!r}, this version reads {ARTIFACT_FORMAT!r}: train a "
+            "new artifact with `python -m offline.train`"
+        )
+    return config
+
+
 def parse(path: Path, read: Callable[[], T]) -> T:
     try:
         return read()

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from models.arrays import Floats, Ints
-from models.artifact.files import ARTIFACT_FORMAT, CONFIG, METRICS, VOCABULARY, to_json
+from models.artifact.files import CONFIG, METRICS, VOCABULARY, config_to_json, to_json
 from models.artifact.writing import write_version
 from models.errors import SettingsError
 from models.ids.vocabulary import Vocabulary
@@ -41,7 +41,7 @@ def save_ranker(
     ranker = ranker.cpu().eval()
     config = {"encoder": RANKER, RANKER: asdict(ranker.settings), "training": dict(training)}
     contents = {
-        CONFIG: to_json({"format": ARTIFACT_FORMAT, **config}),
+        CONFIG: config_to_json(config),
         VOCABULARY: vocabulary.to_bytes(),
         WEIGHTS: safetensors.torch.save(ranker.state_dict()),
         **graphs_of(ranker),

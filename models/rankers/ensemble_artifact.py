@@ -6,7 +6,7 @@ from typing import Any
 
 import safetensors.numpy
 
-from models.artifact.files import ARTIFACT_FORMAT, CONFIG, METRICS, VOCABULARY, to_json
+from models.artifact.files import CONFIG, METRICS, VOCABULARY, config_to_json, to_json
 from models.artifact.writing import write_version
 from models.location import Location
 from models.model_files import ENSEMBLE, GOLDEN, MEMBER_FILES, RANKER, member_file
@@ -30,7 +30,7 @@ def save_ensemble(
     golden = EnsembleRanker([each.ranker for each in members], settings).rank(*asked).score
     config = {"encoder": RANKER, RANKER: asdict(settings.reads), ENSEMBLE: asdict(settings)}
     contents = {
-        CONFIG: to_json({"format": ARTIFACT_FORMAT, **config, "training": dict(training)}),
+        CONFIG: config_to_json({**config, "training": dict(training)}),
         VOCABULARY: members[0].vocabulary.to_bytes(),
         GOLDEN: safetensors.numpy.save({"score": golden}),
         METRICS: to_json(metrics),

@@ -13,11 +13,11 @@ import safetensors.numpy
 from models.adopted.session import Session
 from models.arrays import Ints
 from models.artifact.files import (
-    ARTIFACT_FORMAT,
     CONFIG,
     VOCABULARY,
     checked,
     parse,
+    read_config,
     read_json,
     version_of,
 )
@@ -123,12 +123,7 @@ def _of_candidates(graph: Path, file: Path, settings: RankerSettings, threads: i
 
 def _config_of(file: Path) -> dict[str, Any]:
     """Return what a ranker's artifact says of itself. Raises ArtifactError where it is none."""
-    config = read_json(file)
-    if config.get("format") != ARTIFACT_FORMAT:
-        raise ArtifactError(
-            f"{file} has format {config.get('format')!r}, this version reads {ARTIFACT_FORMAT!r}: "
-            "train it again"
-        )
+    config = read_config(file)
     if config.get("encoder") != RANKER:
         raise ArtifactError(
             f"{file.parent} holds a model of the kind {config.get('encoder')!r}, and no ranker: "

@@ -7,7 +7,8 @@ from typing import Any
 
 from models.adopted.onnx_model import OnnxModel
 from models.adopted.settings import EncoderSettings
-from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save_model
+from models.artifact.artifact import Artifact, load, publish, save_model
+from models.artifact.settings import ArtifactSettings
 from models.errors import SettingsError
 from models.location import Location
 from models.towers.histories import FeatureSettings

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from models.arrays import Flags
-from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save_model
+from models.artifact.artifact import Artifact, load, publish, save_model
 from models.artifact.files import CONFIG, read_json
+from models.artifact.settings import ArtifactSettings
 from models.artifact.stores import find, is_there, open_store, store_of
 from models.encoder import Model
 from models.errors import SettingsError

@@ -8,8 +8,9 @@ import msgspec
 import numpy as np
 
 from models.arrays import Flags
-from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save
+from models.artifact.artifact import Artifact, load, publish, save
 from models.artifact.rotation import common_items, mean_cosine
+from models.artifact.settings import ArtifactSettings
 from models.errors import DataError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.arrays import Flags, Floats
-from models.artifact.artifact import ArtifactSettings
+from models.artifact.settings import ArtifactSettings
 from models.blocks import blocks_of, groups_of
 from models.errors import DataError
 from models.ids.vocabulary import Vocabulary

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.artifact.artifact import ArtifactSettings
+from models.artifact.settings import ArtifactSettings
 from models.errors import DataError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.artifact.artifact import ArtifactSettings
+from models.artifact.settings import ArtifactSettings
 from models.log.behaviour_log import BehaviourLog
 from models.sessions import default_gap_ms
 from models.towers.histories import FeatureSettings

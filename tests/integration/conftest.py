@@ -12,6 +12,7 @@ import torch
 from local.worker import WorkerProcess, worker_environment
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
+from models.artifact.settings import ArtifactSettings
 from models.ids.vocabulary import Vocabulary
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
@@ -42,7 +43,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     vocabulary = Vocabulary(
         [f"i{item}" for item in known], [2 + item % 3 for item in known], ["c0", "c1", "c2"]
     )
-    settings = artifacts.ArtifactSettings(model=ModelSettings(dimension=16))
+    settings = ArtifactSettings(model=ModelSettings(dimension=16))
     towers = DualTowers(vocabulary, settings.features, settings.model)
     store = tmp_path_factory.mktemp("artifacts")
     saved = artifacts.save(store, towers, vocabulary, settings, {}, {})

@@ -27,6 +27,7 @@ from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.artifact.item_vectors import load_item_vectors
 from models.artifact.live_items import LiveItemsSettings
+from models.artifact.settings import ArtifactSettings
 from models.events import CANARY_PREFIX
 from models.ids.texts import texts_of
 from models.ids.vocabulary import Vocabulary
@@ -64,7 +65,7 @@ def make(store: Path, seed: int) -> Artifact:
         [f"i{item}" for item in range(KNOWN)], [2 + item % 3 for item in range(KNOWN)], ["c0", "c1", "c2"]
     )
     live = LiveItemsSettings(is_on=True, half_lives_ms=(60_000, 3_600_000), weights=(1.0, 0.5))
-    settings = artifacts.ArtifactSettings(model=ModelSettings(dimension=16), live_items=live)
+    settings = ArtifactSettings(model=ModelSettings(dimension=16), live_items=live)
     towers = DualTowers(vocabulary, settings.features, settings.model)
     return artifacts.save(store, towers, vocabulary, settings, {}, {})
 

@@ -19,6 +19,7 @@ from local.proof import VECTOR_TOLERANCE, prove, wait_until_committed
 from local.worker import WorkerProcess, worker_environment
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
+from models.artifact.settings import ArtifactSettings
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.location import Location
@@ -50,7 +51,7 @@ def make(store: Location, seed: int, max_events: int = 110, others: int = 0) -> 
         [FIRST_KNOWN + others + item % 3 for item in known],
         [*(f"other {number}" for number in range(others)), "c0", CATEGORY, "c2"],
     )
-    settings = artifacts.ArtifactSettings(WindowSettings(max_events), model=ModelSettings(dimension=16))
+    settings = ArtifactSettings(WindowSettings(max_events), model=ModelSettings(dimension=16))
     towers = DualTowers(vocabulary, settings.features, settings.model)
     return artifacts.save(store, towers, vocabulary, settings, {}, {})
 

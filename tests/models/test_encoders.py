@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from models.arrays import Floats
-from models.artifact.artifact import Artifact, ArtifactSettings, load, save_model
+from models.artifact.artifact import Artifact, load, save_model
 from models.artifact.embeddings import Embeddings
+from models.artifact.settings import ArtifactSettings
 from models.encoder import Model
 from models.errors import ArtifactError, DataError
 from models.events import Event

@@ -13,6 +13,7 @@ from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.artifact.local_store import LocalStore
 from models.artifact.rotation import common_items, mean_cosine
+from models.artifact.settings import ArtifactSettings
 from models.ids.vocabulary import Vocabulary
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
@@ -25,7 +26,7 @@ PREFIX = "test-publish:"
 
 def make(store: Path, seed: int) -> Artifact:
     vocabulary = Vocabulary([f"i{number}" for number in range(30)], [2] * 30, ["c"])
-    settings = artifacts.ArtifactSettings(model=ModelSettings(dimension=16))
+    settings = ArtifactSettings(model=ModelSettings(dimension=16))
     torch.manual_seed(seed)
     towers = DualTowers(vocabulary, settings.features, settings.model)
     with torch.no_grad():

@@ -14,6 +14,7 @@ from local.proof.live_vectors import LiveVectors, StoredVectors
 from local.proof.vectors import VectorCheck
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
+from models.artifact.settings import ArtifactSettings
 from models.ids.vocabulary import Vocabulary
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
@@ -35,7 +36,7 @@ OTHER_HISTORY = recent_of_window(window_to_bytes(Window("", 0, 0, 1, 0, 0, [1], 
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     torch.manual_seed(0)
     vocabulary = Vocabulary([f"i{item}" for item in range(5)], [2, 3, 2, 3, 2], ["c0", "c1"])
-    settings = artifacts.ArtifactSettings(model=ModelSettings(dimension=16))
+    settings = ArtifactSettings(model=ModelSettings(dimension=16))
     towers = DualTowers(vocabulary, settings.features, settings.model)
     return artifacts.save(tmp_path_factory.mktemp("store"), towers, vocabulary, settings, {}, {})
 

@@ -11,9 +11,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save
+from models.artifact.artifact import Artifact, load, publish, save
 from models.artifact.files import FILES
 from models.artifact.local_store import LocalStore
+from models.artifact.settings import ArtifactSettings
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN

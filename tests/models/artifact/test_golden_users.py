@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.artifact.artifact import Artifact, ArtifactSettings, load, save
+from models.artifact.artifact import Artifact, load, save
 from models.artifact.golden_users import LENGTHS
+from models.artifact.settings import ArtifactSettings
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.item_table import VECTORS, ItemTable

@@ -18,12 +18,13 @@ import torch
 
 from local.object_storage import ObjectStorageServer
 from local.ports import free_port
-from models.artifact.artifact import Artifact, ArtifactSettings, load, publish, save
+from models.artifact.artifact import Artifact, load, publish, save
 from models.artifact.bucket import Bucket
 from models.artifact.files import CHECKSUMS, FILES
 from models.artifact.item_vectors import load_item_vectors
 from models.artifact.object_store import PUBLICATIONS, REMEMBERED, ObjectStore
 from models.artifact.publications import OvertakenError
+from models.artifact.settings import ArtifactSettings
 from models.artifact.stores import is_artifact, is_there, open_store, read_version, store_of
 from models.artifact.version_cache import VersionCache
 from models.errors import ArtifactError, SettingsError, UnreachableError

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.artifact.artifact import Artifact, ArtifactSettings, load, save
+from models.artifact.artifact import Artifact, load, save
 from models.artifact.rotation import common_items, mean_cosine, rotate_onto
+from models.artifact.settings import ArtifactSettings
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.artifact.artifact import ArtifactSettings, load
+from models.artifact.artifact import load
 from models.artifact.item_vectors import load_item_vectors
+from models.artifact.settings import ArtifactSettings
 from models.errors import ArtifactError
 from models.inference.cpu_towers import CpuTowers
 from models.inference.inference import Inference

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from models.artifact.artifact import ArtifactSettings
+from models.artifact.settings import ArtifactSettings
 from models.ids.vocabulary import Vocabulary
 from models.log.behaviour_log import BehaviourLog, Column
 from models.towers.dual_towers import DualTowers

@@ -9,7 +9,8 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from models.artifact.artifact import ArtifactSettings, load
+from models.artifact.artifact import load
+from models.artifact.settings import ArtifactSettings
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.behaviour_log import read_behaviour_log

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.arrays import Flags
-from models.artifact.artifact import ArtifactSettings
+from models.artifact.settings import ArtifactSettings
 from models.errors import DataError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary_file import FIRST_KNOWN

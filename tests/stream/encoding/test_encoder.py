@@ -14,6 +14,7 @@ from local.servers import ROOT
 from models.arrays import Floats
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
+from models.artifact.settings import ArtifactSettings
 from models.encoder import Vectors
 from models.errors import SettingsError
 from models.ids.vocabulary import Vocabulary
@@ -34,7 +35,7 @@ from stream.store.keys import COLD_START_USER
 def artifact(tmp_path: Path) -> Artifact:
     torch.manual_seed(0)
     vocabulary = Vocabulary([f"i{n}" for n in range(30)], [2] * 30, ["c0"])
-    settings = artifacts.ArtifactSettings(model=ModelSettings(dimension=16))
+    settings = ArtifactSettings(model=ModelSettings(dimension=16))
     towers = DualTowers(vocabulary, settings.features, settings.model)
     with torch.no_grad():
         for parameter in towers.parameters():

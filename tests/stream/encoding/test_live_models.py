@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from models.artifact.artifact import Artifact, ArtifactSettings, save
+from models.artifact.artifact import Artifact, save
+from models.artifact.settings import ArtifactSettings
 from models.artifact.stores import open_store
 from models.errors import ArtifactError
 from models.ids.vocabulary import Vocabulary

@@ -15,6 +15,7 @@ import torch
 from local.ports import free_port
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
+from models.artifact.settings import ArtifactSettings
 from models.ids.vocabulary import Vocabulary
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
@@ -44,7 +45,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """Give an artifact with random weights, all towers in use."""
     torch.manual_seed(0)
     vocabulary = Vocabulary([f"item {n}" for n in range(40)], [2 + n % 3 for n in range(40)], list("abc"))
-    settings = artifacts.ArtifactSettings(model=ModelSettings(dimension=16))
+    settings = ArtifactSettings(model=ModelSettings(dimension=16))
     towers = DualTowers(vocabulary, settings.features, settings.model)
     with torch.no_grad():
         for parameter in towers.parameters():

@@ -16,6 +16,7 @@ from local.ports import free_port
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
 from models.artifact.item_vectors import ItemVectors, load_item_vectors
+from models.artifact.settings import ArtifactSettings
 from models.artifact.version_cache import VersionCache
 from models.errors import ArtifactError, UnreachableError
 from models.ids.vocabulary import Vocabulary
@@ -37,7 +38,7 @@ def make(store: Location, seed: int) -> Artifact:
     vocabulary = Vocabulary(
         [f"i{item}" for item in range(ITEMS)], [1 + item % 3 for item in range(ITEMS)], ["c2", "c3"]
     )
-    settings = artifacts.ArtifactSettings(model=ModelSettings(dimension=16))
+    settings = ArtifactSettings(model=ModelSettings(dimension=16))
     towers = DualTowers(vocabulary, settings.features, settings.model)
     return artifacts.save(store, towers, vocabulary, settings, {}, {})
 

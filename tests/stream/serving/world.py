@@ -10,6 +10,7 @@ import torch
 from models.arrays import Floats
 from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
+from models.artifact.settings import ArtifactSettings
 from models.ids.vocabulary import Vocabulary
 from models.rankers.artifact import save_ranker, scores_of
 from models.rankers.base import RankerModule
@@ -44,7 +45,7 @@ def vocabulary(items: int) -> Vocabulary:
 def save_towers(store: Path, seed: int = 0) -> Artifact:
     """Save dual towers of random weights."""
     torch.manual_seed(seed)
-    settings = artifacts.ArtifactSettings(model=ModelSettings(dimension=16))
+    settings = ArtifactSettings(model=ModelSettings(dimension=16))
     made = DualTowers(vocabulary(ITEMS), settings.features, settings.model)
     return artifacts.save(store, made, vocabulary(ITEMS), settings, {}, {})
 
