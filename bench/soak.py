@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -15,7 +15,7 @@ from bench.harness.deployment import Deployment, Load, deployed
 from bench.harness.ranker import Ranker
 from bench.harness.report import Report, Result, print_table
 from bench.harness.soaked import FRESHNESS, HANDLES, MEMORY, REDIS, Soaked, calm_p99
-from bench.harness.stage import Stage, stage
+from bench.harness.stage import Stage, directory_of_run, stage_on
 from bench.harness.trend import LEAST_BLOCKS, trend
 from local.freshness import FreshnessProbe
 from local.kafka import KafkaServer
@@ -105,17 +105,14 @@ def run(plan: Plan) -> Report:
 @contextmanager
 def _own_servers() -> Iterator[tuple[Stage, KafkaServer, RedisServer]]:
     """Give a stage on servers that nobody else needs; Redis keeps its data over a kill."""
-    with stage(PARTITIONS) as here, ExitStack() as stack:
-        kafka = KafkaServer(here.directory / "kafka")
-        store = RedisServer(here.directory / "redis", durable=True)
+    with directory_of_run() as directory, ExitStack() as stack:
+        kafka = KafkaServer(directory / "kafka")
+        store = RedisServer(directory / "redis", durable=True)
         for server in (kafka, store):
             stack.callback(server.kill)
             server.start()
-        yield (
-            replace(here, kafka=KafkaConnection(kafka.bootstrap_servers), redis=RedisConnection(store.url)),
-            kafka,
-            store,
-        )
+        connections = KafkaConnection(kafka.bootstrap_servers), RedisConnection(store.url)
+        yield stage_on(*connections, directory, PARTITIONS), kafka, store
 
 
 def _soak(

@@ -85,12 +85,24 @@ _COMMANDS: dict[str, Callable[[], list[str]]] = {
 def stage(partitions: int) -> Iterator[Stage]:
     """Give a stage on the servers that the environment names; what failed leaves its logs and state."""
     kafka, redis = KafkaConnection.from_environment(os.environ), RedisConnection.from_environment(os.environ)
+    with directory_of_run() as directory:
+        here = stage_on(kafka, redis, directory, partitions)
+        try:
+            yield here
+        finally:
+            with redis_client(redis) as client:
+                remove(kafka, client, here.prefix)
+
+
+@contextmanager
+def directory_of_run() -> Iterator[Path]:
+    """Give a directory, which is gone afterwards unless something failed."""
     (LOCAL / "bench").mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="run-", dir=LOCAL / "bench"))
-    prefix = f"bench-{uuid.uuid4().hex[:8]}"
-    try:
-        yield Stage(kafka, redis, prefix, directory, partitions)
-    finally:
-        with redis_client(redis) as client:
-            remove(kafka, client, prefix)
+    yield directory
     shutil.rmtree(directory)
+
+
+def stage_on(kafka: KafkaConnection, redis: RedisConnection, directory: Path, partitions: int) -> Stage:
+    """Return a stage on these servers, on which nothing of it is removed."""
+    return Stage(kafka, redis, f"bench-{uuid.uuid4().hex[:8]}", directory, partitions)

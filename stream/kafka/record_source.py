@@ -31,6 +31,9 @@ RETRY_S = 0.5
 READ_AHEAD_MB = 8
 #: Bytes that the values of one batch have, about: there are fewer than `batch_records` where they are long.
 BATCH_BYTES = 4 << 20
+#: A fetch that brought fewer records is followed by none until it is asked for. It would hold what came in a
+#: moment, and what comes until the next is asked for would then wait for the one after that.
+MANY_RECORDS = 1_000
 #: How long to wait for the answer who leads the partitions (s).
 LEADERS_TIMEOUT_S = 1.0
 
@@ -47,8 +50,9 @@ class RecordSource(Generic[T]):
     """Reads some partitions of one topic; what it was not told to read, it does not.
 
     `read` makes of a partition's records what is wanted of them. It runs in a thread of its own, as fetching
-    does: while one batch is folded, the next is read and the one after that is fetched. Where it raises
-    UnreachableError, as something that it needs is down, it is asked again until it does not.
+    does: while one batch is folded, the next is read and the one after that is fetched, as long as there is
+    much to read. Where it raises UnreachableError, as something that it needs is down, it is asked again
+    until it does not.
     """
 
     def __init__(
@@ -80,7 +84,7 @@ class RecordSource(Generic[T]):
         #: The offset that is to be fetched next of each partition that is read from an offset on.
         self._positions: dict[int, int] = {}
         #: What is being fetched, ahead of its being asked for, and what is being read of the batch before.
-        self._fetching: Future[Future[dict[int, T]] | None] | None = None
+        self._fetching: Future[tuple[int, Future[dict[int, T]] | None]] | None = None
         self._reading: Future[dict[int, T]] | None = None
         #: What reading waits for, empty where it does not.
         self.waits_for = ""
@@ -106,8 +110,8 @@ class RecordSource(Generic[T]):
         # Whoever waits may be cancelled; what was fetched or read then waits for the next who asks.
         if self._reading is None:
             self._fetching = self._fetching or self._fetcher.submit(self._fetch, timeout_s)
-            self._reading = await asyncio.shield(asyncio.wrap_future(self._fetching))
-            self._fetching = self._fetcher.submit(self._fetch, timeout_s) if self._reading else None
+            count, self._reading = await asyncio.shield(asyncio.wrap_future(self._fetching))
+            self._fetching = self._fetcher.submit(self._fetch, timeout_s) if count >= MANY_RECORDS else None
         if self._reading is None:
             return {}
         try:
@@ -141,17 +145,17 @@ class RecordSource(Generic[T]):
         self._ends = {place.partition: 0 for place in places}
         self._positions = {place.partition: place.offset for place in places if place.offset >= 0}
 
-    def _fetch(self, timeout_s: float) -> Future[dict[int, T]] | None:
-        """Fetch a batch and have it read; None where nothing came."""
+    def _fetch(self, timeout_s: float) -> tuple[int, Future[dict[int, T]] | None]:
+        """Fetch a batch and have it read; return how many records it has, and None where nothing came."""
         fetched = self._records.fetch(self._batch_records, timeout_s, BATCH_BYTES)
         if not fetched:
-            return None
+            return 0, None
         # Asked for here: the client answers nobody else while this thread waits in a poll.
         for partition in self._ends:
             place = TopicPartition(self._topic, partition)
             _, self._ends[partition] = self._consumer.get_watermark_offsets(place, cached=True)
         self._notice_overtaken(fetched)
-        return self._reader.submit(self._read_all, fetched)
+        return sum(map(len, fetched.values())), self._reader.submit(self._read_all, fetched)
 
     def _notice_overtaken(self, fetched: Mapping[int, Records]) -> None:
         """Tell of what is missing before these records because the topic begins later.

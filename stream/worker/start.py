@@ -52,10 +52,11 @@ class CheckedWorker(faust.Worker):  # type: ignore[misc]
     """Faust's worker, which starts only where everything it needs is there."""
 
     def __init__(self, app: TwintideApp, *services: Any, **options: Any) -> None:
-        memory.share_heaps()
+        memory.settle_heaps()
         logging.setLogRecordFactory(ReasonRecord)
         with one_line_errors():
             app.prepare()
+        memory.let_go_of_compiler()
         # Records live for one batch and refer to nothing: looking through them for garbage that is not there
         # took as long as fetching them.
         gc.freeze()

@@ -1,4 +1,4 @@
-"""Fetching ahead: nothing is lost to a reader who gives up, nothing old comes after an assignment."""
+"""Fetching ahead, where it pays: nothing is lost to who gives up, nothing old comes after an assignment."""
 
 import asyncio
 import threading
@@ -104,14 +104,14 @@ def test_batches_come_in_order(source: RecordSource[int]) -> None:
     assert asyncio.run(read_three()) == [0, 1, 2]
 
 
-def test_next_batch_is_fetched_before_anybody_asks_for_it(source: RecordSource[int], client: Client) -> None:
-    async def read_one() -> None:
-        await source.read(1)
-        async with asyncio.timeout(60):
-            while client.begun < 2:
-                await asyncio.sleep(0.01)
-
-    asyncio.run(read_one())
+@pytest.mark.parametrize(("many", "fetched"), [(1, 2), (2, 1)])
+def test_next_batch_is_fetched_before_anybody_asks_where_there_is_much_to_read(
+    source: RecordSource[int], client: Client, monkeypatch: pytest.MonkeyPatch, many: int, fetched: int
+) -> None:
+    monkeypatch.setattr(record_source, "MANY_RECORDS", many)
+    asyncio.run(source.read(1))
+    source._fetcher.submit(lambda: None).result(60)  # behind a fetch that was begun
+    assert client.begun == fetched
 
 
 def test_what_a_reader_who_gave_up_had_asked_for_goes_to_the_next(
