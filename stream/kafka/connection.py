@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from models.ca_file import check_ca_file
-from models.client_certificate import check_client_certificate
+from models.certificate_file import check_client_certificate
 from models.errors import SettingsError
 
 #: A host, or an IPv6 address in brackets, and its port.

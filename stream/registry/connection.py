@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from models.ca_file import check_ca_file
-from models.client_certificate import check_client_certificate
+from models.certificate_file import check_client_certificate
 from models.errors import SettingsError
 
 #: How long the registry has for an answer (s).

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from models.ca_file import check_ca_file
-from models.client_certificate import check_client_certificate
+from models.certificate_file import check_client_certificate
 from models.errors import SettingsError
 
 #: What a Redis URL may begin with, beside `redis`: rediss is TLS; a Cluster and Sentinels have several hosts.
@@ -57,14 +57,14 @@ class RedisConnection:
     timeout_s: float = 5.0
     #: CA file that signed the servers' certificates; empty: the system's (REDIS_SSL_CA_FILE).
     ssl_ca_file: str = ""
+    #: REDIS_SENTINEL_USERNAME, REDIS_SENTINEL_PASSWORD
+    sentinel_username: str = field(default="", repr=False)
+    sentinel_password: str = field(default="", repr=False)
     #: Our own certificate, its key (empty: in the same file), and what the key is encrypted with
     #: (REDIS_SSL_CERTIFICATE_FILE, REDIS_SSL_KEY_FILE, REDIS_SSL_KEY_PASSWORD).
     ssl_certificate_file: str = ""
     ssl_key_file: str = ""
     ssl_key_password: str = field(default="", repr=False)
-    #: REDIS_SENTINEL_USERNAME, REDIS_SENTINEL_PASSWORD
-    sentinel_username: str = field(default="", repr=False)
-    sentinel_password: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", self.url.strip())
