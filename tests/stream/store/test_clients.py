@@ -1,10 +1,8 @@
 """The ways to Redis, each on real servers: a Cluster of three nodes, a master with a Sentinel, a user."""
 
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +25,7 @@ from stream.store.keys import COLD_START_USER, ItemKeys
 from stream.store.user_row import UserRow
 from stream.store.vector_store import Store, StoreSettings
 from tests.integration.certificates import Authority
-
-SLOTS = 16_384
+from tests.redis_cluster import redis_cluster, wait_for
 
 
 def row(user_id: str, model: str = "m1", seq: int = 1) -> UserRow:
@@ -36,46 +33,11 @@ def row(user_id: str, model: str = "m1", seq: int = 1) -> UserRow:
     return UserRow(user_id, vector, vector, vector, model, 10, seq, ts=5, n=3)
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = 120) -> None:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            if condition():
-                return
-        except redis.RedisError:
-            pass
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.1)
-
-
-def is_formed(client: Any) -> bool:
-    return bool(client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
     """Give three nodes with a third of the hash slots each."""
-    nodes, buses = [], []
-    for number in range(3):
-        buses.append(free_port())
-        settings = {"cluster-enabled": "yes", "cluster-port": str(buses[-1]), "cluster-node-timeout": "5000"}
-        nodes.append(RedisServer(tmp_path_factory.mktemp(f"node{number}") / "redis", settings=settings))
-    try:
-        for node in nodes:
-            node.start()
-        clients: list[Any] = [redis.Redis(port=node.port) for node in nodes]
-        for number, client in enumerate(clients):
-            first, last = number * SLOTS // 3, (number + 1) * SLOTS // 3 - 1
-            client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
-            if number:
-                client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, buses[0])
-        for client in clients:
-            wait_for(partial(is_formed, client))
-            client.close()
+    with redis_cluster(tmp_path_factory.mktemp("cluster")) as nodes:
         yield nodes
-    finally:
-        for node in nodes:
-            node.stop()
 
 
 @pytest.fixture
