@@ -75,7 +75,10 @@ def _client(connection: RedisConnection) -> "redis.Redis":
     if "+" not in scheme:
         if scheme != "unix":
             _database(connection, urlsplit(connection.url).path.removeprefix("/"))
-        return redis.Redis.from_url(connection.url, **options)
+        client = redis.Redis.from_url(connection.url, **options)
+        pool = client.connection_pool
+        pool.connection_class = _leaving_replicas(pool.connection_class)
+        return client
     place = parse_hosts_url(connection.url, SENTINEL_PORT if scheme.endswith("sentinel") else REDIS_PORT)
     options |= {"username": place.username, "password": place.password}
     if scheme.startswith("rediss"):
@@ -85,6 +88,31 @@ def _client(connection: RedisConnection) -> "redis.Redis":
         nodes = [node(host, port) for host, port in place.hosts]
         return cast("redis.Redis", _one_kind_of_errors(redis.RedisCluster(startup_nodes=nodes, **options)))
     return _master(connection, place, options)
+
+
+def _leaving_replicas(kind: Any) -> Any:
+    """Return a kind of connection that connects anew once its server says that it is a replica.
+
+    After a failover the address leads to another server, and redis-py stays at the one that it knows.
+    """
+
+    class LeavingReplicas(kind):  # type: ignore[misc]
+        _is_at_replica = False
+
+        def read_response(self, *args: Any, **options: Any) -> Any:
+            try:
+                return super().read_response(*args, **options)
+            except redis.ReadOnlyError:
+                self._is_at_replica = True
+                raise
+
+        def send_packed_command(self, *args: Any, **options: Any) -> Any:
+            if self._is_at_replica:
+                self._is_at_replica = False
+                self.disconnect()
+            return super().send_packed_command(*args, **options)
+
+    return LeavingReplicas
 
 
 def _tls_options(connection: RedisConnection) -> dict[str, str]:

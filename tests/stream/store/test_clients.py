@@ -1,9 +1,12 @@
 """The ways to Redis, each on real servers: a Cluster of three nodes, a master with a Sentinel, a user."""
 
+import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import msgspec
@@ -22,6 +25,7 @@ from stream.store.connection import RedisConnection
 from stream.store.item_rows import ItemRows
 from stream.store.item_writer import ItemWriter, Scoring
 from stream.store.keys import COLD_START_USER, ItemKeys
+from stream.store.lease import Lease, LeaseLostError
 from stream.store.user_row import UserRow
 from stream.store.vector_store import Store, StoreSettings
 from tests.integration.certificates import Authority
@@ -265,3 +269,54 @@ def test_sentinel_gets_its_own_password_and_the_master_the_urls(tmp_path: Path) 
 def test_url_that_makes_no_sense_is_refused(url: str, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
         redis_client(RedisConnection(url, timeout_s=0.5))
+
+
+@pytest.mark.integration
+def test_primary_that_became_a_replica_is_left_for_where_its_address_leads(tmp_path: Path) -> None:
+    before, after = RedisServer(tmp_path / "before"), RedisServer(tmp_path / "after")
+    before.start()
+    after.start()
+    try:
+        with address(before.port) as (port, lead_to):
+            client = redis_client(RedisConnection(f"redis://127.0.0.1:{port}/0"))
+            lease = Lease(client, "user:")
+            assert lease.take()
+            lead_to(after.port)
+            lease.require()  # connections that there are stay where they are
+            with redis.Redis(port=before.port) as admin:
+                admin.replicaof("127.0.0.1", after.port)
+            with pytest.raises(LeaseLostError, match="read only replica"):
+                lease.require()
+            lease.give_up()
+            assert lease.take()
+            lease.give_up()
+            assert client.info()["tcp_port"] == after.port
+            client.close()
+    finally:
+        before.kill()
+        after.kill()
+
+
+@contextmanager
+def address(port: int) -> Iterator[tuple[int, Callable[[int], None]]]:
+    """Give a port that leads to a server of this host, and what makes it lead to another from then on."""
+    places = [port]
+
+    def serve(door: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                caller, _ = door.accept()
+                server = socket.create_connection(("127.0.0.1", places[-1]))
+                for ends in ((caller, server), (server, caller)):
+                    Thread(target=copy, args=ends, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        Thread(target=serve, args=(door,), daemon=True).start()
+        yield int(door.getsockname()[1]), places.append
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    """Send all that comes from one to the other, until one hangs up, and hang up then."""
+    with suppress(OSError), source, target:
+        while some := source.recv(65_536):
+            target.sendall(some)
