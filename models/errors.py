@@ -3,6 +3,7 @@
 TwintideError           exit status 1
 ├── DataError           a behaviour log that cannot be read
 ├── ArtifactError       a damaged, foreign or missing artifact
+│   └── NoArtifactError there is none at a place
 ├── UnreachableError    a server or a bucket that does not answer, or refuses
 └── SettingsError       a setting that makes no sense; exit status 2
 """
@@ -20,6 +21,14 @@ class DataError(TwintideError):
 
 class ArtifactError(TwintideError):
     """A damaged, foreign or missing artifact."""
+
+
+class NoArtifactError(ArtifactError):
+    """There is none at a place; `command` makes one."""
+
+    def __init__(self, place: object, command: str) -> None:
+        super().__init__(f"there is no artifact at {place}: make one with `{command}`")
+        self.place = place
 
 
 class UnreachableError(TwintideError):

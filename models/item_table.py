@@ -9,6 +9,9 @@ import numpy.typing as npt
 from models.arrays import Floats
 from models.quantised import dequantised, quantised
 
+#: Rows of bytes that are scored at a time, so that the table is nowhere in memory as vectors.
+ROWS_AT_ONCE = 8_192
+
 #: The vectors (I, D), the scale (I,) of each where they are bytes, and their last coordinate (I,) where it is
 #: kept as it was: it holds the popularity, beside which all others would round to nothing.
 VECTORS, SCALE, LAST = "item_vectors", "item_vectors.scale", "item_vectors.last"
@@ -39,6 +42,22 @@ class ItemTable:
         found = dequantised(self._vectors, self._scale)
         if self._last is not None:
             found[:, -1] = self._last
+        return found
+
+    def scores(self, vector: Floats) -> Floats:
+        """Return the dot product (I,) of each vector with this one (D,), without making any of them."""
+        if self._scale is None:
+            return self._vectors @ vector
+        by_bytes = vector.astype(np.float32)
+        if self._last is not None:
+            by_bytes[-1] = 0
+        found = np.empty(len(self._vectors), np.float32)
+        for begin in range(0, len(found), ROWS_AT_ONCE):
+            rows = slice(begin, begin + ROWS_AT_ONCE)
+            found[rows] = self._vectors[rows].astype(np.float32) @ by_bytes
+        found *= self._scale
+        if self._last is not None:
+            found += self._last * vector[-1]
         return found
 
 

@@ -6,7 +6,6 @@ from functools import partial
 from threading import Event
 
 import click
-from prometheus_client import start_http_server
 
 from models.command import Command, log_to_stderr
 from models.durations import duration_s
@@ -15,7 +14,7 @@ from models.log.cache import read_cached
 from models.log.format import log_format_option, read_log_format
 from offline.continual import metrics
 from offline.continual.pause import Pause
-from offline.continual.service import once, serve
+from offline.continual.service import Status, once, serve
 from offline.continual.step import Step
 from offline.publishing.publication import followed_store
 from offline.stream_log.log import read_stream_log
@@ -24,6 +23,7 @@ from stream.settings import Settings
 from stream.store.clients import redis_client
 from stream.store.lease import Lease
 from stream.store.model_registry import ModelRegistry
+from stream.worker.health import serve as serve_health
 
 
 @click.command(cls=Command)
@@ -55,7 +55,7 @@ from stream.store.model_registry import ModelRegistry
     type=click.IntRange(0, 65535),
     default=9109,
     show_default=True,
-    help="Port of /metrics, at TWINTIDE_METRICS_HOST; 0: none. There is none with --once.",
+    help="Port of /health and /metrics, at TWINTIDE_METRICS_HOST; 0: none. There is none with --once.",
 )
 def main(
     every: str,
@@ -96,21 +96,24 @@ def main(
         done = once(step, lease)
         click.echo(done.line)
         raise SystemExit(int(done.result == "refused"))
-    _serve_metrics(settings.metrics_host, metrics_port)
+    status = Status()
+    _answer(settings.metrics_host, metrics_port, status)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     pause = Pause(every_s, events, lambda: sum(end_offsets(settings.kafka, settings.topic).values()))
-    serve(step, lease, pause, stop)
+    serve(step, lease, pause, stop, status)
 
 
-def _serve_metrics(host: str, port: int) -> None:
+def _answer(host: str, port: int, status: Status) -> None:
+    """Answer /health and /metrics, unless the port is 0. Raises SettingsError where it is not free."""
     if not port:
         return
     try:
-        start_http_server(port, host, metrics.REGISTRY)
-    except OSError as error:
-        raise SettingsError(f"--metrics-port {port} of {host} is not free ({error.strerror})") from error
+        serve_health(host, port, lambda: status.health, metrics.REGISTRY, ports_tried=1)
+    except SettingsError as error:
+        reason = getattr(error.__context__, "strerror", None) or "in use"
+        raise SettingsError(f"--metrics-port {port} of {host} is not free ({reason})") from error
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ not_allowed = Gauge(
     "twintide_not_allowed",
     "1 while Kafka does not allow this worker its group or its topic any more: it waits; /health says why.",
 )
+redis_refuses = Gauge(
+    "twintide_redis_refuses",
+    "1 while Redis takes no vectors: they wait, nothing is committed; /health says why after 30 s.",
+)
 overtaken_events_total = Counter(
     "twintide_overtaken_events_total",
     "Events of a partition that retention took from the topic before they were read.",

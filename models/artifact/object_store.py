@@ -28,7 +28,7 @@ from models.artifact.publications import (
 )
 from models.artifact.version_cache import VersionCache
 from models.cache_directory import writable_directory
-from models.errors import ArtifactError
+from models.errors import ArtifactError, NoArtifactError
 from models.location import BucketUrl
 
 #: The list of publications, and what shows that the bucket can be written to.
@@ -179,9 +179,7 @@ def read_checksums(bucket: Bucket) -> Mapping[str, Any]:
     """Return the checksums of the artifact at a URL. Raises ArtifactError where there is none."""
     content = bucket.read(CHECKSUMS)
     if content is None:
-        raise ArtifactError(
-            f"there is no artifact at {bucket.url}: make one with `python -m offline.train --save-dir URL`"
-        )
+        raise NoArtifactError(bucket.url, "python -m offline.train --save-dir URL")
     try:
         checksums = json.loads(content.data)
         version_of(checksums)

@@ -11,7 +11,7 @@ from models.artifact.local_store import CURRENT, LocalStore
 from models.artifact.object_store import ObjectStore, fetch, read_checksums
 from models.artifact.publications import Publication
 from models.artifact.version_cache import VersionCache
-from models.errors import ArtifactError
+from models.errors import ArtifactError, NoArtifactError
 from models.location import BucketUrl, Location
 
 #: How a version is written.
@@ -127,7 +127,7 @@ def _directory_of(path: Path) -> Path:
         )
     directory = path / CURRENT if (path / CURRENT).exists() else path
     if not directory.is_dir():
-        raise ArtifactError(f"there is no artifact at {path}: make one with `python -m offline.train`")
+        raise NoArtifactError(path, "python -m offline.train")
     if not (directory / CHECKSUMS).exists():
         raise ArtifactError(
             f"{directory} is not an artifact ({CHECKSUMS} is missing): give a directory that "

@@ -22,7 +22,7 @@ from models.artifact.files import (
     version_of,
 )
 from models.artifact.stores import find
-from models.errors import ArtifactError
+from models.errors import ArtifactError, NoArtifactError
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import PADDING, UNKNOWN
 from models.location import Location, location
@@ -60,7 +60,7 @@ def load_ranker(where: str | Location, threads: int = 1) -> LoadedRanker:
     Raises ArtifactError, naming the file, where anything is missing, damaged, of another kind or computes
     otherwise.
     """
-    directory = find(location(where) if isinstance(where, str) else where).directory
+    directory = _directory_of(location(where) if isinstance(where, str) else where)
     checksums = checked(directory)
     config = _config_of(directory / CONFIG)
     settings = parse(directory / CONFIG, lambda: msgspec.convert(_stored(config[RANKER]), RankerSettings))
@@ -76,6 +76,14 @@ def load_ranker(where: str | Location, threads: int = 1) -> LoadedRanker:
     categories = np.concatenate(([PADDING, UNKNOWN], vocabulary.item_categories))
     training = config.get("training", {})
     return LoadedRanker(ranker, vocabulary, version, directory, categories, settings, training)
+
+
+def _directory_of(where: Location) -> Path:
+    """Return where a ranker's files are on this host. Raises ArtifactError, which says how one is made."""
+    try:
+        return find(where).directory
+    except NoArtifactError as error:
+        raise NoArtifactError(error.place, "python -m offline.train --model din") from error
 
 
 def is_ranker(where: Location) -> bool:

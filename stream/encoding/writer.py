@@ -42,6 +42,7 @@ class VectorWriter:
         #: When Redis had the last batch (monotonic): the event loop may learn it later.
         self.written_at = 0.0
         self._live_models = live_models
+        self._is_writing = False
 
     async def write(self, batch: EncodedBatch) -> bool:
         """Write the rows, trying until the assignment is over; return whether that worked."""
@@ -53,6 +54,7 @@ class VectorWriter:
             stop=lambda _: assignment.is_over,
             before_sleep=self._on_redis_error,
         )
+        self._is_writing = True
         try:
             async for attempt in retrying:
                 with attempt:
@@ -60,10 +62,17 @@ class VectorWriter:
         except tenacity.RetryError as error:
             self._note_error(error.last_attempt.exception())
             return False
-        self.redis_error = ""
+        finally:
+            self._is_writing = False
+        self._note_answer()
         metrics.upserts_total.labels("written").inc(written)
         metrics.upserts_total.labels("stale").inc(len(batch.rows) - written)
         return True
+
+    def note_poll(self) -> None:
+        """Hear that Redis was written to otherwise: where no batch is tried any more, none is refused."""
+        if not self._is_writing:
+            self._note_answer()
 
     def _timed_write(self, batch: EncodedBatch) -> tuple[int, float]:
         return self._live_models.write(batch.rows, batch.forgotten), time.monotonic()
@@ -76,4 +85,12 @@ class VectorWriter:
         if not self.redis_error:
             self.redis_error_since = time.monotonic()
             logger.warning("Redis refuses vectors (%s); they wait, and nothing is committed meanwhile", error)
+            metrics.redis_refuses.set(1)
         self.redis_error = str(error)
+
+    def _note_answer(self) -> None:
+        if self.redis_error:
+            refused_s = time.monotonic() - self.redis_error_since
+            logger.info("Redis takes vectors again, after %.1f s", refused_s)
+            metrics.redis_refuses.set(0)
+        self.redis_error = ""

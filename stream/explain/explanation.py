@@ -76,7 +76,7 @@ class Explanation:
         artifact = self._artifact(vectors)
         if vectors is None or artifact is None:
             return {"items": [], "why_not": why_not or "this worker has not loaded the vector's model"}
-        rows, scores = best(artifact.item_vectors @ vectors.vec, NEAREST)
+        rows, scores = best(artifact.items.scores(vectors.vec), NEAREST)
         items = [
             {"item_id": artifact.item_ids[row], "score": round(float(score), 4)}
             for row, score in zip(rows.tolist(), scores, strict=True)

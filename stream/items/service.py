@@ -27,14 +27,16 @@ POLL_S = 1.0
 RETRY_S = 5.0
 #: How long a step waits for events (s), where there are several models each its part.
 WAIT_S = 0.1
+#: What /health says of one that does not lead: status and reason.
+WAITING = "starting", "it waits for the lease"
 
 
 @dataclass(slots=True)
 class Status:
     """What /health says of the loop; written by the loop, read by the thread that answers."""
 
-    state: str = "starting"
-    reason: str = "it waits for the lease"
+    state: str = WAITING[0]
+    reason: str = WAITING[1]
     moved_at: float = 0.0
 
     def health(self) -> Health:
@@ -85,6 +87,7 @@ class Service:
             self._following.clear()
         except LeaseLostError as error:
             logger.warning("%s", error)
+            self.status.state, self.status.reason = WAITING
         except (TwintideError, redis.RedisError) as error:
             self._pause(stop, str(error))
         finally:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from models.ca_file import check_ca_file
+from models.certificate_file import check_client_certificate
 from models.errors import SettingsError
 
 #: A host, or an IPv6 address in brackets, and its port.
@@ -27,6 +28,11 @@ class KafkaConnection:
     sasl_password: str = field(default="", repr=False)
     #: CA file that signed the brokers' certificates; empty: the system's (KAFKA_SSL_CA_FILE).
     ssl_ca_file: str = ""
+    #: Our own certificate, its key (empty: in the same file), and what the key is encrypted with
+    #: (KAFKA_SSL_CERTIFICATE_FILE, KAFKA_SSL_KEY_FILE, KAFKA_SSL_KEY_PASSWORD).
+    ssl_certificate_file: str = ""
+    ssl_key_file: str = ""
+    ssl_key_password: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         protocols = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -40,6 +46,8 @@ class KafkaConnection:
                 f"KAFKA_SASL_MECHANISM is {self.sasl_mechanism!r}; use one of {', '.join(mechanisms)}"
             )
         check_ca_file("KAFKA_SSL_CA_FILE", self.ssl_ca_file)
+        own = self.ssl_certificate_file, self.ssl_key_file, self.ssl_key_password
+        check_client_certificate("KAFKA", *own, is_tls=self.is_tls)
         servers = [each.strip() for each in self.bootstrap_servers.split(",") if each.strip()]
         if not servers:
             raise SettingsError("KAFKA_BOOTSTRAP_SERVERS is empty; give host:port of at least one broker")
@@ -59,7 +67,15 @@ class KafkaConnection:
             sasl_username=environment.get("KAFKA_SASL_USERNAME", ""),
             sasl_password=environment.get("KAFKA_SASL_PASSWORD", ""),
             ssl_ca_file=environment.get("KAFKA_SSL_CA_FILE", ""),
+            ssl_certificate_file=environment.get("KAFKA_SSL_CERTIFICATE_FILE", ""),
+            ssl_key_file=environment.get("KAFKA_SSL_KEY_FILE", ""),
+            ssl_key_password=environment.get("KAFKA_SSL_KEY_PASSWORD", ""),
         )
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether brokers are talked to by TLS."""
+        return self.security_protocol.endswith("SSL")
 
     def librdkafka(self) -> dict[str, str | int | float | bool]:
         """Return the connection as librdkafka (confluent-kafka) settings."""
@@ -73,4 +89,9 @@ class KafkaConnection:
             settings["sasl.password"] = self.sasl_password
         if self.ssl_ca_file:
             settings["ssl.ca.location"] = self.ssl_ca_file
+        if self.ssl_certificate_file:
+            settings["ssl.certificate.location"] = self.ssl_certificate_file
+            settings["ssl.key.location"] = self.ssl_key_file or self.ssl_certificate_file
+        if self.ssl_key_password:
+            settings["ssl.key.password"] = self.ssl_key_password
         return settings

@@ -110,11 +110,17 @@ def partition_counts(kafka: KafkaConnection) -> dict[str, int]:
         client.poll(0)
         said = [each for each in errors if each.code() != KafkaError._ALL_BROKERS_DOWN]
         reason = next((each for each in said if each.code() in _REMEDIES), (said or error.args)[0])
-        remedy = _REMEDIES.get(reason.code(), "start it with `./run up`, or set KAFKA_BOOTSTRAP_SERVERS")
         raise UnreachableError(
-            f"no Kafka at {kafka.bootstrap_servers} ({_in_short(reason.str())}): {remedy}"
+            f"no Kafka at {kafka.bootstrap_servers} ({_in_short(reason.str())}): {_remedy(reason)}"
         ) from error
     return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+
+
+def _remedy(reason: KafkaError) -> str:
+    """Return what helps where no broker lets us in for this reason."""
+    if "SSL alert" in reason.str():  # the broker says so of our certificate, after it has shown its own
+        return "see KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE, which the broker asks for"
+    return _REMEDIES.get(reason.code(), "start it with `./run up`, or set KAFKA_BOOTSTRAP_SERVERS")
 
 
 def _in_short(reason: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from models.ca_file import check_ca_file
+from models.certificate_file import check_client_certificate
 from models.errors import SettingsError
 
 #: How long the registry has for an answer (s).
@@ -27,6 +28,11 @@ class RegistryConnection:
     token: str = field(default="", repr=False)
     #: CA file that signed its certificate; empty: the usual ones (SCHEMA_REGISTRY_SSL_CA_FILE).
     ssl_ca_file: str = ""
+    #: Our own certificate, its key (empty: in the same file), and what the key is encrypted with
+    #: (SCHEMA_REGISTRY_SSL_CERTIFICATE_FILE, SCHEMA_REGISTRY_SSL_KEY_FILE, SCHEMA_REGISTRY_SSL_KEY_PASSWORD).
+    ssl_certificate_file: str = ""
+    ssl_key_file: str = ""
+    ssl_key_password: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         for url in filter(None, self.url.split(",")):
@@ -37,6 +43,8 @@ class RegistryConnection:
                     "set SCHEMA_REGISTRY_USERNAME and SCHEMA_REGISTRY_PASSWORD, or SCHEMA_REGISTRY_TOKEN"
                 )
         check_ca_file("SCHEMA_REGISTRY_SSL_CA_FILE", self.ssl_ca_file)
+        own = self.ssl_certificate_file, self.ssl_key_file, self.ssl_key_password
+        check_client_certificate("SCHEMA_REGISTRY", *own, is_tls="https://" in self.url)
         if self.token and (self.username or self.password):
             raise SettingsError(
                 "SCHEMA_REGISTRY_TOKEN and SCHEMA_REGISTRY_USERNAME exclude each other; set one"
@@ -51,6 +59,9 @@ class RegistryConnection:
             password=environment.get("SCHEMA_REGISTRY_PASSWORD", ""),
             token=environment.get("SCHEMA_REGISTRY_TOKEN", ""),
             ssl_ca_file=environment.get("SCHEMA_REGISTRY_SSL_CA_FILE", ""),
+            ssl_certificate_file=environment.get("SCHEMA_REGISTRY_SSL_CERTIFICATE_FILE", ""),
+            ssl_key_file=environment.get("SCHEMA_REGISTRY_SSL_KEY_FILE", ""),
+            ssl_key_password=environment.get("SCHEMA_REGISTRY_SSL_KEY_PASSWORD", ""),
         )
 
     @property
@@ -73,4 +84,9 @@ class RegistryConnection:
             }
         if self.ssl_ca_file:
             config["ssl.ca.location"] = self.ssl_ca_file
+        if self.ssl_certificate_file:
+            config["ssl.certificate.location"] = self.ssl_certificate_file
+            config["ssl.key.location"] = self.ssl_key_file or self.ssl_certificate_file
+        if self.ssl_key_password:
+            config["ssl.key.password"] = self.ssl_key_password
         return SchemaRegistryClient(config)

@@ -100,6 +100,7 @@ class ModelFollower:
     async def _poll(self) -> None:
         state, store = self._state, self._live.store
         models = await asyncio.to_thread(store.poll)
+        self._refresher.writer.note_poll()
         if state.coverage.note_assignment(state.assignments.current.number):
             metrics.model_coverage.clear()
         if store.losses != state.losses:

@@ -91,6 +91,10 @@ class RankUser(_Strict):
         category = self.filter.category if self.filter else None
         return Question(self.user_id, candidates, frozenset(self.exclude), category)
 
+    def position(self) -> Position | None:
+        """Return what the vectors must know, None where anything will do."""
+        return (self.at_least.epoch, self.at_least.offset) if self.at_least else None
+
 
 class RankRequest(_Strict):
     """Candidates to be ranked, each user's own."""
@@ -107,10 +111,10 @@ class RankRequest(_Strict):
             raise ValueError(f"{scored} candidates of all users together; at most {MAX_SCORED} are taken")
         return self
 
-    def positions(self) -> dict[str, Position] | None:
-        """Return what the users' vectors must know, by user."""
-        wanted = {user.user_id: user.at_least for user in self.users if user.at_least}
-        return {user_id: (each.epoch, each.offset) for user_id, each in wanted.items()} or None
+    def positions(self) -> list[Position | None] | None:
+        """Return what the vectors of each entry must know, None where no entry says so."""
+        wanted = [each.position() for each in self.users]
+        return wanted if any(wanted) else None
 
 
 class RecommendUser(_Strict):

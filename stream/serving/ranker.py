@@ -4,7 +4,7 @@ Needs neither torch nor Faust; without a ranker, nothing but NumPy.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from models.artifact.stores import read_version
 from models.location import Location, location
 from models.windows.recent import RecentEvent, recent_events
 from stream.serving.exploration import interleaved, random_of
-from stream.serving.read_protocol import Position, UserVectors
+from stream.serving.read_protocol import AtLeast, Position, UserVectors
 from stream.serving.reader import Reader
 from stream.serving.recommendation import Recommendation
 from stream.serving.recommender import Recommender
@@ -136,7 +136,7 @@ class Ranker:
         *,
         now_ms: int | None = None,
         explain: bool = False,
-        at_least: Mapping[str, Position] | None = None,
+        at_least: AtLeast | None = None,
         wait_s: float = 0.0,
     ) -> list[Ranked]:
         """Return each user's candidates, the best first; vectors and histories are one round trip.

@@ -33,6 +33,8 @@ COLD_START_REASONS: tuple[Reason, ...] = ("category", "cold_start", "other_model
 
 #: A place in the source topic: the topic's epoch, and the offset in the user's partition.
 Position = tuple[int, int]
+#: What vectors must know: one position for all users, of each by id, or of each in their order (None: any).
+AtLeast = Position | Mapping[str, Position] | list[Position | None]
 
 _SLOT = (
     *("model", "vec", "long", "short", "ts", "n", "written_at", "epoch", "seq", "format"),
@@ -132,25 +134,25 @@ class ReadProtocol:
         self,
         user_ids: Sequence[str],
         category: str = "",
-        at_least: Position | Mapping[str, Position] | None = None,
+        at_least: AtLeast | None = None,
         wait_s: float = 0.0,
     ) -> Steps[list[UserVectors]]:
         """Return the vectors of these users in order; see Reader.read."""
         if at_least is None:
             return (yield from self._read_users(user_ids, category))
-        wanted = at_least if isinstance(at_least, Mapping) else dict.fromkeys(user_ids, at_least)
+        wanted = _wanted(user_ids, at_least)
         deadline, pause_s = self._timer() + wait_s, FIRST_PAUSE_S
         while True:
-            self._cache.drop(self.settings.key_prefix + user_id for user_id in wanted)
+            asked = zip(user_ids, wanted, strict=True)
+            self._cache.drop(self.settings.key_prefix + user_id for user_id, position in asked if position)
             found = yield from self._read_users(user_ids, category)
-            behind = {
-                each.user_id
-                for each in found
-                if each.user_id in wanted and not each.knows(wanted[each.user_id])
-            }
+            behind = [at is not None and not each.knows(at) for each, at in zip(found, wanted, strict=True)]
             left_s = deadline - self._timer()
-            if not behind or left_s <= 0:
-                return [_behind(each) if each.user_id in behind else each for each in found]
+            if not any(behind) or left_s <= 0:
+                return [
+                    _behind(each) if is_behind else each
+                    for each, is_behind in zip(found, behind, strict=True)
+                ]
             yield min(pause_s, left_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
@@ -260,6 +262,17 @@ class ReadProtocol:
             epoch=int(epoch or 0),
             inputs=(inputs or b"").decode(),
         )
+
+
+def _wanted(user_ids: Sequence[str], at_least: AtLeast) -> list[Position | None]:
+    """Return what the vectors of each of these users must know, None where nothing. Raises TwintideError."""
+    if isinstance(at_least, Mapping):
+        return [at_least.get(user_id) for user_id in user_ids]
+    if not isinstance(at_least, list):
+        return [at_least] * len(user_ids)
+    if len(at_least) != len(user_ids):
+        raise TwintideError(f"at_least has {len(at_least)} positions for {len(user_ids)} users")
+    return at_least
 
 
 def _behind(user: UserVectors) -> UserVectors:

@@ -5,7 +5,7 @@ Needs neither torch nor Faust.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import redis
@@ -14,6 +14,7 @@ import redis.asyncio
 from stream.serving.exchange import Ask, Exchange
 from stream.serving.live_items import LiveItems
 from stream.serving.read_protocol import (
+    AtLeast,
     NoVectorsError,
     Position,
     ReaderSettings,
@@ -53,7 +54,7 @@ class _RedisReader(Generic[Client]):
         self,
         user_ids: str | Sequence[str],
         category: str,
-        at_least: Position | Mapping[str, Position] | None,
+        at_least: AtLeast | None,
         wait_s: float,
     ) -> Exchange[list[UserVectors]]:
         asked = [user_ids] if isinstance(user_ids, str) else user_ids
@@ -93,7 +94,7 @@ class Reader(_RedisReader["redis.Redis"]):
         user_ids: str | Sequence[str],
         category: str = "",
         *,
-        at_least: Position | Mapping[str, Position] | None = None,
+        at_least: AtLeast | None = None,
         wait_s: float = 0.0,
     ) -> list[UserVectors]:
         """Return the vectors of these users, in order, from one round trip; of one, where it is one id.
@@ -103,9 +104,10 @@ class Reader(_RedisReader["redis.Redis"]):
         does not know the category, those of a cold-start user anywhere. `reason` says so: versions are never
         mixed. A user whose short vector has expired gets the long one.
 
-        `at_least` is where an event of the user stands in the source topic, (epoch, offset), of each user by
-        id where there are several: until the vectors know these, they are read again, for `wait_s` at most.
-        Then `behind` says whose own vector does not; a user without any is a cold-start user as always.
+        `at_least` is where an event of the user stands in the source topic, (epoch, offset); of several users
+        by id, or a list in their order, None where anything will do: until the vectors know these, they are
+        read again, for `wait_s` at most. Then `behind` says whose own vector does not; a user without any is
+        a cold-start user as always.
 
         Raises NoVectorsError where there is none of the wanted version, redis.RedisError where Redis does not
         answer.
@@ -132,7 +134,7 @@ class AsyncReader(_RedisReader["redis.asyncio.Redis"]):
         user_ids: str | Sequence[str],
         category: str = "",
         *,
-        at_least: Position | Mapping[str, Position] | None = None,
+        at_least: AtLeast | None = None,
         wait_s: float = 0.0,
     ) -> list[UserVectors]:
         """Return what Reader.read does."""

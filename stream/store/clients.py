@@ -1,5 +1,6 @@
 """Clients of whatever a Redis URL means: one server, a Cluster, or the master that Sentinels name."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -40,11 +41,20 @@ def redis_client(connection: RedisConnection) -> "redis.Redis":
         ) from None
     except (redis.RedisError, redis.exceptions.RedisClusterException) as error:
         reason = _in_short(error)
-        remedy = "start one with `./run up`, or set REDIS_URL"
-        if "CERTIFICATE" in reason:
-            remedy = "see REDIS_SSL_CA_FILE, and whether the server's certificate is valid for this name"
-        raise UnreachableError(f"no Redis at {connection.place} ({reason}): {remedy}") from error
+        raise UnreachableError(
+            f"no Redis at {connection.place} ({reason}): {_remedy(connection, reason)}"
+        ) from error
     return client
+
+
+def _remedy(connection: RedisConnection, reason: str) -> str:
+    """Return what helps where there is no connection for this reason."""
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return "see REDIS_SSL_CA_FILE, and whether the server's certificate is valid for this name"
+    if connection.is_tls and re.search("SSL|_ssl|reset|roken pipe|closed", reason):
+        # Of what a server does not like in our certificate it often says no more than that it hangs up.
+        return "see REDIS_SSL_CERTIFICATE_FILE, where the server asks for a certificate, and REDIS_URL"
+    return "start one with `./run up`, or set REDIS_URL"
 
 
 def _in_short(error: Exception) -> str:
@@ -61,12 +71,14 @@ def _client(connection: RedisConnection) -> "redis.Redis":
         "socket_connect_timeout": connection.timeout_s,
         "health_check_interval": 30,
     }
-    if scheme.startswith("rediss") and connection.ssl_ca_file:
-        options["ssl_ca_certs"] = connection.ssl_ca_file
+    options |= _tls_options(connection)
     if "+" not in scheme:
         if scheme != "unix":
             _database(connection, urlsplit(connection.url).path.removeprefix("/"))
-        return redis.Redis.from_url(connection.url, **options)
+        client = redis.Redis.from_url(connection.url, **options)
+        pool = client.connection_pool
+        pool.connection_class = _leaving_replicas(pool.connection_class)
+        return client
     place = parse_hosts_url(connection.url, SENTINEL_PORT if scheme.endswith("sentinel") else REDIS_PORT)
     options |= {"username": place.username, "password": place.password}
     if scheme.startswith("rediss"):
@@ -76,6 +88,44 @@ def _client(connection: RedisConnection) -> "redis.Redis":
         nodes = [node(host, port) for host, port in place.hosts]
         return cast("redis.Redis", _one_kind_of_errors(redis.RedisCluster(startup_nodes=nodes, **options)))
     return _master(connection, place, options)
+
+
+def _leaving_replicas(kind: Any) -> Any:
+    """Return a kind of connection that connects anew once its server says that it is a replica.
+
+    After a failover the address leads to another server, and redis-py stays at the one that it knows.
+    """
+
+    class LeavingReplicas(kind):  # type: ignore[misc]
+        _is_at_replica = False
+
+        def read_response(self, *args: Any, **options: Any) -> Any:
+            try:
+                return super().read_response(*args, **options)
+            except redis.ReadOnlyError:
+                self._is_at_replica = True
+                raise
+
+        def send_packed_command(self, *args: Any, **options: Any) -> Any:
+            if self._is_at_replica:
+                self._is_at_replica = False
+                self.disconnect()
+            return super().send_packed_command(*args, **options)
+
+    return LeavingReplicas
+
+
+def _tls_options(connection: RedisConnection) -> dict[str, str]:
+    """Return what redis-py is told of certificates, nothing where there is no TLS."""
+    if not connection.is_tls:
+        return {}
+    options = {
+        "ssl_ca_certs": connection.ssl_ca_file,
+        "ssl_certfile": connection.ssl_certificate_file,
+        "ssl_keyfile": connection.ssl_key_file or connection.ssl_certificate_file,
+        "ssl_password": connection.ssl_key_password,
+    }
+    return {name: value for name, value in options.items() if value}
 
 
 def _one_kind_of_errors(client: Any) -> Any:

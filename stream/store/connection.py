@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from models.ca_file import check_ca_file
+from models.certificate_file import check_client_certificate
 from models.errors import SettingsError
 
 #: What a Redis URL may begin with, beside `redis`: rediss is TLS; a Cluster and Sentinels have several hosts.
@@ -59,6 +60,11 @@ class RedisConnection:
     #: REDIS_SENTINEL_USERNAME, REDIS_SENTINEL_PASSWORD
     sentinel_username: str = field(default="", repr=False)
     sentinel_password: str = field(default="", repr=False)
+    #: Our own certificate, its key (empty: in the same file), and what the key is encrypted with
+    #: (REDIS_SSL_CERTIFICATE_FILE, REDIS_SSL_KEY_FILE, REDIS_SSL_KEY_PASSWORD).
+    ssl_certificate_file: str = ""
+    ssl_key_file: str = ""
+    ssl_key_password: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", self.url.strip())
@@ -66,6 +72,8 @@ class RedisConnection:
             raise SettingsError(f"REDIS_URL must start with one of {', '.join(REDIS_SCHEMES)}, and ://")
         self._check_url()
         check_ca_file("REDIS_SSL_CA_FILE", self.ssl_ca_file)
+        own = self.ssl_certificate_file, self.ssl_key_file, self.ssl_key_password
+        check_client_certificate("REDIS", *own, is_tls=self.is_tls)
         if not 0 < self.timeout_s <= MAX_TIMEOUT_S:
             raise SettingsError(
                 f"REDIS_TIMEOUT_S is {self.timeout_s}; it must be above 0 and at most {MAX_TIMEOUT_S}"
@@ -82,9 +90,17 @@ class RedisConnection:
             url=environment.get("REDIS_URL", "redis://localhost:6379/0"),
             timeout_s=timeout_s,
             ssl_ca_file=environment.get("REDIS_SSL_CA_FILE", ""),
+            ssl_certificate_file=environment.get("REDIS_SSL_CERTIFICATE_FILE", ""),
+            ssl_key_file=environment.get("REDIS_SSL_KEY_FILE", ""),
+            ssl_key_password=environment.get("REDIS_SSL_KEY_PASSWORD", ""),
             sentinel_username=environment.get("REDIS_SENTINEL_USERNAME", ""),
             sentinel_password=environment.get("REDIS_SENTINEL_PASSWORD", ""),
         )
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether servers are talked to by TLS."""
+        return self.url.startswith("rediss")
 
     @property
     def place(self) -> str:

@@ -105,12 +105,13 @@ def serve(
     health: Callable[[], Health],
     registry: CollectorRegistry = REGISTRY,
     pages: Mapping[str, Page] = MappingProxyType({}),
+    ports_tried: int = PORTS_TRIED,
 ) -> int:
     """Answer /health, /metrics and `pages` in threads of its own, and return the port it took.
 
     A page answers its path and all below it, which it finds in PATH_INFO as it is.
 
-    Where the port is taken, as by another worker of this host, the next free one is.
+    Where the port is taken, as by another worker of this host, the next free one is, of `ports_tried`.
     """
     metrics_app = make_wsgi_app(registry)
 
@@ -128,7 +129,7 @@ def serve(
         start_response(status, [("Content-Type", "application/json")])
         return [json.dumps(asdict(found)).encode() + b"\n"]
 
-    for candidate in range(port, port + PORTS_TRIED):
+    for candidate in range(port, port + ports_tried):
         try:
             server = make_server(host, candidate, application, _Server, _QuietHandler)
         except OSError as error:
@@ -137,6 +138,6 @@ def serve(
         threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
         return candidate
     raise SettingsError(
-        f"no port of {host}:{port}-{port + PORTS_TRIED - 1} is free for /metrics ({last_error}): "
+        f"no port of {host}:{port}-{port + ports_tried - 1} is free for /metrics ({last_error}): "
         "set TWINTIDE_METRICS_PORT"
     )

@@ -121,6 +121,10 @@ def _credentials(kafka: KafkaConnection) -> Any:
     if kafka.security_protocol == "PLAINTEXT":
         return None
     context = ssl.create_default_context(cafile=kafka.ssl_ca_file or None)
+    if kafka.ssl_certificate_file:
+        context.load_cert_chain(
+            kafka.ssl_certificate_file, kafka.ssl_key_file or None, password=kafka.ssl_key_password
+        )
     if kafka.security_protocol == "SSL":
         return faust.SSLCredentials(context)
     return faust.SASLCredentials(

@@ -89,6 +89,7 @@ SITUATIONS = [
     *both("CanarySlow", histogram(CANARY, SLOW), histogram(CANARY, FAST)),
     *counter("PartitionsUnread", "twintide_unread_partitions", "2x60", "0x60"),
     *counter("SchemaRegistryDown", "twintide_schema_registry_down", "1x60", "0x60"),
+    *counter("RedisRefuses", "twintide_redis_refuses", "1x60", "0x60"),
     *counter("RightsLost", "twintide_not_allowed", "1x60", "0x60"),
     *counter("NoItemLearner", "twintide_items_leads", "0x60", "1x60"),
     *both("ItemsStale", {PUBLISHED: "0x60", BEHIND: "5x60"}, {PUBLISHED: "0+60x60", BEHIND: "5x60"}),

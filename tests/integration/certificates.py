@@ -24,6 +24,21 @@ class Authority:
         )
         self.ca_file.write_bytes(_pem(certificate.sign(self._key, hashes.SHA256())))
 
+    def encrypted(self, name: str, password: str) -> tuple[Path, Path]:
+        """Write a certificate, and its key, encrypted, apart from it; return the two files."""
+        whole = self.certificate(name).read_bytes()
+        key = serialization.load_pem_private_key(whole, None)
+        key_file, file = self._folder / f"{name}.key", self._folder / f"{name}.pem"
+        key_file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.BestAvailableEncryption(password.encode()),
+            )
+        )
+        file.write_bytes(whole[whole.index(b"-----BEGIN CERTIFICATE") :])
+        return file, key_file
+
     def certificate(self, name: str, host: str = LOOPBACK, days: float = 1) -> Path:
         """Write a key and a certificate for a host, valid for so many days from now, and return the file.
 

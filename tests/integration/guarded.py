@@ -20,6 +20,8 @@ from stream.kafka.topics import admin_client
 from tests.integration.certificates import LOOPBACK
 
 USER, PASSWORD = "worker", "p:w"
+#: Name in the certificate of whom the broker lets do everything.
+CLIENT = "client"
 HOST = "*"
 
 
@@ -49,7 +51,7 @@ class Guarded:
                 "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL"
             ),
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:ANONYMOUS",
+            "super.users": f"User:ANONYMOUS;User:CN={CLIENT}",
             "sasl.enabled.mechanisms": "PLAIN",
             "listener.name.sasl_ssl.plain.sasl.jaas.config": f'{module} required user_{USER}="{PASSWORD}";',
             "listener.name.ssl.ssl.client.auth": "required",
@@ -70,12 +72,16 @@ class Guarded:
             "KAFKA_SSL_CA_FILE": str(ca_file),
         }
 
-    def by_certificate(self, ca_file: Path) -> dict[str, str]:
-        """Return the variables of a command that comes by the door that asks for a certificate."""
+    def by_certificate(self, ca_file: Path, **certificate: str) -> dict[str, str]:
+        """Return the variables of a command that comes by the door that asks for a certificate.
+
+        certificate: what follows KAFKA_SSL_ in the names of the variables of its own.
+        """
         return {
             "KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{self.certificate_port}",
             "KAFKA_SECURITY_PROTOCOL": "SSL",
             "KAFKA_SSL_CA_FILE": str(ca_file),
+            **{f"KAFKA_SSL_{name}": value for name, value in certificate.items()},
         }
 
     def allow(self, prefix: str) -> None:

@@ -16,6 +16,7 @@ from stream.settings import Settings, variable
 from stream.store.clients import parse_hosts_url
 from stream.store.connection import RedisConnection
 from stream.store.keys import VECTOR_FORMATS, VectorFormat
+from tests.integration.certificates import Authority
 
 
 def test_empty_environment_gives_the_defaults() -> None:
@@ -223,3 +224,52 @@ def test_ca_file_that_cannot_be_used_is_named(
     for file in (empty, tmp_path, tmp_path / "nowhere"):
         with pytest.raises(SettingsError, match=f"{variable} is '{file}', which cannot be used"):
             read({variable: str(file)})
+
+
+@pytest.mark.parametrize(
+    ("server", "secure", "read"),
+    [
+        ("KAFKA", {"KAFKA_SECURITY_PROTOCOL": "SSL"}, KafkaConnection.from_environment),
+        ("REDIS", {"REDIS_URL": "rediss://localhost"}, RedisConnection.from_environment),
+        (
+            "SCHEMA_REGISTRY",
+            {"SCHEMA_REGISTRY_URL": "https://localhost"},
+            RegistryConnection.from_environment,
+        ),
+    ],
+)
+def test_certificate_or_key_that_cannot_be_used_is_named_without_the_password(
+    server: str, secure: dict[str, str], read: Callable[[Mapping[str, str]], object], tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path, "ca")
+    whole, other = str(authority.certificate("whole")), str(authority.certificate("other"))
+    file, key_file = map(str, authority.encrypted("apart", "s3cret"))
+    nowhere = str(tmp_path / "nowhere")
+    of = {each: f"{server}_SSL_{each}" for each in ("CERTIFICATE_FILE", "KEY_FILE", "KEY_PASSWORD")}
+    certificate, key, password = of.values()
+    for variables in (
+        {certificate: whole},
+        {certificate: whole, key: whole},
+        {certificate: file, key: key_file, password: "s3cret"},
+    ):
+        read({**secure, **variables})
+    for variables, said in (
+        ({certificate: nowhere}, f"{certificate} is '{nowhere}', which cannot be used (No such file"),
+        ({certificate: str(tmp_path)}, "which cannot be used (Is a directory)"),
+        ({certificate: file}, f"(no private key in PEM is in it); set {key}"),
+        ({certificate: key_file}, "(no certificate in PEM is in it)"),
+        ({certificate: file, key: nowhere}, f"{key} is '{nowhere}', which cannot be used (No such file"),
+        ({certificate: file, key: file}, f"{key} is '{file}', which cannot be used (no private key"),
+        ({certificate: file, key: other}, f"the key in '{other}' is not that of the certificate"),
+        ({certificate: file, key: key_file}, f"is encrypted, and {password} is not set"),
+        ({certificate: file, key: key_file, password: "wr0ng"}, f"{password} does not open it"),
+        ({certificate: file, key: key_file, password: "wr0ng" * 300}, "is longer than 1024 bytes"),
+        ({key: whole}, f"{key} is set and {certificate} is not"),
+        ({password: "wr0ng"}, f"{password} is set and {certificate} is not"),
+    ):
+        with pytest.raises(SettingsError) as refused:
+            read({**secure, **variables})
+        line = str(refused.value)
+        assert said in line and "wr0ng" not in line and "PRIVATE" not in line and "\n" not in line, line
+    with pytest.raises(SettingsError, match=f"{certificate} is set, and the connection to {server} is with"):
+        read({certificate: whole})

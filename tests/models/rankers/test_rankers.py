@@ -424,7 +424,7 @@ def test_a_ranker_that_was_saved_before_there_were_features_has_none(tmp_path: P
 
 
 def test_what_is_no_ranker_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="there is no artifact"):
+    with pytest.raises(ArtifactError, match=r"there is no artifact at .*: make one with .* --model din`"):
         load_ranker(str(tmp_path / "nowhere"))
 
 

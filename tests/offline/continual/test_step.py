@@ -24,7 +24,7 @@ from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from offline import train
 from offline.continual import step as continual_step
 from offline.continual.pause import Pause
-from offline.continual.service import serve
+from offline.continual.service import Status, serve
 from offline.continual.step import Done, Step
 from offline.training.continuing import Learned, go_on_from
 from stream.store.connection import RedisConnection
@@ -204,7 +204,7 @@ def test_one_leads_and_the_other_takes_over_when_it_ends(redis_client: "redis.Re
         stop.set()
         return Done("too_few", "")
 
-    waiting = Thread(target=serve, args=[one_step, second, Pause(3600.0, 0, lambda: 0), stop])
+    waiting = Thread(target=serve, args=[one_step, second, Pause(3600.0, 0, lambda: 0), stop, Status()])
     waiting.start()
     time.sleep(1)
     assert not steps

@@ -266,7 +266,11 @@ def test_what_cannot_teach_is_one_line(
             _run(walk_csv, tmp_path, "--teacher", store, settings=FAST + "max_items = 9\n"),
         ),
         ("is not beside it", 1, _run(walk_csv, tmp_path, "--teacher", lonely / ranker.version)),
-        ("there is no artifact", 1, _run(walk_csv, tmp_path, "--teacher", tmp_path / "nowhere")),
+        (
+            "with `python -m offline.train --model din`",
+            1,
+            _run(walk_csv, tmp_path, "--teacher", tmp_path / "nowhere"),
+        ),
         ("means nothing to the trials", 2, _run(walk_csv, tmp_path, "--teacher", store, "--tune", "1")),
         ("means nothing with --model mf", 2, _run(walk_csv, tmp_path, "--teacher", store, "--model", "mf")),
     ]

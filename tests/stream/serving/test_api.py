@@ -152,6 +152,10 @@ def test_vector_of_any_user_id_and_not_before_it_knows_an_event(api: Api, stream
     at_least = {"epoch": 7, "offset": stream.offset + 1}
     asked = {"users": [{"user_id": USER, "candidates": [], "at_least": at_least}]}
     assert api.ask("/rank", asked)[1]["users"][0]["reason"] == "behind"
+    entry = {"user_id": USER, "candidates": []}
+    known = {"epoch": 7, "offset": stream.offset}
+    twice = {"users": [{**entry, "at_least": known}, {**entry, "at_least": at_least}, entry]}
+    assert [each["reason"] for each in api.ask("/rank", twice)[1]["users"]] == ["", "behind", ""]
     stream.send(USER, 3, NOW_MS)
     assert api.ask(behind)[1]["reason"] == ""
     assert api.ask("/vector/nobody")[1]["reason"] == "cold_start"

@@ -147,6 +147,10 @@ def test_read_waits_for_what_the_user_did_and_says_who_is_behind(
     assert reader.read("u", at_least=(10, 100))[0].reason == ""
     assert reader.read("u", at_least=(9, 10**9))[0].reason == "", "of a topic that was made again"
     assert [each.reason for each in reader.read(["u", "v"], at_least={"u": (10, 101)})] == ["behind", ""]
+    both = reader.read(["u", "v", "u", "u"], at_least=[(10, 101), None, (10, 100), None])
+    assert [each.reason for each in both] == ["behind", "", "", ""], "each entry by its own"
+    with pytest.raises(TwintideError, match="at_least has 1 positions for 2 users"):
+        reader.read(["u", "v"], at_least=[None])
     (stranger,) = reader.read("nobody", at_least=(10, 0), wait_s=0.01)
     assert stranger.reason == "cold_start"
 

@@ -1,11 +1,12 @@
 """The ways to Redis, each on real servers: a Cluster of three nodes, a master with a Sentinel, a user."""
 
+import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import msgspec
@@ -24,11 +25,11 @@ from stream.store.connection import RedisConnection
 from stream.store.item_rows import ItemRows
 from stream.store.item_writer import ItemWriter, Scoring
 from stream.store.keys import COLD_START_USER, ItemKeys
+from stream.store.lease import Lease, LeaseLostError
 from stream.store.user_row import UserRow
 from stream.store.vector_store import Store, StoreSettings
 from tests.integration.certificates import Authority
-
-SLOTS = 16_384
+from tests.redis_cluster import redis_cluster, wait_for
 
 
 def row(user_id: str, model: str = "m1", seq: int = 1) -> UserRow:
@@ -36,46 +37,11 @@ def row(user_id: str, model: str = "m1", seq: int = 1) -> UserRow:
     return UserRow(user_id, vector, vector, vector, model, 10, seq, ts=5, n=3)
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = 120) -> None:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            if condition():
-                return
-        except redis.RedisError:
-            pass
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.1)
-
-
-def is_formed(client: Any) -> bool:
-    return bool(client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
     """Give three nodes with a third of the hash slots each."""
-    nodes, buses = [], []
-    for number in range(3):
-        buses.append(free_port())
-        settings = {"cluster-enabled": "yes", "cluster-port": str(buses[-1]), "cluster-node-timeout": "5000"}
-        nodes.append(RedisServer(tmp_path_factory.mktemp(f"node{number}") / "redis", settings=settings))
-    try:
-        for node in nodes:
-            node.start()
-        clients: list[Any] = [redis.Redis(port=node.port) for node in nodes]
-        for number, client in enumerate(clients):
-            first, last = number * SLOTS // 3, (number + 1) * SLOTS // 3 - 1
-            client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
-            if number:
-                client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, buses[0])
-        for client in clients:
-            wait_for(partial(is_formed, client))
-            client.close()
+    with redis_cluster(tmp_path_factory.mktemp("cluster")) as nodes:
         yield nodes
-    finally:
-        for node in nodes:
-            node.stop()
 
 
 @pytest.fixture
@@ -303,3 +269,54 @@ def test_sentinel_gets_its_own_password_and_the_master_the_urls(tmp_path: Path) 
 def test_url_that_makes_no_sense_is_refused(url: str, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
         redis_client(RedisConnection(url, timeout_s=0.5))
+
+
+@pytest.mark.integration
+def test_primary_that_became_a_replica_is_left_for_where_its_address_leads(tmp_path: Path) -> None:
+    before, after = RedisServer(tmp_path / "before"), RedisServer(tmp_path / "after")
+    before.start()
+    after.start()
+    try:
+        with address(before.port) as (port, lead_to):
+            client = redis_client(RedisConnection(f"redis://127.0.0.1:{port}/0"))
+            lease = Lease(client, "user:")
+            assert lease.take()
+            lead_to(after.port)
+            lease.require()  # connections that there are stay where they are
+            with redis.Redis(port=before.port) as admin:
+                admin.replicaof("127.0.0.1", after.port)
+            with pytest.raises(LeaseLostError, match="read only replica"):
+                lease.require()
+            lease.give_up()
+            assert lease.take()
+            lease.give_up()
+            assert client.info()["tcp_port"] == after.port
+            client.close()
+    finally:
+        before.kill()
+        after.kill()
+
+
+@contextmanager
+def address(port: int) -> Iterator[tuple[int, Callable[[int], None]]]:
+    """Give a port that leads to a server of this host, and what makes it lead to another from then on."""
+    places = [port]
+
+    def serve(door: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                caller, _ = door.accept()
+                server = socket.create_connection(("127.0.0.1", places[-1]))
+                for ends in ((caller, server), (server, caller)):
+                    Thread(target=copy, args=ends, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        Thread(target=serve, args=(door,), daemon=True).start()
+        yield int(door.getsockname()[1]), places.append
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    """Send all that comes from one to the other, until one hangs up, and hang up then."""
+    with suppress(OSError), source, target:
+        while some := source.recv(65_536):
+            target.sendall(some)
