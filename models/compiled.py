@@ -38,14 +38,22 @@ def compiled_with_fast_sums(function: F) -> F:
     return cast(F, _with_fast_sums(function))
 
 
+def compiled_in_place(function: F) -> F:
+    """Return what `compiled_with_fast_sums` does; it makes no array, and whoever calls it holds those given.
+
+    So nothing counts references to them, which for a tuple of arrays takes longer than many a loop.
+    """
+    return cast(F, _with_fast_sums(function, _nrt=False))
+
+
 def compiled_within(function: F) -> F:
-    """Return what `compiled_with_fast_sums` does, as a part of each compiled function that calls it.
+    """Return what `compiled_in_place` does, as a part of each compiled function that calls it.
 
     So there is one machine code of the whole, whether it was compiled just now or kept on disk. Otherwise a
     process that compiles links the caller to the parts compiled by themselves, and one that reads it from
     disk to those kept with the caller, whose sums may round otherwise.
     """
-    return cast(F, _with_fast_sums(function, forceinline=True))
+    return cast(F, _with_fast_sums(function, forceinline=True, _nrt=False))
 
 
 def _with_fast_sums(function: F, **options: bool) -> Any:
@@ -74,6 +82,21 @@ def word_at(typing_context: Any, address: Any) -> Any:
         return builder.load(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()))
 
     return types.int64(types.uint64), load
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fetch_line(typing_context: Any, address: Any) -> Any:
+    """Have the CPU begin to read what is at an address, if anything is; compiled code alone may do so."""
+
+    def fetch(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        for_reading, near, data = number(0), number(3), number(1)
+        builder.call(function, [builder.inttoptr(arguments[0], byte), for_reading, near, data])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), fetch
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -24,6 +24,7 @@ class Functions(NamedTuple):
     queue_poll: np.uint64
     event_message_next: np.uint64
     event_destroy: np.uint64
+    message_timestamp: np.uint64
     message_headers: np.uint64
     header_get_last: np.uint64
 
@@ -64,6 +65,13 @@ def payloads_at(addresses: Ints, lengths: Ints) -> Payloads:
     return Payloads(text, starts, is_null)
 
 
+def timestamps_of(functions: Functions, messages: Words) -> Ints:
+    """Return the timestamp of each message (V,), epoch ms, -1 where it has none."""
+    found = np.empty(len(messages), np.int64)
+    _read_timestamps(functions, messages, found)
+    return found
+
+
 def last_headers(functions: Functions, messages: Words, name: bytes) -> Payloads:
     """Return the last header of a name that each message (V,) has, null where it has none."""
     found = np.zeros((2, len(messages)), np.int64)
@@ -77,6 +85,7 @@ def compile_loops() -> None:
     take_events(functions, 0, 0, 0, 0)
     destroy_events(functions, none)
     words_of(none)
+    timestamps_of(functions, none)
     last_headers(functions, none, b"")
 
 
@@ -121,6 +130,14 @@ def _copy(addresses: Words, starts: Ints, text: Bytes) -> None:
     begin = np.uint64(text.ctypes.data)
     for row in range(len(addresses)):
         copy_to(begin + np.uint64(starts[row]), addresses[row], starts[row + 1] - starts[row])
+
+
+@compiled
+def _read_timestamps(functions: Functions, messages: Words, found: Ints) -> None:
+    kind = np.zeros(1, np.uint64)
+    at_kind = np.uint64(kind.ctypes.data)
+    for row in range(len(messages)):
+        found[row] = np.int64(call_at(functions.message_timestamp, (messages[row], at_kind)))
 
 
 @compiled

@@ -51,6 +51,25 @@ class Payloads(Sequence[bytes | None]):
         """Return the length of each value in bytes (V,), 0 where there is none."""
         return np.diff(self.starts)
 
+    def begin_with(self, prefix: bytes) -> Flags:
+        """Return which values begin so (V,)."""
+        found = np.flatnonzero(self.lengths() >= len(prefix))
+        for place, byte in enumerate(prefix):
+            found = found[self.text[self.starts[found] + place] == byte]
+        flags = np.zeros(len(self), np.bool_)
+        flags[found] = True
+        return flags
+
+    def at(self, places: Ints) -> "Payloads":
+        """Return the values at some places (P,), copied by stretches of such as stand side by side."""
+        cuts = np.flatnonzero(np.diff(places) != 1) + 1
+        stretches = [each for each in np.split(places, cuts) if len(each)]
+        parts = [self.text[self.starts[each[0]] : self.starts[each[-1] + 1]] for each in stretches]
+        text = np.concatenate(parts) if parts else self.text[:0].copy()
+        text.setflags(write=False)  # as all texts: the loops are compiled for that
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths()[places])])
+        return Payloads(text, starts, self.is_null[places])
+
     def tails(self, begin: int) -> list[bytes]:
         """Return what stands in each value from a place on, which each has."""
         content, starts = self.text.tobytes(), self.starts

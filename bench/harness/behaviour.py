@@ -24,18 +24,18 @@ ITEM_EXPONENT = 0.9
 LATE, REPEATED = 0.02, 0.01
 
 
-def make_log(events: int, users: int, seed: int = 7) -> BehaviourLog:
+def make_log(events: int, users: int, seed: int = 7, items: int = ITEMS) -> BehaviourLog:
     """Return a log in the order of arrival; equal arguments give equal rows."""
     random = np.random.default_rng(seed)
-    item = zipf(random, np.full(events, ITEMS), ITEM_EXPONENT)
+    item = zipf(random, np.full(events, items), ITEM_EXPONENT)
     late_ms = np.where(random.random(events) < LATE, random.integers(0, 3_600_000, events), 0)
     log = BehaviourLog(
         path="made up by bench",
         fingerprint=f"bench{seed}",
         precision_ms=1_000,
         user=_ids(142_455_899, users, zipf(random, np.full(events, users), USER_EXPONENT)),
-        item=_ids(404_562_488, ITEMS, item),
-        category=_ids(14_080, CATEGORIES, random.integers(0, CATEGORIES, ITEMS)[item]),
+        item=_ids(404_562_488, items, item),
+        category=_ids(14_080, CATEGORIES, random.integers(0, CATEGORIES, items)[item]),
         geohash=_geohashes(random, events),
         behaviour=random.choice([1, 2, 3, 4], events, p=[0.9, 0.04, 0.04, 0.02]).astype(np.uint8),
         time_ms=FIRST_MS + 3_600_000 + np.arange(events) * (SPAN_DAYS * DAY_MS) // events - late_ms,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Doubles, Floats
+from models.arrays import Doubles, Flags, Floats
 from models.items.rows import FROZEN, LIVE, WEIGHT
 from models.items.step import SCORED_EVERY
 
@@ -37,14 +37,27 @@ class Health:
         return not self.reason
 
 
-def health_of(outputs: Floats, trained_outputs: Floats, losses: Doubles) -> Health:
-    """Return the state, of outputs (n, D), those as trained (I, D), and the stream's decayed losses."""
-    norms, trained_norms = (np.sqrt(np.einsum("nd,nd->n", each, each)) for each in (outputs, trained_outputs))
+def longest(vectors: Floats) -> float:
+    """Return the length of the longest vector of (n, D)."""
+    return float(_lengths(vectors).max())
+
+
+def health_of(outputs: Floats, is_there: Flags, trained: float, losses: Doubles) -> Health:
+    """Return the state, of outputs (n, D), of which some are there (n,), and the stream's decayed losses.
+
+    trained: the length of the longest vector as trained.
+    """
+    norms = _lengths(outputs)[is_there]
     weight = losses[WEIGHT]
     live, frozen = (float(losses[each] / weight) if weight else float("nan") for each in (LIVE, FROZEN))
-    found = float(norms.mean()), float(norms.max()), float(trained_norms.max())
+    found = float(norms.mean()), float(norms.max()), trained
     reason = _reason(live, frozen, weight, *found[1:])
     return Health(live, frozen, float(weight * SCORED_EVERY), *found, reason)
+
+
+def _lengths(vectors: Floats) -> Floats:
+    found: Floats = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    return found
 
 
 def _reason(live: float, frozen: float, weight: float, longest: float, trained: float) -> str:

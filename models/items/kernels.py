@@ -6,7 +6,8 @@ Letters as in rows.py; what is computed is said by docs/items.md in equations.
 import numpy as np
 
 from models.arrays import Ints
-from models.compiled import compiled_with_fast_sums, compiled_within
+from models.compiled import compiled_in_place, compiled_within
+from models.items.ahead import fetch_negatives, look_ahead
 from models.items.pairs import Pairs, is_first
 from models.items.rows import (
     COUNTED,
@@ -35,7 +36,7 @@ MAX_JUMP_MS, FREED_PER_EVENT = 600_000, 2
 _HOUR_MS = 3_600_000
 
 
-@compiled_with_fast_sums
+@compiled_in_place
 def learn_events(
     batch: Batch,
     items: Items,
@@ -57,6 +58,7 @@ def learn_events(
     """
     numbers, free = stream.numbers, 0
     for event in range(len(batch.user)):
+        look_ahead(batch, event, items, item_slots, users, user_slots, trained)
         new_rows[event] = -1
         numbers[STEP] += 1
         time_ms = _clocked(numbers, batch.time_ms[event])
@@ -89,6 +91,7 @@ def learn_events(
             stream.recent[at, 0], stream.recent[at, 1] = row, items.generation[row]
             numbers[COUNTED] += 1
             items.revision[row] = numbers[STEP]
+            fetch_negatives(items, stream, rules.seed, room)
         else:
             numbers[REPEATED] += 1
         insert(users, user, place, row, items.generation[row], batch.time_ms[event], batch, event)

@@ -15,7 +15,7 @@ from models.artifact.live_items import LiveItemsSettings
 from models.ids.hashes import hashes_of
 from models.ids.texts import texts_of
 from models.ids.vocabulary import indices_of_places
-from models.items.health import Health, health_of
+from models.items.health import Health, health_of, longest
 from models.items.kernels import FREED_PER_EVENT, learn_events
 from models.items.names import ItemNames
 from models.items.pairs import Pairs, make_pairs, members, remember_all
@@ -61,6 +61,7 @@ class ItemLearner:
         """Not to be called: `start` and `resume` are."""
         self.artifact, self.live, self.settings = artifact, live, settings
         self.trained: Trained = trained_of(artifact, live.own)
+        self._longest_trained = longest(self.trained.outputs)
         vocabulary, features = artifact.vocabulary, artifact.settings.features
         categories = ["", "", *vocabulary.category_ids]
         self.names = ItemNames(
@@ -301,7 +302,4 @@ class ItemLearner:
 
     def health(self) -> Health:
         """Return whether what is learned is fit to be shown, and why not."""
-        count = len(self.item_ids)
-        return health_of(
-            self.outputs[used(self._tables.item_slots)[:count]], self.trained.outputs, self._stream.losses
-        )
+        return health_of(self.outputs, self.is_there, self._longest_trained, self._stream.losses)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from models.arrays import Floats, Ints, Words
-from models.compiled import compiled_with_fast_sums, compiled_within
+from models.compiled import compiled_in_place, compiled_within
 from models.ids.hashes import mixed
 from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
 from models.towers.dual_towers import DualTowers
@@ -78,7 +78,7 @@ def start_vectors(starts: Starts, categories: Ints, hashes: Words) -> tuple[Floa
     return inputs, outputs
 
 
-@compiled_with_fast_sums
+@compiled_in_place
 def _start_all(starts: Starts, categories: Ints, hashes: Words, inputs: Floats, outputs: Floats) -> None:
     for each in range(len(hashes)):
         start(starts, categories[each], hashes[each], inputs[each], outputs[each])

@@ -19,7 +19,7 @@ from models.items.rows import (
     Users,
 )
 from models.items.trained import Trained
-from models.items.vectors import first_vectors, mix, user_vector
+from models.items.vectors import copy, first_vectors, mix, user_vector
 
 #: Each so-manieth event is scored by the vectors as trained, too; and after so many of these one counts 1/e.
 SCORED_EVERY, LOSS_MEMORY = 8, 1_000.0
@@ -169,15 +169,17 @@ def _compare(
         room.trained_short,
         room.trained_scores,
     )
-    user[:] = room.user
-    if room.rows.max() >= 0:
-        short[:] = np.float32(0)
-        for back in range(len(room.rows)):
-            row = room.rows[back]
-            if row >= 0:
-                source = first_vectors(items, hashes, row, trained, room)[0]
-                for column in range(dimension):
-                    short[column] += room.weight[back] * source[column]
+    copy(room.user, user)
+    short[:] = np.float32(0)
+    has_rows = False  # else it is the cold start's
+    for back in range(len(room.rows)):
+        row = room.rows[back]
+        if row >= 0:
+            has_rows = True
+            source = first_vectors(items, hashes, row, trained, room)[0]
+            for column in range(dimension):
+                short[column] += room.weight[back] * source[column]
+    if has_rows:
         mix(trained, short, room.has_long[0], user)
     for each in range(count):
         source = first_vectors(items, hashes, room.drawn[each], trained, room)[1]

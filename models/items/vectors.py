@@ -6,7 +6,7 @@ What is computed is said by docs/items.md in equations.
 import numpy as np
 
 from models.arrays import Floats, Words
-from models.compiled import compiled_with_fast_sums, compiled_within
+from models.compiled import compiled_in_place, compiled_within
 from models.items.rows import LONG_AGO_MS, Items, Room, Users
 from models.items.starts import start
 from models.items.trained import Trained
@@ -32,7 +32,7 @@ def user_vector(
     held = users.item.shape[1]
     room.rows[:] = -1
     if until == 0:
-        room.user[:] = trained.cold_start
+        copy(trained.cold_start, room.user)
         return 0.0
     room.short[:] = np.float32(0)
     newest_ms = users.time_ms[user, until - 1]
@@ -68,7 +68,7 @@ def user_vector(
     return mix(trained, room.short, room.has_long[0], room.user)
 
 
-@compiled_with_fast_sums
+@compiled_in_place
 def score_shown(
     items: Items,
     hashes: Words,
@@ -95,6 +95,13 @@ def score_shown(
         for column in range(len(user)):
             score += user[column] * source[column]
         scores[row] = score
+
+
+@compiled_within
+def copy(source: Floats, to: Floats) -> None:
+    """Copy an array, which by `to[:] = source` might need another one."""
+    for column in range(len(to)):
+        to[column] = source[column]
 
 
 @compiled_within

@@ -118,7 +118,7 @@ def _without(records: Records, has_moved: Callable[[bytes | None, int], bool]) -
     """Return the records that have not moved."""
     known = zip(records.keys, records.offsets.tolist(), strict=True)
     kept = [place for place, (key, offset) in enumerate(known) if not has_moved(key, offset)]
-    return records if len(kept) == len(records) else records_of([records.each[place] for place in kept])
+    return records if len(kept) == len(records) else records.at(np.array(kept, np.int64))
 
 
 def _are_readable(columns: DecodedEvents, keys: Payloads, latest_ms: int) -> bool:

@@ -10,7 +10,7 @@ from models.arrays import Doubles, Flags, Floats, Ints
 from models.items.learner import ItemLearner
 from models.quantised import quantised
 from stream.items import metrics
-from stream.items.published import NOTICEABLE
+from stream.items.published import NOTICEABLE, merged
 from stream.store.input_rows import InputRows, input_row_bytes
 from stream.store.item_writer import ItemWriter, Scoring
 from stream.store.keys import ItemKeys
@@ -58,7 +58,7 @@ class InputsPublisher:
             self.begin()
         self._writer.flush()
         learner, gone = self._learner, self._gone()
-        step, rows = learner.step, np.union1d(learner.changed_since(self._step), self._waiting)
+        step, rows = learner.step, merged(learner.changed_since(self._step), self._waiting)
         rows = rows[learner.is_there[rows] & learner.shown.has_inputs(rows)]
         now = self._rows(rows)
         moved = self._moved(now)

@@ -13,7 +13,7 @@ from models.items.health import Health
 from models.items.learner import ItemLearner
 from stream.items import metrics
 from stream.items.inputs import InputsPublisher
-from stream.items.published import Pace, Published
+from stream.items.published import Pace, Published, merged
 from stream.store.item_rows import ItemRows
 from stream.store.item_writer import ItemWriter, LostError, Scoring
 from stream.store.keys import ItemKeys
@@ -123,12 +123,14 @@ class Publisher:
         self.take_removed()
         gone, step = self._gone_rows(), learner.step
         waiting = self._waiting[self._may_be_shown(self._waiting)]
-        rows = np.union1d(learner.changed_since(self._step), waiting)
+        rows = merged(learner.changed_since(self._step), waiting)
+        rows, late = self._published.with_room(rows, self._budget)
         now = _joined(self._rows(rows), self._published.gone(gone))
         chosen, waiting = self._published.choose(now, learner.now_ms, self._budget)
         delta = now.select(chosen)
         self._published.note(delta)
-        self._step, self._waiting, self._removed = step, now.row[waiting], []
+        self._step, self._removed = step, []
+        self._waiting = np.concatenate([now.row[waiting], late])
         size = self._writer.publish(delta, len(learner.item_ids), learner.now_ms)
         self._note_published(size)
 
@@ -145,7 +147,7 @@ class Publisher:
         known = vocabulary.item_indices(self._removed) - FIRST_KNOWN
         rows = [self._published.row_of(item_id) for item_id in self._removed]
         found = np.concatenate([np.array(rows, np.int64), known, self._waiting])
-        found = np.unique(found[found >= 0])
+        found = merged(found[found >= 0])
         is_theirs = self._published.is_there(found) | (found < len(vocabulary.item_ids))
         return found[is_theirs & ~self._may_be_shown(found)]
 
@@ -153,9 +155,9 @@ class Publisher:
         """Return which rows (n,) have an item that readers may see."""
         if not len(rows):
             return np.zeros(0, np.bool_)
-        names, known = self._learner.item_ids, self._learner.artifact.item_ids
-        is_own = [row < len(known) and names[row] == known[row] for row in rows.tolist()]
-        return np.asarray(np.array(is_own) | np.isin(rows, self._learner.changed_since(0)), np.bool_)
+        learner = self._learner
+        is_live = learner.is_there[rows] & (learner.revision[rows] > 0)
+        return np.asarray(learner.is_known[rows] | is_live, np.bool_)
 
     def _rows(self, rows: Ints) -> ItemRows:
         found = self._learner.shown.rows(rows)

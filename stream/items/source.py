@@ -1,21 +1,24 @@
 """The behaviour topic as one order of events, read by one consumer, from positions that the caller keeps."""
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import TopicPartition
 
+from models.arrays import Ints
 from models.events import CANARY_PREFIX
 from stream.events.decoder import Decoder
 from stream.events.incoming import item_to_forget, read_records, user_to_forget
 from stream.items.merge import Batch, Control, Merge, Piece, Position
-from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
+from stream.kafka.assigned_consumer import assigned_consumer
 from stream.kafka.connection import KafkaConnection
+from stream.kafka.fetcher import fetcher_of
+from stream.kafka.records import Record, Records
 
-#: Records taken at once, and how many events of a partition may wait before it is not read on.
-FETCH_RECORDS, MAY_WAIT = 10_000, 50_000
+#: Records, and bytes of their values, about, taken at once; how many events of a partition may wait before it
+#: is not read on.
+FETCH_RECORDS, FETCH_BYTES, MAY_WAIT = 10_000, 4 << 20, 50_000
 
 
 class Source:
@@ -35,6 +38,7 @@ class Source:
         self._merge = Merge(positions)
         self._paused: set[int] = set()
         self._consumer = assigned_consumer(kafka, tells_end=True)
+        self._fetcher = fetcher_of(self._consumer, topic)
         self._consumer.assign(
             [TopicPartition(topic, partition, each.offset) for partition, each in positions.items()]
         )
@@ -48,18 +52,7 @@ class Source:
 
     def read(self, timeout_s: float) -> Iterator[Batch]:
         """Yield what has its place now, waiting so long for the first record."""
-        by_partition: dict[int, list[Message]] = defaultdict(list)
-        for message in fetch(self._consumer, FETCH_RECORDS, timeout_s):
-            error = message.error()
-            if error is None:
-                by_partition[message.partition()].append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                self._add(message.partition(), by_partition.pop(message.partition(), []))
-                self._merge.note_end(message.partition())
-            else:
-                raise_unless_retried(error, self._topic)
-        for partition, records in by_partition.items():
-            self._add(partition, records)
+        self._fetch(timeout_s)
         self._pause()
         yield from self._merge.ready(self._now_ms())
 
@@ -74,32 +67,44 @@ class Source:
 
     def close(self) -> None:
         """Read no more."""
+        self._fetcher.close()
         self._consumer.close()
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
-    def _add(self, partition: int, records: Sequence[Message]) -> None:
-        for some in _cut_at_controls(records):
-            piece, rejected = self._piece(partition, some)
-            self.rejected += rejected
+    def _fetch(self, timeout_s: float) -> None:
+        """Hand what is there to the merge."""
+        for partition, records in self._fetcher.fetch(FETCH_RECORDS, timeout_s, FETCH_BYTES).items():
+            if len(records):
+                self._add(partition, records)
+            if records.is_at_end:
+                self._merge.note_end(partition)
+
+    def _add(self, partition: int, records: Records) -> None:
+        clock = np.maximum(np.maximum.accumulate(records.timestamps()), self._merge.newest_ms(partition))
+        for begin, end, control in _cut_at_controls(records):
+            piece = self._piece(partition, records, clock, np.arange(begin, end), control)
             self._merge.add(partition, piece, self._now_ms())
 
-    def _piece(self, partition: int, records: Sequence[Message]) -> tuple[Piece, int]:
-        """Return records as a piece, and how many are no events; the canary's users teach nobody anything."""
-        timestamps = np.array([record.timestamp()[1] for record in records], np.int64)
-        clock = np.maximum(np.maximum.accumulate(timestamps), self._merge.newest_ms(partition))
-        offsets = np.array([record.offset() for record in records], np.int64)
-        after = Position(int(offsets[-1]) + 1, int(clock[-1]))
-        if control := _control(records[0]):
-            return Piece(clock, offsets, [], None, control, after), 0
-        records = [each for each in records if not (each.key() or b"").startswith(CANARY_PREFIX.encode())]
-        if not records:
-            return Piece(clock[:0], offsets[:0], [], None, None, after), 0
-        found = read_records(records, self._decoder, f"{self._topic_id}/{partition}")
-        of_event = clock[np.searchsorted(offsets, found.events.offset)]
-        piece = Piece(of_event, found.events.offset, found.user_ids, found.events, None, after)
-        return piece, len(found.rejected)
+    def _piece(
+        self, partition: int, records: Records, clock: Ints, places: Ints, control: Control | None
+    ) -> Piece:
+        """Return the records at some places (P,) as a piece; clock (R,) is of all records.
+
+        What is no event is counted; the canary's users teach nobody anything.
+        """
+        after = Position(int(records.offsets[places[-1]]) + 1, int(clock[places[-1]]))
+        if control:
+            return Piece(clock[places], records.offsets[places], [], None, control, after)
+        kept = places[~records.keys.begin_with(CANARY_PREFIX.encode())[places]]
+        if not len(kept):
+            return Piece(clock[:0], records.offsets[:0], [], None, None, after)
+        some = records if len(kept) == len(records) else records.at(kept)
+        found = read_records(some, self._decoder, f"{self._topic_id}/{partition}")
+        self.rejected += len(found.rejected)
+        of_event = clock[np.searchsorted(records.offsets, found.events.offset)]
+        return Piece(of_event, found.events.offset, found.user_ids, found.events, None, after)
 
     def _pause(self) -> None:
         """Read on only partitions of which not too much waits for the others."""
@@ -111,10 +116,8 @@ class Source:
         self._paused = full
 
 
-def _control(record: Message) -> Control | None:
-    """Return what a control record says, None where it is none."""
-    if record.value() is not None:
-        return None
+def _control(record: Record) -> Control | None:
+    """Return what a record without a value says, None where that is nothing."""
     if user_id := user_to_forget(record):
         return Control("user", user_id)
     if item_id := item_to_forget(record):
@@ -122,14 +125,14 @@ def _control(record: Message) -> Control | None:
     return None
 
 
-def _cut_at_controls(records: Sequence[Message]) -> Iterator[Sequence[Message]]:
-    """Yield records in their order, each control record by itself."""
-    start = 0
-    for place, record in enumerate(records):
-        if record.value() is None and _control(record):
-            if place > start:
-                yield records[start:place]
-            yield [record]
-            start = place + 1
-    if start < len(records):
-        yield records[start:]
+def _cut_at_controls(records: Records) -> Iterator[tuple[int, int, Control | None]]:
+    """Yield stretches of records in their order, first place and end, each control record by itself."""
+    begin = 0
+    for place in np.flatnonzero(records.values.is_null).tolist():
+        if control := _control(records.each[place]):
+            if place > begin:
+                yield begin, place, None
+            yield place, place + 1, control
+            begin = place + 1
+    if begin < len(records):
+        yield begin, len(records), None

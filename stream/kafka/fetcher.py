@@ -41,6 +41,9 @@ class Fetcher(Protocol):
         there without a record, too. Raises SourceError where a partition cannot be read any more.
         """
 
+    def close(self) -> None:
+        """Let the consumer be closed: what was fetched can be looked at no more, but for its columns."""
+
 
 def fetcher_of(consumer: Consumer, topic: str) -> Fetcher:
     """Return the fastest way to fetch what a consumer, new and without an assignment, gets of a topic."""
@@ -77,6 +80,9 @@ class MessageFetcher:
             for partition in {**records, **ends}
         }
 
+    def close(self) -> None:
+        """Do nothing: the messages are objects of their own."""
+
 
 class ColumnFetcher:
     """Fetches messages of librdkafka, and copies what they hold into columns."""
@@ -95,6 +101,10 @@ class ColumnFetcher:
             partition: _records(messages, np.flatnonzero(partitions == partition), ends.get(partition, -1))
             for partition in {*np.unique(partitions).tolist(), *ends}
         }
+
+    def close(self) -> None:
+        """Let the consumer be closed, as Fetcher says."""
+        self._queue.give_back()
 
     def _ends(self, messages: Messages) -> dict[int, int]:
         """Return which partitions have ended, and where. Raises SourceError for any other error."""
@@ -161,6 +171,10 @@ class _Each(Sequence[Record]):
         """Return the last header of a name that some of the records have."""
         return self.messages.last_headers(name, self.places[places])
 
+    def timestamps(self) -> Ints:
+        """Return the timestamps of all (R,)."""
+        return self.messages.timestamps(self.places)
+
 
 def _records(messages: Messages, places: Ints, end: int) -> Records:
     """Return messages of a partition as columns; `end`: where that ends, if it was told."""
@@ -170,6 +184,7 @@ def _records(messages: Messages, places: Ints, end: int) -> Records:
         payloads_at(words[:, what].copy(), words[:, length])
         for what, length in ((KEY, KEY_LENGTH), (PAYLOAD, LENGTH))
     )
-    position = max(end, int(offsets.max(initial=-1)) + 1)
+    behind = int(offsets.max(initial=-1)) + 1
     each = _Each(messages, places, keys, values)
-    return Records(keys, values, offsets, each, each.last_headers, position)
+    about = max(end, behind), end >= behind
+    return Records(keys, values, offsets, each, each.last_headers, each.timestamps, *about)

@@ -10,13 +10,21 @@ from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_int64, c_size_t, 
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import confluent_kafka
 import numpy as np
 from confluent_kafka import Consumer
 
 from models.arrays import Ints, Words
-from models.librdkafka_loops import Functions, destroy_events, last_headers, take_events, words_of
+from models.librdkafka_loops import (
+    Functions,
+    destroy_events,
+    last_headers,
+    take_events,
+    timestamps_of,
+    words_of,
+)
 from models.payloads import Payloads
 
 #: What a process has mapped, and its memory: reading what is not mapped there is an error and no crash.
@@ -81,6 +89,7 @@ class Queue:
         main = library.rd_kafka_queue_get_main(handle)
         library.rd_kafka_queue_forward(main, self._news)
         library.rd_kafka_queue_destroy(main)
+        self._taken: WeakSet[Messages] = WeakSet()
 
     def empty(self) -> None:
         """Have confluent-kafka take what concerned the client before that was led away.
@@ -93,9 +102,19 @@ class Queue:
     def take(self, at_most: int, timeout_s: float, most_bytes: int) -> "Messages":
         """Return what is there, at most so much; wait so long for the first."""
         limits = round(timeout_s * 1000), at_most, most_bytes
-        return Messages(
+        taken = Messages(
             self, self._library, self._functions, *take_events(self._functions, self._queue, *limits)
         )
+        self._taken.add(taken)
+        return taken
+
+    def give_back(self) -> None:
+        """Give back all messages that are still held somewhere; none of them can be looked at any more.
+
+        A consumer is not closed before it has all of them.
+        """
+        for messages in [*self._taken]:
+            messages.give_back()
 
     def fatal_error(self) -> str:
         """Take what concerns the client; return the words of an error that it does not survive, if any."""
@@ -113,7 +132,7 @@ class Queue:
 
 
 class Messages:
-    """M messages of librdkafka's, and errors beside them, which live as long as this does."""
+    """M messages of librdkafka's, and errors beside them, which live as long as this does, or `give_back`."""
 
     def __init__(
         self, queue: Queue, library: ctypes.CDLL, functions: Functions, events: Words, messages: Words
@@ -130,6 +149,10 @@ class Messages:
         kind = c_int()
         value = int(self._library.rd_kafka_message_timestamp(self._pointer(place), byref(kind)))
         return kind.value, value
+
+    def timestamps(self, places: Ints) -> Ints:
+        """Return the timestamps (epoch ms) of the messages at some places (V,)."""
+        return timestamps_of(self._functions, self._pointers[places])
 
     def last_headers(self, name: str, places: Ints) -> Payloads:
         """Return the last header of a name that messages have, those at some places (V,)."""
@@ -149,6 +172,11 @@ class Messages:
 
     def _pointer(self, place: int) -> int:
         return int(self._pointers[place])
+
+    def give_back(self) -> None:
+        """Give all messages back to librdkafka."""
+        destroy_events(self._functions, self._events)
+        self._events, self._pointers = self._events[:0], self._pointers[:0]
 
     def __del__(self) -> None:
         if hasattr(self, "_events"):

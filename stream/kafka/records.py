@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, overload
 
 import numpy as np
 
@@ -25,8 +25,9 @@ class Records:
     """R records in offset order: keys and values, R of each; offsets (R,); each by itself in `each`.
 
     last_headers: returns the last header of a name that the records at some places (V,) have, None where one
-    has none. position: the offset behind all that is read of the partition, ends of transactions included
-    where the reader is told of a partition's end.
+    has none. timestamps: returns those of all (R,), epoch ms. position: the offset behind all that is read of
+    the partition, ends of transactions included where the reader is told of a partition's end. is_at_end:
+    that end was told, and stands behind all of them.
     """
 
     keys: Payloads
@@ -34,23 +35,65 @@ class Records:
     offsets: Ints
     each: Sequence[Record]
     last_headers: Callable[[str, Ints], Sequence[bytes | None]]
+    timestamps: Callable[[], Ints]
     position: int
+    is_at_end: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def at(self, places: Ints) -> "Records":
+        """Return the records at some places (P,), which ascend."""
 
-def records_of(fetched: Sequence[Record], position: int = -1) -> Records:
-    """Return records, and that so much was read, if it is more than they are."""
+        def last_headers(name: str, some: Ints) -> Sequence[bytes | None]:
+            return self.last_headers(name, places[some])
+
+        return Records(
+            self.keys.at(places),
+            self.values.at(places),
+            self.offsets[places],
+            _Some(self.each, places),
+            last_headers,
+            lambda: self.timestamps()[places],
+            self.position,
+            self.is_at_end,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Some(Sequence[Record]):
+    """The records at some places (P,) of others."""
+
+    each: Sequence[Record]
+    places: Ints
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, place: int) -> Record: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Record]: ...
+    def __getitem__(self, place: int | slice) -> Record | list[Record]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        return self.each[int(self.places[place])]
+
+
+def records_of(fetched: Sequence[Record], end: int = -1) -> Records:
+    """Return records of a partition; `end`: where that ends, if it was told."""
 
     def last_headers(name: str, places: Ints) -> list[bytes | None]:
         return [dict(fetched[place].headers() or ()).get(name) for place in places.tolist()]
 
+    behind = fetched[-1].offset() + 1 if fetched else 0
     return Records(
         payloads_of([record.key() for record in fetched]),
         payloads_of([record.value() for record in fetched]),
         np.array([record.offset() for record in fetched], np.int64),
         fetched,
         last_headers,
-        max(position, fetched[-1].offset() + 1) if fetched else position,
+        lambda: np.array([record.timestamp()[1] for record in fetched], np.int64),
+        max(end, behind),
+        is_at_end=end >= behind,
     )

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import redis
 
-from bench import decode, encode, freshness, ingest, page, rank, recovery, serve
+from bench import decode, encode, freshness, ingest, live_items, page, rank, recovery, serve
 from bench import replay as replay_bench
 from bench.harness import changelogs
 from bench.harness.behaviour import distinct, expected_windows, make_log
@@ -238,6 +238,19 @@ def test_page_reports_its_answers_and_the_worker_with_and_without_a_looker(tmp_p
     assert results.keys() == {"nobody looks", "one looks", "cost"} | answers
     assert all(0 < each["p50_ms"] <= each["p99_ms"] for name, each in results.items() if name != "cost")
     assert results["cost"]["pairs"] == 2 and results["cost"]["standard_error"] >= 0
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("_servers")
+def test_live_items_reports_how_fast_a_learner_is_and_how_soon_a_new_item_is_ranked(tmp_path: Path) -> None:
+    path = tmp_path / "live-items.json"
+    live_items.main(["--smoke", "--json", str(path)], standalone_mode=False)
+    results = json.loads(path.read_text())["results"]
+    assert results["learning alone"]["events_per_second"] > 0
+    assert results["whole process"]["cpu_us_per_event"] > 0
+    ranked = results["event to ranked item"]
+    assert ranked["new_items"] >= 8
+    assert 0 < ranked["p50_ms"] <= ranked["p99_ms"]
 
 
 def test_freshness_sends_only_events_that_change_their_users_vector() -> None:

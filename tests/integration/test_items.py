@@ -29,13 +29,11 @@ from models.artifact.item_vectors import load_item_vectors
 from models.artifact.live_items import LiveItemsSettings
 from models.artifact.settings import ArtifactSettings
 from models.events import CANARY_PREFIX
-from models.ids.texts import texts_of
 from models.ids.vocabulary import Vocabulary
 from models.items.learner import ItemLearner
 from models.items.settings import LearnerSettings
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
-from models.windows.fold import EventColumns
 from models.windows.histories import histories_of_windows
 from models.windows.window import Window, window_to_bytes
 from stream import forget
@@ -50,6 +48,7 @@ from stream.serving.recommender import Recommender
 from stream.settings import Settings
 from stream.store.item_writer import ReplacedError
 from stream.store.model_registry import ModelRegistry
+from tests.integration.learning import compile_learner
 
 pytestmark = pytest.mark.integration
 
@@ -80,13 +79,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled(model: Artifact) -> None:
-    """Have the learner's machine code: making it may take longer than the tests wait."""
-    one = texts_of(["i1"])
-    numbers = np.zeros(1, np.int64)
-    events = EventColumns(numbers, numbers, numbers + 1, np.ones(1, np.uint8), numbers, one, one)
-    learner = ItemLearner.start(model, model.settings.live_items, LEARNER)
-    assert learner.learn(["u"], events) == 1
-    ItemLearner.resume(model, model.settings.live_items, learner.state(), LEARNER).forget_item("i1")
+    compile_learner(model, LEARNER)
 
 
 @pytest.fixture

@@ -87,3 +87,18 @@ def test_rows_cost_as_many_bytes_as_the_budget_reckons() -> None:
     many = rows(list(range(1000)), np.random.default_rng(0).normal(size=(1000, DIMENSION)))
     texts = sum(len(item) + len("c") for item in many.item_ids)
     assert len(rows_to_bytes(1, many)) == pytest.approx(1000 * row_bytes(DIMENSION) + texts, rel=0.02)
+
+
+def test_what_cannot_have_room_is_not_even_looked_at_and_the_same_is_chosen(published: Published) -> None:
+    of = [0, 2, *range(5, 25)]
+    now = rows(of, np.vstack([moved_by(0.5, 2.0), np.ones((20, DIMENSION))]))
+    for fitting in (0, 3, 40):
+        budget = fitting * (row_bytes(DIMENSION) + len("i22") + len("c"))
+        some, late = published.with_room(now.row, budget)
+        chosen, waiting = published.choose(now, NOW_MS, budget)
+        places = np.flatnonzero(np.isin(now.row, some))
+        found, left = published.choose(now.select(places), NOW_MS, budget)
+        assert now.row[places[found]].tolist() == now.row[chosen].tolist()
+        assert sorted([*now.row[places[left]], *late]) == sorted(now.row[waiting])
+        assert len(chosen) >= min(fitting, len(of))
+    assert {0, 2} <= {*published.with_room(now.row, 0)[0].tolist()}  # what readers have may have moved

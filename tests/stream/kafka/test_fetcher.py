@@ -16,7 +16,8 @@ from stream.kafka.assigned_consumer import SourceError, assigned_consumer
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.fetcher import ColumnFetcher, MessageFetcher, fetcher_of
 from stream.kafka.librdkafka import Messages, Queue
-from stream.kafka.topics import delete_topic, ensure_topic
+from stream.kafka.records import Records
+from stream.kafka.topics import delete_topic, end_offsets, ensure_topic
 
 NOWHERE = KafkaConnection("127.0.0.1:1")
 MANY_BYTES = 1 << 30
@@ -59,8 +60,8 @@ def read_to_end(kafka: KafkaConnection, topic: str, make: Any) -> dict[int, tupl
     assert isinstance(fetcher, MessageFetcher if make is MessageFetcher else ColumnFetcher)  # see the log
     consumer.assign([TopicPartition(topic, partition, 0) for partition in (0, 1)])
     found: dict[int, tuple[list[Any], int]] = {0: ([], 0), 1: ([], 0)}
-    end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=60)[1]
-    while any(position < end for _, position in found.values()):
+    ends = end_offsets(kafka, topic)
+    while any(position < ends[partition] for partition, (_, position) in found.items()):
         for partition, records in fetcher.fetch(1_000, 1.0, MANY_BYTES).items():
             each, position = found[partition]
             assert records.position > position or not len(records)
@@ -69,12 +70,28 @@ def read_to_end(kafka: KafkaConnection, topic: str, make: Any) -> dict[int, tupl
                 (one.key(), one.value(), one.offset(), one.timestamp(), one.headers()) for one in records.each
             ]
             assert [*of_columns] == [one[:3] for one in by_itself]
+            assert records.timestamps().tolist() == [timestamp for *_, (_, timestamp), _ in by_itself]
+            assert records.is_at_end == (records.position == ends[partition])
+            assert_some_are_those(records, by_itself)
             sent = records.last_headers("sent_at", np.arange(len(records)))
             assert [*sent] == [dict(one[-1] or ()).get("sent_at") for one in by_itself]
             found[partition] = each + by_itself, records.position
     del records  # a consumer is not closed before its messages are given back
     consumer.close()
     return found
+
+
+def assert_some_are_those(records: Records, by_itself: list[tuple[Any, ...]]) -> None:
+    """See that records at some places have all that they had among the others."""
+    places = np.flatnonzero(np.arange(len(records)) % 7 % 3)
+    some, wanted = records.at(places), [by_itself[place] for place in places.tolist()]
+    assert [*zip(some.keys, some.values, some.offsets.tolist(), strict=True)] == [one[:3] for one in wanted]
+    assert [each.headers() for each in some.each] == [one[-1] for one in wanted]
+    assert some.timestamps().tolist() == [one[3][1] for one in wanted]
+    last = some.last_headers("sent_at", np.arange(len(some)))
+    assert [*last] == [dict(one[-1] or ()).get("sent_at") for one in wanted]
+    canary = some.keys.begin_with(b"sch").tolist()
+    assert canary == [(one[0] or b"").startswith(b"sch") for one in wanted]
 
 
 def held() -> int:
