@@ -51,7 +51,7 @@ def _remedy(connection: RedisConnection, reason: str) -> str:
     """Return what helps where there is no connection for this reason."""
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         return "see REDIS_SSL_CA_FILE, and whether the server's certificate is valid for this name"
-    if connection.is_tls and re.search("SSL|_ssl|reset|roken pipe|closed", reason):
+    if connection.is_tls and re.search("SSL|_ssl|reset|roken pipe|closed|network:", reason):
         # Of what a server does not like in our certificate it often says no more than that it hangs up.
         return "see REDIS_SSL_CERTIFICATE_FILE, where the server asks for a certificate, and REDIS_URL"
     return "start one with `./run up`, or set REDIS_URL"
