@@ -1,4 +1,4 @@
-"""The ids of items by their rows, and of those that are gone: the one part of a learner that is text."""
+"""The ids of items by their rows, the one part of a learner that is text; and of those that are gone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,23 +15,20 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 class ItemNames:
     """`ids[row]` and `categories[row]`, both "" for a row that is free."""
 
-    def __init__(self, ids: Sequence[str], categories: Sequence[str], removed: Sequence[str] = ()) -> None:
+    def __init__(self, ids: Sequence[str], categories: Sequence[str]) -> None:
         self.ids, self.categories = list(ids), list(categories)
-        #: Ids of items that were published, maybe, and are gone; for the publisher to take and clear.
-        self.removed = list(removed)
+        #: Ids of items that were published, maybe, and are gone; for the publisher to take and clear. Who
+        #: resumes publishes everything anew, so they are no part of the state.
+        self.removed: list[str] = []
 
     @classmethod
     def from_arrays(cls, state: Arrays) -> "ItemNames":
         """Return the names of `to_arrays`."""
-        return cls(*(_from_text(state, each) for each in ("item_ids", "categories", "removed")))
+        return cls(*(_from_text(state, each) for each in ("item_ids", "categories")))
 
     def to_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return all names as arrays."""
-        return {
-            **_to_text("item_ids", self.ids),
-            **_to_text("categories", self.categories),
-            **_to_text("removed", self.removed),
-        }
+        return {**_to_text("item_ids", self.ids), **_to_text("categories", self.categories)}
 
     def rename(self, events: EventColumns, new_rows: Ints, freed: Ints, used: int) -> None:
         """Name the rows that were given away and taken, in the order in which they were.

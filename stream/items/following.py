@@ -191,7 +191,6 @@ class Following:
             self.redis_error = str(error)
 
     def _snapshot(self) -> Snapshot:
-        self._publisher.take_removed()
         self._kept_offsets = self.offsets
         state, learner = self._learner.state(), self._items.learner
         return Snapshot(state, self._source.positions, self._topic_id, _text(learner))

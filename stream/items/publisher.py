@@ -91,19 +91,19 @@ class Publisher:
             logger.warning("model %s: its live items %s", self._version, what)
         self._stopped = health.reason
 
-    def take_removed(self) -> None:
-        """Take from the learner which items are gone: that is no part of its state."""
-        self._removed += self._learner.names.removed
-        self._learner.names.removed.clear()
-
     def delete(self) -> None:
         """Delete what is published."""
         self._writer.delete()
         self._inputs.delete()
 
+    def _take_removed(self) -> None:
+        """Take from the learner which items are gone."""
+        self._removed += self._learner.names.removed
+        self._learner.names.removed.clear()
+
     def _begin(self) -> None:
         """Publish everything."""
-        self.take_removed()
+        self._take_removed()
         self._removed.clear()
         self._step, self._waiting = self._learner.step, np.zeros(0, np.int64)
         self._published = Published(self._learner.outputs.shape[1], self._pace)
@@ -120,7 +120,7 @@ class Publisher:
 
     def _publish_changes(self) -> None:
         learner = self._learner
-        self.take_removed()
+        self._take_removed()
         gone, step = self._gone_rows(), learner.step
         waiting = self._waiting[self._may_be_shown(self._waiting)]
         rows = merged(learner.changed_since(self._step), waiting)
