@@ -6,6 +6,8 @@ from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from models.errors import SettingsError, UnreachableError
@@ -150,6 +152,8 @@ def _master(connection: RedisConnection, place: HostsUrl, options: dict[str, Any
     if not place.path or not place.path[0]:
         raise SettingsError(f"REDIS_URL {connection.place} names no master: end it with /master/database")
     asking = {name: value for name, value in options.items() if name not in ("username", "password")}
+    # Whoever asks for the master tries again by itself; tries within tries took a minute to give up.
+    asking["retry"] = Retry(NoBackoff(), 0)
     make_sentinel: Any = Sentinel
     sentinel = make_sentinel(
         place.hosts,
