@@ -68,14 +68,15 @@ def payloads_at(addresses: Ints, lengths: Ints) -> Payloads:
 def timestamps_of(functions: Functions, messages: Words) -> Ints:
     """Return the timestamp of each message (V,), epoch ms, -1 where it has none."""
     found = np.empty(len(messages), np.int64)
-    _read_timestamps(functions, messages, found)
+    _read_timestamps(functions, messages, np.zeros(1, np.uint64), found)
     return found
 
 
 def last_headers(functions: Functions, messages: Words, name: bytes) -> Payloads:
     """Return the last header of a name that each message (V,) has, null where it has none."""
     found = np.zeros((2, len(messages)), np.int64)
-    _find_headers(functions, messages, np.frombuffer(name + b"\0", np.uint8), found)
+    out = np.zeros(3, np.uint64)
+    _find_headers(functions, messages, np.frombuffer(name + b"\0", np.uint8), out, found)
     return payloads_at(found[0], found[1])
 
 
@@ -133,16 +134,16 @@ def _copy(addresses: Words, starts: Ints, text: Bytes) -> None:
 
 
 @compiled
-def _read_timestamps(functions: Functions, messages: Words, found: Ints) -> None:
-    kind = np.zeros(1, np.uint64)
+def _read_timestamps(functions: Functions, messages: Words, kind: Words, found: Ints) -> None:
+    # Held by the caller: of its own arrays compiled code lets go once it reads them no more, by name.
     at_kind = np.uint64(kind.ctypes.data)
     for row in range(len(messages)):
         found[row] = np.int64(call_at(functions.message_timestamp, (messages[row], at_kind)))
 
 
 @compiled
-def _find_headers(functions: Functions, messages: Words, name: Bytes, found: Ints) -> None:
-    out = np.zeros(3, np.uint64)  # the headers; a header's value, and its size
+def _find_headers(functions: Functions, messages: Words, name: Bytes, out: Words, found: Ints) -> None:
+    # out (3,): the headers; a header's value, and its size; held by the caller, as above.
     place, at_name = np.uint64(out.ctypes.data), np.uint64(name.ctypes.data)
     value, size = place + np.uint64(8), place + np.uint64(16)
     for row in range(len(messages)):

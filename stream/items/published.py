@@ -81,21 +81,22 @@ class Published:
     def with_room(self, rows: Ints, budget: int) -> tuple[Ints, Ints]:
         """Return which of rows (n,), which ascend, `choose` may choose, and those that have to wait.
 
-        What readers do not have comes first, in this order: behind as many as fit into so many bytes, it has
-        to wait, however far it has moved.
+        What readers do not have comes first, the newest rows before others: behind as many as fit into so
+        many bytes, it has to wait, however far it has moved.
         """
         missing = np.flatnonzero(~self.is_there(rows))
-        late = missing[budget // row_bytes(self._vector.shape[1]) :]
+        late = missing[: max(len(missing) - budget // row_bytes(self._vector.shape[1]), 0)]
         return np.delete(rows, late), rows[late]
 
     def choose(self, now: ItemRows, now_ms: int, budget: int) -> tuple[Ints, Ints]:
         """Return the places in `now` to publish, of so many bytes at most, and those that have to wait.
 
-        What has hardly moved is among neither.
+        What has hardly moved is among neither. What readers do not have comes first, and of it the newest
+        rows: of an item that the model knows they have what was trained, of a new one nothing.
         """
         moved = self._moved(now, now_ms)
         noticed = np.flatnonzero(moved >= NOTICEABLE)
-        order = noticed[np.argsort(-moved[noticed], kind="stable")]
+        order = noticed[np.lexsort((-now.row[noticed], -moved[noticed]))]
         size = row_bytes(now.vector.shape[1])
         first = order[: budget // size]  # no more have room, whatever their texts are
         texts = [len(now.item_ids[place]) + len(now.categories[place]) for place in first.tolist()]

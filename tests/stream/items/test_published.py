@@ -102,3 +102,11 @@ def test_what_cannot_have_room_is_not_even_looked_at_and_the_same_is_chosen(publ
         assert sorted([*now.row[places[left]], *late]) == sorted(now.row[waiting])
         assert len(chosen) >= min(fitting, len(of))
     assert {0, 2} <= {*published.with_room(now.row, 0)[0].tolist()}  # what readers have may have moved
+
+
+def test_an_item_that_is_new_waits_for_none_that_the_model_knows(published: Published) -> None:
+    now = rows(list(range(4, 40)), np.ones((36, DIMENSION)))
+    budget = 3 * (row_bytes(DIMENSION) + len("i39") + len("c"))
+    chosen, _ = published.choose(now, NOW_MS, budget)
+    assert now.row[chosen].tolist() == [39, 38, 37]  # the model's own have the first rows
+    assert {37, 38, 39} <= {*published.with_room(now.row, budget)[0].tolist()}
