@@ -1,5 +1,7 @@
 """`python -m offline.compress`: a smaller version of an artifact, published if it ranks nearly as well."""
 
+from collections.abc import Callable
+
 import click
 
 from models.artifact.artifact import load
@@ -76,7 +78,7 @@ def main(
     log_to_stderr()
     settings = CompressSettings(int8, prune, max_loss)
     store = save_dir or find(artifact_path).store.where
-    model, held_out = _both(artifact_path, read_log(data_path, log_format, from_stream))
+    model, held_out = _both(artifact_path, lambda: read_log(data_path, log_format, from_stream))
     done = compress(model, held_out, settings, store)
     click.echo(f"model {held_out.version}, {held_out.items:,} items, {done.rows:,} rows held out")
     click.echo(text_of(done))
@@ -89,11 +91,11 @@ def main(
     click.echo(f"version {done.version}, publication {done.publication}")
 
 
-def _both(where: Location, log: BehaviourLog) -> tuple[Compressible, Compressible]:
-    """Return a model, and its version that has not learned the rows held out."""
+def _both(where: Location, read: Callable[[], BehaviourLog]) -> tuple[Compressible, Compressible]:
+    """Return a model, and its version that has not learned the rows held out; the log is read last."""
     if is_ranker(where):
-        return compressible_rankers(load_ranker(where), evaluated(where, None, load_ranker), log)
-    return compressible_towers(load(where), load_evaluated(where, None), log)
+        return compressible_rankers(load_ranker(where), evaluated(where, None, load_ranker), read())
+    return compressible_towers(load(where), load_evaluated(where, None), read())
 
 
 def text_of(done: Compressed) -> str:

@@ -34,9 +34,7 @@ from models.ids.vocabulary import Vocabulary
 from models.inference.tower_model import TowerModel
 from models.item_table import VECTORS, ItemTable
 from models.location import Location
-from models.model_files import (
-    RANKER,
-)
+from models.model_files import RANKER
 from models.windows.histories import Histories
 
 if TYPE_CHECKING:
