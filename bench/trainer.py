@@ -196,13 +196,17 @@ def _kill_again_and_again(trainer: TrainerProcess, plan: Plan) -> None:
 
 
 def _wait_for_rest(trainer: TrainerProcess) -> None:
-    """Return when a step has found too little to learn."""
+    """Return when a step that began after the last event has found too little to learn, or nothing better.
 
-    def idle() -> float:
-        return trainer.metrics().get("twintide_trainer_steps_total{too_few}", 0)
+    What the gate refuses once, it refuses until there are new rows.
+    """
 
-    before = idle()
-    _wait(lambda: idle() > before, STEP_WITHIN_S, "the trainer did not learn the last events")
+    def ended() -> float:
+        steps = trainer.metrics()
+        return sum(steps.get(f"twintide_trainer_steps_total{{{how}}}", 0) for how in ("too_few", "refused"))
+
+    one_under_way = ended() + 1
+    _wait(lambda: ended() > one_under_way, STEP_WITHIN_S, "the trainer did not come to rest")
 
 
 def _wait(condition: Callable[[], bool], timeout_s: float, complaint: str) -> None:
