@@ -111,6 +111,8 @@ class Source:
         full = {partition for partition, waiting in self._merge.waiting.items() if waiting > MAY_WAIT}
         if new := full - self._paused:
             self._consumer.pause([TopicPartition(self._topic, partition) for partition in new])
+            for partition in new:
+                self._merge.note_more(partition)  # the consumer tells the end again once it reads on
         if over := self._paused - full:
             self._consumer.resume([TopicPartition(self._topic, partition) for partition in over])
         self._paused = full
