@@ -193,6 +193,12 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         )
         await super().on_start()
 
+    async def on_shutdown(self) -> None:
+        """Close what reads Kafka beside Faust's own client."""
+        await super().on_shutdown()
+        for source in (self.source, self.changelog):
+            await source.close()
+
     @property
     def address(self) -> str:
         """Return what the group knows this worker by: where it answers, or the name of a static member."""
