@@ -81,6 +81,7 @@ def learn_events(
             row = take(item_slots, bits, rules.max_items)
             new_rows[event] = row
             _start(items, row, batch.category[event], bits, trained, np.float32(rules.start_squares))
+            items.revision[row] = numbers[STEP]
         elif items.trained[row] < 0:
             touch(item_slots, row)
         items.last_ms[row] = max(items.last_ms[row], time_ms)

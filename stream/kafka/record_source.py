@@ -128,12 +128,22 @@ class RecordSource(Generic[T]):
         self.waits_for, self._reading = "", None
         return found
 
+    async def close(self) -> None:
+        """Read no more. Nobody may ask for anything afterwards."""
+        await asyncio.to_thread(self._close)
+
     def lag(self, partition: int, position: int) -> int:
         """Return how many events of a partition come after a position, as far as is known.
 
         A position before the first event that was read counts as where reading began.
         """
         return max(self._ends.get(partition, 0) - max(position, self._starts.get(partition, 0)), 0)
+
+    def _close(self) -> None:
+        for executor in (self._fetcher, self._reader):
+            executor.shutdown(cancel_futures=True)
+        self._records.close()
+        self._consumer.close()
 
     def _assign(self, places: list[TopicPartition]) -> None:
         if places:
