@@ -11,9 +11,9 @@ from models.arrays import Ints
 from models.events import Event
 from models.log.format import LogFormat
 from models.payloads import payloads_of
-from stream.events.columns import REFUSED, DecodedEvents
+from stream.events.columns import REFUSED
 from stream.events.fields import Fields, SchemaReader, SchemaSource, joined_fields, no_fields
-from stream.events.format_decoder import FormatDecoder
+from stream.events.format_decoder import FormatDecoder, Together
 from stream.registry.schemas import RegisteredSchema
 
 logger = logging.getLogger(__name__)
@@ -40,10 +40,10 @@ class FramedDecoder(FormatDecoder):
         self._unusable: dict[bytes, str] = {}
         self._said_s = -SAY_EVERY_S
 
-    def columns(self, values: Sequence[bytes | None]) -> DecodedEvents | None:
-        """Return those not to be skipped as columns, None where any is refused."""
+    def _together(self, values: Sequence[bytes | None]) -> Together | None:
+        """Return the events as Arrow's columns, None where any is refused."""
         fields = self._read(values)
-        return None if fields.refused else self.decoded_columns(self.together(fields, len(values)))
+        return None if fields.refused else self.together(fields, len(values))
 
     def events(self, values: Sequence[bytes | None]) -> list[Event | None]:
         """Return each event, SKIPPED_EVENT for what is to be skipped, of REFUSED for what cannot be read."""
