@@ -111,6 +111,12 @@ def numbers_of_column(column: Any, kind: type[np.signedinteger[Any]]) -> npt.NDA
     return np.frombuffer(content, kind)[column.offset : column.offset + len(column)]
 
 
+def column_of_numbers(numbers: Ints) -> Any:
+    """Return numbers as an Arrow column, which shares their memory; `pa.array` imports pandas, too."""
+    content = pa.py_buffer(np.ascontiguousarray(numbers))
+    return pa.Int64Array.from_buffers(pa.int64(), len(numbers), [None, content])
+
+
 def column_of_texts(texts: Texts) -> Any:
     """Return texts as an Arrow column, which shares their memory."""
     offsets = pa.py_buffer(texts.starts.astype(np.int32))

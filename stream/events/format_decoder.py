@@ -77,8 +77,10 @@ class FormatDecoder:
     def whole(self, values: Sequence[bytes | None]) -> WholeEvents | None:
         """Return those not to be skipped with all that they have, None where any is not as the rest."""
         found = self._together(values)
-        if found is None:
-            return None
+        return None if found is None else self.whole_events(found)
+
+    def whole_events(self, found: Together) -> WholeEvents:
+        """Return events that are together with all that they have."""
         texts = [texts_of_column(found.texts[name]) for name in WHOLE]
         kinds = np.full((len(found.behaviour), len(WHOLE)), TEXT, np.uint8)
         for optional in (GEOHASH, EVENT_ID):
@@ -188,6 +190,7 @@ class FormatDecoder:
         """Return the events that fields (R,) make, but those to be skipped."""
         texts, times_ms, places = fields.texts, fields.times_ms, None
         behaviour = self._behaviours(texts, rows)
+        behaviour[[*fields.refused]] = UNKNOWN  # they are not skipped
         if not behaviour.all():
             places = np.flatnonzero(behaviour)
             behaviour, times_ms = behaviour[places], times_ms[places]

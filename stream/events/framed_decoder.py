@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -11,9 +12,9 @@ from models.arrays import Ints
 from models.events import Event
 from models.log.format import LogFormat
 from models.payloads import payloads_of
-from stream.events.columns import REFUSED
+from stream.events.columns import REFUSED, DecodedEvents, WholeEvents
 from stream.events.fields import Fields, SchemaReader, SchemaSource, joined_fields, no_fields
-from stream.events.format_decoder import FormatDecoder, Together
+from stream.events.format_decoder import FormatDecoder
 from stream.registry.schemas import RegisteredSchema
 
 logger = logging.getLogger(__name__)
@@ -40,10 +41,17 @@ class FramedDecoder(FormatDecoder):
         self._unusable: dict[bytes, str] = {}
         self._said_s = -SAY_EVERY_S
 
-    def _together(self, values: Sequence[bytes | None]) -> Together | None:
-        """Return the events as Arrow's columns, None where any is refused."""
+    def columns(self, values: Sequence[bytes | None]) -> DecodedEvents | None:
+        """Return those not to be skipped as columns, None where any is refused."""
         fields = self._read(values)
-        return None if fields.refused else self.together(fields, len(values))
+        return None if fields.refused else self.decoded_columns(self.together(fields, len(values)))
+
+    def whole(self, values: Sequence[bytes | None]) -> WholeEvents | None:
+        """Return those not to be skipped with all that they have; what is refused is odd."""
+        fields = self._read(values)
+        found = self.whole_events(self.together(fields, len(values)))
+        places = np.arange(len(values)) if found.places is None else found.places
+        return replace(found, is_odd=np.isin(places, [*fields.refused]))
 
     def events(self, values: Sequence[bytes | None]) -> list[Event | None]:
         """Return each event, SKIPPED_EVENT for what is to be skipped, of REFUSED for what cannot be read."""

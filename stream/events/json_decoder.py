@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.arrays import Flags
 from models.errors import SettingsError
 from models.events import Event
 from models.log.json_table import json_table, parse_options
 from models.payloads import payloads_of
-from models.plain_json import MISSING, NULL, NUMBER, OTHER, TEXT, PlainObjects, read_plain
+from models.plain_json import MISSING, NULL, NUMBER, OTHER, TEXT, PlainObjects, read_each_plain, read_plain
 from stream.events.columns import (
     CATEGORY,
     DecodedEvents,
@@ -25,6 +26,9 @@ from stream.events.function_decoder import FunctionDecoder
 
 #: Fields of an event that are ids: text, or numbers that mean the same as their text.
 IDS = ("user_id", "item_id", "item_category", "event_id")
+
+#: Where a smaller share of events is plain, Arrow tries to read them all: one by one takes twice as long.
+MOSTLY = 0.7
 
 
 class JsonDecoder(FunctionDecoder):
@@ -47,16 +51,11 @@ class JsonDecoder(FunctionDecoder):
         return None if table is None else self._columns(table)
 
     def whole(self, values: Sequence[bytes | None]) -> WholeEvents | None:
-        """Return all of them with all that they have, None where any is not as the first is."""
-        if plain := read_plain(values, [*self._names.values(), self._geohash]):
-            return _whole_of_plain(plain)
-        first = self._event(values[0]) if values and None not in values else None
-        if first is None:
-            return None
-        table = json_table(cast(Sequence[bytes], values), self._options_of(first, has_geohash=True))
-        if table is None:
-            return None
-        return self._whole(table, has_nulls=b"null" in payloads_of(values).text.tobytes())
+        """Return all of them with all that they have."""
+        plain, are_plain = read_each_plain(values, [*self._names.values(), self._geohash])
+        if np.count_nonzero(are_plain) < MOSTLY * len(values) and (found := self._whole(values)):
+            return found
+        return _whole_of_plain(plain, are_plain)
 
     def _options_of(self, first: Event, *, has_geohash: bool = False) -> Any:
         """Return how events with ids like this one's are read; with their geohashes, if these are texts."""
@@ -74,25 +73,29 @@ class JsonDecoder(FunctionDecoder):
         needed = ("user_id", "item_id", "behavior_type", "time")
         return None if any(columns[each].null_count for each in needed) else columns
 
-    def _whole(self, table: Any, *, has_nulls: bool) -> WholeEvents | None:
-        """Return the events of a table; has_nulls: null may stand where nothing does."""
-        columns = self._needed(table)
+    def _whole(self, values: Sequence[bytes | None]) -> WholeEvents | None:
+        """Return all of them, read by Arrow, None where any is not as the first is."""
+        first = self._event(values[0]) if None not in values else None
+        if first is None:
+            return None
+        table = json_table(cast(Sequence[bytes], values), self._options_of(first, has_geohash=True))
+        columns = None if table is None else self._needed(table)
         if columns is None:
             return None
         columns["user_geohash"] = table.column(self._geohash).combine_chunks()
         names = ("user_id", "item_id", "item_category", "user_geohash", "event_id")
         kinds = np.empty((len(table), len(names)), np.uint8)
         texts = []
-        for number, name in enumerate(names):
-            column = columns[name]
+        for number, column in enumerate(columns[name] for name in names):
             kinds[:, number] = NUMBER if column.type == pa.int64() else TEXT
             if column.null_count:
                 is_null = numbers_of_column(column.is_null().cast(pa.int8()), np.int8) != 0
                 kinds[is_null, number] = MISSING
                 column = pc.fill_null(column.cast(pa.string()), "")
             texts.append(texts_of_column(column.cast(pa.string())))
-        # Where a category is null, or none is given, is not the same to whoever passes it on.
-        is_odd = (kinds[:, CATEGORY] == MISSING) & has_nulls
+        # A category that is null is passed on as null; where there is none, as "".
+        may_be_null = b"null" in payloads_of(values).text.tobytes()
+        is_odd = (kinds[:, CATEGORY] == MISSING) & may_be_null
         behaviour, time_ms = (
             numbers_of_column(columns[each], np.int64) for each in ("behavior_type", "time")
         )
@@ -143,11 +146,14 @@ def _columns_of_plain(plain: PlainObjects) -> DecodedEvents | None:
     )
 
 
-def _whole_of_plain(plain: PlainObjects) -> WholeEvents:
-    """Return objects with the fields of `_names`, and the geohash behind them, with all that they have."""
+def _whole_of_plain(plain: PlainObjects, are_plain: Flags) -> WholeEvents:
+    """Return objects with the fields of `_names`, and the geohash behind them, with all that they have.
+
+    are_plain (E,): the others are odd.
+    """
     user, item, category, event_id, behaviour, time, geohash = range(7)
     kinds = plain.kinds
-    is_odd = (kinds == OTHER).any(axis=1)
+    is_odd = ~are_plain | (kinds == OTHER).any(axis=1)
     for field in (user, item):
         is_odd |= (kinds[:, field] != TEXT) & (kinds[:, field] != NUMBER)
     for field in (behaviour, time):

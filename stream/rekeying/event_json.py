@@ -19,6 +19,7 @@ from stream.events.columns import (
     ITEM,
     USER,
     WholeEvents,
+    column_of_numbers,
     column_of_texts,
     texts_of_column,
 )
@@ -68,9 +69,14 @@ def _ids(events: WholeEvents, offsets: Ints, source: str) -> Texts:
     is_given = _is_given(events, EVENT_ID)
     if is_given.all():
         return events.texts[EVENT_ID]
-    places = pc.binary_join_element_wise(source, pa.array(offsets).cast(pa.string()), "/")
-    return texts_of_column(pc.if_else(pa.array(is_given), column_of_texts(events.texts[EVENT_ID]), places))
+    places = pc.binary_join_element_wise(source, column_of_numbers(offsets).cast(pa.string()), "/")
+    if not is_given.any():
+        return texts_of_column(places)
+    given = column_of_texts(events.texts[EVENT_ID])
+    return texts_of_column(
+        pc.if_else(column_of_numbers(is_given.astype(np.int64)).cast(pa.bool_()), given, places)
+    )
 
 
 def _digits(numbers: Ints) -> Texts:
-    return texts_of_column(pa.array(numbers).cast(pa.string()))
+    return texts_of_column(column_of_numbers(numbers).cast(pa.string()))

@@ -16,8 +16,8 @@ from stream.events.incoming import Rejected, are_sound, complaint, user_to_forge
 from stream.kafka.records import Records
 from stream.rekeying.event_json import keys_of, values_of
 
-#: Fewer records that cannot be read together are read one by one.
-FEW = 32
+#: Records that are read together where all cannot be.
+PIECE = 256
 
 _encode = msgspec.json.Encoder().encode
 
@@ -75,17 +75,17 @@ def rekeyed(records: Records, decoder: Decoder, source: str) -> Rekeyed:
 def _together(values: Payloads, places: Ints, decoder: Decoder) -> Iterator[tuple[Ints, WholeEvents | None]]:
     """Yield stretches of some places of values with their events, None of what must be read one by one.
 
-    One value that is not as the rest is soon by itself.
+    One value that is not as the rest costs no more than its piece.
     """
     if not len(places):
         return
     events = decoder.whole(values if len(places) == len(values) else values.at(places))
-    if events is not None or len(places) < FEW:
+    if events is not None or len(places) <= PIECE:
         yield places, events
-    else:
-        half = len(places) // 2
-        yield from _together(values, places[:half], decoder)
-        yield from _together(values, places[half:], decoder)
+        return
+    for begin in range(0, len(places), PIECE):
+        piece = places[begin : begin + PIECE]
+        yield piece, decoder.whole(values.at(piece))
 
 
 def _are_sound(events: WholeEvents, latest_ms: int) -> Flags:
