@@ -13,6 +13,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AclOperation, AdminClient
 
+from models.errors import TwintideError
 from stream.kafka.assigned_consumer import assigned_consumer
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topics import (
@@ -24,6 +25,13 @@ from stream.kafka.topics import (
     partition_counts,
 )
 
+#: The name of how Faust's workers agree on who reads what; members of a group must have one in common.
+ASSIGNOR = "faust"
+
+
+class TakenError(TwintideError):
+    """Another application reads as the group, and Kafka lets no worker into it."""
+
 
 def has_members(kafka: KafkaConnection, group: str) -> bool:
     """Return whether a worker of the group is running, or was a session timeout ago."""
@@ -34,7 +42,8 @@ def has_members(kafka: KafkaConnection, group: str) -> bool:
 def check_may_join(kafka: KafkaConnection, group: str) -> None:
     """Raise NotAllowedError where Kafka's rights do not let us read as this group.
 
-    Faust would ask to join it for ever, without a word.
+    Faust would ask to join it for ever, without a word. Raises TakenError where another application does: it
+    would wait for partitions for ever.
     """
     client = admin_client(kafka)
     found = answered(
@@ -45,6 +54,12 @@ def check_may_join(kafka: KafkaConnection, group: str) -> None:
     if allowed is not None and not {AclOperation.READ, AclOperation.ALL} & set(allowed):
         raise NotAllowedError(
             f"group {group}: Broker: Group authorization failed: this user needs the right to Read it"
+        )
+    if found.members and found.partition_assignor not in ("", ASSIGNOR):
+        other = found.members[0]
+        raise TakenError(
+            f"{other.client_id} at {other.host} reads as group {group}, and is no worker: Kafka lets none in "
+            "beside it; give this deployment a name of its own (TWINTIDE_APP_ID), or end the other"
         )
 
 

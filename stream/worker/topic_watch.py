@@ -48,13 +48,13 @@ class TopicWatch:
         return self._complaint
 
     async def run(self) -> None:
-        """Poll for ever. Raises TopicMadeAgainError."""
+        """Poll for ever. Raises TopicMadeAgainError, and TakenError where others took our group."""
         while True:
             await self.poll()
             await asyncio.sleep(POLL_TOPIC_EVERY_S)
 
     async def poll(self) -> None:
-        """Ask once what the topic is, and what we may. Raises TopicMadeAgainError."""
+        """Ask once what the topic is, and what we may. Raises as `run` does."""
         try:
             await asyncio.to_thread(self._check, self._kafka, self._group)
             found = await asyncio.to_thread(self._ask, self._kafka, self._topic.name)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 
 from local.proof import dead_letters
 from local.redis import RedisServer
@@ -241,3 +241,34 @@ def test_topic_narrower_than_its_changelog_is_refused(settings: Settings) -> Non
     assert status == 2
     assert f"topic {settings.topic} has 4 partitions" in line
     assert "has 6" in line
+
+
+def test_group_that_another_application_reads_as_is_told_at_the_start_and_later(
+    settings: Settings, shop: Shop, worker: WorkerProcess, until: Callable[..., None]
+) -> None:
+    def another() -> Consumer:
+        about = {"group.id": settings.app_id, "client.id": "reports", "log_level": 0}
+        consumer = Consumer({**settings.kafka.librdkafka(), **about})
+        consumer.subscribe([settings.topic])
+
+        def has_joined() -> bool:
+            consumer.poll(0.1)
+            return bool(consumer.assignment())
+
+        until(has_joined)
+        return consumer
+
+    shop.send(10)
+    reports = another()
+    status, line = refused(settings)
+    assert (status, line.startswith("Error: reports at /127.0.0.1 reads as group ")) == (1, True)
+    reports.close()
+    worker.start()
+    proves(shop, applied=10)
+    assert worker.process.pid is not None
+    os.kill(worker.process.pid, signal.SIGSTOP)  # until the group has given it up
+    reports = another()
+    os.kill(worker.process.pid, signal.SIGCONT)
+    assert worker.process.wait(60) == 1
+    reports.close()
+    assert "reads as group" in worker.process.log.read_text()
