@@ -95,3 +95,12 @@ def payloads_of(values: Sequence[bytes | None]) -> Payloads:
     given = [value or b"" for value in values]
     np.cumsum(np.fromiter(map(len, given), np.int64, len(given)), out=starts[1:])
     return Payloads(np.frombuffer(b"".join(given), np.uint8), starts, is_null)
+
+
+def joined_payloads(parts: Sequence[Payloads]) -> Payloads:
+    """Return the values of all parts, one behind the other."""
+    text = np.concatenate([part.text for part in parts]) if parts else np.zeros(0, np.uint8)
+    text.setflags(write=False)  # as all texts: the loops are compiled for that
+    starts = np.zeros(sum(map(len, parts)) + 1, np.int64)
+    np.cumsum(np.concatenate([starts[:0], *(part.lengths() for part in parts)]), out=starts[1:])
+    return Payloads(text, starts, np.concatenate([np.zeros(0, np.bool_), *(part.is_null for part in parts)]))

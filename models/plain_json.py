@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Bytes, Ints
+from models.arrays import Bytes, Flags, Ints
 from models.compiled import compiled
 from models.ids.hashing import eight_bytes, four_bytes, hashes_of_texts
 from models.ids.texts import Texts, texts_of
@@ -76,6 +76,16 @@ def read_plain(values: Sequence[bytes | None], fields: Sequence[str]) -> PlainOb
     return PlainObjects(text, kinds, spans) if are_plain else None
 
 
+def read_each_plain(values: Sequence[bytes | None], fields: Sequence[str]) -> tuple[PlainObjects, Flags]:
+    """Return where the fields of the objects stand, and which are plain (V,): of others nothing counts."""
+    given, names = payloads_of(values), texts_of(fields)
+    kinds = np.zeros((len(given), len(names)), np.uint8)
+    spans = np.zeros((len(given), len(names), 2), np.int64)
+    are_plain = np.zeros(len(given), np.bool_)
+    _scan_each(given.text, given.starts, names.text, names.starts, kinds, spans, are_plain)
+    return PlainObjects(given.text, kinds, spans), are_plain
+
+
 def compile_plain() -> None:
     """Compile what reads plain events and hashes their ids, or load it: no event should wait for that."""
     plain = read_plain([b'{"id": "a", "number": 1}'], ["id", "number"])
@@ -108,6 +118,15 @@ def _scan(text: Bytes, starts: Ints, names: Bytes, name_starts: Ints, kinds: Byt
         if not _scan_object(text, begin, end, names, name_starts, kinds[row], spans[row]):
             return False
     return True
+
+
+@compiled
+def _scan_each(
+    text: Bytes, starts: Ints, names: Bytes, name_starts: Ints, kinds: Bytes, spans: Ints, are_plain: Flags
+) -> None:
+    for row in range(len(are_plain)):
+        begin, end = starts[row], starts[row + 1]
+        are_plain[row] = _scan_object(text, begin, end, names, name_starts, kinds[row], spans[row])
 
 
 @compiled

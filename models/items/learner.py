@@ -29,7 +29,6 @@ from models.items.rows import (
     STEP,
     Batch,
     Items,
-    Stream,
 )
 from models.items.settings import LearnerSettings, room_of, rules_of
 from models.items.shown import Shown
@@ -41,6 +40,7 @@ from models.items.tables import (
     make_items,
     make_stream,
     make_users,
+    stream_from_arrays,
     to_arrays,
     used,
 )
@@ -102,7 +102,7 @@ class ItemLearner:
         items = make_items(len(state["items/is_used"]) + 1_024, dimension)
         users = make_users(len(state["users/is_used"]) + 1_024, held)
         learner._tables = Tables(*from_arrays("items", items, state), *from_arrays("users", users, state))
-        learner._stream = Stream(*(state[f"stream/{each}"].copy() for each in Stream._fields))
+        learner._stream = stream_from_arrays(state)
         remember_all(learner._pairs, state["pairs/newer"], state["pairs/older"])
         learner.names = ItemNames.from_arrays(state)
         return learner

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from models.arrays import Flags
-from models.items.rows import LONG_AGO_MS, MAX_READERS, Items, Stream, Users
+from models.items.rows import AHEAD, LONG_AGO_MS, MAX_READERS, Items, Stream, Users
 from models.items.slots import USED, Slots, grown, make_slots, refill
 from models.items.trained import Trained
 
@@ -62,7 +62,13 @@ def make_users(capacity: int, held: int) -> Users:
 
 def make_stream(recent: int) -> Stream:
     """Return a stream of which nothing was seen."""
-    return Stream(np.zeros(6, np.int64), np.zeros(3, np.float64), np.zeros((recent, 2), np.int32))
+    return Stream(np.zeros(AHEAD + 1, np.int64), np.zeros(3, np.float64), np.zeros((recent, 2), np.int32))
+
+
+def stream_from_arrays(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Stream:
+    """Return the stream of a learner's state; AHEAD is 0 where the state was written before there was one."""
+    stream = Stream(*(arrays[f"stream/{each}"].copy() for each in Stream._fields))
+    return stream._replace(numbers=np.pad(stream.numbers, (0, AHEAD + 1 - len(stream.numbers))))
 
 
 def with_room(rows: T, slots: Slots, needed: int) -> tuple[T, Slots]:

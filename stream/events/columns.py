@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from models.arrays import Ints
+from models.arrays import Bytes, Flags, Ints
 from models.events import Event
 from models.ids.texts import Texts, texts_of
 
@@ -39,11 +39,39 @@ class DecodedEvents:
     places: Ints | None = None
 
 
+#: What of an event `WholeEvents` have as text.
+USER, ITEM, CATEGORY, GEOHASH, EVENT_ID = range(5)
+
+
+@dataclass(frozen=True, slots=True)
+class WholeEvents:
+    """E events with all that they have, and as what: whether they make sense is not checked yet.
+
+    texts: five times E, by the numbers above; kinds (E, 5) uint8: whether it is text, a number, null or
+    missing (as plain_json.py has them); behaviour, time_ms (E,) int64; is_odd (E,): only `Decoder.events` can
+    say what that event is; places (E,) which of the values they are, None where they are all: the others are
+    to be skipped.
+    """
+
+    texts: Sequence[Texts]
+    kinds: Bytes
+    behaviour: Ints
+    time_ms: Ints
+    is_odd: Flags
+    places: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.behaviour)
+
+
 class Decoder(Protocol):
     """Turns the values of records into events."""
 
     def columns(self, values: Sequence[bytes | None]) -> DecodedEvents | None:
         """Return all of them as columns, None where that cannot be: then `events` says what each is."""
+
+    def whole(self, values: Sequence[bytes | None]) -> WholeEvents | None:
+        """Return all of them with all that they have, None where that cannot be."""
 
     def events(self, values: Sequence[bytes | None]) -> list[Event | None]:
         """Return each event, SKIPPED_EVENT for what is to be skipped, None for what cannot be read.
@@ -81,6 +109,12 @@ def numbers_of_column(column: Any, kind: type[np.signedinteger[Any]]) -> npt.NDA
     """
     _, content = column.buffers()
     return np.frombuffer(content, kind)[column.offset : column.offset + len(column)]
+
+
+def column_of_numbers(numbers: Ints) -> Any:
+    """Return numbers as an Arrow column, which shares their memory; `pa.array` imports pandas, too."""
+    content = pa.py_buffer(np.ascontiguousarray(numbers))
+    return pa.Int64Array.from_buffers(pa.int64(), len(numbers), [None, content])
 
 
 def column_of_texts(texts: Texts) -> Any:

@@ -6,6 +6,7 @@ from models.errors import SettingsError
 from models.log.format import LogFormat, read_log_format
 from stream.events.columns import DecodedEvents as DecodedEvents
 from stream.events.columns import Decoder as Decoder
+from stream.events.columns import WholeEvents as WholeEvents
 from stream.events.columns import columns_of_events as columns_of_events
 from stream.events.format_decoder import FormatDecoder
 from stream.events.function_decoder import FunctionDecoder, named_function

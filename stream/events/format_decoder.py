@@ -25,7 +25,15 @@ from models.log.json_leaves import (
 from models.log.sources import KeyPath
 from models.log.times import each_time_of
 from models.log.values import WHOLE_ID, whole_id
-from stream.events.columns import DecodedEvents, numbers_of_column, texts_of_column
+from models.plain_json import MISSING, TEXT
+from stream.events.columns import (
+    EVENT_ID,
+    GEOHASH,
+    DecodedEvents,
+    WholeEvents,
+    numbers_of_column,
+    texts_of_column,
+)
 from stream.events.fields import Fields
 
 #: In place of a behaviour: the event is to be skipped; or nobody said what its text means.
@@ -33,6 +41,9 @@ SKIPPED, UNKNOWN = 0, -1
 
 #: Floats from here on may, as times, be integers of microseconds, which are floored.
 EXACT_TIME = 10**14
+
+#: The names in SOURCES of what `WholeEvents` have as text, in that order.
+WHOLE = ("user", "item", "category", "geohash", "event_id")
 
 #: Fewer events are read sooner one by one.
 MANY = 32
@@ -62,6 +73,20 @@ class FormatDecoder:
         """Return those not to be skipped as columns, None where any is not as the rest."""
         found = self._together(values)
         return None if found is None else self.decoded_columns(found)
+
+    def whole(self, values: Sequence[bytes | None]) -> WholeEvents | None:
+        """Return those not to be skipped with all that they have, None where any is not as the rest."""
+        found = self._together(values)
+        return None if found is None else self.whole_events(found)
+
+    def whole_events(self, found: Together) -> WholeEvents:
+        """Return events that are together with all that they have."""
+        texts = [texts_of_column(found.texts[name]) for name in WHOLE]
+        kinds = np.full((len(found.behaviour), len(WHOLE)), TEXT, np.uint8)
+        for optional in (GEOHASH, EVENT_ID):
+            kinds[texts[optional].lengths() == 0, optional] = MISSING
+        is_odd = np.zeros(len(kinds), np.bool_)
+        return WholeEvents(texts, kinds, found.behaviour, found.time_ms, is_odd, found.places)
 
     def decoded_columns(self, found: Together) -> DecodedEvents:
         """Return events that are together as columns."""
@@ -165,6 +190,7 @@ class FormatDecoder:
         """Return the events that fields (R,) make, but those to be skipped."""
         texts, times_ms, places = fields.texts, fields.times_ms, None
         behaviour = self._behaviours(texts, rows)
+        behaviour[[*fields.refused]] = UNKNOWN  # they are not skipped
         if not behaviour.all():
             places = np.flatnonzero(behaviour)
             behaviour, times_ms = behaviour[places], times_ms[places]

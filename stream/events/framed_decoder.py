@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +12,7 @@ from models.arrays import Ints
 from models.events import Event
 from models.log.format import LogFormat
 from models.payloads import payloads_of
-from stream.events.columns import REFUSED, DecodedEvents
+from stream.events.columns import REFUSED, DecodedEvents, WholeEvents
 from stream.events.fields import Fields, SchemaReader, SchemaSource, joined_fields, no_fields
 from stream.events.format_decoder import FormatDecoder
 from stream.registry.schemas import RegisteredSchema
@@ -44,6 +45,13 @@ class FramedDecoder(FormatDecoder):
         """Return those not to be skipped as columns, None where any is refused."""
         fields = self._read(values)
         return None if fields.refused else self.decoded_columns(self.together(fields, len(values)))
+
+    def whole(self, values: Sequence[bytes | None]) -> WholeEvents | None:
+        """Return those not to be skipped with all that they have; what is refused is odd."""
+        fields = self._read(values)
+        found = self.whole_events(self.together(fields, len(values)))
+        places = np.arange(len(values)) if found.places is None else found.places
+        return replace(found, is_odd=np.isin(places, [*fields.refused]))
 
     def events(self, values: Sequence[bytes | None]) -> list[Event | None]:
         """Return each event, SKIPPED_EVENT for what is to be skipped, of REFUSED for what cannot be read."""

@@ -6,7 +6,7 @@ from typing import cast
 
 from models.errors import SettingsError
 from models.events import Event
-from stream.events.columns import DecodedEvents
+from stream.events.columns import DecodedEvents, WholeEvents
 
 
 class FunctionDecoder:
@@ -17,6 +17,10 @@ class FunctionDecoder:
 
     def columns(self, values: Sequence[bytes | None]) -> DecodedEvents | None:
         """Return None: a function knows one value at a time."""
+        return None
+
+    def whole(self, values: Sequence[bytes | None]) -> WholeEvents | None:
+        """Return None, as `columns` does."""
         return None
 
     def events(self, values: Sequence[bytes | None]) -> list[Event | None]:

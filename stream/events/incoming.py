@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Ints
+from models.arrays import Flags, Ints
 from models.events import BEHAVIOURS, LIKELY_MS, MAX_AHEAD_MS, SKIPPED_EVENT, Event
 from models.ids.hashing import hashes_of_texts
 from models.ids.texts import Texts, texts_of
@@ -51,7 +51,7 @@ class Incoming:
     number, of some events; forgets: users to forget, and the offset that said so.
     """
 
-    #: Offset behind the last record, and its timestamp (epoch ms).
+    #: Offset behind all that was read, and the last record's timestamp (epoch ms), 0 where there is none.
     position: int
     timestamp_ms: int
     user_ids: list[str]
@@ -81,7 +81,8 @@ def read_records(
     left out.
     """
     found = fetched if isinstance(fetched, Records) else records_of(fetched)
-    position, timestamp_ms, all_fetched = found.position, found.each[-1].timestamp()[1], len(found)
+    position, all_fetched = found.position, len(found)
+    timestamp_ms = found.each[-1].timestamp()[1] if all_fetched else 0
     if has_moved:
         found = _without(found, has_moved)
     fetched_s = time.time()
@@ -127,23 +128,23 @@ def _are_readable(columns: DecodedEvents, keys: Payloads, latest_ms: int) -> boo
     if columns.places is not None:
         of_all = [*keys]
         keys = payloads_of([of_all[place] for place in columns.places.tolist()])
+    ids = columns.users, columns.item, columns.category
     return bool(
         not keys.is_null.any()
         and np.array_equal(columns.users.text, keys.text)
         and np.array_equal(columns.users.starts, keys.starts)
-        and _within(columns.users, 1)
-        and _within(columns.item, 1)
-        and _within(columns.category, 0)
-        and np.isin(columns.behaviour, list(BEHAVIOURS)).all()
-        and _are_times(columns.time_ms, latest_ms)
+        and are_sound(*ids, columns.behaviour, columns.time_ms, latest_ms).all()
     )
 
 
-def _are_times(time_ms: Ints, latest_ms: int) -> bool:
-    """Return whether `wrong_time` would have nothing to say of any of them."""
-    if not ((time_ms > 0) & (time_ms <= latest_ms)).all():
-        return False
-    return not ((time_ms >= LIKELY_MS[0] // 1000) & (time_ms <= LIKELY_MS[1] // 1000)).any()
+def are_sound(
+    users: Texts, items: Texts, categories: Texts, behaviours: Ints, times_ms: Ints, latest_ms: int
+) -> Flags:
+    """Return of which events (E,) `complaint` would have nothing to say, whatever their keys are."""
+    within = _are_within(users, 1) & _are_within(items, 1) & _are_within(categories, 0)
+    are_seconds = (times_ms >= LIKELY_MS[0] // 1000) & (times_ms <= LIKELY_MS[1] // 1000)
+    are_times = (times_ms > 0) & (times_ms <= latest_ms) & ~are_seconds
+    return within & are_times & np.isin(behaviours, list(BEHAVIOURS))
 
 
 def wrong_time(time_ms: int, latest_ms: int) -> str:
@@ -160,9 +161,9 @@ def wrong_time(time_ms: int, latest_ms: int) -> str:
     return next(found, "time")
 
 
-def _within(ids: Texts, at_least: int) -> bool:
+def _are_within(ids: Texts, at_least: int) -> Flags:
     lengths = ids.lengths()
-    return bool(((lengths >= at_least) & (lengths <= MAX_ID_BYTES)).all())
+    return (lengths >= at_least) & (lengths <= MAX_ID_BYTES)
 
 
 def _hashes(event_ids: Texts | Sequence[str | None], offsets: Ints, source: str) -> npt.NDArray[np.int64]:

@@ -181,5 +181,5 @@ def _records(messages: Messages, places: Ints, end: int) -> Records:
     )
     behind = int(offsets.max(initial=-1)) + 1
     each = _Each(messages, places, keys, values)
-    about = max(end, behind), end >= behind
+    about = max(end, behind), end >= behind, messages.addresses(places)
     return Records(keys, values, offsets, each, each.last_headers, each.timestamps, *about)

@@ -1,4 +1,4 @@
-"""librdkafka's C interface to a consumer of confluent-kafka's; the only file that knows their structs.
+"""librdkafka's C interface, and confluent-kafka's consumer by it; the only file that knows their structs.
 
 confluent-kafka's objects begin with a pointer to librdkafka's. It is used once that is certain: what is there
 says by the C interface that it was made for the very Python object (`rd_kafka_opaque`).
@@ -9,7 +9,7 @@ import os
 from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import confluent_kafka
@@ -26,6 +26,7 @@ from models.librdkafka_loops import (
     words_of,
 )
 from models.payloads import Payloads
+from models.produce_loop import ProduceFunctions
 
 #: What a process has mapped, and its memory: reading what is not mapped there is an error and no crash.
 MAPS, MEMORY = Path("/proc/self/maps"), Path("/proc/self/mem")
@@ -61,7 +62,28 @@ FUNCTIONS = {
         *(c_int, c_void_p, c_size_t),
         *(POINTER(c_char_p), POINTER(c_void_p), POINTER(c_size_t)),
     ),
+    # Of a producer of our own (column_producer.py).
+    "conf_new": (c_void_p,),
+    "conf_set": (c_int, c_void_p, c_char_p, c_char_p, c_char_p, c_size_t),
+    "conf_set_events": (None, c_void_p, c_int),
+    "conf_destroy": (None, c_void_p),
+    "new": (c_void_p, c_int, c_void_p, c_char_p, c_size_t),
+    "topic_new": (c_void_p, c_void_p, c_char_p, c_void_p),
+    "topic_destroy": (None, c_void_p),
+    "produceva": (c_void_p, c_void_p, c_void_p, c_size_t),
+    "error_code": (c_int, c_void_p),
+    "error_destroy": (None, c_void_p),
+    "err2str": (c_char_p, c_int),
+    "headers_copy": (c_void_p, c_void_p),
+    "headers_destroy": (None, c_void_p),
+    "flush": (c_int, c_void_p, c_int),
+    "outq_len": (c_int, c_void_p),
+    "purge": (c_int, c_void_p, c_int),
+    "destroy": (None, c_void_p),
 }
+
+#: A NamedTuple of addresses, each named as its function without the rd_kafka_.
+Addresses = TypeVar("Addresses", Functions, ProduceFunctions)
 
 
 class NoLibraryError(Exception):
@@ -78,10 +100,10 @@ class Queue:
 
     def __init__(self, consumer: Consumer) -> None:
         """Raises NoLibraryError where the C interface is not there."""
-        library = self._library = _library()
+        library = self._library = loaded_library()
         handle = _handle(library, consumer)
         self._consumer = consumer  # which must outlive the queues, and whatever came from them
-        self._functions = _functions(library)
+        self._functions = functions_of(library, Functions)
         self._queue, self._news = (
             library.rd_kafka_queue_get_consumer(handle),
             library.rd_kafka_queue_new(handle),
@@ -158,6 +180,11 @@ class Messages:
         """Return the last header of a name that messages have, those at some places (V,)."""
         return last_headers(self._functions, self._pointers[places], name.encode())
 
+    def addresses(self, places: Ints) -> Words:
+        """Return where librdkafka has the messages at some places (V,), as long as this lives."""
+        found: Words = self._pointers[places]
+        return found
+
     def headers(self, place: int) -> list[tuple[str, bytes]] | None:
         """Return the headers of a message, None where it has none; what is no UTF-8 in a name is replaced."""
         list_of, name, value, size = c_void_p(), c_char_p(), c_void_p(), c_size_t()
@@ -195,14 +222,15 @@ def _words(library: ctypes.CDLL, event: int) -> str:
     return (library.rd_kafka_event_error_string(event) or b"").decode(errors="replace")
 
 
-def _functions(library: ctypes.CDLL) -> Functions:
-    found = (getattr(library, f"rd_kafka_{name}") for name in Functions._fields)
-    return Functions(*(np.uint64(ctypes.cast(each, c_void_p).value or 0) for each in found))
+def functions_of(library: ctypes.CDLL, kind: type[Addresses]) -> Addresses:
+    """Return where functions of the library are."""
+    found = (getattr(library, f"rd_kafka_{name}") for name in kind._fields)
+    return kind(*(np.uint64(ctypes.cast(each, c_void_p).value or 0) for each in found))
 
 
 @cache
-def _library() -> ctypes.CDLL:
-    """Return the library that confluent-kafka has loaded, and no other of that name."""
+def loaded_library() -> ctypes.CDLL:
+    """Return the library that confluent-kafka has loaded, and no other of that name; else NoLibraryError."""
     try:
         lines = MAPS.read_text().splitlines()
     except OSError as error:

@@ -7,7 +7,7 @@ from typing import Protocol, overload
 
 import numpy as np
 
-from models.arrays import Ints
+from models.arrays import Ints, Words
 from models.payloads import Payloads, payloads_of
 
 
@@ -28,7 +28,8 @@ class Records:
     last_headers: returns the last header of a name that the records at some places (V,) have, None where one
     has none. timestamps: returns those of all (R,), epoch ms. position: the offset behind all that is read of
     the partition, ends of transactions included where the reader is told of a partition's end. is_at_end:
-    that end was told, and stands behind all of them.
+    that end was told, and stands behind all of them. addresses (R,): where librdkafka has each, as long as
+    `each` lives; None where they came as objects.
     """
 
     keys: Payloads
@@ -39,6 +40,7 @@ class Records:
     timestamps: Callable[[], Ints]
     position: int
     is_at_end: bool = False
+    addresses: Words | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -58,6 +60,7 @@ class Records:
             lambda: self.timestamps()[places],
             self.position,
             self.is_at_end,
+            None if self.addresses is None else self.addresses[places],
         )
 
 

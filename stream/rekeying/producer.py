@@ -11,26 +11,28 @@ from stream.kafka.connection import KafkaConnection
 DELIVERY_TIMEOUT_S, WAIT_S = 30.0, 0.5
 
 
+def producer_settings(kafka: KafkaConnection) -> dict[str, str | int | float | bool]:
+    """Return librdkafka's settings for records of which none may be lost, and which keep their order."""
+    return {
+        **kafka.librdkafka(),
+        "acks": "all",
+        "enable.idempotence": True,
+        "partitioner": "murmur2_random",
+        "compression.type": "lz4",
+        "linger.ms": 5,
+        "queue.buffering.max.messages": 200_000,
+        "message.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
+        "delivery.report.only.error": True,
+        "log_level": 0,
+    }
+
+
 class KeyedProducer:
     """Sends records in their order; what has not arrived is an error, at the latest of `arrived`."""
 
     def __init__(self, kafka: KafkaConnection) -> None:
         self._error: KafkaError | None = None
-        self._producer = Producer(
-            {
-                **kafka.librdkafka(),
-                "acks": "all",
-                "enable.idempotence": True,
-                "partitioner": "murmur2_random",
-                "compression.type": "lz4",
-                "linger.ms": 5,
-                "queue.buffering.max.messages": 200_000,
-                "message.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
-                "delivery.report.only.error": True,
-                "on_delivery": self._on_delivery,
-                "log_level": 0,
-            }
-        )
+        self._producer = Producer({**producer_settings(kafka), "on_delivery": self._on_delivery})
 
     def send(
         self,

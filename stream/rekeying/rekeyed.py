@@ -1,77 +1,152 @@
 """Records of any topic as events of the behaviour topic: plain JSON, keyed by user id, each with an id."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
-from models.events import BEHAVIOURS, MAX_AHEAD_MS, SKIPPED_EVENT, Event
-from models.windows.window import MAX_ID_BYTES
-from stream.events.decoder import Decoder
-from stream.events.incoming import Record, Rejected, complaint, user_to_forget
+from models.arrays import Flags, Ints
+from models.events import MAX_AHEAD_MS, SKIPPED_EVENT, Event
+from models.payloads import Payloads, joined_payloads, payloads_of
+from stream.events.decoder import Decoder, WholeEvents
+from stream.events.incoming import Rejected, are_sound, complaint, user_to_forget
+from stream.kafka.records import Records
+from stream.rekeying.event_json import keys_of, values_of
+
+#: Records that are read together where all cannot be.
+PIECE = 256
 
 _encode = msgspec.json.Encoder().encode
 
 
-class KeyedEvent(NamedTuple):
-    """A record of the topic to be; time_ms is the event's, 0 where it has none."""
+@dataclass(frozen=True, slots=True)
+class KeyedEvents:
+    """N records, of which those at some places (P,) are to be sent, in that order: `order`.
 
-    key: bytes
-    value: bytes | None
-    time_ms: int
-    headers: Sequence[tuple[str, bytes]]
+    keys, values, N of each; times_ms (N,): the event's time, 0 where it has none; places (N,): which of the
+    records each comes from, and has the headers of.
+    """
+
+    keys: Payloads
+    values: Payloads
+    times_ms: Ints
+    places: Ints
+    order: Ints
+
+    def __len__(self) -> int:
+        return len(self.order)
 
 
 @dataclass(frozen=True, slots=True)
 class Rekeyed:
     """What some records become: events, dead letters, and nothing, where they are to be skipped."""
 
-    events: list[KeyedEvent]
+    events: KeyedEvents
     rejected: list[Rejected]
     skipped: int
 
 
-def rekeyed(records: Sequence[Record], decoder: Decoder, source: str) -> Rekeyed:
+def rekeyed(records: Records, decoder: Decoder, source: str) -> Rekeyed:
     """Return what records of a partition become; `source` names it, and stands in ids that are missing.
 
     Requests to forget a user are passed on as they are.
     """
     latest_ms = int(time.time() * 1000) + MAX_AHEAD_MS
-    keyed: list[KeyedEvent] = []
+    parts: list[KeyedEvents] = []
+    skipped, alone = 0, [np.flatnonzero(records.values.is_null)]
+    for places, events in _together(records.values, np.flatnonzero(~records.values.is_null), decoder):
+        if events is None:
+            alone.append(places)
+            continue
+        if events.places is not None:
+            skipped += len(places) - len(events.places)
+            places = places[events.places]
+        sound = np.flatnonzero(_are_sound(events, latest_ms))
+        parts.append(_keyed(events, records.offsets[places], source, places, sound))
+        alone.append(np.delete(places, sound))
+    others = np.sort(np.concatenate(alone))
+    rest = _one_by_one(records, others, decoder, source, latest_ms)
+    return Rekeyed(_in_order([*parts, rest.events]), rest.rejected, skipped + rest.skipped)
+
+
+def _together(values: Payloads, places: Ints, decoder: Decoder) -> Iterator[tuple[Ints, WholeEvents | None]]:
+    """Yield stretches of some places of values with their events, None of what must be read one by one.
+
+    One value that is not as the rest costs no more than its piece.
+    """
+    if not len(places):
+        return
+    events = decoder.whole(values if len(places) == len(values) else values.at(places))
+    if events is not None or len(places) <= PIECE:
+        yield places, events
+        return
+    for begin in range(0, len(places), PIECE):
+        piece = places[begin : begin + PIECE]
+        yield piece, decoder.whole(values.at(piece))
+
+
+def _are_sound(events: WholeEvents, latest_ms: int) -> Flags:
+    """Return which events (E,) surely make sense."""
+    users, items, categories = events.texts[:3]
+    found = are_sound(users, items, categories, events.behaviour, events.time_ms, latest_ms)
+    return found & ~events.is_odd
+
+
+def _keyed(events: WholeEvents, offsets: Ints, source: str, places: Ints, sound: Ints) -> KeyedEvents:
+    values = values_of(events, offsets, source)
+    return KeyedEvents(keys_of(events), values, events.time_ms, places, sound)
+
+
+class _KeyedEvent(NamedTuple):
+    """What one record becomes, and which it was."""
+
+    key: bytes
+    value: bytes | None
+    time_ms: int
+    place: int
+
+
+def _one_by_one(records: Records, places: Ints, decoder: Decoder, source: str, latest_ms: int) -> Rekeyed:
+    """Return what the records at some places become."""
+    some = places.tolist()
+    keyed: list[_KeyedEvent] = []
     rejected: list[Rejected] = []
     skipped = 0
-    events = decoder.events([record.value() for record in records])
-    for record, event in zip(records, events, strict=True):
+    events = decoder.events([records.values[place] for place in some])
+    for place, event in zip(some, events, strict=True):
         if event is SKIPPED_EVENT:
             skipped += 1
-        elif event is not None and (_is_plain(event, latest_ms) or not _complaint(event, latest_ms)):
-            plain = _with_id(event, source, record.offset())
-            headers = record.headers() or []
-            keyed.append(KeyedEvent(str(event.user_id).encode(), _encode(plain), event.time, headers))
-        elif user_id := user_to_forget(record):
-            keyed.append(KeyedEvent(user_id.encode(), None, 0, record.headers() or []))
+        elif event is not None and not _complaint(event, latest_ms):
+            plain = _with_id(event, source, int(records.offsets[place]))
+            keyed.append(_KeyedEvent(str(event.user_id).encode(), _encode(plain), event.time, place))
+        elif user_id := user_to_forget(records.each[place]):
+            keyed.append(_KeyedEvent(user_id.encode(), None, 0, place))
         else:
-            rejected.append(Rejected(record, _complaint(event, latest_ms)))
-    return Rekeyed(keyed, rejected, skipped)
+            rejected.append(Rejected(records.each[place], _complaint(event, latest_ms)))
+    found = KeyedEvents(
+        payloads_of([each.key for each in keyed]),
+        payloads_of([each.value for each in keyed]),
+        np.array([each.time_ms for each in keyed], np.int64),
+        np.array([each.place for each in keyed], np.int64),
+        np.arange(len(keyed)),
+    )
+    return Rekeyed(found, rejected, skipped)
 
 
-def _is_plain(event: Event, latest_ms: int) -> bool:
-    """Return whether an event surely makes sense, as nearly all do, in a fifth of `complaint`'s time."""
-    user_id, item_id, category = event.user_id, event.item_id, event.item_category
-    return (
-        type(user_id) is type(item_id) is type(category) is str
-        and user_id.isascii()
-        and item_id.isascii()
-        and category.isascii()
-        and 0 < len(user_id) <= MAX_ID_BYTES
-        and 0 < len(item_id) <= MAX_ID_BYTES
-        and len(category) <= MAX_ID_BYTES
-        and event.behavior_type in BEHAVIOURS
-        and 0 < event.time <= latest_ms
-        and (type(event.event_id) is str and event.event_id.isascii())
-        and event.user_geohash is None
+def _in_order(parts: Sequence[KeyedEvents]) -> KeyedEvents:
+    """Return the events of all parts, in the order of their records."""
+    begins = np.cumsum([0, *(len(part.places) for part in parts)]).tolist()
+    places = np.concatenate([part.places for part in parts])
+    sent = np.concatenate([part.order + begin for part, begin in zip(parts, begins, strict=False)])
+    return KeyedEvents(
+        joined_payloads([part.keys for part in parts]),
+        joined_payloads([part.values for part in parts]),
+        np.concatenate([part.times_ms for part in parts]),
+        places,
+        sent[np.argsort(places[sent], kind="stable")],
     )
 
 

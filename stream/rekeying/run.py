@@ -8,34 +8,32 @@ offsets without a record, by which a worker at the end of a topic would seem to 
 
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from tqdm import tqdm
 
 from models.errors import SettingsError, TwintideError, UnreachableError
 from stream.events.decoder import decoder_of
-from stream.events.incoming import Rejected
-from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
+from stream.kafka.assigned_consumer import assigned_consumer
+from stream.kafka.fetcher import fetcher_of
+from stream.kafka.records import Records
 from stream.kafka.topics import begin_offsets, end_offsets, ensure_topic, partition_counts, topic_id
-from stream.rekeying.producer import KeyedProducer
 from stream.rekeying.rekeyed import rekeyed
+from stream.rekeying.sender import Sender
 from stream.settings import Settings
 
 logger = logging.getLogger("rekey")
 
-#: Records fetched at once, and how long a fetch waits for the first (s).
-FETCH_RECORDS, FETCH_S = 10_000, 0.2
+#: Records, and bytes of their values, about, fetched at once; how long a fetch waits for the first (s).
+FETCH_RECORDS, FETCH_BYTES, FETCH_S = 10_000, 4 << 20, 0.2
 #: Seconds between two commits: what a kill makes it do again.
 COMMIT_S = 1.0
 #: How long Kafka has to say what was committed (s).
 COMMITTED_TIMEOUT_S = 30.0
 #: Pause before another try (s).
 PAUSE_S = 1.0
-#: Bytes of a dead letter's value at most: with its headers it must still be a record.
-DEAD_LETTER_BYTES = 900_000
 
 
 @dataclass(slots=True)
@@ -99,8 +97,9 @@ class Rekeying:
         self._topic_id = topic_id(settings.kafka, source)
         group = f"{settings.app_id}-rekey-{source}-{settings.topic}-{self._topic_id}"
         self._ends = end_offsets(settings.kafka, source)
-        self._producer = KeyedProducer(settings.kafka)
+        self._sender = Sender(settings.kafka, settings.topic, settings.dead_letter_topic)
         self._consumer = assigned_consumer(settings.kafka, tells_end=True, group=group)
+        self._fetcher = fetcher_of(self._consumer, source)
         self._positions: dict[int, int] = {}
 
     def run(self, follow: bool, is_stopping: Callable[[], bool]) -> None:
@@ -112,12 +111,14 @@ class Rekeying:
             self._consumer.assign([TopicPartition(self._source, *place) for place in self._positions.items()])
             with tqdm(total=left, unit="event", unit_scale=True, desc="rekey", disable=None) as bar:
                 while (follow or not self._is_at_end()) and not is_stopping():
-                    bar.update(self._send(fetch(self._consumer, FETCH_RECORDS, FETCH_S)))
+                    bar.update(self._send(self._fetcher.fetch(FETCH_RECORDS, FETCH_S, FETCH_BYTES)))
                     if time.monotonic() > due_at:
                         self._commit()
                         due_at = time.monotonic() + COMMIT_S
             self._commit()
         finally:
+            self._fetcher.close()
+            self._sender.close()
             self._consumer.close()
 
     def _first_offsets(self) -> dict[int, int]:
@@ -149,53 +150,24 @@ class Rekeying:
 
     def _commit(self) -> None:
         """Let the next call continue behind what was sent, once it has arrived."""
-        self._producer.arrived()
+        self._sender.arrived()
         places = [TopicPartition(self._source, *place) for place in self._positions.items()]
         try:
             self._consumer.commit(offsets=places, asynchronous=False)
         except KafkaException as error:
             raise UnreachableError(f"Kafka did not take offsets: {error.args[0].str()}") from error
 
-    def _send(self, messages: Iterable[Message]) -> int:
-        """Send what messages become, and return how many records were among them."""
-        records = self._by_partition(messages)
-        for partition, some in records.items():
-            found = rekeyed(some, self._decoder, f"{self._topic_id}/{partition}")
-            for key, value, time_ms, headers in found.events:
-                self._producer.send(self._settings.topic, key, value, headers, time_ms)
-            for each in found.rejected:
-                self._reject(partition, each)
-            self._done.events += len(found.events)
-            self._done.skipped += found.skipped
-            self._done.dead_letters += len(found.rejected)
-        return sum(map(len, records.values()))
-
-    def _by_partition(self, messages: Iterable[Message]) -> dict[int, list[Message]]:
-        """Return the records among messages by their partition, and take note how far it is read."""
-        records: dict[int, list[Message]] = defaultdict(list)
-        for message in messages:
-            error, partition, position = message.error(), message.partition(), message.offset()
-            if error is None:
-                records[partition].append(message)
-                position += 1
-            elif error.code() != KafkaError._PARTITION_EOF:
-                raise_unless_retried(error, self._source)
-                continue
-            # The offset of an end is that of the record to come, also behind gaps that transactions leave.
-            self._positions[partition] = max(self._positions[partition], position)
-        return records
-
-    def _reject(self, partition: int, rejected: Rejected) -> None:
-        """Send a record to the dead letters, cut short where it and its headers would be too long."""
-        record = rejected.record
-        headers = {
-            "reason": rejected.reason,
-            "topic": self._source,
-            "partition": str(partition),
-            "offset": str(record.offset()),
-        }
-        value = record.value()
-        if value is not None and len(value) > DEAD_LETTER_BYTES:
-            headers["size"], value = str(len(value)), value[:DEAD_LETTER_BYTES]
-        named = [(name, text.encode()) for name, text in headers.items()]
-        self._producer.send(self._settings.dead_letter_topic, record.key(), value, named)
+    def _send(self, fetched: Mapping[int, Records]) -> int:
+        """Send what records become, by partition, and return how many records there were."""
+        for partition, records in fetched.items():
+            if len(records):
+                found = rekeyed(records, self._decoder, f"{self._topic_id}/{partition}")
+                self._sender.send(found.events, records)
+                for each in found.rejected:
+                    self._sender.reject(self._source, partition, each)
+                self._done.events += len(found.events)
+                self._done.skipped += found.skipped
+                self._done.dead_letters += len(found.rejected)
+            # That of an end, too, behind gaps that transactions leave.
+            self._positions[partition] = max(self._positions[partition], records.position)
+        return sum(map(len, fetched.values()))

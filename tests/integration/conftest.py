@@ -16,10 +16,20 @@ from models.artifact.settings import ArtifactSettings
 from models.ids.vocabulary import Vocabulary
 from models.towers.dual_towers import DualTowers
 from models.towers.settings import ModelSettings
+from stream.kafka import librdkafka
 from stream.kafka.connection import KafkaConnection
 from stream.settings import Settings
 from stream.store.connection import RedisConnection
 from tests.integration.shop import ITEMS, Shop
+
+#: What rekeys where librdkafka's C interface cannot be found.
+REKEY_BY_MESSAGES = """
+from pathlib import Path
+from stream.kafka import librdkafka
+librdkafka.MAPS = Path("/nowhere")
+from stream.rekey import main
+main()
+"""
 
 
 def _until(condition: Callable[[], object], timeout_s: float = 120.0) -> None:
@@ -78,3 +88,13 @@ def worker(settings: Settings, tmp_path: Path) -> Iterator[WorkerProcess]:
 def shop(settings: Settings, redis_client: "redis.Redis", artifact: Artifact) -> Shop:
     """Give a shop whose topic exists and is empty."""
     return Shop(settings, redis_client, artifact)
+
+
+@pytest.fixture(params=["columns", "messages"])
+def rekey_command(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Give how Python rekeys: by librdkafka's C interface, or where that cannot be found, here too."""
+    if request.param == "messages":
+        monkeypatch.setattr(librdkafka, "MAPS", Path("/nowhere"))
+    librdkafka.loaded_library.cache_clear()
+    yield ["-m", "stream.rekey"] if request.param == "columns" else ["-c", REKEY_BY_MESSAGES]
+    librdkafka.loaded_library.cache_clear()

@@ -126,7 +126,12 @@ def test_check_shows_what_would_become_of_a_topic(settings: Settings, clicks: st
 
 
 def test_rekeyed_topic_loses_nothing_whatever_is_killed_and_repeats_are_duplicates(
-    settings: Settings, clicks: str, shop_format: Path, worker: WorkerProcess, shop: Shop
+    settings: Settings,
+    clicks: str,
+    shop_format: Path,
+    worker: WorkerProcess,
+    shop: Shop,
+    rekey_command: Sequence[str],
 ) -> None:
     count = 9_000
     values = by_session(0, count)
@@ -134,8 +139,8 @@ def test_rekeyed_topic_loses_nothing_whatever_is_killed_and_repeats_are_duplicat
         del value["id"]  # then its place stands for one
     send(settings, clicks, [*values, (None, b"no json"), (b"s", event(3, action="rate"))])
     words = ["--topic", clicks, "--format", str(shop_format), "--to", settings.topic]
-    for _ in range(2):
-        killed_in_the_middle(settings, words)
+    for command in (["-m", "stream.rekey"], rekey_command):
+        killed_in_the_middle(settings, [*command, *words])
     invoke(rekey.main, settings, *words)
     assert "events=0 skipped=0 dead_letters=0 lost=0" in invoke(rekey.main, settings, *words)
     found = [*read_all(settings.kafka, settings.topic)]
@@ -162,11 +167,11 @@ def test_rekeyed_topic_loses_nothing_whatever_is_killed_and_repeats_are_duplicat
     assert proof.malformed == 0
 
 
-def killed_in_the_middle(settings: Settings, words: list[str]) -> None:
+def killed_in_the_middle(settings: Settings, words: Sequence[str]) -> None:
     """Have a process rekey, and kill it as soon as it has written something, seen or not."""
     before = sum(end_offsets(settings.kafka, settings.topic).values())
     process = subprocess.Popen(
-        [sys.executable, "-m", "stream.rekey", *words],
+        [sys.executable, *words],
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **worker_environment(settings)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

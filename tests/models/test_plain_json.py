@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.plain_json import MISSING, NULL, NUMBER, OTHER, TEXT, PlainObjects, read_plain
+from models.plain_json import MISSING, NULL, NUMBER, OTHER, TEXT, PlainObjects, read_each_plain, read_plain
 
 FIELDS = ("user_id", "time", "item")
 NAMES = st.sampled_from([*FIELDS, "other", "user-id", "", "timE"])
@@ -89,3 +89,16 @@ def test_numbers_are_read_up_to_what_fits() -> None:
     for many in (b'{"a":9999999999999999999}', b'{"a":-1}', b'{"a":1e3}', b'{"a":-0.5E+7}'):
         other = read_plain([many], ["a"])
         assert other is not None and other.are(0, OTHER)
+
+
+@given(
+    st.lists(st.dictionaries(NAMES, PLAIN | st.just("é") | st.just([]), min_size=1), min_size=1, max_size=5)
+)
+def test_each_plain_object_is_read_whatever_stands_beside_it(objects: list[dict[str, Any]]) -> None:
+    values = [json.dumps(each, ensure_ascii=False).encode() for each in objects]
+    found, are_plain = read_each_plain(values, FIELDS)
+    for row, value in enumerate(values):
+        alone = read_plain([value], FIELDS)
+        assert are_plain[row] == (alone is not None)
+        if alone:
+            assert all(seen(found, row, place) == seen(alone, 0, place) for place in range(len(FIELDS)))

@@ -272,3 +272,34 @@ def test_a_clock_that_is_ahead_makes_no_other_event_late(artifact: Artifact) -> 
     assert learner.now_ms < day_ms / 100
     learner.learn(*columns([Click(f"u{n}", "new", 700_000 + n) for n in range(2, 9)]))
     assert count_at(learner, "new", 700_010)[1] > 7
+
+
+@pytest.mark.parametrize("gap_ms", [3_600_000, 400 * 86_400_000])
+def test_clock_follows_a_stream_that_has_gaps(artifact: Artifact, gap_ms: int) -> None:
+    clicks = [Click(f"u{n}", f"i{n % 5}", 1_000 + n * gap_ms) for n in range(80)]
+    assert learned(artifact, clicks, 10).now_ms == clicks[-1].time_ms
+
+
+def test_clock_follows_a_stream_that_leaps_once_most_events_are_ahead(artifact: Artifact) -> None:
+    year_ms = 365 * 86_400_000
+    learner = learned(artifact, [Click(f"u{n}", "i1", 1_000 + n) for n in range(100)], 10)
+    learner.learn(*columns([Click(f"u{n}", "i2", year_ms + n) for n in range(60)]))
+    assert learner.now_ms < year_ms / 10
+    learner.learn(*columns([Click(f"v{n}", "new", year_ms + 100 + n) for n in range(10)]))
+    assert learner.now_ms == year_ms + 109
+    assert "new" in learner.item_ids
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_clock_does_not_follow_a_few_be_they_the_first(artifact: Artifact, first: int) -> None:
+    day_ms = 86_400_000
+    clicks = [Click(f"u{n}", "i1", ((n + first) % 10 == 1) * day_ms + n) for n in range(500)]
+    assert learned(artifact, clicks, 10).now_ms < day_ms / 2
+
+
+def test_state_of_an_older_version_is_resumed(artifact: Artifact) -> None:
+    learner = learned(artifact, traffic(100), 10)
+    state = learner.state()
+    older = {**state, "stream/numbers": state["stream/numbers"][:6]}
+    resumed = ItemLearner.resume(artifact, LIVE, older, SMALL)
+    assert resumed.state()["stream/numbers"].tolist() == state["stream/numbers"].tolist()

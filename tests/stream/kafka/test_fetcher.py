@@ -206,7 +206,7 @@ def test_broker_that_is_away_ends_neither_process_nor_reading() -> None:
 def test_without_the_c_interface_messages_are_fetched(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, broken: str
 ) -> None:
-    librdkafka._library.cache_clear()
+    librdkafka.loaded_library.cache_clear()
     match broken:
         case "maps":
             monkeypatch.setattr(librdkafka, "MAPS", tmp_path / "none")
@@ -219,4 +219,4 @@ def test_without_the_c_interface_messages_are_fetched(
     with caplog.at_level(logging.WARNING):
         assert isinstance(fetcher_of(assigned_consumer(NOWHERE), "topic"), MessageFetcher)
     assert len(caplog.records) == 1 and "more CPU" in caplog.text
-    librdkafka._library.cache_clear()
+    librdkafka.loaded_library.cache_clear()

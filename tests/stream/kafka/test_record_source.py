@@ -14,7 +14,7 @@ from stream.kafka.assigned_consumer import fetch
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.fetcher import MessageFetcher
 from stream.kafka.record_source import RecordSource
-from stream.kafka.records import Records
+from stream.kafka.records import Records, records_of
 
 
 class Record:
@@ -182,6 +182,28 @@ def test_events_that_the_topic_does_not_have_any_more_are_told_once(
 
     asyncio.run(read_three())
     assert told == lost
+
+
+def test_end_is_told_where_it_is_behind_what_was_read(
+    source: RecordSource[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ends:
+        """A partition that has the record 5 and, behind it, the end of its transaction."""
+
+        def __init__(self) -> None:
+            self._fetches = [([Record(5)], -1), ([], 6), ([], 7), ([], 7)]
+
+        def fetch(self, *_: Any) -> dict[int, Records]:
+            return {0: records_of(*self._fetches.pop(0))}
+
+    monkeypatch.setattr(source, "_records", Ends())
+    monkeypatch.setattr(source, "_read", lambda partition, records: records.position)
+
+    async def read_all() -> list[Any]:
+        await source.assign({0: 5})
+        return [await source.read(1) for _ in range(4)]
+
+    assert asyncio.run(read_all()) == [{0: 6}, {}, {0: 7}, {}]
 
 
 def test_records_that_cannot_be_read_yet_are_read_again_until_they_can(
