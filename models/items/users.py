@@ -9,6 +9,7 @@ from models.items.slots import Slots, find, take, touch
 
 @compiled_within
 def user_row(users: Users, slots: Slots, bits: np.uint64, limit: int) -> int:
+    """Return the row of the user with these bits, who is the newest from now on; a new one has no events."""
     row = find(slots, bits)
     if row < 0:
         row = take(slots, bits, limit)

@@ -61,8 +61,9 @@ class Incoming:
     forgets: dict[str, int]
     #: Events that the format says to skip.
     skipped: int = 0
-    #: Records of users whose windows have moved away with them.
+    #: Records of users whose windows have moved away with them, and all that there were.
     moved: int = 0
+    records: int = 0
     #: When the records were there and when they were read (epoch s).
     fetched_s: float = 0.0
     read_s: float = 0.0
@@ -112,7 +113,7 @@ def read_records(
     )
     sent_at_ms = _send_times(found, places, readable)
     about = position, timestamp_ms, columns.user_ids, readable, sent_at_ms, rejected, forgets, skipped
-    return Incoming(*about, all_fetched - len(found), fetched_s, time.time())
+    return Incoming(*about, all_fetched - len(found), all_fetched, fetched_s, time.time())
 
 
 def _without(records: Records, has_moved: Callable[[bytes | None, int], bool]) -> Records:

@@ -219,7 +219,8 @@ class Following:
         for result, count in {**counts, "rejected": self._source.rejected}.items():
             metrics.events_total.labels(version, result).inc(count - self._shown.get(result, 0))
             self._shown[result] = count
-        metrics.lag_events.labels(version).set(self._source.lag())
+        if (lag := self._source.lag()) is not None:
+            metrics.lag_events.labels(version).set(lag)
         if self._learner.step:
             metrics.event_time_lag_seconds.labels(version).set(time.time() - self._learner.now_ms / 1000)
 

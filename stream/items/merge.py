@@ -8,7 +8,7 @@ timestamp, is taken when it comes; what has a timestamp to come, WAIT_MS after i
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class Piece:
 class Lane:
     """A partition: pieces that wait, of the first only what comes from event `begin` on.
 
-    came_ms: when each of them came (wall clock, ms).
+    came_ms: when each of them came (wall clock, ms). end: the offset where it ended when that was told last.
     """
 
     position: Position
@@ -69,6 +69,7 @@ class Lane:
     begin: int = 0
     newest_ms: int = 0
     is_at_end: bool = False
+    end: int = 0
 
     @property
     def waiting(self) -> int:
@@ -116,9 +117,14 @@ class Merge:
         lane.newest_ms, lane.is_at_end = piece.after.clock_ms, False
         self._pass(lane)
 
-    def note_end(self, partition: int) -> None:
-        """Take note that a partition has no more records at the moment."""
-        self._lanes[partition].is_at_end = True
+    def note_end(self, partition: int, end: int = 0) -> None:
+        """Take note that a partition has no more records at the moment, and where it ends.
+
+        That may be behind the last record: transactions end with what is none.
+        """
+        lane = self._lanes[partition]
+        lane.is_at_end, lane.end = True, end
+        self._pass(lane)
 
     def note_more(self, partition: int) -> None:
         """Take note that a partition may have more records than were read: its end is to be told again."""
@@ -174,11 +180,13 @@ class Merge:
 
     @staticmethod
     def _pass(lane: Lane) -> None:
-        """Go behind pieces of which no event is left."""
+        """Go behind pieces of which no event is left, and to the end behind the last of them."""
         while lane.pieces and lane.begin >= len(lane.pieces[0]):
             lane.position = lane.pieces.pop(0).after
             lane.came_ms.pop(0)
             lane.begin = 0
+        if lane.is_at_end and not lane.pieces and lane.end > lane.position.offset:
+            lane.position = replace(lane.position, offset=lane.end)
 
 
 def _batches(parts: list[tuple[Piece, int, int]], order: Ints) -> Iterator[Batch]:

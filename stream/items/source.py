@@ -58,12 +58,14 @@ class Source:
         self._pause()
         yield from self._merge.ready(self._now_ms())
 
-    def lag(self) -> int:
-        """Return how many records come after the positions, as far as is known."""
+    def lag(self) -> int | None:
+        """Return how many records come after the positions, None before Kafka has said where all end."""
         behind = 0
         for partition, position in self.positions.items():
             place = TopicPartition(self._topic, partition)
             _, end = self._consumer.get_watermark_offsets(place, cached=True)
+            if end < 0:
+                return None
             behind += max(end - position.offset, 0)
         return behind
 
@@ -89,7 +91,7 @@ class Source:
             if len(records):
                 self._add(partition, records)
             if records.is_at_end:
-                self._merge.note_end(partition)
+                self._merge.note_end(partition, records.position)
 
     def _add(self, partition: int, records: Records) -> None:
         clock = np.maximum(np.maximum.accumulate(records.timestamps()), self._merge.newest_ms(partition))

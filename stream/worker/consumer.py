@@ -150,7 +150,7 @@ class BatchConsumer(FaustConsumer):  # type: ignore[misc]
         await self._rest()
         assignment, messages = self.app.assignments.current, []
         found = await self.app.source.read(timeout)
-        self._records_read = sum(len(each.events) + each.skipped for each in found.values())
+        self._records_read = sum(each.records for each in found.values())
         self._worked_s = time.process_time()
         for number, incoming in found.items():
             batch = FetchedBatch(incoming, assignment, assignment.partitions[number].number_batch())

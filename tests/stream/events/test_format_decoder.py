@@ -258,7 +258,7 @@ def test_skipped_events_are_counted_and_are_no_dead_letters(with_bad: bool) -> N
     assert found.forgets == ({"s:1": 20} if with_bad else {})
     assert found.user_ids == (["s:2"] if with_bad else ["s:1", "s:2"])
     assert found.events.offset.tolist() == ([12] if with_bad else [10, 12])
-    assert found.position == (21 if with_bad else 14)
+    assert found.position == 10 + found.records == (21 if with_bad else 14)
 
 
 def test_a_batch_of_nothing_but_skipped_events_has_none() -> None:

@@ -170,6 +170,22 @@ def test_order_is_that_of_clock_partition_and_offset_whatever_stands_between(
     again.close()
 
 
+def test_lag_is_not_known_at_first_and_then_none_is_left_behind_a_transaction(topic: Topic) -> None:
+    topic.send(50)
+    topic.send(50, is_kept=False)
+    reading = Source(topic.kafka, topic.name, "id", JsonDecoder({}), dict.fromkeys(range(3), Position(0, 0)))
+    assert reading.lag() is None  # and no 0, at which nobody has read anything
+    read_to_end(reading, topic)
+    for _ in range(600):
+        if reading.lag() == 0:
+            break
+        assert [*reading.read(0.1)] == []
+    assert {each: place.offset for each, place in reading.positions.items()} == end_offsets(
+        topic.kafka, topic.name
+    )
+    reading.close()
+
+
 class NoRegistry(JsonDecoder):
     """A decoder whose registry is down."""
 
