@@ -93,6 +93,9 @@ def main(
 def run(log: BehaviourLog, events: int, rate: int, seconds: int) -> Report:
     """Measure with the first `events` of a log, then with the others at a rate."""
     results: dict[str, Result] = {}
+    # What follows, which is sent with the time that it is then, goes on from these.
+    since_ms = int(time.time() * 1000) - log.time_ms[:events].max()
+    log = replace(log, time_ms=log.time_ms + since_ms)
     with stage(PARTITIONS) as here:
         publish_untrained(here.artifact_store, _vocabulary(log))
         settings = here.settings("twintide", f"{here.prefix}-events")

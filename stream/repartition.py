@@ -23,6 +23,7 @@ from stream.encoding.live_models import ArtifactSource
 from stream.kafka.group import committed_offsets, has_members
 from stream.kafka.partitioner import partition_of
 from stream.kafka.producer import AcknowledgedProducer
+from stream.kafka.record_size import record_bytes
 from stream.kafka.topic_reader import read_between
 from stream.kafka.topics import (
     add_partitions,
@@ -32,7 +33,6 @@ from stream.kafka.topics import (
     end_offsets,
     ensure_topic,
     partition_counts,
-    record_bytes,
     repartition_marker,
     topic_state,
 )

@@ -1,18 +1,19 @@
 """Topics of a benchmark's own: filled, read back, watched until committed, and removed."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import redis
-from confluent_kafka import ConsumerGroupTopicPartitions
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import TopicPartition
 from tqdm import tqdm
 
 from models.errors import TwintideError
 from models.log.behaviour_log import BehaviourLog
 from replay.publisher import PublisherSettings, ReplayProducer
 from replay.source import MessageSource
+from stream.kafka.assigned_consumer import assigned_consumer
 from stream.kafka.connection import KafkaConnection
+from stream.kafka.group import committed_by
 from stream.kafka.topics import TIMEOUT_S, admin_client, end_offsets, ensure_topic, partition_counts
 
 #: How often committed offsets are polled (s).
@@ -42,32 +43,27 @@ def wait_for_commits(kafka: KafkaConnection, group: str, topic: str, on_poll: Ca
 
     `on_poll` is called at every poll. Raises TwintideError where the group gets no further.
     """
-    client = admin_client(kafka)
     ends = end_offsets(kafka, topic)
+    places = [TopicPartition(topic, partition) for partition in ends]
+    consumer = assigned_consumer(kafka, group=group)
     left, moved_at = -1, time.monotonic()
-    while True:
-        on_poll()
-        committed = _committed(client, group, topic)
-        now = time.monotonic()
-        behind = sum(end - max(committed.get(partition, 0), 0) for partition, end in ends.items())
-        if not behind:
-            return now
-        if behind != left:
-            left, moved_at = behind, now
-        elif now - moved_at > COMMIT_TIMEOUT_S:
-            raise TwintideError(
-                f"{group} has {behind} events left and committed none for {COMMIT_TIMEOUT_S:g} s"
-            )
-        time.sleep(COMMIT_POLL_S)
-
-
-def _committed(client: AdminClient, group: str, topic: str) -> Mapping[int, int]:
-    answer = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group]
-    return {
-        each.partition: each.offset
-        for each in answer.result(timeout=TIMEOUT_S).topic_partitions
-        if each.topic == topic
-    }
+    try:
+        while True:
+            on_poll()
+            committed = committed_by(consumer, group, places)
+            now = time.monotonic()
+            behind = sum(end - committed.get(partition, 0) for partition, end in ends.items())
+            if not behind:
+                return now
+            if behind != left:
+                left, moved_at = behind, now
+            elif now - moved_at > COMMIT_TIMEOUT_S:
+                raise TwintideError(
+                    f"{group} has {behind} events left and committed none for {COMMIT_TIMEOUT_S:g} s"
+                )
+            time.sleep(COMMIT_POLL_S)
+    finally:
+        consumer.close()
 
 
 def remove(kafka: KafkaConnection, client: "redis.Redis", prefix: str) -> None:

@@ -10,6 +10,7 @@ from models.compiled import compiled_in_place, compiled_within
 from models.items.ahead import fetch_negatives, look_ahead
 from models.items.pairs import Pairs, is_first
 from models.items.rows import (
+    AHEAD,
     COUNTED,
     DUPLICATE,
     LEARNED,
@@ -31,8 +32,11 @@ from models.items.step import learn_step
 from models.items.trained import Trained
 from models.items.users import insert, place_of, user_row
 
-#: By how much one event moves the stream's clock on at most; rows of items that expire at one event at most.
-MAX_JUMP_MS, FREED_PER_EVENT = 600_000, 2
+#: By how much one event moves the stream's clock on at most, and by how many more events have to be further
+#: ahead of it than are not, for it to follow them.
+MAX_JUMP_MS, LEAP_EVENTS = 600_000, 64
+#: Rows of items that expire at one event at most.
+FREED_PER_EVENT = 2
 _HOUR_MS = 3_600_000
 
 
@@ -77,6 +81,7 @@ def learn_events(
             row = take(item_slots, bits, rules.max_items)
             new_rows[event] = row
             _start(items, row, batch.category[event], bits, trained, np.float32(rules.start_squares))
+            items.revision[row] = numbers[STEP]
         elif items.trained[row] < 0:
             touch(item_slots, row)
         items.last_ms[row] = max(items.last_ms[row], time_ms)
@@ -102,12 +107,19 @@ def learn_events(
 def _clocked(numbers: Ints, time_ms: int) -> int:
     """Move the stream's clock on to an event's time (ms), and return the lesser of the two.
 
-    One event moves it by MAX_JUMP_MS at most: whose clock is ahead does not make all others late.
+    One event moves it by MAX_JUMP_MS at most: whose clock is ahead does not make all others late. Where most
+    events are further ahead, it is the stream that has gone on, after a gap or because little comes. It
+    begins with the least time of the first few, which may be of a clock that is ahead.
     """
-    if numbers[STEP] == 1:
+    ahead_ms = time_ms - numbers[NEWEST_MS]
+    if numbers[STEP] == 1 or (numbers[STEP] <= LEAP_EVENTS and ahead_ms < -MAX_JUMP_MS):
         numbers[NEWEST_MS] = time_ms
-    elif time_ms > numbers[NEWEST_MS]:
-        numbers[NEWEST_MS] += min(time_ms - numbers[NEWEST_MS], MAX_JUMP_MS)
+    elif ahead_ms > MAX_JUMP_MS:
+        numbers[AHEAD] = min(numbers[AHEAD] + 1, LEAP_EVENTS)
+        numbers[NEWEST_MS] += ahead_ms if numbers[AHEAD] == LEAP_EVENTS else MAX_JUMP_MS
+    else:
+        numbers[AHEAD] = max(numbers[AHEAD] - 1, 0)
+        numbers[NEWEST_MS] += max(ahead_ms, 0)
     return int(min(time_ms, numbers[NEWEST_MS]))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from models.arrays import Doubles, Flags, Floats, Ints, Words
+from models.arrays import Flags, Floats, Ints, Words
 from models.artifact.artifact import Artifact
 from models.artifact.live_items import LiveItemsSettings
 from models.ids.hashes import hashes_of
@@ -29,11 +29,10 @@ from models.items.rows import (
     STEP,
     Batch,
     Items,
-    Stream,
 )
 from models.items.settings import LearnerSettings, room_of, rules_of
 from models.items.shown import Shown
-from models.items.slots import FREE, OLDEST, USED, find, find_all, forget, make_slots, release
+from models.items.slots import FREE, USED, find, find_all, forget, make_slots, release
 from models.items.tables import (
     Tables,
     fill_known,
@@ -41,6 +40,7 @@ from models.items.tables import (
     make_items,
     make_stream,
     make_users,
+    stream_from_arrays,
     to_arrays,
     used,
 )
@@ -102,7 +102,7 @@ class ItemLearner:
         items = make_items(len(state["items/is_used"]) + 1_024, dimension)
         users = make_users(len(state["users/is_used"]) + 1_024, held)
         learner._tables = Tables(*from_arrays("items", items, state), *from_arrays("users", users, state))
-        learner._stream = Stream(*(state[f"stream/{each}"].copy() for each in Stream._fields))
+        learner._stream = stream_from_arrays(state)
         remember_all(learner._pairs, state["pairs/newer"], state["pairs/older"])
         learner.names = ItemNames.from_arrays(state)
         return learner
@@ -234,14 +234,6 @@ class ItemLearner:
         find_all(self._tables.item_slots, hashes, found)
         return found
 
-    def popularity(self, now_ms: int) -> Doubles:
-        """Return log(1 + decayed count) of each row (n, 2) at a time."""
-        count = len(self.item_ids)
-        counts, counted_ms = self._tables.items.counts[:count], self._tables.items.counted_ms[:count]
-        age_ms = np.maximum(now_ms - counted_ms, 0)[:, None].astype(np.float64)
-        half_lives_ms = np.array(self.live.half_lives_ms, np.float64)
-        return np.log1p(counts * np.exp2(-age_ms / half_lives_ms))
-
     def changed_since(self, revision: int) -> Ints:
         """Return the rows that changed after that step, the last changed first.
 
@@ -251,18 +243,6 @@ class ItemLearner:
         rows = np.flatnonzero((self.revision > revision) & used(self._tables.item_slots)[:count])
         newest_first: Ints = rows[np.argsort(-self.revision[rows], kind="stable")]
         return newest_first
-
-    def expire(self, now_ms: int) -> int:
-        """Free new items without an event since `item_ttl_ms` before a time; return how many.
-
-        A stream that flows needs no call: each event frees what its time finds expired.
-        """
-        slots, freed = self._tables.item_slots, 0
-        before_ms = now_ms - self.settings.item_ttl_ms
-        while (row := int(slots.ends[OLDEST])) >= 0 and self._tables.items.last_ms[row] < before_ms:
-            self._free(row)
-            freed += 1
-        return freed
 
     def forget_item(self, item_id: str) -> bool:
         """Free an item's row, one of the model's too; return whether there was one. Seen again, it is new."""

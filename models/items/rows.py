@@ -14,9 +14,10 @@ from models.items.slots import Places
 
 Hashes32 = npt.NDArray[np.uint32]
 
-#: The numbers in `Stream.numbers`: events gone through; the newest time (ms); how many events ever counted;
-#: events that were learned, that came again, and that counted no more.
-STEP, NEWEST_MS, COUNTED, LEARNED, DUPLICATE, REPEATED = 0, 1, 2, 3, 4, 5
+#: The numbers in `Stream.numbers`: events gone through; the stream's clock (ms); how many events counted;
+#: those that were learned, came again, counted no more; by how many more, lately, were far ahead of the clock
+#: than were not.
+STEP, NEWEST_MS, COUNTED, LEARNED, DUPLICATE, REPEATED, AHEAD = range(7)
 #: The numbers in `Stream.losses`: decayed sums of the learner's loss, of that of the vectors as trained, on
 #: the same events, and of their weights.
 LIVE, FROZEN, WEIGHT = 0, 1, 2

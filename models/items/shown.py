@@ -26,7 +26,7 @@ class ShownItems(NamedTuple):
 
     item_ids, categories (R,) texts, a category "" where none is known; inputs, outputs (R, D) float32 in the
     artifact's own space, rotated where it is, so that a user vector of its towers scores them; counts (R, 2)
-    float64, decayed up to counted_ms (R,): see `ItemLearner.popularity`.
+    float64, by each half-life of LiveItemsSettings, decayed up to counted_ms (R,).
     """
 
     item_ids: list[str]

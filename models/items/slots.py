@@ -1,7 +1,7 @@
 """Places for what is known by 64 bits, in the order of its last use, as compiled loops keep them.
 
-Open addressing, at most half full; a doubly linked list from the newest to the oldest. Rows below `pinned`
-stand in no list and are never given to another.
+Open addressing, at most half full; a doubly linked list from the newest to the oldest. Rows that stand in no
+list, as those of a model's own items (`tables.fill_known`), are never taken for others.
 """
 
 from typing import NamedTuple

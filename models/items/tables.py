@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from models.arrays import Flags
-from models.items.rows import LONG_AGO_MS, MAX_READERS, Items, Stream, Users
-from models.items.slots import Slots, grown, make_slots, refill
+from models.items.rows import AHEAD, LONG_AGO_MS, MAX_READERS, Items, Stream, Users
+from models.items.slots import USED, Slots, grown, make_slots, refill
 from models.items.trained import Trained
 
 T = TypeVar("T", Items, Users)
@@ -62,7 +62,13 @@ def make_users(capacity: int, held: int) -> Users:
 
 def make_stream(recent: int) -> Stream:
     """Return a stream of which nothing was seen."""
-    return Stream(np.zeros(6, np.int64), np.zeros(3, np.float64), np.zeros((recent, 2), np.int32))
+    return Stream(np.zeros(AHEAD + 1, np.int64), np.zeros(3, np.float64), np.zeros((recent, 2), np.int32))
+
+
+def stream_from_arrays(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Stream:
+    """Return the stream of a learner's state; AHEAD is 0 where the state was written before there was one."""
+    stream = Stream(*(arrays[f"stream/{each}"].copy() for each in Stream._fields))
+    return stream._replace(numbers=np.pad(stream.numbers, (0, AHEAD + 1 - len(stream.numbers))))
 
 
 def with_room(rows: T, slots: Slots, needed: int) -> tuple[T, Slots]:
@@ -94,12 +100,12 @@ def used(slots: Slots) -> Flags:
     """Return whether each row ever used (USED,) is in use now."""
     is_used = np.zeros(len(slots.hashes), np.bool_)
     is_used[slots.table[slots.table >= 0]] = True
-    return is_used[: slots.ends[2]]
+    return is_used[: slots.ends[USED]]
 
 
 def to_arrays(name: str, rows: Items | Users, slots: Slots) -> dict[str, np.ndarray[Any, Any]]:
     """Return what rows and slots hold as arrays, all but `ends` with a row for each row ever used."""
-    count = slots.ends[2]
+    count = slots.ends[USED]
     columns = {**rows._asdict(), "hash": slots.hashes, "newer": slots.newer, "older": slots.older}
     found = {f"{name}/{key}": column[:count].copy() for key, column in columns.items()}
     found[f"{name}/is_used"] = used(slots)
@@ -129,5 +135,5 @@ def fill_known(
     items.input_squares[:count] = items.output_squares[:count] = squares
     items.trained[:count], items.category[:count] = np.arange(count), categories
     slots.hashes[:count] = hashes
-    slots.ends[2] = count
+    slots.ends[USED] = count
     refill(slots, np.arange(count))

@@ -51,7 +51,7 @@ class Incoming:
     number, of some events; forgets: users to forget, and the offset that said so.
     """
 
-    #: Offset behind the last record, and its timestamp (epoch ms).
+    #: Offset behind all that was read, and the last record's timestamp (epoch ms), 0 where there is none.
     position: int
     timestamp_ms: int
     user_ids: list[str]
@@ -80,7 +80,8 @@ def read_records(
     left out.
     """
     found = fetched if isinstance(fetched, Records) else records_of(fetched)
-    position, timestamp_ms, all_fetched = found.position, found.each[-1].timestamp()[1], len(found)
+    position, all_fetched = found.position, len(found)
+    timestamp_ms = found.each[-1].timestamp()[1] if all_fetched else 0
     if has_moved:
         found = _without(found, has_moved)
     fetched_s = time.time()

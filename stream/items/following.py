@@ -83,6 +83,10 @@ class Following:
         """Return where each partition goes on."""
         return {partition: place.offset for partition, place in self._source.positions.items()}
 
+    def is_narrow(self) -> bool:
+        """Return whether the topic has got partitions that are not read, as far as Kafka says."""
+        return self._source.is_narrow()
+
     @property
     def stopped(self) -> str:
         """Return why nothing is published, empty while all is well."""

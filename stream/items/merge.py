@@ -4,7 +4,7 @@ Records come in the order of (clock, partition, offset), a record's clock being 
 partition up to it. So whoever reads the same records again, from any place in that order, gets the same
 events. A record waits until no partition can have an earlier one: each has shown a later clock, or is read to
 its end, and the wall clock is HOLD_MS further. What a broker gets later than that, and with an older
-timestamp, is taken when it comes.
+timestamp, is taken when it comes; what has a timestamp to come, WAIT_MS after it came.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from models.ids.texts import Texts
 from models.windows.fold import EventColumns
 
 #: How long after its timestamp a record may reach its partition and still have its place (ms); and how long
-#: one waits at most once all partitions are read to their ends (ms): a producer's clock may be ahead.
+#: it waits at most where all partitions are read to their ends (ms): a producer's clock may be ahead.
 HOLD_MS, WAIT_MS = 250, 1_000
 
 
@@ -58,10 +58,14 @@ class Piece:
 
 @dataclass(slots=True)
 class Lane:
-    """A partition: pieces that wait, of the first only what comes from event `begin` on."""
+    """A partition: pieces that wait, of the first only what comes from event `begin` on.
+
+    came_ms: when each of them came (wall clock, ms).
+    """
 
     position: Position
     pieces: list[Piece] = field(default_factory=list)
+    came_ms: list[int] = field(default_factory=list)
     begin: int = 0
     newest_ms: int = 0
     is_at_end: bool = False
@@ -89,8 +93,6 @@ class Merge:
             partition: Lane(position, newest_ms=position.clock_ms)
             for partition, position in positions.items()
         }
-        #: When the newest piece came (wall clock, ms).
-        self._came_ms = 0
 
     @property
     def positions(self) -> dict[int, Position]:
@@ -110,21 +112,26 @@ class Merge:
         """Take the next records of a partition."""
         lane = self._lanes[partition]
         lane.pieces.append(piece)
+        lane.came_ms.append(now_ms)
         lane.newest_ms, lane.is_at_end = piece.after.clock_ms, False
-        self._came_ms = now_ms
         self._pass(lane)
 
     def note_end(self, partition: int) -> None:
         """Take note that a partition has no more records at the moment."""
         self._lanes[partition].is_at_end = True
 
+    def note_more(self, partition: int) -> None:
+        """Take note that a partition may have more records than were read: its end is to be told again."""
+        self._lanes[partition].is_at_end = False
+
     def ready(self, now_ms: int) -> Iterator[Batch]:
         """Yield what has its place now; `positions` counts what was yielded once the iterator is over."""
-        bound = self._bound(now_ms)
+        bound, at_end = self._bound(now_ms), all(lane.is_at_end for lane in self._lanes.values())
+        due_ms = now_ms - WAIT_MS if at_end else 0
         taken = [
             (partition, part)
             for partition, lane in self._lanes.items()
-            for part in self._take(lane, partition, bound)
+            for part in self._take(lane, partition, bound, due_ms)
         ]
         if not taken:
             return
@@ -137,21 +144,25 @@ class Merge:
 
     def _bound(self, now_ms: int) -> tuple[int, int]:
         """Return the clock and the partition up to which no earlier record can come."""
-        at_end = all(lane.is_at_end for lane in self._lanes.values())
-        if at_end and now_ms - self._came_ms > WAIT_MS:
-            return np.iinfo(np.int64).max, 0
         return min(
             (max(lane.newest_ms, now_ms - HOLD_MS if lane.is_at_end else lane.newest_ms), partition)
             for partition, lane in self._lanes.items()
         )
 
-    def _take(self, lane: Lane, partition: int, bound: tuple[int, int]) -> list[tuple[Piece, int, int]]:
-        """Take what a lane has up to the bound: pieces, each from one event to before another."""
+    def _take(
+        self, lane: Lane, partition: int, bound: tuple[int, int], due_ms: int
+    ) -> list[tuple[Piece, int, int]]:
+        """Take what a lane has up to the bound: pieces, each from one event to before another.
+
+        Pieces that came before `due_ms` (wall clock) are taken whole.
+        """
         side = "right" if partition <= bound[1] else "left"
         found = []
         while lane.pieces:
             piece = lane.pieces[0]
             end = int(np.searchsorted(piece.clock, bound[0], side=side))  # type: ignore[call-overload]
+            if lane.came_ms[0] < due_ms:
+                end = len(piece)
             if end > lane.begin:
                 found.append((piece, lane.begin, end))
                 lane.position = Position(int(piece.offset[end - 1]) + 1, int(piece.clock[end - 1]))
@@ -166,6 +177,7 @@ class Merge:
         """Go behind pieces of which no event is left."""
         while lane.pieces and lane.begin >= len(lane.pieces[0]):
             lane.position = lane.pieces.pop(0).after
+            lane.came_ms.pop(0)
             lane.begin = 0
 
 

@@ -21,8 +21,9 @@ from stream.worker.health import STUCK_AFTER_S, Health
 
 logger = logging.getLogger(__name__)
 
-#: How often it is asked which models are live, and whether this learner still leads (s).
-POLL_S = 1.0
+#: How often it is asked which models are live, and whether this learner still leads; and which partitions the
+#: topic has (s).
+POLL_S, POLL_TOPIC_EVERY_S = 1.0, 15.0
 #: Pause before what failed is tried again (s).
 RETRY_S = 5.0
 #: How long a step waits for events (s), where there are several models each its part.
@@ -65,7 +66,7 @@ class Service:
         self._following: dict[str, Following] = {}
         #: Version -> when it is tried again; never where its items do not go on learning.
         self._not_before: dict[str, float] = {}
-        self._poll_at = 0.0
+        self._poll_at = self._poll_topic_at = 0.0
 
     def serve(self, stop: Event) -> None:
         """Lead whenever nobody else does, until `stop` is set."""
@@ -127,12 +128,27 @@ class Service:
             logger.warning("which models are live is not known at the moment (%s)", error)
             return
         self._lease.require()
+        self._close_narrow()
         live = [model.version for model in models.live] if models else []
         for version in live:
             self._follow(version)
         for version in set(self._following) - set(live) if models else ():
             self._drop(version)
+        self.status.moved_at = time.monotonic()  # loading a model takes a while
         self._show(live)
+
+    def _close_narrow(self) -> None:
+        """Keep the states of those who do not read all partitions any more: `_follow` goes on there."""
+        if self._clock() < self._poll_topic_at:
+            return
+        self._poll_topic_at = self._clock() + POLL_TOPIC_EVERY_S
+        for version, each in [*self._following.items()]:
+            if each.is_narrow():
+                logger.info(
+                    "model %s: the topic has got partitions, which its learner reads now, too", version
+                )
+                each.close()
+                del self._following[version]
 
     def _follow(self, version: str) -> None:
         if version in self._following or self._clock() < self._not_before.get(version, 0.0):

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from models.arrays import Ints
 from models.events import CANARY_PREFIX
@@ -19,6 +19,8 @@ from stream.kafka.records import Record, Records
 #: Records, and bytes of their values, about, taken at once; how many events of a partition may wait before it
 #: is not read on.
 FETCH_RECORDS, FETCH_BYTES, MAY_WAIT = 10_000, 4 << 20, 50_000
+#: How long Kafka has to say which partitions there are (s).
+TOPIC_TIMEOUT_S = 1.0
 
 
 class Source:
@@ -64,6 +66,14 @@ class Source:
             _, end = self._consumer.get_watermark_offsets(place, cached=True)
             behind += max(end - position.offset, 0)
         return behind
+
+    def is_narrow(self) -> bool:
+        """Return whether the topic has partitions that are not read; False where Kafka does not say."""
+        try:
+            found = self._consumer.list_topics(self._topic, timeout=TOPIC_TIMEOUT_S)
+        except KafkaException:
+            return False
+        return len(found.topics[self._topic].partitions) > len(self.positions)
 
     def close(self) -> None:
         """Read no more."""
@@ -111,6 +121,8 @@ class Source:
         full = {partition for partition, waiting in self._merge.waiting.items() if waiting > MAY_WAIT}
         if new := full - self._paused:
             self._consumer.pause([TopicPartition(self._topic, partition) for partition in new])
+            for partition in new:
+                self._merge.note_more(partition)  # the consumer tells the end again once it reads on
         if over := self._paused - full:
             self._consumer.resume([TopicPartition(self._topic, partition) for partition in over])
         self._paused = full

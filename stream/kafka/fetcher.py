@@ -7,7 +7,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, overload
+from typing import Protocol
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, Message
@@ -26,7 +26,7 @@ from models.librdkafka_loops import (
 from models.payloads import Payloads
 from stream.kafka.assigned_consumer import SourceError, fetch, raise_unless_retried
 from stream.kafka.librdkafka import Messages, NoLibraryError, Queue
-from stream.kafka.records import Record, Records, records_of
+from stream.kafka.records import EachRecord, Record, Records, records_of
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class FetchedRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class _Each(Sequence[Record]):
+class _Each(EachRecord):
     """The records at some places (R,) of messages, each made when it is asked for."""
 
     messages: Messages
@@ -155,13 +155,8 @@ class _Each(Sequence[Record]):
     def __len__(self) -> int:
         return len(self.places)
 
-    @overload
-    def __getitem__(self, place: int) -> Record: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Record]: ...
-    def __getitem__(self, place: int | slice) -> Record | list[Record]:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
+    def record(self, place: int) -> Record:
+        """Return the record at a place, with copies of all that it has."""
         at = int(self.places[place])
         offset = int(self.messages.words[at, OFFSET])
         about = self.messages.timestamp(at), self.messages.headers(at)

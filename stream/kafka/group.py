@@ -4,7 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupState,
+    ConsumerGroupTopicPartitions,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AclOperation, AdminClient
 
 from stream.kafka.assigned_consumer import assigned_consumer
@@ -59,11 +65,14 @@ def committed_offsets(kafka: KafkaConnection, group: str, topic: str) -> dict[in
         return {}
     consumer = assigned_consumer(kafka, group=group)
     try:
-        found = asked_again(
-            lambda: _taken(consumer.committed(places, TIMEOUT_S)), f"offsets of group {group}"
-        )
+        return committed_by(consumer, group, places)
     finally:
         consumer.close()
+
+
+def committed_by(consumer: Consumer, group: str, places: list[TopicPartition]) -> dict[int, int]:
+    """Return what `committed_offsets` does of some partitions, by a consumer of the group that is at hand."""
+    found = asked_again(lambda: _taken(consumer.committed(places, TIMEOUT_S)), f"offsets of group {group}")
     return {each.partition: each.offset for each in found if each.offset >= 0}
 
 

@@ -186,7 +186,7 @@ class Messages:
         return found
 
     def headers(self, place: int) -> list[tuple[str, bytes]] | None:
-        """Return the headers of a message, None where it has none."""
+        """Return the headers of a message, None where it has none; what is no UTF-8 in a name is replaced."""
         list_of, name, value, size = c_void_p(), c_char_p(), c_void_p(), c_size_t()
         if self._library.rd_kafka_message_headers(self._pointer(place), byref(list_of)):
             return None
@@ -194,7 +194,7 @@ class Messages:
         out = byref(name), byref(value), byref(size)
         while not self._library.rd_kafka_header_get_all(list_of, len(found), *out):
             content = ctypes.string_at(value, size.value) if value else None
-            found.append(((name.value or b"").decode(), content))
+            found.append(((name.value or b"").decode(errors="replace"), content))
         return found
 
     def _pointer(self, place: int) -> int:

@@ -67,6 +67,9 @@ class RecordSource(Generic[T]):
     ) -> None:
         """With `tells_end`, `read` is told the position where a partition ends, with or without records.
 
+        Else it is told without a record only where the partition ends behind what it read: transactions end
+        with something that is no record, and of one that was aborted nothing is one.
+
         `on_overtaken` is told, in a thread of its own, of each partition how many offsets the topic does not
         have any more that were still to be read.
         """
@@ -74,14 +77,15 @@ class RecordSource(Generic[T]):
         self._batch_records = batch_records
         self._read = read
         self._on_overtaken = on_overtaken
-        self._consumer = assigned_consumer(kafka, READ_AHEAD_MB, tells_end=tells_end)
+        self._tells_end = tells_end
+        self._consumer = assigned_consumer(kafka, READ_AHEAD_MB, tells_end=True)
         self._records = fetcher_of(self._consumer, topic)
         self._fetcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch")
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
         #: From where on the partitions are being read, and their ends as they were at the last fetch.
         self._starts: dict[int, int] = {}
         self._ends: dict[int, int] = {}
-        #: The offset that is to be fetched next of each partition that is read from an offset on.
+        #: The offset that is to be fetched next of each partition, where it is known.
         self._positions: dict[int, int] = {}
         #: What is being fetched, ahead of its being asked for, and what is being read of the batch before.
         self._fetching: Future[tuple[int, Future[dict[int, T]] | None]] | None = None
@@ -128,12 +132,22 @@ class RecordSource(Generic[T]):
         self.waits_for, self._reading = "", None
         return found
 
+    async def close(self) -> None:
+        """Read no more. Nobody may ask for anything afterwards."""
+        await asyncio.to_thread(self._close)
+
     def lag(self, partition: int, position: int) -> int:
         """Return how many events of a partition come after a position, as far as is known.
 
         A position before the first event that was read counts as where reading began.
         """
         return max(self._ends.get(partition, 0) - max(position, self._starts.get(partition, 0)), 0)
+
+    def _close(self) -> None:
+        for executor in (self._fetcher, self._reader):
+            executor.shutdown(cancel_futures=True)
+        self._records.close()
+        self._consumer.close()
 
     def _assign(self, places: list[TopicPartition]) -> None:
         if places:
@@ -147,7 +161,11 @@ class RecordSource(Generic[T]):
 
     def _fetch(self, timeout_s: float) -> tuple[int, Future[dict[int, T]] | None]:
         """Fetch a batch and have it read; return how many records it has, and None where nothing came."""
-        fetched = self._records.fetch(self._batch_records, timeout_s, BATCH_BYTES)
+        fetched = {
+            partition: records
+            for partition, records in self._records.fetch(self._batch_records, timeout_s, BATCH_BYTES).items()
+            if self._tells_end or len(records) or records.position > self._positions.get(partition, 0)
+        }
         if not fetched:
             return 0, None
         # Asked for here: the client answers nobody else while this thread waits in a poll.
@@ -163,9 +181,7 @@ class RecordSource(Generic[T]):
         What compaction and transactions leave out is missing behind the topic's beginning.
         """
         for partition, records in fetched.items():
-            if not len(records):
-                continue
-            offset = int(records.offsets[0])
+            offset = int(records.offsets[0]) if len(records) else records.position
             position = self._positions.get(partition, offset)
             if offset > position and (begin := self._begin(partition)) > position:
                 self._on_overtaken(partition, min(begin, offset) - position)

@@ -1,5 +1,6 @@
 """Records of a partition as columns: keys, values and offsets, and each record by itself for whoever asks."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, overload
@@ -63,8 +64,27 @@ class Records:
         )
 
 
+class EachRecord(Sequence[Record]):
+    """Records that are made when they are asked for."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def record(self, place: int) -> Record:
+        """Return the record at a place."""
+
+    @overload
+    def __getitem__(self, place: int) -> Record: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Record]: ...
+    def __getitem__(self, place: int | slice) -> Record | list[Record]:
+        if isinstance(place, slice):
+            return [self.record(each) for each in range(*place.indices(len(self)))]
+        return self.record(place)
+
+
 @dataclass(frozen=True, slots=True)
-class _Some(Sequence[Record]):
+class _Some(EachRecord):
     """The records at some places (P,) of others."""
 
     each: Sequence[Record]
@@ -73,13 +93,7 @@ class _Some(Sequence[Record]):
     def __len__(self) -> int:
         return len(self.places)
 
-    @overload
-    def __getitem__(self, place: int) -> Record: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Record]: ...
-    def __getitem__(self, place: int | slice) -> Record | list[Record]:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
+    def record(self, place: int) -> Record:
         return self.each[int(self.places[place])]
 
 

@@ -1,6 +1,5 @@
 """Making and checking topics, through Kafka's admin API."""
 
-import logging
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -9,21 +8,10 @@ from typing import Any, TypeVar
 
 import tenacity
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    NewPartitions,
-    NewTopic,
-    OffsetSpec,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
 from models.errors import SettingsError, UnreachableError
 from stream.kafka.connection import KafkaConnection
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -58,12 +46,6 @@ _REMEDIES = {
 
 #: Name of the Faust table of windows.
 WINDOWS_TABLE = "windows"
-
-#: A topic's setting: the largest record that it takes (bytes).
-RECORD_BYTES = "max.message.bytes"
-
-#: Kafka's default for it, which is enough for the largest window (models/windows/window.py).
-DEFAULT_RECORD_BYTES = 1_048_588
 
 #: Settings of a table's changelog, which keeps the last value of every key.
 CHANGELOG_SETTINGS = {"cleanup.policy": "compact"}
@@ -173,41 +155,6 @@ def delete_topic(kafka: KafkaConnection, name: str) -> None:
     if name in partition_counts(kafka):
         client = admin_client(kafka)
         answered(lambda: client.delete_topics([name])[name], f"topic {name}")
-
-
-def record_bytes(kafka: KafkaConnection, name: str) -> int:
-    """Return the size of the largest record that an existing topic takes (bytes).
-
-    Kafka's default where this user may not ask.
-    """
-    client, topic = admin_client(kafka), ConfigResource(ResourceType.TOPIC, name)
-    try:
-        found = answered(lambda: client.describe_configs([topic])[topic], f"the settings of topic {name}")
-    except UnreachableError as error:
-        reason = error.__cause__
-        if isinstance(reason, KafkaException) and reason.args[0].code() in _NOT_ALLOWED:
-            return DEFAULT_RECORD_BYTES
-        raise
-    return int(found[RECORD_BYTES].value)
-
-
-def ensure_record_bytes(kafka: KafkaConnection, name: str, at_least: int) -> int:
-    """Have an existing topic take records of so many bytes, and return how many it takes."""
-    before = record_bytes(kafka, name)
-    if before >= at_least:
-        return before
-    limit = ConfigEntry(RECORD_BYTES, str(at_least), incremental_operation=AlterConfigOpType.SET)
-    topic = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[limit])
-    client = admin_client(kafka)
-    try:
-        answered(lambda: client.incremental_alter_configs([topic])[topic], f"the settings of topic {name}")
-    except UnreachableError as error:
-        raise SettingsError(
-            f"topic {name} takes records of {before} bytes at most, and one may have {at_least}: set its "
-            f"{RECORD_BYTES} to that ({error})"
-        ) from error
-    logger.warning("topic %s took records of %d bytes at most: it takes %d now", name, before, at_least)
-    return at_least
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ class ItemWriter:
 
     @property
     def run(self) -> int:
-        """Return the number under which it publishes, 0 before `begin`."""
+        """Return the number under which it publishes, 0 before Redis has taken what `begin` writes."""
         return self._run
 
     @property
@@ -98,8 +98,8 @@ class ItemWriter:
 
     def begin(self, rows: int, now_ms: int) -> None:
         """Publish the table, of so many rows, whole; readers see it once all of it is there."""
-        self._unsent = None
-        self._run = self._client.incr(self._keys.runs)
+        self._unsent, self._run = None, 0
+        run = int(self._client.incr(self._keys.runs))
         self._snapshot, self._first_delta = 0, 1
         self._held = self._changed = np.zeros(0, np.int64)
         self._renewed_s = np.zeros(0)
@@ -108,8 +108,9 @@ class ItemWriter:
         for start in range(0, len(chunks), CHUNKS_PER_TRIP):
             pipeline = self._client.pipeline(transaction=False)
             for chunk in chunks[start : start + CHUNKS_PER_TRIP].tolist():
-                pipeline.set(self._keys.chunk(self._run, chunk), self._chunk(chunk), ex=KEPT_S)
+                pipeline.set(self._keys.chunk(run, chunk), self._chunk(chunk), ex=KEPT_S)
             pipeline.execute()
+        self._run = run
         self._call(b"", {}, [], now_ms)
 
     def publish(self, delta: TableRows, rows: int, now_ms: int) -> int:
@@ -147,6 +148,7 @@ class ItemWriter:
 
     def stop(self, reason: str, now_ms: int) -> None:
         """Tell readers that what there is must not be used any more, and why."""
+        self.flush()
         self._call(b"", {}, [], now_ms, reason)
 
     def delete(self) -> None:

@@ -9,7 +9,7 @@ from models.windows.window import WindowSettings
 from stream.encoding.live_models import ArtifactSource, LiveModels, open_live_models
 from stream.encoding.refresher import Refresher
 from stream.kafka.producer import AcknowledgedProducer
-from stream.kafka.topics import record_bytes
+from stream.kafka.record_size import record_bytes
 from stream.rollout.backfill import Backfiller
 from stream.rollout.follower import FollowSettings, ModelFollower
 from stream.rollout.state import RolloutState

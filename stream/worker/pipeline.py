@@ -68,7 +68,8 @@ class Pipeline:
             metrics.events_total.labels("duplicate" if outcome == "redelivered" else outcome).inc(count)
         metrics.events_total.labels("duplicate").inc(batch.incoming.moved)
         metrics.events_total.labels("skipped").inc(batch.incoming.skipped)
-        metrics.event_time_lag_seconds.set(time.time() - batch.incoming.timestamp_ms / 1000)
+        if batch.incoming.timestamp_ms > 0:
+            metrics.event_time_lag_seconds.set(time.time() - batch.incoming.timestamp_ms / 1000)
         partition.behind = source.lag(number, partition.position)
         self._wake(assignment)
 

@@ -18,12 +18,11 @@ from stream.encoding.live_models import ArtifactSource
 from stream.events.decoder import decoder_of
 from stream.events.incoming import Incoming, read_records
 from stream.kafka.group import check_may_join
+from stream.kafka.record_size import DEFAULT_RECORD_BYTES, ensure_record_bytes
 from stream.kafka.record_source import RecordSource
 from stream.kafka.topics import (
     CHANGELOG_SETTINGS,
-    DEFAULT_RECORD_BYTES,
     WINDOWS_TABLE,
-    ensure_record_bytes,
     ensure_topic,
     partition_counts,
     repartition_marker,
@@ -192,6 +191,12 @@ class TwintideApp(faust.App):  # type: ignore[misc]
             *(live.serving if live else "(none)", settings.topic, settings.metrics_host, self.metrics_port),
         )
         await super().on_start()
+
+    async def on_shutdown(self) -> None:
+        """Close what reads Kafka beside Faust's own client."""
+        await super().on_shutdown()
+        for source in (self.source, self.changelog):
+            await source.close()
 
     @property
     def address(self) -> str:

@@ -40,7 +40,7 @@ from stream import forget
 from stream.items.following import Following, ItemsSettings
 from stream.items.service import Service
 from stream.items.snapshots import FencedError, Snapshots, snapshots_topic
-from stream.kafka.topics import end_offsets, ensure_topic, partition_counts
+from stream.kafka.topics import add_partitions, end_offsets, ensure_topic, partition_counts
 from stream.serving.live_items import LiveItems, LiveTable
 from stream.serving.read_protocol import Reason, UserVectors
 from stream.serving.reader import Reader
@@ -110,7 +110,9 @@ class Clicks:
             self.click(user, item, int(self._number * 1_000 - late_ms))
         self.flush()
 
-    def click(self, user: str, item: str, after_ms: int, category: str = "c1") -> None:
+    def click(
+        self, user: str, item: str, after_ms: int, category: str = "c1", partition: int | None = None
+    ) -> None:
         event = {
             "event_id": f"{user} {item} {after_ms}",
             "user_id": user,
@@ -119,7 +121,8 @@ class Clicks:
             "item_category": category,
             "time": START_MS + after_ms,
         }
-        value, partition = json.dumps(event).encode(), sum(user.encode()) % PARTITIONS
+        value = json.dumps(event).encode()
+        partition = sum(user.encode()) % PARTITIONS if partition is None else partition
         for _ in range(1 + (self._random.random() < 0.05)):  # a producer that tries again
             self._producer.produce(self._topic, value, user.encode(), partition)
 
@@ -322,6 +325,30 @@ def test_next_model_has_its_own_learner_before_it_serves_and_after_a_rollback(
         )
     )
     assert not old.recommend("u", 3).not_live
+
+
+def test_partitions_that_a_topic_gets_are_learned_from(
+    live_settings: Settings,
+    model: Artifact,
+    redis_client: redis.Redis,
+    clicks: Clicks,
+    until: Callable[..., None],
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stream.items.service.POLL_TOPIC_EVERY_S", 0.1)
+    ModelRegistry(redis_client, live_settings.key_prefix).serve(model.version, 1)
+    recommender = ranker(live_settings, redis_client, model)
+    clicks.click("u1", "before", 1_000)
+    clicks.flush()
+    until(lambda: "before" in recommender.recommend("u", 100).item_ids)
+    add_partitions(live_settings.kafka, live_settings.topic, PARTITIONS + 1)
+    wider = Clicks(live_settings)
+    wider.click("u2", "after", 2_000, partition=PARTITIONS)
+    wider.flush()
+    until(lambda: {"before", "after"} <= {*recommender.recommend("u", 100).item_ids})
+    (following,) = service._following.values()
+    assert following.learner.counts_of_events["learned"] == 2
 
 
 def table_of(recommender: Recommender, model: Artifact) -> LiveTable:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 import redis
+from confluent_kafka import Producer
 
 from local.proof import dead_letters
 from local.redis import RedisServer
 from local.servers import ROOT
 from local.worker import WorkerProcess, worker_environment
 from stream.kafka.group import committed_offsets
-from stream.kafka.topics import changelog_topic, ensure_topic
+from stream.kafka.topics import changelog_topic, end_offsets, ensure_topic
 from stream.settings import Settings
 from stream.store.connection import RedisConnection
 from tests.integration.shop import Shop
@@ -45,6 +46,33 @@ def test_every_event_is_accounted_for_and_every_vector_is_right(shop: Shop, work
     assert found.duplicate + found.late == 500
     reasons = sorted(dict(each.headers())["reason"] for each in dead_letters(shop.settings))
     assert reasons == [b"behaviour", b"key", b"unreadable", b"unreadable"]
+
+
+def test_what_ends_transactions_is_no_event_that_is_still_to_be_read(
+    shop: Shop, worker: WorkerProcess, settings: Settings, until: Callable[..., None]
+) -> None:
+    producer = Producer({**settings.kafka.librdkafka(), "transactional.id": settings.topic})
+    producer.init_transactions(60)
+    shop._producer = producer
+
+    def send(first: int, is_kept: bool) -> None:
+        producer.begin_transaction()
+        shop.send(500, first=first)
+        producer.commit_transaction(60) if is_kept else producer.abort_transaction(60)
+
+    send(0, is_kept=False)  # before there is any event
+    worker.start()
+    for first, is_kept in ((500, True), (1_000, False), (1_500, True), (2_000, False)):
+        send(first, is_kept)
+    shop.published = 1_000
+    proves(shop, applied=1_000)  # the ends are committed, which `prove` waits for
+    ends = end_offsets(settings.kafka, settings.topic)
+    assert committed_offsets(settings.kafka, settings.app_id, settings.topic) == ends
+    lag = [f"twintide_consumer_lag_events{{{partition}}}" for partition in ends]
+    until(lambda: [worker.metrics()[each] for each in lag] == [0] * len(lag))
+    send(2_500, is_kept=True)
+    shop.published = 1_500
+    proves(shop, applied=1_500)
 
 
 def test_worker_goes_on_where_it_was_after_a_kill_a_lost_disk_and_a_stop(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bench.harness.artifact import publish_untrained
+from models.arrays import Doubles
 from models.artifact.artifact import Artifact, load
 from models.artifact.live_items import LiveItemsSettings
 from models.ids.texts import texts_of
@@ -94,6 +95,13 @@ def assert_same(left: ItemLearner, right: ItemLearner) -> None:
         np.testing.assert_array_equal(one, other, err_msg=name)
 
 
+def count_at(learner: ItemLearner, item_id: str, now_ms: int) -> Doubles:
+    """Return what is left of an item's counts at a time, one for each half-life."""
+    items = learner.shown.rows(np.array([learner.item_ids.index(item_id)]))
+    found: Doubles = items.counts[0] * np.exp2((items.counted_ms[0] - now_ms) / np.array(LIVE.half_lives_ms))
+    return found
+
+
 #: Limits so low that rows of items and users are given to others all the time.
 TIGHT = replace(SMALL, max_new_items=8, max_users=9, remembered_pairs=20, item_ttl_ms=60_000)
 
@@ -172,11 +180,9 @@ def test_counts_are_sums_of_decayed_events_in_any_order(artifact: Artifact) -> N
     learner = learned(artifact, [Click(f"u{n}", "new", each) for n, each in enumerate(times_ms)], 2)
     now_ms = 5_260_000
     expected = [
-        np.log1p(sum(2 ** ((each - now_ms) / half_life_ms) for each in times_ms))
-        for half_life_ms in LIVE.half_lives_ms
+        sum(2 ** ((each - now_ms) / half_life_ms) for each in times_ms) for half_life_ms in LIVE.half_lives_ms
     ]
-    row = learner.item_ids.index("new")
-    np.testing.assert_allclose(learner.popularity(now_ms)[row], expected)
+    np.testing.assert_allclose(count_at(learner, "new", now_ms), expected)
 
 
 def test_users_are_what_the_towers_make_of_the_same_events(artifact: Artifact) -> None:
@@ -247,7 +253,17 @@ def test_items_expire_and_are_forgotten_and_start_anew(artifact: Artifact) -> No
     row = learner.item_ids.index("i3")
     assert not learner.is_known[row] and learner.readers[row] == 1
     assert learner.forget_user("u2") and not learner.forget_user("u2")
-    assert learner.expire(10**9) == 2 and "i0" in learner.item_ids
+    learner.learn(*columns([Click("u3", "i0", 10**9)]))
+    assert learner.item_ids[20:] == [""] and "i3" not in learner.item_ids and "i0" in learner.item_ids
+
+
+def test_an_item_that_begins_anew_has_changed_although_the_event_counts_no_more(artifact: Artifact) -> None:
+    learner = learned(artifact, [Click("u", "new", 1_000_000)] * 2, 1)
+    assert learner.forget_item("new")
+    before = learner.step
+    learner.learn(*columns([Click("u", "new", 1_000_001)]))  # the user has had it in this hour
+    assert learner.counts_of_events == {"learned": 1, "duplicate": 1, "repeated": 1}
+    assert [learner.item_ids[row] for row in learner.changed_since(before)] == ["new"]
 
 
 def test_a_clock_that_is_ahead_makes_no_other_event_late(artifact: Artifact) -> None:
@@ -255,4 +271,35 @@ def test_a_clock_that_is_ahead_makes_no_other_event_late(artifact: Artifact) -> 
     learner = learned(artifact, [Click("u0", "new", 1_000), Click("u1", "new", day_ms)], 10)
     assert learner.now_ms < day_ms / 100
     learner.learn(*columns([Click(f"u{n}", "new", 700_000 + n) for n in range(2, 9)]))
-    assert learner.popularity(700_010)[learner.item_ids.index("new"), 1] > np.log(8)
+    assert count_at(learner, "new", 700_010)[1] > 7
+
+
+@pytest.mark.parametrize("gap_ms", [3_600_000, 400 * 86_400_000])
+def test_clock_follows_a_stream_that_has_gaps(artifact: Artifact, gap_ms: int) -> None:
+    clicks = [Click(f"u{n}", f"i{n % 5}", 1_000 + n * gap_ms) for n in range(80)]
+    assert learned(artifact, clicks, 10).now_ms == clicks[-1].time_ms
+
+
+def test_clock_follows_a_stream_that_leaps_once_most_events_are_ahead(artifact: Artifact) -> None:
+    year_ms = 365 * 86_400_000
+    learner = learned(artifact, [Click(f"u{n}", "i1", 1_000 + n) for n in range(100)], 10)
+    learner.learn(*columns([Click(f"u{n}", "i2", year_ms + n) for n in range(60)]))
+    assert learner.now_ms < year_ms / 10
+    learner.learn(*columns([Click(f"v{n}", "new", year_ms + 100 + n) for n in range(10)]))
+    assert learner.now_ms == year_ms + 109
+    assert "new" in learner.item_ids
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_clock_does_not_follow_a_few_be_they_the_first(artifact: Artifact, first: int) -> None:
+    day_ms = 86_400_000
+    clicks = [Click(f"u{n}", "i1", ((n + first) % 10 == 1) * day_ms + n) for n in range(500)]
+    assert learned(artifact, clicks, 10).now_ms < day_ms / 2
+
+
+def test_state_of_an_older_version_is_resumed(artifact: Artifact) -> None:
+    learner = learned(artifact, traffic(100), 10)
+    state = learner.state()
+    older = {**state, "stream/numbers": state["stream/numbers"][:6]}
+    resumed = ItemLearner.resume(artifact, LIVE, older, SMALL)
+    assert resumed.state()["stream/numbers"].tolist() == state["stream/numbers"].tolist()

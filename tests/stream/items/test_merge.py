@@ -149,3 +149,22 @@ def test_a_producer_whose_clock_is_ahead_is_waited_for_a_second_at_most(ahead_ms
     merge.note_end(1)
     assert said([*merge.ready(NOW_MS)]) == []
     assert said([*merge.ready(NOW_MS + WAIT_MS + 1)]) == ["0:0"]
+
+
+def test_a_producer_whose_clock_is_ahead_is_waited_for_no_longer_while_others_go_on() -> None:
+    count = 30
+    topic = Topic([[NOW_MS + 86_400_000] * 2, [NOW_MS + 100 * each for each in range(count)]])
+    merge, found = Merge({0: Position(0, 0), 1: Position(0, 0)}), list[str]()
+    for each in range(count):
+        now_ms = NOW_MS + 100 * each
+        if each in (0, 15):
+            place = Position(each // 15, merge.newest_ms(0))
+            merge.add(0, topic.pieces(0, place, place.offset + 1)[0], now_ms)
+        merge.add(1, topic.pieces(1, Position(each, merge.newest_ms(1)), each + 1)[0], now_ms)
+        merge.note_end(0)
+        merge.note_end(1)
+        found += said([*merge.ready(now_ms)])
+        for offset in (0, 1):  # a second after it came, whatever came meanwhile
+            assert (f"0:{offset}" in found) == (100 * (each - 15 * offset) > WAIT_MS)
+    others = [name for name in found if name.startswith("1:")]
+    assert others == [f"1:{offset}" for offset in range(count)]

@@ -4,6 +4,7 @@ import gc
 import logging
 import uuid
 from collections.abc import Iterator, Sequence
+from ctypes import CDLL, c_char_p, c_size_t, c_ssize_t, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,36 @@ def test_topic_that_is_not_there_is_an_error(kafka: KafkaConnection) -> None:
     with pytest.raises(SourceError, match="topic no-such-topic cannot be read: "):
         for _ in range(600):
             fetcher.fetch(3, 0.1, MANY_BYTES)
+    consumer.close()
+
+
+def produce_with_header(library: CDLL, kafka: KafkaConnection, topic: str, name: bytes) -> None:
+    """Send a record with a header of any name, as a client that is not Python may."""
+    producer = Producer(kafka.librdkafka())
+    handle = c_void_p(librdkafka._handle(library, producer))
+    # What each of RD_KAFKA_VTYPE_... is followed by: TOPIC, PARTITION, VALUE, MSGFLAGS (copy), HEADER, END.
+    to = (1, c_char_p(topic.encode()), 3, 0)
+    content = (4, c_char_p(b"value"), c_size_t(5), 7, 2, 9, c_char_p(name), c_char_p(b"1"), c_ssize_t(1), 0)
+    assert library.rd_kafka_producev(handle, *to, *content) == 0
+    assert producer.flush(60) == 0
+
+
+def test_header_whose_name_is_no_text_stands_in_nobodys_way() -> None:
+    cluster = Producer({"bootstrap.servers": "none", "test.mock.num.brokers": 1})  # librdkafka's own, in here
+    (broker,) = cluster.list_topics(timeout=60).brokers.values()
+    kafka = KafkaConnection(f"{broker.host}:{broker.port}")
+    consumer = assigned_consumer(kafka)
+    fetcher = fetcher_of(consumer, "topic")
+    assert isinstance(fetcher, ColumnFetcher)
+    produce_with_header(fetcher._queue._library, kafka, "topic", b"n\xffme")
+    consumer.assign([TopicPartition("topic", 0, 0)])
+    found: dict[int, Records] = {}
+    for _ in range(600):
+        if found := fetcher.fetch(3, 0.1, MANY_BYTES):
+            break
+    (records,) = found.values()
+    assert records.each[-1].headers() == [("n\ufffdme", b"1")]
+    fetcher.close()
     consumer.close()
 
 

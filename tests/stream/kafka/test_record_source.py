@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from stream.kafka.assigned_consumer import fetch
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.fetcher import MessageFetcher
 from stream.kafka.record_source import RecordSource
-from stream.kafka.records import Records
+from stream.kafka.records import Records, records_of
 
 
 class Record:
@@ -56,6 +57,7 @@ class Client:
         self.begin = 0
         self.is_free = threading.Event()
         self.is_free.set()
+        self.is_closed = False
 
     def poll(self, timeout_s: float) -> Record:
         number, self.begun = self.begun, self.begun + 1
@@ -77,6 +79,9 @@ class Client:
 
     def assign(self, places: list[TopicPartition]) -> None:
         assert [each.offset for each in places] == [5]
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 @pytest.fixture
@@ -179,6 +184,28 @@ def test_events_that_the_topic_does_not_have_any_more_are_told_once(
     assert told == lost
 
 
+def test_end_is_told_where_it_is_behind_what_was_read(
+    source: RecordSource[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ends:
+        """A partition that has the record 5 and, behind it, the end of its transaction."""
+
+        def __init__(self) -> None:
+            self._fetches = [([Record(5)], -1), ([], 6), ([], 7), ([], 7)]
+
+        def fetch(self, *_: Any) -> dict[int, Records]:
+            return {0: records_of(*self._fetches.pop(0))}
+
+    monkeypatch.setattr(source, "_records", Ends())
+    monkeypatch.setattr(source, "_read", lambda partition, records: records.position)
+
+    async def read_all() -> list[Any]:
+        await source.assign({0: 5})
+        return [await source.read(1) for _ in range(4)]
+
+    assert asyncio.run(read_all()) == [{0: 6}, {}, {0: 7}, {}]
+
+
 def test_records_that_cannot_be_read_yet_are_read_again_until_they_can(
     source: RecordSource[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +230,35 @@ def test_records_that_cannot_be_read_yet_are_read_again_until_they_can(
 
     assert asyncio.run(read_all()) == [0, 1]
     assert tries.count(0) > 1 and set(tries) <= {0, 1, 2}
+
+
+def test_source_is_closed_once_nobody_looks_at_what_it_fetched(
+    source: RecordSource[int], client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_reading, said = threading.Event(), list[str]()
+
+    def read(partition: int, records: Records) -> int:
+        is_reading.set()
+        time.sleep(0.1)
+        said.append("read, and the client is " + ("closed" if client.is_closed else "open"))
+        return 0
+
+    class Fetcher(MessageFetcher):
+        def close(self) -> None:
+            said.append("records given back")
+
+    monkeypatch.setattr(source, "_read", read)
+    monkeypatch.setattr(source, "_records", Fetcher(client, "topic"))
+
+    async def close_meanwhile() -> None:
+        reading = asyncio.create_task(source.read(1))
+        await asyncio.to_thread(is_reading.wait, 60)
+        await source.close()
+        await reading
+
+    asyncio.run(close_meanwhile())
+    assert said == ["read, and the client is open", "records given back"] and client.is_closed
+    assert not any(each.is_alive() for of in (source._fetcher, source._reader) for each in of._threads)
 
 
 @pytest.mark.parametrize(("size", "at_most", "found"), [(1, 4_000, 4_000), (10_000, 4_000, 1_001), (0, 7, 7)])

@@ -192,6 +192,49 @@ def test_answer_that_was_lost_makes_no_delta_twice_or_never(
     assert writer.snapshot == 4
 
 
+def test_table_that_redis_took_in_part_is_begun_anew(
+    redis_client: redis.Redis, world: World, writer: ItemWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.change(3)
+    writer.begin(world.size, world.now_ms)
+
+    class Refuses:
+        def __init__(self, **_: object) -> None: ...
+        def set(self, *_: object, **__: object) -> None: ...
+        def execute(self) -> None:
+            raise redis.ConnectionError("gone")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(redis_client, "pipeline", Refuses)
+        with pytest.raises(redis.ConnectionError):
+            writer.begin(world.size, world.now_ms)
+    assert writer.run == 0  # so that nobody publishes what follows a table that is not there
+    writer.begin(world.size, world.now_ms)
+    writer.publish(world.joined([]), world.size, world.now_ms)
+    table, reason = LiveItems(redis_client, PREFIX).of(world.items)
+    assert table is not None, reason
+    world.check(table)
+
+
+def test_learner_that_goes_wrong_loses_nothing_that_redis_has_not_taken_yet(
+    redis_client: redis.Redis, world: World, writer: ItemWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.begin(world.size, world.now_ms)
+
+    def fails(**_: object) -> int:
+        raise redis.TimeoutError("no answer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(writer, "_script", fails)
+        with pytest.raises(redis.TimeoutError):
+            writer.publish(world.change(3), world.size, world.now_ms)
+    writer.stop("its vectors are too long", world.now_ms)
+    writer.publish(world.change(1), world.size, world.now_ms)
+    table, reason = LiveItems(redis_client, PREFIX).of(world.items)
+    assert table is not None, reason
+    world.check(table)
+
+
 def test_readers_are_told_that_a_learner_is_not_sane_or_gone(
     redis_client: redis.Redis, world: World, writer: ItemWriter
 ) -> None:
