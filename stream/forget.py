@@ -12,7 +12,6 @@ record, and takes it from readers with its next publication.
 import os
 import time
 from dataclasses import dataclass
-from typing import cast
 
 import click
 import redis
@@ -28,6 +27,7 @@ from stream.kafka.topics import changelog_topic, end_offsets, partition_counts
 from stream.settings import Settings
 from stream.store.clients import redis_client
 from stream.store.keys import OTHER
+from stream.store.user_keys import fields_read
 
 
 class NotForgottenError(TwintideError):
@@ -195,8 +195,11 @@ def _wait_for_redis(
     """Return when no vector in Redis knows anything from before the control record."""
     while settings.encode:
         _forget_json(client, user_id)
-        found = client.hmget(settings.key_prefix + user_id, ("seq", OTHER + "seq"))
-        offsets = [int(seq) for seq in cast(list[bytes | None], found) if seq is not None]
+        wanted = ("seq", OTHER + "seq")
+        pipeline = client.pipeline(transaction=False)
+        pipeline.hmget(settings.key_prefix + user_id, wanted)
+        (found,) = fields_read([wanted], pipeline.execute(raise_on_error=False))
+        offsets = [int(seq) for seq in found if seq is not None]
         if all(offset > control_offset for offset in offsets):
             return
         if time.monotonic() > deadline:

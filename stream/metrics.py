@@ -73,7 +73,8 @@ encodes_saved_total = Counter(
 )
 upserts_total = Counter(
     "twintide_upserts_total",
-    "Vectors sent to Redis: written, or stale where a newer one was there; batches that were retried.",
+    "Vectors sent to Redis: written, or stale where a newer one was there or, foreign, the key is another "
+    "application's; batches that were retried.",
     ["result"],
 )
 commit_age_seconds = Gauge("twintide_commit_age_seconds", "Seconds since source offsets were last committed.")

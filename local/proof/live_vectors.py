@@ -15,6 +15,7 @@ from stream.settings import Settings
 from stream.store.keys import FIELDS, OTHER, TOPIC_EPOCHS_KEY, category_key
 from stream.store.model_registry import ModelRegistry
 from stream.store.registry_state import ChangeProgress, Models
+from stream.store.user_keys import fields_read
 from stream.store.vectors import Vector, vector_from_bytes
 
 #: Users of one round trip.
@@ -114,7 +115,8 @@ def read_slots(client: "redis.Redis", keys: Sequence[bytes]) -> list[Slots]:
         pipeline = client.pipeline(transaction=False)
         for key in portion:
             pipeline.hmget(key.decode(), wanted)
-        found += [_slots(fields) for fields in pipeline.execute()]
+        answers = pipeline.execute(raise_on_error=False)
+        found += [_slots(fields) for fields in fields_read([wanted] * len(portion), answers)]
     return found
 
 

@@ -14,6 +14,7 @@ from models.errors import ArtifactError, UnreachableError
 from models.location import BucketUrl, Location
 from models.windows.live_inputs import LiveInputs
 from models.windows.window import WindowSettings
+from stream import metrics
 from stream.encoding.encoder import Encoder, open_encoder
 from stream.encoding.live_inputs import LiveInputsFollower
 from stream.settings import Settings
@@ -87,6 +88,7 @@ def open_live_models(
             short_ttl_s=settings.short_ttl_s,
             history_events=settings.store_history,
         ),
+        on_foreign=metrics.upserts_total.labels("foreign").inc,
     )
     store.check_server()
     inputs = LiveInputsFollower(redis_client(settings.redis), settings.key_prefix)

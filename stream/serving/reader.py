@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 import redis
 import redis.asyncio
 
-from stream.serving.exchange import Ask, Exchange
+from stream.serving.exchange import Ask, Exchange, Fields
 from stream.serving.live_items import LiveItems
 from stream.serving.read_protocol import (
     AtLeast,
@@ -23,6 +23,7 @@ from stream.serving.read_protocol import (
     UserVectors,
 )
 from stream.store.keys import TOPIC_EPOCHS_KEY
+from stream.store.user_keys import fields_read
 
 __all__ = ["AsyncReader", "NoVectorsError", "Position", "Reader", "Reason", "UserVectors"]
 
@@ -116,7 +117,8 @@ class Reader(_RedisReader["redis.Redis"]):
         while exchange.asks:
             if exchange.pause_s:
                 time.sleep(exchange.pause_s)
-            exchange.answer(self._pipeline(exchange.asks).execute())
+            found = self._pipeline(exchange.asks).execute(raise_on_error=False)
+            exchange.answer(_fields(exchange.asks, found))
         return exchange.result
 
 
@@ -142,5 +144,10 @@ class AsyncReader(_RedisReader["redis.asyncio.Redis"]):
         while exchange.asks:
             if exchange.pause_s:
                 await asyncio.sleep(exchange.pause_s)
-            exchange.answer(await self._pipeline(exchange.asks).execute())
+            found = await self._pipeline(exchange.asks).execute(raise_on_error=False)
+            exchange.answer(_fields(exchange.asks, found))
         return exchange.result
+
+
+def _fields(asks: Sequence[Ask], found: Sequence[object]) -> list[Fields]:
+    return [*fields_read([fields for _, fields in asks], found)]

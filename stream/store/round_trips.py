@@ -4,7 +4,7 @@ import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from threading import Lock
-from typing import cast
+from typing import Any, cast
 
 import redis
 
@@ -61,7 +61,7 @@ class RoundTrips:
             if models and (self._models is None or models.generation >= self._models.generation):
                 self._models = models
 
-    def run(self, name: str, calls: Sequence[Call]) -> list[int]:
+    def run(self, name: str, calls: Sequence[Call]) -> list[Any]:
         """Return what each of these calls of a script answers. Raises redis.RedisError."""
         answers = self._send(name, calls)
         errors = [answer for answer in answers if isinstance(answer, Exception)]
@@ -76,7 +76,7 @@ class RoundTrips:
             raise errors[0]
         *found, fields = answers
         self.notice(parse_models(cast(list[bytes | None], fields)))
-        return cast(list[int], found)
+        return found
 
     def _send(self, name: str, calls: Sequence[Call]) -> list[object]:
         """Return the answers to the calls and then the fields of the live models, errors among them."""

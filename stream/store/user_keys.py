@@ -1,7 +1,7 @@
 """The keys of users' HASHes on one server or a Cluster: whose each is, which there are, which go together."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import redis
@@ -13,6 +13,21 @@ T = TypeVar("T")
 
 #: Keys of one script call: no other client waits long, and Redis runs one call while it reads the next.
 USERS_PER_CALL = 32
+
+
+def fields_read(asks: Sequence[Sequence[str]], answers: Sequence[object]) -> list[list[bytes | None]]:
+    """Return the answers to HMGETs, by the fields that each asked for: none of a key that is no HASH.
+
+    Such a key is another application's. Raises whatever else Redis answered for an error.
+    """
+    found: list[list[bytes | None]] = []
+    for fields, answer in zip(asks, answers, strict=True):
+        if isinstance(answer, redis.ResponseError) and "WRONGTYPE" in str(answer):
+            answer = [None] * len(fields)
+        if isinstance(answer, Exception):
+            raise answer
+        found.append(cast("list[bytes | None]", answer))
+    return found
 
 
 class UserKeys:

@@ -58,12 +58,16 @@ class Store:
         client: "redis.Redis",
         settings: StoreSettings = _DEFAULTS,
         clock: Callable[[], float] = time.time,
+        on_foreign: Callable[[int], object] = lambda rows: None,
     ) -> None:
+        """`on_foreign` is told of rows that were not written: their keys are another application's."""
         #: Changes which models are live; what it answers, `models` knows after the next call.
         self.registry = ModelRegistry(client, settings.key_prefix)
         self._client = client
         self._settings = settings
         self._clock = clock
+        self._on_foreign = on_foreign
+        self._has_told_foreign = False
         self._keys = UserKeys(client, settings.key_prefix)
         self._trips = RoundTrips(client, settings.key_prefix)
         self._epochs = TopicEpochs(client)
@@ -144,6 +148,7 @@ class Store:
     def upsert(self, rows: Sequence[UserRow], *, force: bool = False) -> int:
         """Write the rows that are not older than what is stored of their model; return how many that were.
 
+        A key that is another application's, no HASH or one without a vector, is left alone.
         `force` writes them whatever is stored (a bootstrap that replaces). A row whose model is not live
         counts as older: it is not written either. A user may have several rows, one of each live model.
 
@@ -220,7 +225,23 @@ class Store:
                     row, number, written_at_ms, settings.vector_format, settings.history_events
                 )
             calls.append((keys, arguments))
-        return sum(self._trips.run("upsert_slots", calls))
+        written, foreign = 0, list[str]()
+        for (keys, _), (count, *places) in zip(calls, self._trips.run("upsert_slots", calls), strict=True):
+            written += count
+            foreign += [keys[place - 1] for place in places]
+        if foreign:
+            self._tell_foreign(foreign)
+        return written
+
+    def _tell_foreign(self, keys: Sequence[str]) -> None:
+        if not self._has_told_foreign:
+            logger.warning(
+                "key %s in Redis is another application's, and others may be: their users get no vectors; "
+                "give this deployment a prefix of its own (TWINTIDE_KEY_PREFIX)",
+                keys[0],
+            )
+        self._has_told_foreign = True
+        self._on_foreign(len(keys))
 
     def _restore(self) -> None:
         """Put back what a Redis that lost writes needs first; another thread that finds so waits for it."""

@@ -90,6 +90,7 @@ SITUATIONS = [
     *counter("PartitionsUnread", "twintide_unread_partitions", "2x60", "0x60"),
     *counter("SchemaRegistryDown", "twintide_schema_registry_down", "1x60", "0x60"),
     *counter("RedisRefuses", "twintide_redis_refuses", "1x60", "0x60"),
+    *counter("ForeignKeys", 'twintide_upserts_total{result="foreign"}', "0x15 1x60"),
     *counter("RightsLost", "twintide_not_allowed", "1x60", "0x60"),
     *counter("NoItemLearner", "twintide_items_leads", "0x60", "1x60"),
     *both("ItemsStale", {PUBLISHED: "0x60", BEHIND: "5x60"}, {PUBLISHED: "0+60x60", BEHIND: "5x60"}),

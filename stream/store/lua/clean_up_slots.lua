@@ -7,7 +7,7 @@
 
 local changed = 0
 for _, key in ipairs(KEYS) do
-  local found = redis.call('HMGET', key, 'model', 'publication', 'other:model', 'other:publication')
+  local found = slot_fields(key, 'model', 'publication', 'other:model', 'other:publication') or {}
   local plain, other = found[1], found[3]
   local is_plain_dead = plain and is_dead(plain, found[2])
   local is_other_dead = other and is_dead(other, found[4])

@@ -8,10 +8,12 @@
 
 local deleted = 0
 for i, key in ipairs(KEYS) do
-  local found = redis.call('HMGET', key, 'epoch', 'seq', 'other:epoch', 'other:seq')
-  local has_newer_plain = is_older(ARGV[5], ARGV[5 + i], found[1], found[2])
-  local has_newer_other = is_older(ARGV[5], ARGV[5 + i], found[3], found[4])
-  if not has_newer_plain and not has_newer_other then
+  local found = slot_fields(key, 'model', 'publication', 'epoch', 'seq', 'other:epoch', 'other:seq')
+  local has_newer_plain = found and is_older(ARGV[5], ARGV[5 + i], found[3], found[4])
+  local has_newer_other = found and is_older(ARGV[5], ARGV[5 + i], found[5], found[6])
+  if not found then
+    -- another application's
+  elseif not has_newer_plain and not has_newer_other then
     deleted = deleted + redis.call('DEL', key)
   elseif not has_newer_other then
     redis.call('HDEL', key, unpack(OTHER))

@@ -33,6 +33,21 @@ local OTHER = {
   'other:format', 'other:vec', 'other:long', 'other:short', 'other:history', 'other:inputs',
 }
 
+-- Returns some fields of a user's HASH, beginning with 'model' and 'publication'; nil where the key is another
+-- application's: no HASH, or one without a slot. Such a key is neither written nor deleted.
+local function slot_fields(key, ...)
+  local found = redis.pcall('HMGET', key, ...)
+  if found.err then
+    if string.find(found.err, 'WRONGTYPE', 1, true) then return nil end
+    redis.call('HMGET', key, ...) -- raises what pcall found
+  end
+  local is_slot = found[1] and found[2]
+  if not is_slot and redis.call('HLEN', key) > 0 and redis.call('HEXISTS', key, 'other:publication') == 0 then
+    return nil
+  end
+  return found
+end
+
 local function is_dead(model, publication)
   return model ~= serving and model ~= second and (tonumber(publication) or 0) <= latest
 end

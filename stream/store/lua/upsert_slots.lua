@@ -3,16 +3,20 @@
 -- KEYS   the users' HASHes
 -- ARGV   1-4 as in slots.lua; 5 '1' writes whatever is there; 6 seconds until a key expires, 0: never; then,
 --        for each of KEYS, the thirteen fields of its row in the order of PLAIN
--- Returns how many rows were written.
+-- Returns how many rows were written, and then the places in KEYS of those that are another application's.
 -- include slots.lua
 
 local force, ttl = ARGV[5] == '1', tonumber(ARGV[6])
-local written = 0
+local written, foreign = 0, {}
 for i, key in ipairs(KEYS) do
   local base = 6 + (i - 1) * #PLAIN
   local model = ARGV[base + 1]
-  local plain = redis.call('HMGET', key, 'model', 'publication', 'epoch', 'seq')
-  local mine, prefix = plain, ''
+  local plain, prefix = slot_fields(key, 'model', 'publication', 'epoch', 'seq'), ''
+  if not plain then
+    foreign[#foreign + 1] = i
+    plain, prefix = {}, nil
+  end
+  local mine = plain
   if plain[1] and plain[1] ~= model then
     local other = redis.call('HMGET', key, 'other:model', 'other:publication', 'other:epoch', 'other:seq')
     local is_plain_dead = is_dead(plain[1], plain[2])
@@ -63,4 +67,4 @@ for i, key in ipairs(KEYS) do
     written = written + 1
   end
 end
-return written
+return {written, unpack(foreign)}

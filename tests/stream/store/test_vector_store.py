@@ -177,6 +177,31 @@ def test_forgetting_deletes_what_is_not_newer(store: Store, redis_client: redis.
     assert store.forget([("newer", 0)], epoch=11) == 1  # of a topic that is gone: any offset
 
 
+def test_keys_of_another_application_are_left_alone_and_stop_nobody(
+    reader: Reader, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[int] = []
+    store = Store(redis_client, StoreSettings(key_prefix="test-store:", ttl_s=60), on_foreign=told.append)
+    store.registry.serve("model-a", 1)
+    redis_client.set("test-store:text", "theirs")
+    redis_client.hset("test-store:profile", mapping={"name": "Bob", "model": "phone"})
+    redis_client.rpush("test-store:list", "theirs")
+    theirs = ["text", "profile", "list"]
+    rows = [row(user_id) for user_id in [COLD_START_USER, *theirs, "u"]]
+    for _ in range(2):
+        assert store.upsert(rows) == 2
+    assert told == [3, 3]
+    assert [each.message.split(" in Redis")[0] for each in caplog.records] == ["key test-store:text"]
+    found = reader.read([*theirs, "u"])
+    assert [each.reason for each in found] == ["cold_start", "other_model", "cold_start", ""]
+    assert store.forget([(user_id, 1_000) for user_id in theirs], epoch=99) == 0
+    assert store.clean_up([*store.stored_keys()]) == 0
+    assert redis_client.get("test-store:text") == b"theirs"
+    assert redis_client.hgetall("test-store:profile") == {b"name": b"Bob", b"model": b"phone"}
+    assert redis_client.lrange("test-store:list", 0, -1) == [b"theirs"]
+    assert {redis_client.ttl(f"test-store:{user_id}") for user_id in theirs} == {-1}
+
+
 def test_redis_that_came_back_empty_is_noticed_and_gets_back_what_all_depends_on(
     store: Store, reader: Reader, redis_client: redis.Redis
 ) -> None:
