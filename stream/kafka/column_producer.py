@@ -41,7 +41,7 @@ class ColumnProducer:
         """Send of N records, in columns, those at some places (P,) in their order.
 
         times_ms (N,), 0 for now; messages (N,): where librdkafka has the message whose headers each gets.
-        Raises UnreachableError where one was refused, of these or of those before.
+        Raises UnreachableError where one was refused, of these or, where there is no room, of those before.
         """
         columns = Columns(
             *(keys.text, keys.starts, values.text, values.starts, values.is_null, times_ms, messages)
@@ -49,7 +49,6 @@ class ColumnProducer:
         while True:
             done, code = produce(self._functions, self._client, self._topic, columns, order)
             order = order[done:]
-            self._refuse_failures(0)
             if not code:
                 return
             if code != QUEUE_FULL:

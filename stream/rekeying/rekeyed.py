@@ -16,6 +16,8 @@ from stream.events.incoming import Rejected, are_sound, complaint, user_to_forge
 from stream.kafka.records import Records
 from stream.rekeying.event_json import keys_of, values_of
 
+#: Fewer records are read sooner one by one: so many come at once where little does.
+MANY = 64
 #: Records that are read together where all cannot be.
 PIECE = 256
 
@@ -55,6 +57,8 @@ def rekeyed(records: Records, decoder: Decoder, source: str) -> Rekeyed:
     Requests to forget a user are passed on as they are.
     """
     latest_ms = int(time.time() * 1000) + MAX_AHEAD_MS
+    if len(records) < MANY:
+        return _one_by_one(records, np.arange(len(records)), decoder, source, latest_ms)
     parts: list[KeyedEvents] = []
     skipped, alone = 0, [np.flatnonzero(records.values.is_null)]
     for places, events in _together(records.values, np.flatnonzero(~records.values.is_null), decoder):

@@ -2,8 +2,7 @@
 
 Offsets are committed once all that comes before them has arrived, so a kill loses nothing, and what it makes
 happen again has the ids that it had: workers know duplicates by them. There is no transaction around it: its
-events would be seen only once it is committed, which is later than a vector may be, and its markers are
-offsets without a record, by which a worker at the end of a topic would seem to lag.
+events would be seen only once it is committed, which is later than a vector may be.
 """
 
 import logging
@@ -28,6 +27,8 @@ logger = logging.getLogger("rekey")
 
 #: Records, and bytes of their values, about, fetched at once; how long a fetch waits for the first (s).
 FETCH_RECORDS, FETCH_BYTES, FETCH_S = 10_000, 4 << 20, 0.2
+#: After fewer records, what comes within so long (s) is fetched together: each fetch has a price.
+FEW, GATHER_S = 1_000, 0.01
 #: Seconds between two commits: what a kill makes it do again.
 COMMIT_S = 1.0
 #: How long Kafka has to say what was committed (s).
@@ -111,7 +112,10 @@ class Rekeying:
             self._consumer.assign([TopicPartition(self._source, *place) for place in self._positions.items()])
             with tqdm(total=left, unit="event", unit_scale=True, desc="rekey", disable=None) as bar:
                 while (follow or not self._is_at_end()) and not is_stopping():
-                    bar.update(self._send(self._fetcher.fetch(FETCH_RECORDS, FETCH_S, FETCH_BYTES)))
+                    count = self._send(self._fetcher.fetch(FETCH_RECORDS, FETCH_S, FETCH_BYTES))
+                    bar.update(count)
+                    if count < FEW:
+                        time.sleep(GATHER_S)
                     if time.monotonic() > due_at:
                         self._commit()
                         due_at = time.monotonic() + COMMIT_S

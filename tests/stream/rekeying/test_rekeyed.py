@@ -1,7 +1,7 @@
 """What records become when they are keyed by user id."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from tempfile import NamedTemporaryFile
 from typing import Any
 
@@ -79,6 +79,14 @@ event_id = "event_id"
 4 = "buy"
 2 = "skip"
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_are_many() -> Iterator[None]:
+    """Have few records read together, as many are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stream.rekeying.rekeyed.MANY", 0)
+        yield
 
 
 class Record:
