@@ -1,6 +1,7 @@
-"""Memory that nobody uses: what batches leave free between windows that stay, and the compiler."""
+"""Memory that nobody uses: garbage, what batches leave free between windows that stay, and the compiler."""
 
 import ctypes
+import gc
 import os
 import re
 from collections.abc import Iterator
@@ -31,7 +32,12 @@ def settle_heaps() -> None:
 
 
 def trim() -> None:
-    """Have glibc give the operating system back what it holds free; other C libraries do so by themselves."""
+    """Have garbage collected, and glibc give the operating system back what it holds free.
+
+    What is tried again, and what waits for a thread, refers to itself: some thousand objects a second, which
+    Python, as it is set (start.py), would let lie for minutes. Other C libraries give back by themselves.
+    """
+    gc.collect()
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim:
         malloc_trim(0)

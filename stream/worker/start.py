@@ -58,7 +58,7 @@ class CheckedWorker(faust.Worker):  # type: ignore[misc]
             app.prepare()
         memory.let_go_of_compiler()
         # Records live for one batch and refer to nothing: looking through them for garbage that is not there
-        # took as long as fetching them.
+        # took as long as fetching them. memory.trim looks now and then.
         gc.freeze()
         gc.set_threshold(500_000, 50, 1000)
         # Fetching and folding take turns; five milliseconds, Python's own, are a long turn to wait for.

@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+import weakref
 
 import pytest
+
+from stream.worker.memory import trim
 
 SCRIPT = """
 import re
@@ -28,3 +31,13 @@ def test_the_compiler_is_let_go_and_still_compiles() -> None:
     before_kb, after_kb, product = map(float, found.stdout.split())
     assert after_kb < before_kb / 4
     assert product == 7.5
+
+
+def test_garbage_that_refers_to_itself_does_not_lie_until_there_is_much_of_it() -> None:
+    class Garbage:
+        def __init__(self) -> None:
+            self.itself = self
+
+    garbage = weakref.ref(Garbage())
+    trim()
+    assert garbage() is None
