@@ -77,7 +77,9 @@ upserts_total = Counter(
     "application's; batches that were retried.",
     ["result"],
 )
-commit_age_seconds = Gauge("twintide_commit_age_seconds", "Seconds since source offsets were last committed.")
+commit_age_seconds = Gauge(
+    "twintide_commit_age_seconds", "For how long an event that was read has not been committed, at most."
+)
 recovery_records_total = Counter("twintide_recovery_records_total", "Changelog records restored.")
 recovery_remaining = Gauge("twintide_recovery_remaining", "Changelog records still to restore.")
 rebalances_total = Counter(

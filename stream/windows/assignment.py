@@ -90,10 +90,6 @@ class Assignment:
         """Return whether the changelog lacks anything."""
         return any(each.needs_checkpoint() for each in self.partitions.values())
 
-    def is_committable(self) -> bool:
-        """Return whether all that was folded is durable, and its users' vectors are written."""
-        return all(each.committable() == each.position for each in self.partitions.values())
-
     def committable(self, partition: int) -> int | None:
         """Return the source offset of a partition that may be committed, None where there is none yet."""
         found = None if self._is_spoilt else self.partitions.get(partition)

@@ -32,9 +32,12 @@ class Commits:
         self._checkpoint_s = checkpoint_s
         self._assignments = assignments
         self._checkpointer = checkpointer
-        #: When offsets were last up to date with what was read (monotonic), and the positions by then.
-        self._committed_at = time.monotonic()
+        #: The positions when last all that was read was committed.
         self._committed: dict[int, int] = {}
+        #: All that was read by then (monotonic) is committed; the positions to be committed next, and when
+        #: they were reached. Under load there is no moment at which all is committed.
+        self._committed_at = self._due_at = time.monotonic()
+        self._due: dict[int, int] = {}
         #: Of which assignment another worker has taken a partition, and since when (monotonic).
         self._fenced: tuple[Assignment | None, FencedError | None, float] = (None, None, 0.0)
 
@@ -102,13 +105,18 @@ class Commits:
         except Exception:
             assignment.spoil()  # of what it should have made durable, nobody knows what is
             raise
+        now, positions = time.monotonic(), assignment.positions()
+        written = {number: each.committable() for number, each in assignment.partitions.items()}
         with metrics.stage_seconds.labels("commit").time():
             await source.commit()
         for number, partition in assignment.partitions.items():
             lag = source.lag(number, partition.position)
             metrics.consumer_lag_events.labels(str(number)).set(lag)
-        if assignment.is_committable():
-            self._committed_at, self._committed = time.monotonic(), assignment.positions()
+        if written == positions:
+            self._committed = self._due = positions
+            self._due_at = now
+        if all(written.get(number, offset) >= offset for number, offset in self._due.items()):
+            self._committed_at, self._due, self._due_at = self._due_at, positions, now
 
     def _wait_for_group(self, assignment: Assignment) -> None:
         fenced, error, since = self._fenced
@@ -116,5 +124,5 @@ class Commits:
             raise error
 
     def uncommitted_s(self) -> float:
-        """Return for how long something that was read has not been committed."""
+        """Return for how long something that was read has not been committed, at most."""
         return time.monotonic() - self._committed_at if self._assignments.current.partitions else 0.0

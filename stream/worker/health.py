@@ -46,7 +46,8 @@ def check(app: Any) -> Health:
     recovery, parts = app.tables._recovery, app.parts
     if recovery is None:
         return Health("starting", "connecting")
-    remaining = recovery.active_remaining_total() if recovery.in_recovery else 0
+    # Faust counts what was written since it asked for the end, too: fewer than none are left then.
+    remaining = max(recovery.active_remaining_total(), 0) if recovery.in_recovery else 0
     partitions = sum(tp.topic == app.behaviour_topic for tp in app.assigned_partitions())
     uncommitted_s = parts.commits.uncommitted_s()
     if recovery.in_recovery:

@@ -107,16 +107,15 @@ def test_offset_may_be_committed_once_windows_are_durable_and_vectors_written() 
     held = partition(3)
     both = Assignment(1, {3: held, 4: partition(4)})
     assert (both.committable(3), both.committable(4), both.committable(9)) == (None, None, None)
-    assert both.is_committable()
     held.position = held.durable_position = 10
     held.dirty["u"] = DirtyUser(6, 1, [])
-    assert (both.committable(3), both.is_committable(), both.waiting(), both.dirty()) == (6, False, 1, 1)
+    assert (both.committable(3), both.waiting(), both.dirty()) == (6, 1, 1)
     held.take(1)
     assert (both.committable(3), both.waiting(), both.dirty()) == (6, 1, 0)
     del held.in_flight["u"]
-    assert (both.committable(3), both.is_committable()) == (10, True)
+    assert both.committable(3) == 10
     held.durable_position = 8
-    assert (both.committable(3), both.is_committable()) == (8, False)
+    assert both.committable(3) == 8
 
 
 def test_batches_are_numbered_within_an_assignment_and_a_missing_one_is_noticed() -> None:

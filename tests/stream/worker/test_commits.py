@@ -143,6 +143,25 @@ def test_uncommitted_time_counts_only_while_something_is_held() -> None:
     assert world.commits.uncommitted_s() == 0.0
 
 
+def test_uncommitted_time_is_that_of_the_oldest_event_also_where_more_are_always_to_be_written() -> None:
+    world = World()
+    for number in range(1, 50):
+        world.partition.position = 100 * number
+        world.partition.dirty["u"] = DirtyUser(100 * number - 1, 1, [])
+        world.commits._committed_at -= 10
+        world.commits._due_at -= 10
+        world.checkpoint()
+        assert world.commits.uncommitted_s() < 21
+    stuck = world.partition.position - 1
+    for _ in range(5):
+        world.partition.position += 100
+        world.partition.dirty["u"] = DirtyUser(stuck, 1, [])
+        world.commits._committed_at -= 10
+        world.commits._due_at -= 10
+        world.checkpoint()
+    assert world.commits.uncommitted_s() > 49
+
+
 def test_nothing_is_committed_after_anything_failed_half_way() -> None:
     """What a checkpoint that failed should have made durable would else be taken as durable by the next."""
     world = World(durable_position=0, is_broken=True)
