@@ -226,7 +226,7 @@ def _with_partitions(log: BehaviourLog, deployment: Deployment) -> BehaviourLog:
 
 
 def _books(books: Books, active: list[str], log: BehaviourLog, plan: Plan, trainer: TrainerProcess) -> Result:
-    to_learn, learned = books.to_learn(log), books.learned()
+    (to_learn, fallen), learned = books.to_learn(log), books.learned()
     return {
         "published": len(books.chain) - 1,
         "refused": trainer.said("refused"),
@@ -235,6 +235,7 @@ def _books(books: Books, active: list[str], log: BehaviourLog, plan: Plan, train
         "twice": books.twice,
         "beside": books.beside(active),
         "rows": to_learn,
+        "fallen_out_of_windows": fallen,
         "lost": max(to_learn - learned, 0),
         "learned_twice": max(learned - to_learn, 0),
     }

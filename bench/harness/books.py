@@ -3,7 +3,11 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
+
+from models.arrays import Flags
 from models.artifact.artifact import Artifact, load
 from models.artifact.local_store import PUBLICATIONS, LocalStore
 from models.log.behaviour_log import BehaviourLog
@@ -30,10 +34,31 @@ class Books:
         """Return how many rows the steps have learned, by their own account."""
         return sum(each.metrics["gate"]["rows"] for each in self.chain[1:])
 
-    def to_learn(self, log: BehaviourLog) -> int:
-        """Return how many rows of the log lie between what the first and the last version have learned."""
-        first, last = (newer_rows(log, self.chain[at].training, "") for at in (0, -1))
-        return int(first.sum() - last.sum())
+    def to_learn(self, log: BehaviourLog) -> tuple[int, int]:
+        """Return how many rows of the log lie between what the first and the last version have learned.
+
+        Those that users' windows still held as a step read them, and those that they held no more: who does
+        more than a window has room for, between two steps, leaves the rest to nobody.
+        """
+        held = fallen = 0
+        for before, after in pairwise(self.chain):
+            is_read = ~newer_rows(log, after.training, "")
+            is_new = is_read & newer_rows(log, before.training, "")
+            is_held = _are_last(log, is_read, after.settings.window.max_events)
+            held += int((is_new & is_held).sum())
+            fallen += int((is_new & ~is_held).sum())
+        return held, fallen
+
+
+def _are_last(log: BehaviourLog, among: Flags, most: int) -> Flags:
+    """Return which rows (R,) are one of their user's last so many among some rows (R,)."""
+    order = log.by_user()
+    order = order[among[order]]
+    users = log.user.codes[order]
+    behind = np.searchsorted(users, users, "right") - 1 - np.arange(len(order))
+    found = np.zeros(len(log), np.bool_)
+    found[order[behind < most]] = True
+    return found
 
 
 def read_books(store: LocalStore) -> Books:

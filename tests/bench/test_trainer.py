@@ -59,7 +59,12 @@ def test_books_have_the_chain_the_rows_and_what_was_published_twice(tmp_path: Pa
     log.time_ms[:] = np.arange(100)
     books = read_books(store)
     assert [each.version for each in books.chain] == books.published
-    assert (books.learned(), books.to_learn(log), books.twice) == (40, 50, 0)
+    assert (books.learned(), books.to_learn(log), books.twice) == (40, (50, 0), 0)
+    busy = even_log(400, step_ms=1.0)
+    busy.user.codes[:] = 0
+    busy.time_ms[:] = np.repeat(np.arange(100), 4)
+    # Of the rows up to 30 the last 110 are held, the 80 new ones among them; up to 60, 110 of 120 new ones.
+    assert books.to_learn(busy) == (80 + 110, 10)
     assert books.beside([*books.published, "another"]) == 1
     store.publish(books.published[0])
     assert read_books(store).twice == 1
