@@ -148,9 +148,9 @@ class Store:
     def upsert(self, rows: Sequence[UserRow], *, force: bool = False) -> int:
         """Write the rows that are not older than what is stored of their model; return how many that were.
 
-        A key that is another application's, no HASH or one without a vector, is left alone.
         `force` writes them whatever is stored (a bootstrap that replaces). A row whose model is not live
-        counts as older: it is not written either. A user may have several rows, one of each live model.
+        counts as older: it is not written either. A user may have several rows, one of each live model. A key
+        that is another application's, no HASH or one without a vector, is left alone.
 
         Raises redis.RedisError, and ModelChangeError where no model ever served.
         """
