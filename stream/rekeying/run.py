@@ -7,7 +7,7 @@ events would be seen only once it is committed, which is later than a vector may
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -17,6 +17,7 @@ from models.errors import SettingsError, TwintideError, UnreachableError
 from stream.events.decoder import decoder_of
 from stream.kafka.assigned_consumer import assigned_consumer
 from stream.kafka.fetcher import fetcher_of
+from stream.kafka.group import committed_by
 from stream.kafka.records import Records
 from stream.kafka.topics import begin_offsets, end_offsets, ensure_topic, partition_counts, topic_id
 from stream.rekeying.rekeyed import rekeyed
@@ -31,8 +32,6 @@ FETCH_RECORDS, FETCH_BYTES, FETCH_S = 10_000, 4 << 20, 0.2
 FEW, GATHER_S = 1_000, 0.01
 #: Seconds between two commits: what a kill makes it do again.
 COMMIT_S = 1.0
-#: How long Kafka has to say what was committed (s).
-COMMITTED_TIMEOUT_S = 30.0
 #: Pause before another try (s).
 PAUSE_S = 1.0
 
@@ -96,10 +95,10 @@ class Rekeying:
         self._decoder = decoder_of(settings)
         # Another one once the topic is deleted and made again, and so are its events' ids and its progress.
         self._topic_id = topic_id(settings.kafka, source)
-        group = f"{settings.app_id}-rekey-{source}-{settings.topic}-{self._topic_id}"
+        self._group = f"{settings.app_id}-rekey-{source}-{settings.topic}-{self._topic_id}"
         self._ends = end_offsets(settings.kafka, source)
         self._sender = Sender(settings.kafka, settings.topic, settings.dead_letter_topic)
-        self._consumer = assigned_consumer(settings.kafka, tells_end=True, group=group)
+        self._consumer = assigned_consumer(settings.kafka, tells_end=True, group=self._group)
         self._fetcher = fetcher_of(self._consumer, source)
         self._positions: dict[int, int] = {}
 
@@ -128,7 +127,8 @@ class Rekeying:
     def _first_offsets(self) -> dict[int, int]:
         """Return from where each partition is to be read."""
         begin = begin_offsets(self._settings.kafka, self._source)
-        committed = self._committed([*begin])
+        places = [TopicPartition(self._source, partition) for partition in begin]
+        committed = committed_by(self._consumer, self._group, places)
         lost = sum(max(oldest - committed.get(partition, oldest), 0) for partition, oldest in begin.items())
         if lost:
             logger.warning(
@@ -136,18 +136,6 @@ class Rekeying:
             )
             self._done.lost += lost
         return {partition: max(committed.get(partition, 0), oldest) for partition, oldest in begin.items()}
-
-    def _committed(self, partitions: Sequence[int]) -> dict[int, int]:
-        """Return the offsets that were committed, by partition.
-
-        Asked of the consumer: librdkafka's admin client crashes where the group's coordinator has just moved.
-        """
-        places = [TopicPartition(self._source, partition) for partition in partitions]
-        try:
-            found = self._consumer.committed(places, timeout=COMMITTED_TIMEOUT_S)
-        except KafkaException as error:
-            raise UnreachableError(f"Kafka did not give offsets: {error.args[0].str()}") from error
-        return {place.partition: place.offset for place in found if place.offset >= 0}
 
     def _is_at_end(self) -> bool:
         return all(self._positions[partition] >= end for partition, end in self._ends.items())
