@@ -26,7 +26,7 @@ from stream.serving.api_answers import (
     rank_answer,
     vector_answer,
 )
-from stream.serving.api_requests import MAX_WAIT_S, RankRequest, RecommendRequest
+from stream.serving.api_requests import ITEM_TAGS, MAX_WAIT_S, RankRequest, RecommendRequest
 from stream.serving.keeper import Keeper
 from stream.serving.measured import Measured
 from stream.serving.ranker import Ranked, Ranker
@@ -187,6 +187,8 @@ def _in_one_line(error: RequestValidationError) -> str:
         return f"body: it is no JSON at character {first['loc'][-1]}: {first['ctx']['error']}"
     where = ""
     for part in first["loc"][1:] or first["loc"]:
+        if part in ITEM_TAGS:
+            continue
         where += f"[{part}]" if isinstance(part, int) else f".{part}"
     more = f" (and {len(others)} more)" if others else ""
     return f"{where.lstrip('.')}: {first['msg'].removeprefix('Value error, ')}{more}"

@@ -1,8 +1,9 @@
 """What the API may be asked, and how much of it at once; anything else is refused, saying where and why."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator, with_config
+from typing_extensions import TypedDict
 
 from models.windows.window import MAX_ID_BYTES
 from stream.serving.ranker import RECALL, Question, Wish
@@ -46,19 +47,23 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class CandidateItem(_Strict):
+@with_config(extra="forbid")
+class CandidateItem(TypedDict):  # making a model of each of hundreds costs more than ranking them
     """An item to be scored; the category counts for one that the model does not know."""
 
     item_id: Id
-    category: Category = ""
+    category: NotRequired[Category]
 
 
-def _as_object(value: Any) -> Any:
-    return {"item_id": value} if isinstance(value, str) else value
+def _tag(value: Any) -> str:
+    return ITEM_TAGS[isinstance(value, str)]
 
 
-#: An item's id may stand for it.
-Item = Annotated[CandidateItem, BeforeValidator(_as_object, json_schema_input_type=CandidateItem | Id)]
+#: What pydantic calls an item said as an object, and as its id alone, among the places of an error.
+ITEM_TAGS = ("(object)", "(id)")
+Item = Annotated[
+    Annotated[CandidateItem, Tag(ITEM_TAGS[0])] | Annotated[Id, Tag(ITEM_TAGS[1])], Discriminator(_tag)
+]
 
 
 class Filter(_Strict):
@@ -87,7 +92,10 @@ class RankUser(_Strict):
 
     def question(self) -> Question:
         """Return it as the ranker takes it."""
-        candidates = [Candidate(each.item_id, each.category) for each in self.candidates]
+        candidates = [
+            each if isinstance(each, str) else Candidate(each["item_id"], each.get("category", ""))
+            for each in self.candidates
+        ]
         category = self.filter.category if self.filter else None
         return Question(self.user_id, candidates, frozenset(self.exclude), category)
 

@@ -184,7 +184,7 @@ def rank_one(**changes: object) -> dict[str, object]:
             rank_one(candidates=["i1", 3]),
             "users[0].candidates[1]: Input should be a valid dictionary",
         ),
-        ("/rank", rank_one(candidates=["\ud800"]), "candidates[0].item_id: Input should be a valid string"),
+        ("/rank", rank_one(candidates=["\ud800"]), "candidates[0]: Input should be a valid string"),
         ("/rank", rank_one(candidates=["i"] * (MAX_CANDIDATES + 1)), f"at most {MAX_CANDIDATES} items"),
         ("/rank", rank_one(filtre="c1"), "users[0].filtre: Extra inputs are not permitted"),
         (
