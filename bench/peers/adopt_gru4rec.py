@@ -92,7 +92,7 @@ def make(items: int, size: int) -> GRU4Rec:
         history_features=[SequenceFeature("history", pooling="concat", shared_with="item", **known)],
         item_features=[SparseFeature("item", padding_idx=0, **known)],
         neg_item_feature=[SequenceFeature("negatives", pooling="concat", shared_with="item", **known)],
-        user_params={"dims": [128, size], "activation": "relu"},
+        user_params={"dims": [128, size], "activation": "prelu"},
         temperature=0.1,
     )
 
