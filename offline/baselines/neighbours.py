@@ -14,8 +14,8 @@ from offline.ranking.scorers import Scorer, Scores
 
 #: Neighbours that count: items per item, and sessions per session.
 ITEM_NEIGHBOURS, SESSION_NEIGHBOURS = 100, 100
-#: Items whose neighbours are looked for at a time.
-ITEMS_AT_ONCE = 1_024
+#: Items whose neighbours are looked for at a time; users times sessions that are compared at a time.
+ITEMS_AT_ONCE, PAIRS_AT_ONCE = 1_024, 1 << 24
 #: Popularity tells equal scores apart, and is no more than this.
 TIE_WEIGHT = 1e-6
 
@@ -49,8 +49,15 @@ def _nearest(block: Any, normed: Any, first: int) -> Any:
     for row in range(found.shape[0]):
         values = found.data[found.indptr[row] : found.indptr[row + 1]]  # a view
         values[found.indices[found.indptr[row] : found.indptr[row + 1]] == first + row] = 0
-        if len(values) > ITEM_NEIGHBOURS:
-            values[values < np.partition(values, -ITEM_NEIGHBOURS)[-ITEM_NEIGHBOURS]] = 0
+    return _best(found, ITEM_NEIGHBOURS)
+
+
+def _best(found: Any, count: int) -> Any:
+    """Return a sparse matrix, which is changed, with 0 for all but the `count` largest values of each row."""
+    for row in range(found.shape[0]):
+        values = found.data[found.indptr[row] : found.indptr[row + 1]]  # a view
+        if len(values) > count:
+            values[values < np.partition(values, -count)[-count]] = 0
     found.eliminate_zeros()
     return found
 
@@ -69,16 +76,20 @@ def session_knn(cases: Cases, popular: Scores, gap_ms: int) -> Scorer:
     last = np.searchsorted(starts, past.starts[1:] - 1, side="right") - 1  # (U,)
     ties = popular * (TIE_WEIGHT / max(popular.max(), 1))
 
+    def scores_of(own: Ints) -> Scores:
+        """Return the scores (B, I) by the sessions that are near these (B,)."""
+        query = _last_sessions(past, starts[own], starts[own + 1], len(popular))  # (B, I)
+        near = (query @ normed.T).tocsr()  # (B, S)
+        near.data[near.indices == np.repeat(own, np.diff(near.indptr))] = 0
+        near = _best(near, SESSION_NEIGHBOURS)
+        near.sort_indices()  # so that sums are the same whichever users are asked together
+        found: Scores = (near @ sessions).toarray() + ties
+        return found
+
     def score(users: Ints) -> Scores:
         own = last[cases.asked[users]]
-        query = _last_sessions(past, starts[own], starts[own + 1], len(popular))  # (B, I)
-        near = (query @ normed.T).toarray()  # (B, S)
-        near[np.arange(len(users)), own] = 0
-        if near.shape[1] > SESSION_NEIGHBOURS:
-            least = np.partition(near, -SESSION_NEIGHBOURS, axis=1)[:, -SESSION_NEIGHBOURS]
-            near[near < least[:, None]] = 0
-        found: Scores = (scipy.sparse.csr_matrix(near) @ sessions).toarray() + ties
-        return found
+        at_once = max(PAIRS_AT_ONCE // sessions.shape[0], 1)
+        return np.concatenate([scores_of(own[at : at + at_once]) for at in range(0, len(own), at_once)])
 
     return score
 

@@ -8,8 +8,10 @@ import pytest
 from models.errors import DataError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
+from models.ids.vocabulary_file import FIRST_KNOWN
 from models.log.behaviour_log import read_behaviour_log
 from models.windows.window import WindowSettings
+from offline.baselines import neighbours
 from offline.baselines.counting import baselines
 from offline.ranking.protocols import Cases, cases_leave_one_out, without_repeats
 from offline.ranking.scorers import ranks_by
@@ -81,3 +83,36 @@ def test_log_of_repeats_alone_has_nothing_new_to_ask(tmp_path: Path) -> None:
     cases, _ = cases_of(tmp_path, {"u": "aba", "v": "bab"})
     with pytest.raises(DataError, match="every next item"):
         without_repeats(cases)
+
+
+def test_neighbours_of_many_sessions_are_searched_some_users_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A matrix of users and sessions would not fit into memory; each part has the same nearest ones."""
+    random = np.random.default_rng(0)
+    sequences = {f"u{user}": "".join(random.choice(list("abcdefghij"), 12)) for user in range(40)}
+    cases, vocabulary = cases_of(tmp_path, sequences)
+    everyone = np.arange(len(cases.user_ids))
+    together = baselines(cases, vocabulary, DAY_MS)["session kNN"](everyone)
+    monkeypatch.setattr(neighbours, "SESSION_NEIGHBOURS", 5)
+    few = baselines(cases, vocabulary, DAY_MS)["session kNN"](everyone)
+    monkeypatch.setattr(neighbours, "PAIRS_AT_ONCE", 3 * 40)
+    in_parts = baselines(cases, vocabulary, DAY_MS)["session kNN"](everyone)
+    assert np.abs(few - together).max() > 0.1  # five are fewer than all
+    np.testing.assert_array_equal(in_parts, few)
+    for user in everyone:
+        np.testing.assert_allclose(few[user], by_hand(cases, user, 5, vocabulary), atol=1e-5)
+
+
+def by_hand(cases: Cases, user: int, count: int, vocabulary: Vocabulary) -> list[float]:
+    """Return the scores of one user whose past is one session, as are all others', by loops."""
+    pasts = [cases.past.take(np.array([each])).item.tolist() for each in range(len(cases.past))]
+    own = pasts[cases.asked[user]]
+    weight = {item: sum(1 / (len(own) - at) for at, each in enumerate(own) if each == item) for item in own}
+    near = [sum(weight.get(item, 0) for item in set(past)) / len(set(past)) ** 0.5 for past in pasts]
+    near[cases.asked[user]] = 0
+    least = sorted(near)[-count]
+    return [
+        sum(near[each] for each, past in enumerate(pasts) if near[each] >= least and index in past)
+        for index in range(FIRST_KNOWN, FIRST_KNOWN + len(vocabulary.item_ids))
+    ]
