@@ -36,9 +36,7 @@ class VersionCache:
     def find(self, version: str) -> Path | None:
         """Return the directory of a version that is here and undamaged."""
         directory = self.home / version
-        try:
-            check_whole(directory, version)
-        except ArtifactError:
+        if not is_whole(directory):
             return None
         with suppress(OSError):  # only says which was used last
             directory.touch()
@@ -66,9 +64,6 @@ class VersionCache:
         partial = Path(mkdtemp(prefix=PARTIAL, dir=self.home))
         try:
             fetch(partial)
-            if target.exists() and self.find(version) is None:
-                logger.warning("%s is damaged: it is replaced", target)
-                shutil.rmtree(target, ignore_errors=True)
             place(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -96,10 +91,26 @@ class VersionCache:
 
 
 def place(partial: Path, target: Path) -> None:
-    """Give a directory its name at once, unless the same content has it already."""
+    """Give a directory its version as its name at once, unless the same content has it already.
+
+    What has the name and is damaged gives way: whoever makes the artifact again is to have it.
+    """
     try:
         partial.chmod(0o755)
         partial.rename(target)
     except OSError:
         if not target.is_dir():
             raise
+        if not is_whole(target):
+            logger.warning("%s is damaged: it is replaced", target)
+            shutil.rmtree(target, ignore_errors=True)
+            partial.rename(target)
+
+
+def is_whole(directory: Path) -> bool:
+    """Return whether a directory, which is called as its version, holds that undamaged."""
+    try:
+        check_whole(directory, directory.name)
+    except ArtifactError:
+        return False
+    return True

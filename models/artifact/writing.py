@@ -24,8 +24,7 @@ def write_version(store: Location, contents: Mapping[str, bytes]) -> str:
     try:
         _write(partial, contents)
         version = version_of(read_json(partial / CHECKSUMS))
-        if not (home / version).exists():
-            place(partial, home / version)
+        place(partial, home / version)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     open_store(store).add(home / version, version)

@@ -188,3 +188,15 @@ def test_store_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match=r"file/artifacts: nothing can be written there \(Not a"):
         LocalStore(tmp_path / "file" / "artifacts").prepare()
+
+
+def test_damaged_artifact_is_replaced_by_who_makes_or_copies_it_again(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "store")
+    copy = shutil.copytree(artifact.path, tmp_path / "copy")
+    vectors = artifact.path / FILES[3]
+    vectors.write_bytes(vectors.read_bytes()[:-8])
+    assert make(tmp_path / "store").version == artifact.version
+    vectors.unlink()
+    LocalStore(tmp_path / "store").add(copy, artifact.version)
+    np.testing.assert_array_equal(load(artifact.path).item_vectors, load(copy).item_vectors)
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [artifact.version]
