@@ -18,7 +18,7 @@ from models.artifact.publications import (
     next_number,
     publication_from,
 )
-from models.artifact.version_cache import PARTIAL, place
+from models.artifact.version_cache import PARTIAL, is_whole, place
 from models.errors import ArtifactError
 
 #: The link to the active artifact, and the file with one line per publication.
@@ -81,10 +81,16 @@ class LocalStore:
 
     def _append(self, version: str, number: int) -> None:
         entry = {"publication": number, "version": version, "published_at": datetime.now(UTC).isoformat()}
-        with (self.where / PUBLICATIONS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        left = json.dumps(entry).encode() + b"\n"
+        with (self.where / PUBLICATIONS).open("ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                while left:
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(end)  # a full disk takes part of a line, and then nothing here could be read
+                raise
 
     def _link(self, version: str) -> None:
         link = self.where / f".{CURRENT}-{os.getpid()}"
@@ -108,9 +114,9 @@ class LocalStore:
         return self.where / version
 
     def add(self, directory: Path, version: str) -> None:
-        """Have a copy of an artifact, unless it is here."""
+        """Have a copy of an artifact, unless it is here, undamaged."""
         target = self.where / version
-        if target.is_dir():
+        if target.is_dir() and (target.samefile(directory) or is_whole(target)):
             return
         partial = Path(mkdtemp(prefix=PARTIAL, dir=self.where))
         try:

@@ -1,6 +1,7 @@
 """A directory as a store: what is replaced is what was meant, and what a crash cut off is taken up again."""
 
 from pathlib import Path
+from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 
 import pytest
 
@@ -40,3 +41,17 @@ def test_publication_that_was_cut_off_keeps_its_number(
     assert store.publish("bbbbbbbbbbbb") > cut_off  # once more is another publication
     lines = (store.where / local_store.PUBLICATIONS).read_text().splitlines()
     assert len(lines) == 3
+
+
+def test_publication_on_a_full_disk_leaves_the_list_as_it_was(store: LocalStore) -> None:
+    number = store.publish("aaaaaaaaaaaa")
+    size, limits = (store.where / local_store.PUBLICATIONS).stat().st_size, getrlimit(RLIMIT_FSIZE)
+    setrlimit(RLIMIT_FSIZE, (size + 40, limits[1]))  # as if there were room for so many bytes
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            store.publish("bbbbbbbbbbbb")
+    finally:
+        setrlimit(RLIMIT_FSIZE, limits)
+    assert store.current() == Publication("aaaaaaaaaaaa", number)
+    assert store.publish("bbbbbbbbbbbb") > number
+    assert len((store.where / local_store.PUBLICATIONS).read_text().splitlines()) == 2
