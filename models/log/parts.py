@@ -49,21 +49,27 @@ def read_in_parts(
     name, files, count = name_of(paths), without_empty(find_files(paths)), BadCount()
     before: list[int] = []
     units: list[str] = []
+    has_kept = False
     for part in _parts_of(files, log_format):
         if part.is_first:
             before.append(part.lines_before)
             units.append(part.rows.unit)
         rows = _moved(part.rows, part.lines_before)
         bad = bad_rows_of(name, [rows], Places((part.file.name,), (0,), (rows.unit,)))
-        log = log_of([rows], log_format, bad)
+        log = log_of([rows], log_format, bad) if len(bad.line) else None
         count.add(bad)
+        if log is None:
+            continue
         is_kept = (log.behaviour != SKIPPED) & ~bad.is_bad
         if is_kept.any():
+            has_kept = True
             yield replace(log.select(is_kept), precision_ms=precision_of(log.time_ms[~bad.is_bad]))
     if not count.total:
         raise no_rows(name)
     places = Places(tuple(file.name for file in files), tuple(before), tuple(units))
     check_share(name, places, count, log_format.bad_share)
+    if not has_kept:
+        raise no_rows(name)
     return Ending(count.bad, places)
 
 
@@ -173,10 +179,17 @@ def _split_parquet(file: LogFile, log_format: LogFormat, progress: Progress) -> 
         with file.open() as stream:
             parquet = pyarrow.parquet.ParquetFile(stream, coerce_int96_timestamp_unit="ms")
             names = columns_of(file, columns_in(parquet), log_format)
+            if not parquet.metadata.num_rows:  # it has its place among the files all the same
+                yield _as_file(parquet.read(columns=names))
             for batch in parquet.iter_batches(PART_ROWS, columns=names):
-                sink = pa.BufferOutputStream()
-                pyarrow.parquet.write_table(pa.Table.from_batches([batch]), sink, compression="none")
-                yield sink.getvalue()
+                yield _as_file(pa.Table.from_batches([batch]))
             progress(file.size)
     except DAMAGED as error:
         raise unreadable(file.name, error) from error
+
+
+def _as_file(table: Any) -> Any:
+    """Return a table as the bytes of a Parquet file."""
+    sink = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink, compression="none")
+    return sink.getvalue()

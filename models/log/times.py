@@ -80,7 +80,7 @@ def times_of(times: Any, log_format: LogFormat, file: str, note: Note) -> NDArra
     if not found.is_wrong.any():
         return found.ms
     reason = f"{log_format.time_column} is {{}}; it must be {found.expected}"
-    note(np.flatnonzero(found.is_wrong), lambda row: reason.format(_shown(times[row].as_py())))
+    note(np.flatnonzero(found.is_wrong), lambda row: reason.format(_shown(times[row])))
     return np.where(found.is_wrong, 0, found.ms)
 
 
@@ -138,7 +138,12 @@ def _is_text(kind: Any) -> bool:
     return bool(are_strings or types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def _shown(value: object) -> str:
+def _shown(time: Any) -> str:
+    """Return an Arrow value as it is told of; a year that Python has no date for as its number."""
+    try:
+        value = time.as_py()
+    except (OverflowError, ValueError):
+        value = time.value
     if isinstance(value, bytes):
         return repr(value.decode(errors="replace"))
     return "null" if value is None else repr(value) if isinstance(value, str) else str(value)

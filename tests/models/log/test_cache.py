@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from models.cache_directory import default_directory
+from models.errors import DataError
 from models.log import cache as log_cache
 from models.log import parts
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
@@ -168,3 +169,30 @@ def test_small_files_are_not_kept(csv: Path, tmp_path: Path, monkeypatch: pytest
 def test_cache_lies_where_the_system_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_directory() == tmp_path / "twintide"
+
+
+def test_files_without_rows_keep_their_places_in_a_log_read_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_cache, "MAX_WHOLE_BYTES", 0)
+    folder = tmp_path / "log"
+    folder.mkdir()
+    rows = pyarrow.csv.read_csv(pa.BufferReader((HEADER + ROWS).encode()))
+    pyarrow.parquet.write_table(rows.slice(0, 0), folder / "a.parquet")
+    (folder / "b.csv").write_text(HEADER)
+    pyarrow.parquet.write_table(rows, folder / "c.parquet")
+    (folder / "d.csv").write_text(HEADER + ROWS.replace("u2", ""))
+    expected = as_plain(read_behaviour_log(folder, replace(TIANCHI, bad_share=0.5)))
+    assert as_plain(read_cached(folder, replace(TIANCHI, bad_share=0.5), tmp_path / "cache")) == expected
+    with pytest.raises(DataError, match=r"d\.csv:3: user_id is empty"):
+        read_cached(folder, TIANCHI, tmp_path / "cache")
+
+
+def test_log_read_in_parts_of_which_no_row_counts_is_refused(
+    csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_cache, "MAX_WHOLE_BYTES", 0)
+    skipping = replace(TIANCHI, behaviours=dict.fromkeys("124"))
+    for read in (read_behaviour_log, read_cached):
+        with pytest.raises(DataError, match="no rows"):
+            read(csv, skipping)

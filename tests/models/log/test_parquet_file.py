@@ -73,6 +73,13 @@ def test_old_timestamps_of_spark_are_read_in_any_year(tmp_path: Path) -> None:
     assert read_behaviour_log(path).time_ms.tolist() == [TEN_MS, TEN_MS]
 
 
+def test_time_of_a_year_that_python_does_not_have_is_named(tmp_path: Path) -> None:
+    far = pa.array([TEN_MS * 1_000, 9 * 10**17, TEN_MS * 1_000], pa.timestamp("us"))
+    with pytest.raises(DataError, match=r"row 2: time is 9\d*; it must be a time in the years 1 to 9999"):
+        read(tmp_path, time=far)
+    assert read(tmp_path, LogFormat(bad_share=0.9), time=far).line.tolist() == [1, 3]
+
+
 def test_rows_that_make_no_sense_are_named_by_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(DataError, match=r"log\.parquet: row 2: user_id is empty"):
         read(tmp_path, user_id=["u1", None, "u1"])
