@@ -8,6 +8,7 @@ import numpy as np
 
 from models.artifact.artifact import Artifact, load
 from models.command import Command, log_to_stderr
+from models.errors import SettingsError
 from models.location import Location
 from models.log.behaviour_log import BehaviourLog
 from models.log.cache import read_cached
@@ -59,6 +60,10 @@ def main(
       python -m offline.analyse --attention --data-path data/behaviour.csv --png attention.png
     """
     log_to_stderr()
+    if of_attention and groups is not None:
+        raise SettingsError("--attention and --groups show different things: give one of them")
+    if user_id is not None and not of_attention:
+        raise SettingsError("--user means nothing without --attention: add that, or leave --user out")
     artifact = load(artifact_path)
     if groups is not None:
         known = read_groups(groups)

@@ -15,8 +15,9 @@ from offline.exporting.parquet import export_to_parquet
 from offline.exporting.redis import export_to_redis
 from offline.exporting.users import encode_log
 from offline.options import artifact_option, data_path_option, parse_time
+from stream.encoding.live_models import store_settings
+from stream.settings import Settings
 from stream.store.clients import redis_client
-from stream.store.connection import RedisConnection
 from stream.store.vector_store import Store
 
 
@@ -38,8 +39,9 @@ def main(
     """Encode every user of a behaviour log as of their last event, and write the vectors out.
 
     parquet: users.parquet (user_id, vec, long, short, ts) and items.parquet (item_id, vec) under --out; the
-    score of an item for a user is the dot product of the two vecs. redis: the HASH that the worker writes.
-    json: a JSON list under the raw user id.
+    score of an item for a user is the dot product of the two vecs. redis: the HASH that the worker writes,
+    but for the history. json: a JSON list under the raw user id. Both read the worker's settings (REDIS_*,
+    TWINTIDE_*), such as TWINTIDE_KEY_PREFIX.
 
     \b
     Example:
@@ -49,13 +51,16 @@ def main(
     until_ms = None if until is None else parse_time("--until", until)
     if to == "parquet" and out is None:
         raise SettingsError("--to parquet writes files: say where with --out DIR")
+    if to != "parquet" and out is not None:
+        raise SettingsError(f"--out is for --to parquet, and --to {to} writes into Redis: leave one out")
+    settings = None if to == "parquet" else Settings.from_environment(os.environ)
     artifact = load(artifact_path)
     users = encode_log(artifact, read_cached(data_path, read_log_format(log_format)), until_ms)
-    if to == "parquet" and out is not None:
+    if out is not None:
         for path in export_to_parquet(artifact, users, out):
             click.echo(path)
-    else:
-        store = Store(redis_client(RedisConnection.from_environment(os.environ)))
+    elif settings is not None:
+        store = Store(redis_client(settings.redis), store_settings(settings))
         written = export_to_redis(artifact, users, store, as_json=to == "json")
         click.echo(f"{written} users of model {artifact.version} written to Redis")
 

@@ -72,6 +72,17 @@ class ArtifactSource:
         return self._store.directory(version)
 
 
+def store_settings(settings: Settings) -> StoreSettings:
+    """Return what is written of users into Redis, and under which keys."""
+    return StoreSettings(
+        key_prefix=settings.key_prefix,
+        vector_format=settings.vector_format,
+        ttl_s=settings.ttl_s,
+        short_ttl_s=settings.short_ttl_s,
+        history_events=settings.store_history,
+    )
+
+
 def open_live_models(
     settings: Settings, source: ArtifactSource, artifact: Artifact, topic_id: str, partitions: int
 ) -> "LiveModels":
@@ -81,13 +92,7 @@ def open_live_models(
     """
     store = Store(
         redis_client(settings.redis),
-        StoreSettings(
-            key_prefix=settings.key_prefix,
-            vector_format=settings.vector_format,
-            ttl_s=settings.ttl_s,
-            short_ttl_s=settings.short_ttl_s,
-            history_events=settings.store_history,
-        ),
+        store_settings(settings),
         on_foreign=metrics.upserts_total.labels("foreign").inc,
     )
     store.check_server()

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from offline import analyse, train
+from offline.evaluation.user_groups import read_groups
 
 
 def test_command_prints_similarities_and_draws(walk_csv: Path, tmp_path: Path) -> None:
@@ -33,3 +34,20 @@ def test_command_prints_similarities_and_draws(walk_csv: Path, tmp_path: Path) -
     )
     found = CliRunner().invoke(analyse.main, [*command, "--user", "nobody"])
     assert (found.exit_code, "has no user 'nobody'" in found.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--user", "u"], "--user means nothing without --attention"),
+        (["--attention", "--groups", "g.csv"], "--attention and --groups show different things"),
+    ],
+)
+def test_options_that_mean_nothing_together_are_refused(options: list[str], reason: str) -> None:
+    found = CliRunner().invoke(analyse.main, options)
+    assert (found.exit_code, reason in found.stderr) == (2, True)
+
+
+def test_groups_may_come_from_a_spreadsheet(tmp_path: Path) -> None:
+    (tmp_path / "groups.csv").write_bytes("user_id,group\r\nü1,a\r\n".encode("utf-8-sig"))
+    assert read_groups(tmp_path / "groups.csv") == {"ü1": "a"}

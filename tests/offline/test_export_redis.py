@@ -61,6 +61,39 @@ def test_every_user_and_the_cold_start_user_are_written(
         assert {each.reason for each in read} == {"category"}
 
 
+def test_only_the_keys_of_this_deployment_are_written_as_its_settings_say(
+    walk_csv: Path,
+    tmp_path: Path,
+    redis_connection: RedisConnection,
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two deployments may share a Redis: exporting for one must not touch the other's users, or its model."""
+    monkeypatch.setenv("REDIS_URL", redis_connection.url)
+    monkeypatch.setenv("TWINTIDE_KEY_PREFIX", "second:")
+    monkeypatch.setenv("TWINTIDE_VECTOR_FORMAT", "float16")
+    (tmp_path / "c.toml").write_text("dimension = 16\nfinal_fit = false\n")
+    paths = ["--data-path", str(walk_csv)]
+    asked = [*paths, "--save-dir", str(tmp_path), "--epochs", "1", "--config", str(tmp_path / "c.toml")]
+    made = CliRunner().invoke(train.main, asked)
+    assert made.exit_code == 0, made.output
+    found = CliRunner().invoke(export.main, [*paths, "--artifact", str(tmp_path)])
+    assert found.exit_code == 0, found.output
+    assert not redis_client.keys("user:*")
+    assert len(redis_client.hget("second:user#1", "vec") or b"") == 2 * 16
+    (vectors,) = Reader(redis_client, key_prefix="second:").read(["user#1"])
+    assert vectors.model == load(tmp_path).version
+    monkeypatch.setenv("TWINTIDE_KEY_PERFIX", "third:")
+    found = CliRunner().invoke(export.main, [*paths, "--artifact", str(tmp_path)])
+    assert (found.exit_code, "TWINTIDE_KEY_PERFIX is no setting" in found.stderr) == (2, True)
+
+
+def test_directory_without_the_format_that_needs_it_writes_nothing_into_redis(tmp_path: Path) -> None:
+    found = CliRunner().invoke(export.main, ["--artifact", str(tmp_path), "--out", str(tmp_path / "vectors")])
+    assert found.exit_code == 2
+    assert "--out is for --to parquet, and --to redis writes into Redis" in found.stderr
+
+
 def test_redis_that_does_not_answer_is_one_line(
     walk_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
