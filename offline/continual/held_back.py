@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.arrays import Flags
+from models.errors import DataError
 from models.log.behaviour_log import HOUR_MS, BehaviourLog
 
 #: Share of the new rows, the newest, by which a model is judged; and how far in the future a row may lie.
@@ -23,9 +24,15 @@ class Parts:
 def without_future(log: BehaviourLog, now_ms: int) -> BehaviourLog:
     """Return the log without rows that lie in the future.
 
-    One of them would say that everything until then was learned, and nothing would be new any more.
+    One of them would say that everything until then was learned, and nothing would be new any more. DataError
+    where all do: a clock that is far behind.
     """
     is_past = log.time_ms <= now_ms + AHEAD_MS
+    if not is_past.any():
+        raise DataError(
+            f"{log.path}: all of its {len(log):,} rows are over an hour ahead of this host's clock, "
+            f"which says {np.datetime64(now_ms, 'ms')}: set the clock, or say the format's time_unit"
+        )
     return log if is_past.all() else log.select(is_past)
 
 

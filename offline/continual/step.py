@@ -88,7 +88,7 @@ class Step:
         return models.serving.version if models and is_refused else active.version
 
     def _go_on(self, active: Publication, before: Artifact, log: BehaviourLog, parts: Parts) -> Done:
-        settings, state = settings_of(before, {}), learned_of(before)
+        settings, state = settings_here(before), learned_of(before)
         processes = one_process(settings.device)
         earlier = ~parts.held_back
         judged = self._gone_on(state, log.select(earlier), parts.learned[earlier], settings, processes)
@@ -140,6 +140,11 @@ class Step:
         metrics.model_age_seconds.set_function(lambda: self._clock() - until_s)
         metrics.unlearned_seconds.set(max(int(log.time_ms.max()) / 1000 - until_s, 0))
         metrics.published_timestamp_seconds.set(active.number / 1000)
+
+
+def settings_here(before: Artifact) -> TrainSettings:
+    """Return the settings that a model was trained with; a GPU that it had then may not be here."""
+    return settings_of(before, {"device": "auto"} if before.training.get("device") == "cuda" else {})
 
 
 def _finished(

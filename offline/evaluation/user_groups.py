@@ -42,7 +42,7 @@ def read_groups(path: Path) -> dict[str, str]:
     """Return the group of each user of a CSV file. Raises DataError, which names the line."""
     found = {}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
                 raise DataError(f"{path} has no column {missing[0]}: its header must name user_id and group")

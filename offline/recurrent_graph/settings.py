@@ -49,7 +49,7 @@ class RecurrentGraphTrainSettings(HeldOut):
     negatives: Count = 1_024
     uniform_share: Share = 0.5
     device: Literal["cpu", "cuda", "auto"] = "auto"
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
     #: An item with fewer rows than this in the training slice is unknown; at most `max_items` are known.
     min_item_count: Count = 1
     max_items: Count = 300_000

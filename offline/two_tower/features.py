@@ -85,6 +85,11 @@ def read_table(path: Path, columns: Columns) -> Table:
     except (ValueError, pd.errors.ParserError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} is no CSV file with a header ({reason})") from error
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the first values for the names of rows
+        raise DataError(
+            f"{path}: its lines have more values than its header names ({', '.join(frame.columns)}): see "
+            "that none ends with a comma"
+        )
     for name in columns.all:
         if name not in frame.columns:
             raise DataError(f"{path} has no column {name!r}, only {', '.join(frame.columns)}: see [data]")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.arrays import Flags, Floats, Ints
+from models.errors import DataError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import FIRST_KNOWN, UNKNOWN
@@ -40,13 +41,13 @@ class TwoTowerLearner:
     def __init__(
         self, log: BehaviourLog, rows: Flags, config: TwoTowerConfig, users: Table, items: Table
     ) -> None:
-        """rows (R,): which of the log's are learned. Raises DataError where none of them is positive."""
+        """rows (R,): which of the log's are learned. Raises DataError where fewer than two are positive."""
         self._config = config
         known = log.select(rows)
         learned = vocabulary_of_log(known, config.data.min_item_count, config.data.max_items)
         self.vocabulary = with_others(learned, items)
         self._learned_items = len(learned.item_ids)
-        self.user_ids = known.user.values[np.unique(known.user.codes)].astype(np.str_).tolist()
+        self.user_ids = known.user.values[np.unique(known.user.codes)].tolist()
         self._learned_users = len(self.user_ids)
         self.user_ids += sorted(set(users.ids) - set(self.user_ids))
         torch.manual_seed(config.training.seed)
@@ -64,6 +65,11 @@ class TwoTowerLearner:
         )
         samples = material_of(known, learned, reads).samples(np.ones(len(known), np.bool_), config.drawing)
         check_samples(log, "training", samples, config.drawing)
+        if len(samples) < 2:
+            raise DataError(
+                f"{log.path}: one row of those that are learned is positive, and batch normalisation needs "
+                "two: give a longer log, or other positives"
+            )
         training, drawer = config.training, Drawer(samples, learned, config.training)
         draws = training.draws(training.num_negatives)
         self.questions = Questions(samples, reads, drawer, draws, 1.0, self._device)
@@ -84,7 +90,7 @@ class TwoTowerLearner:
         total = count = 0.0
         for batches in groups(samples, training.batch_size, training.accumulate, self._random):
             # Batch normalisation has nothing to compare one user with; the next pass has others beside it.
-            enough = [some for some in batches if len(some) > 1 or len(samples) < 2]
+            enough = [some for some in batches if len(some) > 1]
             learned = sum(map(len, enough))
             total, count = total + (self._step(enough) * learned if enough else 0), count + learned
         return total / max(count, 1)

@@ -32,7 +32,7 @@ def read_tables(config: TwoTowerConfig) -> tuple[Table, Table]:
 def two_tower_recipe(log: BehaviourLog, config: TwoTowerConfig, tables: tuple[Table, Table]) -> Recipe:
     """Return the recipe for a log, and features of its users and items."""
     for name, column, table in (("users", log.user, tables[0]), ("items", log.item, tables[1])):
-        ids = column.values[np.unique(column.codes)].astype(np.str_).tolist()
+        ids = column.values[np.unique(column.codes)].tolist()
         missing = len(set(ids) - set(table.ids))
         if table.ids and missing:
             logger.warning("%d of the log's %d %s have no features", missing, len(ids), name)

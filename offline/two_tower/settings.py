@@ -30,8 +30,8 @@ class TrainingSection(StepSettings, DrawSettings, LabelLossSettings):
     #: Passes at most, and passes without a better validation NDCG after which it ends.
     epochs: Count = 20
     early_stopping_patience: Count = 3
-    #: Positives per step.
-    batch_size: Count = 256
+    #: Positives per step; batch normalisation has nothing to compare one alone with.
+    batch_size: Annotated[int, Meta(ge=2)] = 256
     #: Learning rate of Adam; it is multiplied by the factor every so many steps.
     learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 2e-3
     learning_rate_decay_factor: Annotated[float, Meta(gt=0, le=1)] = 0.9

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.arrays import Doubles, Flags, Ints
+from models.errors import DataError
 from models.ids.vocabulary import Vocabulary
 from offline.continual.gate import defect_of, lost_items, verdict_of
 from offline.continual.held_back import AHEAD_MS, parts_of, without_future
@@ -77,3 +78,8 @@ def test_newest_rows_are_held_back_and_rows_of_one_time_stay_together() -> None:
 def test_row_of_the_far_future_is_left_out() -> None:
     log = log_of([1, 2, AHEAD_MS + 3, AHEAD_MS + 4])
     assert without_future(log, now_ms=3).time_ms.tolist() == [1, 2, AHEAD_MS + 3]
+
+
+def test_clock_that_is_behind_all_rows_is_said() -> None:
+    with pytest.raises(DataError, match="all of its 2 rows are over an hour ahead of this host's clock"):
+        without_future(log_of([AHEAD_MS + 3, AHEAD_MS + 4]), now_ms=2)

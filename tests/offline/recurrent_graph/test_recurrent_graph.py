@@ -345,6 +345,7 @@ def test_command_publishes_what_is_loaded_and_ranks(csv: Path, tmp_path: Path, n
         (["--tune", "1"], "", "--tune means nothing with --model gru-gnn"),
         (["--continue-from", "artifacts"], "", "--continue-from means nothing with --model gru-gnn"),
         (["--positives", "buy"], "", "--positives means nothing with --model gru-gnn"),
+        (["--seed", "9" * 20], "", "seed is 99999999999999999999"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_nothing_is_published(

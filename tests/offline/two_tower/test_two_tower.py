@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from models.artifact.artifact import load
 from models.artifact.embeddings import Embeddings
-from models.errors import ArtifactError
+from models.errors import ArtifactError, DataError
 from models.events import Event
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from models.rankers.layers import Events
@@ -268,6 +268,11 @@ def _edited(name: str, old: str, new: str) -> Callable[[Path], None]:
     return edit
 
 
+def _with_commas(folder: Path) -> None:
+    header, *lines = (folder / "users.csv").read_text().splitlines()
+    (folder / "users.csv").write_text("\n".join([header, *(f"{line}," for line in lines)]) + "\n")
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
@@ -282,6 +287,8 @@ def _edited(name: str, old: str, new: str) -> Callable[[Path], None]:
         (_edited("t.toml", "num_negatives", "negatives"), "[training] has no setting 'negatives'"),
         (_edited("t.toml", "epochs = 2", 'epochs = "two"'), "[training] epochs is 'two'"),
         (_edited("t.toml", "factor = 0.5", "factor = 1.5"), "learning_rate_decay_factor is 1.5"),
+        (_edited("t.toml", "batch_size = 32", "batch_size = 1"), "[training] batch_size is 1"),
+        (_with_commas, "users.csv: its lines have more values than its header names (user_id, city"),
         (_edited("t.toml", "dimension = 8", "dimension = 0"), "dimension is 0; it must be at least 1"),
         (_edited("t.toml", "units = [9, 7]", "units = []"), "units is ()"),
         (_edited("t.toml", 'users = "users.csv"', ""), "[paths] no users"),
@@ -297,6 +304,14 @@ def test_what_is_broken_is_one_line_and_nothing_is_published(
     assert done.exit_code in (1, 2)
     assert reason in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.output
     assert not (folder / "artifacts").exists()
+
+
+def test_one_positive_is_too_few(folder: Path) -> None:
+    _edited("log.csv", ",1,,", ",4,,")(folder)
+    config = _config()
+    config = replace(config, data=replace(config.data, positives=(4,)))
+    with pytest.raises(DataError, match=r"log\.csv: one row of those that are learned is positive"):
+        _learner(config)
 
 
 def test_settings_are_the_towers_own() -> None:
