@@ -100,8 +100,8 @@ def test_neighbours_of_many_sessions_are_searched_some_users_at_a_time(
     in_parts = baselines(cases, vocabulary, DAY_MS)["session kNN"](everyone)
     assert np.abs(few - together).max() > 0.1  # five are fewer than all
     np.testing.assert_array_equal(in_parts, few)
-    for user in everyone:
-        np.testing.assert_allclose(few[user], by_hand(cases, user, 5, vocabulary), atol=1e-5)
+    for user in everyone.tolist():
+        assert few[user].tolist() == pytest.approx(by_hand(cases, user, 5, vocabulary), abs=1e-5)
 
 
 def by_hand(cases: Cases, user: int, count: int, vocabulary: Vocabulary) -> list[float]:
