@@ -11,8 +11,11 @@ BINS = 15
 def calibration_error(probability: Doubles, label: Doubles, weight: Doubles) -> float:
     """Return how far the share of positives is from the mean probability, the mean over bins by weight.
 
-    All (N,). Source: Guo et al. 2017 (arXiv 1706.04599) eq. 5, of the probability of the positive label.
+    All (N,); NaN where a probability is. Source: Guo et al. 2017 (arXiv 1706.04599) eq. 5, of the probability
+    of the positive label.
     """
+    if np.isnan(probability).any():
+        return float("nan")
     bin_of = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
     observed, expected = (np.bincount(bin_of, weight * each, BINS) for each in (label, probability))
     return float(np.abs(observed - expected).sum() / weight.sum())

@@ -84,7 +84,9 @@ def ndcg_at_10(score: Doubles, label: Doubles) -> float:
 def log_loss(scored: Scored) -> float:
     """Return the weighted mean of -log of the probability that each label was given."""
     signed = np.where(scored.label > 0, scored.score, -scored.score)
-    return float(np.average(np.logaddexp(0.0, -signed), weights=scored.weight))
+    with np.errstate(invalid="ignore"):  # NaN of a score that is none
+        losses = np.logaddexp(0.0, -signed)
+    return float(np.average(losses, weights=scored.weight))
 
 
 def _groups(number: Ints) -> list[Ints]:

@@ -15,11 +15,12 @@ def ranks(scores: npt.NDArray[np.float32], target: npt.NDArray[np.int64]) -> Ran
     """Return the rank (B,) of each target (B,) among all items, 1 for the best; scores (B, I).
 
     Ties count against the target: its rank is the number of items that score at least as high, itself
-    included. A target of -1 is not in the catalogue: MISSING.
+    included. So does a score that is NaN, wherever it is: what cannot be compared is not behind the target. A
+    target of -1 is not in the catalogue: MISSING.
     """
     known = target >= 0
     own = scores[np.arange(len(target)), np.where(known, target, 0)]
-    return np.where(known, (scores >= own[:, None]).sum(axis=1), MISSING)
+    return np.where(known, scores.shape[1] - (scores < own[:, None]).sum(axis=1), MISSING)
 
 
 def gains_in_ten(target_ranks: Ranks) -> npt.NDArray[np.float64]:

@@ -11,7 +11,8 @@ def rank(scores: Doubles, is_ranked: Flags, target: int) -> int:
     """Return the rank of a target among the items that are ranked (C,), ties against it, or MISSING."""
     if not is_ranked[target] or scores[target] == -np.inf:
         return MISSING
-    return int((scores[is_ranked] >= scores[target]).sum())
+    ranked = scores[is_ranked]
+    return len(ranked) - int((ranked < scores[target]).sum())
 
 
 @compiled
@@ -30,6 +31,7 @@ def weighed_ranks(
         first, second = ways[way, 1], ways[way, 3]
         own, better = base[target] + first * logs[target, one] + second * logs[target, other], 0
         for item in range(len(base)):
-            if is_ranked[item] and base[item] + first * logs[item, one] + second * logs[item, other] >= own:
+            score = base[item] + first * logs[item, one] + second * logs[item, other]
+            if is_ranked[item] and not score < own:  # nor where either is NaN
                 better += 1
         found[way] = better

@@ -24,3 +24,11 @@ def test_metrics_of_known_ranks() -> None:
     assert found.ndcg_at_10 == pytest.approx((1 + 1 / math.log2(4)) / 5)
     assert found.mrr_at_10 == pytest.approx((1 + 1 / 3) / 5)
     assert found.mrr == pytest.approx((1 + 1 / 3 + 1 / 11 + 1 / 20) / 5)
+
+
+def test_what_is_no_number_is_never_a_hit() -> None:
+    nan = float("nan")
+    scores = np.array([[nan, 0.9, 0.5], [nan, nan, nan], [0.1, nan, 0.5]], dtype=np.float32)
+    found = ranks(scores, np.array([0, 1, 2]))
+    assert found.tolist() == [3, 3, 2]
+    assert summarise(found).ndcg < summarise(np.array([1, 1, 1])).ndcg

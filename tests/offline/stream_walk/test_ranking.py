@@ -22,6 +22,14 @@ def test_every_way_ranks_as_its_weighed_sum() -> None:
         assert (found[0] == MISSING) == (not is_ranked[target])
 
 
+def test_what_is_no_number_is_never_ahead() -> None:
+    base, logs, is_ranked = np.array([np.nan, 1.0, 2.0]), np.zeros((3, 1)), np.ones(3, np.bool_)
+    found = np.empty(1, np.int64)
+    for target, expected in enumerate((3, 3, 2)):
+        weighed_ranks(base, logs, is_ranked, target, np.array([[0, 1.0, 0, 0.0]]), found)
+        assert found.tolist() == [expected] == [rank(base, is_ranked, target)]
+
+
 def test_ages_are_read_as_they_are_written() -> None:
     ages_ms = parse_ages("--item-lag", "1s,10m,1h,2d")
     assert [text_of_ms(each) for each in ages_ms] == ["1s", "10m", "1h", "2d"]
