@@ -17,6 +17,7 @@ from offline.compressing.run import Compressed, TooLossyError, compress
 from offline.compressing.towers import compressible_towers
 from offline.options import artifact_option, data_path_option, evaluated, load_evaluated
 from offline.source import from_stream_option, read_log
+from offline.training.store_kind import check_kind
 
 DEFAULTS = CompressSettings(int8=True)
 
@@ -78,6 +79,8 @@ def main(
     log_to_stderr()
     settings = CompressSettings(int8, prune, max_loss)
     store = save_dir or find(artifact_path).store.where
+    if save_dir is not None:
+        check_kind(save_dir, is_ranker=is_ranker(artifact_path))
     model, held_out = _both(artifact_path, lambda: read_log(data_path, log_format, from_stream))
     done = compress(model, held_out, settings, store)
     click.echo(f"model {held_out.version}, {held_out.items:,} items, {done.rows:,} rows held out")

@@ -16,12 +16,12 @@ from models.rankers.load import LoadedRanker, load_ranker
 from offline.rankers.evaluation import train_settings_of
 from offline.rankers.measures import Quality, Scored, quality_of
 from offline.rankers.questions import Drawer
-from offline.rankers.run import check_store
 from offline.rankers.samples import Samples, check_samples, material_of
 from offline.rankers.scoring import ask, giving, served
 from offline.rankers.settings import RankerTrainSettings
 from offline.rankers.weights import weights_of
 from offline.training.data import slice_log
+from offline.training.store_kind import check_kind
 
 #: What members that are to be one artifact have learned alike.
 ALIKE = (
@@ -57,7 +57,7 @@ def make_ensemble(log: BehaviourLog, stores: Sequence[Location], how: How, into:
     of these is saved beside what is published, as a ranker's. Raises SettingsError where they do not go
     together, ArtifactError where one is damaged.
     """
-    check_store(into)
+    check_kind(into, is_ranker=True)
     open_store(into).prepare()
     members = [_member(where) for where in stores]
     _check(log, members)

@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 
 from models.arrays import Flags
-from models.artifact.files import CONFIG, read_json
-from models.artifact.stores import find, is_there, open_store, store_of
+from models.artifact.stores import open_store
 from models.errors import DataError, SettingsError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import UNKNOWN
 from models.location import Location
 from models.log.behaviour_log import BehaviourLog
-from models.model_files import RANKER
 from models.rankers.artifact import save_ranker
 from models.rankers.base import RankerModule
 from models.rankers.kinds import make_ranker
@@ -35,6 +33,7 @@ from offline.training.data import Slices, slice_log
 from offline.training.learned_until import until_of
 from offline.training.parallel import one_process
 from offline.training.stopping import best_pass
+from offline.training.store_kind import check_kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ def train_ranker(
 
     DataError where the log is too small; SettingsError where the store has another kind of model active.
     """
-    check_store(store)
+    check_kind(store, is_ranker=True)
     open_store(store).prepare()
     settings = with_gap(config, log)
     chosen = choose(log, settings, config.train, on_epoch)
@@ -140,7 +139,12 @@ def choose(
     def learn(number: int) -> tuple[RankerEpoch, dict[str, Tensor]]:
         loss = learner.epoch()
         found = quality_of(score(learner.ranker, samples["validation"], learner.drawer, train))
-        if np.isnan(found.auc):
+        diverged = np.isnan(found.log_loss)
+        if diverged and number == 1:
+            raise SettingsError(
+                f"scores are no numbers any more after one pass: give a lower lr than {train.lr}"
+            )
+        if np.isnan(found.auc) and not diverged:
             raise DataError(
                 f"{log.path}: no row of the validation slice has an item to be ranked against "
                 f"({len(vocabulary.item_ids)} are known): give a longer log"
@@ -189,15 +193,3 @@ def material_of_slices(
 def _untrained(vocabulary: Vocabulary, settings: RankerSettings, train: RankerTrainSettings) -> RankerModule:
     torch.manual_seed(train.seed)
     return make_ranker(vocabulary, settings).to(one_process(train.device).device)
-
-
-def check_store(store: Location) -> None:
-    """Raise SettingsError where the active artifact of a store is no ranker: who follows it would fail."""
-    if not is_there(store) or store_of(store) is None:
-        return
-    kind = read_json(find(store).directory / CONFIG).get("encoder")
-    if kind != RANKER:
-        raise SettingsError(
-            f"--save-dir {store} has a model active that makes vectors ({kind or 'dual-towers'}), which "
-            "workers follow: give a ranker a directory of its own"
-        )

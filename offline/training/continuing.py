@@ -28,6 +28,7 @@ from offline.training.learned_until import learned_until, newer_rows, until_of
 from offline.training.parallel import Processes, one_process
 from offline.training.pieces import has_targets, material_of
 from offline.training.settings import TrainSettings
+from offline.training.store_kind import check_kind
 from offline.training.weighing import ItemWeights
 
 #: The most users whose vectors before and after are compared.
@@ -71,12 +72,15 @@ def continue_training(
     """
     settings = settings_of(artifact, flags or {})
     processes = processes or one_process(settings.device)
+    check_kind(store, is_ranker=False)
     is_new = rows_to_learn(log, artifact)
     before = _ranking_of_new(artifact, log, is_new, processes)
     learned = go_on_from(learned_of(artifact), log, is_new, settings, processes)
     metrics = {**artifact.metrics, "before_going_on": asdict(before) if before else None}
     if processes.is_first:
-        publish(store, learned.save(store, metrics).version)
+        saved = learned.save(store, metrics)
+        saved.check_golden()
+        publish(store, saved.version)
     processes.wait()
     made = load(store)
     new_items = len(set(learned.vocabulary.item_ids) - set(artifact.item_ids))

@@ -1,7 +1,9 @@
 """Log -> artifact: choose by held-out rows, learn from all rows, save, publish."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from models.artifact.artifact import Artifact, load, publish, save
@@ -9,6 +11,7 @@ from models.artifact.stores import open_store
 from models.location import Location
 from models.log.behaviour_log import BehaviourLog
 from offline.stream_walk.search import Found
+from offline.training.alone import alone
 from offline.training.final_fit import fit_finally
 from offline.training.learned_until import until_of
 from offline.training.live_items import live_items_of
@@ -16,6 +19,7 @@ from offline.training.parallel import Processes, one_process
 from offline.training.progress import Epoch
 from offline.training.selection import Selected, checkpoint_of, select
 from offline.training.settings import TrainingConfig, to_plain
+from offline.training.store_kind import check_kind
 from offline.training.teacher import Teacher
 
 
@@ -46,18 +50,31 @@ def train(
 
     The same log, settings, machine and number of processes give the same artifact, also when training was
     interrupted and is started again: it resumes after the last finished epoch. DataError where the log is too
-    small. `processes` is what `joined` gives, where there may be several; only the first one writes.
+    small, SettingsError where the store has a ranker active, TwintideError where another process does
+    the same now. `processes` is what `joined` gives, where there may be several; only the first one writes.
 
     teacher: a ranker that the towers learn from as well, if that makes them better.
     """
     processes = processes or one_process(config.train.device)
+    check_kind(store, is_ranker=False)
     if teacher is not None:
         teacher.check(log, config.train)
-    held_out_teacher = teacher.held_out if teacher else None
-    version_of_teacher = teacher.published.version if teacher else None
     folder = open_store(store).prepare()
-    checkpoint = checkpoint_of(folder, log, config, processes, version_of_teacher)
-    selected = select(log, config, on_epoch, checkpoint, processes, held_out_teacher)
+    checkpoint = checkpoint_of(folder, log, config, processes, teacher.published.version if teacher else None)
+    with alone(checkpoint) if processes.is_first else nullcontext():
+        return _train(log, config, store, on_epoch, processes, teacher, checkpoint)
+
+
+def _train(
+    log: BehaviourLog,
+    config: TrainingConfig,
+    store: Location,
+    on_epoch: Callable[[Epoch], None],
+    processes: Processes,
+    teacher: Teacher | None,
+    checkpoint: Path,
+) -> Trained:
+    selected = select(log, config, on_epoch, checkpoint, processes, teacher.held_out if teacher else None)
     training: dict[str, Any] = {
         **to_plain(config.train),
         "learns": selected.best.learns,
@@ -68,14 +85,13 @@ def train(
         "data_fingerprint": log.fingerprint,
         "data_rows": len(log),
     }
-    if selected.is_taught:
-        training["teacher"] = version_of_teacher
-    version, live = "", None
+    if teacher and selected.is_taught:
+        training["teacher"] = teacher.published.version
+    made, live = None, None
     if processes.is_first:
-        held_out = _save(store, selected, training)
-        version = held_out.version
+        made = _save(store, selected, training)
         if config.train.final_fit and config.train.live_items:
-            live = live_items_of(log, held_out, selected.slices.cutoff_ms)
+            live = live_items_of(log, made, selected.slices.cutoff_ms)
     if live:
         selected = replace(selected, settings=replace(selected.settings, live_items=live.live))
     if config.train.final_fit:
@@ -83,11 +99,12 @@ def train(
         teaches = teacher.published if teacher and selected.is_taught else None
         towers, vocabulary = fit_finally(log, selected, config.train, final, processes, teaches)
         selected = replace(selected, towers=towers, vocabulary=vocabulary)
-        training = {**training, **until_of(log), "held_out_version": version}
+        training = {**training, **until_of(log), "held_out_version": made.version if made else ""}
         if processes.is_first:
-            version = _save(store, selected, training).version
-    if processes.is_first:
-        publish(store, version)
+            made = _save(store, selected, training)
+    if made is not None:
+        made.check_golden()  # workers refuse what is not finite, after a loss that was not
+        publish(store, made.version)
         for path in checkpoint.parent.glob(f"{checkpoint.name}*"):
             path.unlink()
     processes.wait()

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from models.errors import SettingsError
 from models.log.behaviour_log import BehaviourLog
+from offline.training.alone import alone
 from offline.training.loop import stages_of
 from offline.training.parallel import Processes
 from offline.training.progress import Epoch
@@ -46,15 +47,20 @@ def tune(
 
     The first trial has the defaults, so nothing worse comes out. What was done is kept in `folder`: called
     again it goes on, and `train` takes up the best trial where it ended. SettingsError with several
-    processes, or where nothing is left to try; TwintideError without Optuna.
+    processes, or where nothing is left to try; TwintideError without Optuna, or where another process
+    does the same now.
     """
     check_can_tune(minutes, processes)
     config = config_of(given)
     ground = prepare(log, config)
     space = space_of(log, ground, config, given)
     name = run_hash(log, config, processes)
-    study = Study(folder / f".tuning-{name}", space, minutes, config.train.seed, clock)
-    with tqdm(total=round(minutes * 60), unit="s", desc="tuning", disable=None) as bar:
+    file = folder / f".tuning-{name}"
+    with (
+        alone(file),
+        tqdm(total=round(minutes * 60), unit="s", desc="tuning", disable=None) as bar,
+    ):
+        study = Study(file, space, minutes, config.train.seed, clock)
         fits = _Fits(log, given, ground, folder, processes, lambda: _show(bar, study))
         fits.keep_best(study)
 

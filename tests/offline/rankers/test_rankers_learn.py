@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from models.errors import DataError
+from models.errors import DataError, SettingsError
 from models.ids.log_vocabulary import vocabulary_of_log
 from models.ids.vocabulary import Vocabulary
 from models.ids.vocabulary_file import UNKNOWN
@@ -312,3 +312,28 @@ def test_log_of_one_item_is_refused_because_nothing_can_be_ranked_against_it(log
     one = Column(np.zeros(len(log), np.int32), np.array(["a"], object))
     with pytest.raises(DataError, match=r"no row of the validation slice has an item .* \(1 are known\)"):
         choose(replace(log, item=one, category=one).select(np.arange(len(log)) < 300), TINY, TOY)
+
+
+@pytest.mark.parametrize("sound", [1, 0])
+def test_ranker_that_diverges_is_the_best_pass_before_or_refused(
+    log: BehaviourLog, monkeypatch: pytest.MonkeyPatch, sound: int
+) -> None:
+    passes, learn = 0, Learner.epoch
+
+    def epoch(learner: Learner) -> float:
+        nonlocal passes
+        passes, loss = passes + 1, learn(learner)
+        if passes > sound:
+            for weights in learner.ranker.parameters():
+                weights.data.fill_(np.nan)
+        return loss
+
+    monkeypatch.setattr(Learner, "epoch", epoch)
+    some = log.select(np.arange(len(log)) < 300)
+    if not sound:
+        with pytest.raises(SettingsError, match="no numbers any more after one pass: give a lower lr than"):
+            choose(some, TINY, TOY)
+        return
+    chosen = choose(some, TINY, TOY)
+    assert passes > chosen.best.number == 1
+    assert np.isfinite([chosen.test.auc, chosen.test.calibration_error]).all()
