@@ -20,10 +20,11 @@ from offline.options import (
     describe_time,
     evaluated,
     load_evaluated,
+    warn_of_last,
 )
 from offline.rankers.evaluation import evaluate_ranker
 from offline.rankers.report import text_of_evaluated
-from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
+from offline.ranking.protocols import LEAST_ROWS, Cases, are_last, cases_by_time, cases_leave_one_out
 from offline.source import from_stream_option, read_log
 from offline.stream_walk.evaluation import evaluate_stream
 from offline.stream_walk.report import parse_ages, stream_table
@@ -76,7 +77,8 @@ def main(
     """Rank all items for every user and print Recall, NDCG and MRR beside baselines.
 
     time: a user's window of events before the cutoff, the target is their first event at or after it.
-    leave-one-out: the target is their last event, the history their window before that. Users without a
+    leave-one-out: the target is their last event, the history their window before that; of a model that was
+    trained so, of users with three events or more, as it has learned all of the others. Users without a
     history are left out; a target that the model does not know is a miss; items that score the same as the
     target rank before it. By default all items are ranked, the user's own past ones too. NDCG@10 is the mean
     of 1/log2(1 + rank) up to rank 10, MRR that of 1/rank; recall is the hit rate too, as there is one target
@@ -146,9 +148,12 @@ def _ranker(
     is_last = (protocol or loaded.training.get("protocol")) == "leave-one-out"
     if is_last and cutoff is not None:
         raise SettingsError("--cutoff means nothing with --protocol leave-one-out: leave one of them out")
+    if is_last:
+        warn_of_last(loaded)
     cutoff_ms = None if is_last else cutoff_of(loaded, cutoff)
     found = evaluate_ranker(loaded, read(), cutoff_ms)
-    asked = "each user's last row" if cutoff_ms is None else f"rows from {describe_time(cutoff_ms)} on"
+    rows = f"the last rows of users with {LEAST_ROWS} or more"
+    asked = rows if cutoff_ms is None else f"rows from {describe_time(cutoff_ms)} on"
     return (
         f"ranker {loaded.version}, {len(loaded.vocabulary.item_ids):,} items, {asked}\n"
         f"{found.samples:,} rows are asked about, {found.unknown_share:.1%} of unknown items\n"
@@ -183,7 +188,12 @@ def _cases(
     if (protocol or artifact.training["protocol"]) == "leave-one-out":
         if cutoff is not None:
             raise SettingsError("--cutoff means nothing with --protocol leave-one-out: leave one of them out")
-        return cases_leave_one_out(log, vocabulary, window), "leave-one-out: each user's last event"
+        warn_of_last(artifact)
+        if artifact.training.get("protocol") != "leave-one-out":
+            return cases_leave_one_out(log, vocabulary, window), "leave-one-out: each user's last event"
+        last = are_last(log, LEAST_ROWS)  # of the others it has learned all
+        question = f"leave-one-out: the last event of users with {LEAST_ROWS} or more"
+        return cases_leave_one_out(log, vocabulary, window, last), question
     cutoff_ms = cutoff_of(artifact, cutoff)
     question = f"first event at or after {describe_time(cutoff_ms)} (--until {cutoff_ms})"
     return cases_by_time(log, vocabulary, window, cutoff_ms), question

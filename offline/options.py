@@ -107,12 +107,35 @@ def evaluated(where: Location, cutoff: str | None, read: Callable[[Location], E]
 
 
 def cutoff_of(artifact: Evaluated, cutoff: str | None) -> int:
-    """Return the time (epoch ms) that --cutoff gives, or else that the artifact was trained up to."""
-    if cutoff is not None:
-        return parse_time("--cutoff", cutoff)
+    """Return the time (epoch ms) that --cutoff gives, or else that the artifact was trained up to.
+
+    Warns where the artifact has learned rows from there on.
+    """
     cutoff_ms: int | None = artifact.training["cutoff_ms"]
+    if cutoff is not None:
+        cutoff_ms = parse_time("--cutoff", cutoff)
     if cutoff_ms is None:
         raise SettingsError(
             "the artifact was trained leave-one-out, or adopted without one, and has no cutoff: give --cutoff"
         )
+    until_ms: int | None = artifact.training.get("learned_until_ms")
+    if until_ms is not None and cutoff_ms < until_ms:
+        logger.warning(
+            "%s has learned rows until %s, and is asked about rows from %s on: the figures flatter it; give "
+            "a later --cutoff",
+            *(artifact.version, describe_time(until_ms), describe_time(cutoff_ms)),
+        )
     return cutoff_ms
+
+
+def warn_of_last(artifact: Evaluated) -> None:
+    """Warn where an artifact may have learned users' last rows, which it is asked about."""
+    training = artifact.training
+    until_ms: int | None = training.get("learned_until_ms")
+    is_held_out = training.get("protocol") == "leave-one-out" and "continued_from" not in training
+    if until_ms is not None and not is_held_out:
+        logger.warning(
+            "%s has learned rows until %s, users' last ones among them, and is asked about these: "
+            "the figures flatter it; train it with --protocol leave-one-out, or ask by time",
+            *(artifact.version, describe_time(until_ms)),
+        )

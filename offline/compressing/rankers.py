@@ -21,7 +21,7 @@ from offline.rankers.questions import Drawer
 from offline.rankers.samples import Samples
 from offline.rankers.scoring import ask, giving, served
 from offline.rankers.settings import RankerTrainSettings
-from offline.ranking.protocols import are_last
+from offline.ranking.protocols import LEAST_ROWS, are_last
 
 #: Users who are answered to see how long it takes, and the candidates of each.
 TIMED_USERS, TIMED_CANDIDATES = 100, 500
@@ -99,7 +99,7 @@ def compressible_rankers(
     """Return a ranker, and its version that has not learned the rows held out, with these. DataError."""
     train = train_settings_of(held_out)
     is_last = held_out.training["cutoff_ms"] is None
-    rows = are_last(log) if is_last else log.time_ms >= cutoff_of(held_out, None)
+    rows = are_last(log, LEAST_ROWS) if is_last else log.time_ms >= cutoff_of(held_out, None)
     learned, asked = samples_before(log, rows, held_out, train)
     drawer = Drawer(learned, held_out.vocabulary, train)
     before, after = (CompressibleRanker(each, asked, drawer, train) for each in (published, held_out))

@@ -19,7 +19,7 @@ from offline.compressing.contract import CompressSettings, Ranked
 from offline.compressing.weights import compressed
 from offline.options import cutoff_of
 from offline.ranking.metrics import gains_in_ten
-from offline.ranking.protocols import are_last
+from offline.ranking.protocols import LEAST_ROWS, are_last
 from offline.training.data import Stretches
 from offline.training.held_out import asked_users, ranks_among
 from offline.training.pieces import has_targets, material_of
@@ -106,7 +106,7 @@ def compressible_towers(
     for each in (artifact, held_out):
         _weights(each)
     is_last = held_out.training.get("protocol") == "leave-one-out"
-    rows = are_last(log) if is_last else log.time_ms >= cutoff_of(held_out, None)
+    rows = are_last(log, LEAST_ROWS) if is_last else log.time_ms >= cutoff_of(held_out, None)
     material = material_of(log, held_out.vocabulary, held_out.settings)
     asked = material.stretches(rows[log.by_user()])
     if not has_targets(asked):

@@ -8,15 +8,12 @@ import numpy as np
 
 from models.arrays import Flags
 from models.artifact.artifact import Artifact, load, publish, save_model
-from models.artifact.files import CONFIG, read_json
 from models.artifact.settings import ArtifactSettings
-from models.artifact.stores import find, is_there, open_store, store_of
+from models.artifact.stores import open_store
 from models.encoder import Model
-from models.errors import SettingsError
 from models.ids.vocabulary import Vocabulary
 from models.location import Location
 from models.log.behaviour_log import BehaviourLog
-from models.model_files import RANKER
 from models.windows.window import WindowSettings
 from offline.encoders.classification import Classification, classification_of
 from offline.ranking.metrics import Ranking, summarise
@@ -26,6 +23,7 @@ from offline.training.data import Slices, slice_log
 from offline.training.learned_until import until_of
 from offline.training.settings import TrainSettings
 from offline.training.stopping import best_pass
+from offline.training.store_kind import check_kind
 
 #: Users that a validation and a test rank at most, evenly spread over all.
 MAX_CASES = 5_000
@@ -93,11 +91,11 @@ def train_encoder(
 
     DataError where the log is too small; SettingsError where the store has a ranker active.
     """
-    check_store(store)
+    check_kind(store, is_ranker=False)
     open_store(store).prepare()
     slices = slice_log(log, recipe.slicing)
     best, model, vocabulary, validated = _choose(log, slices, recipe, on_epoch)
-    asked = _cases(log, slices.cutoff_ms, vocabulary, recipe.settings.window)
+    asked = _cases(log, slices.cutoff_ms, slices.test, vocabulary, recipe.settings.window)
     test, answers = ranking_of(model, asked), classification_of(model, asked, validated.threshold)
     metrics = {
         "validation": {**asdict(best.validation), **asdict(validated)},
@@ -131,7 +129,8 @@ def _choose(
     learner = recipe.start(slices.train)
     before_test = log.select(~slices.test)
     validation_ms = None if slices.cutoff_ms is None else int(log.time_ms[slices.validation].min())
-    cases = _cases(before_test, validation_ms, learner.vocabulary, recipe.settings.window)
+    held_out = slices.validation[~slices.test]
+    cases = _cases(before_test, validation_ms, held_out, learner.vocabulary, recipe.settings.window)
 
     def learn(number: int) -> tuple[EncoderEpoch, Model]:
         loss, now = learner.epoch(), learner.model()
@@ -143,10 +142,19 @@ def _choose(
     return best, model, learner.vocabulary, classification_of(model, cases)
 
 
-def _cases(log: BehaviourLog, cutoff_ms: int | None, vocabulary: Vocabulary, window: WindowSettings) -> Cases:
-    """Return what is asked, as `offline.evaluate` asks it: of MAX_CASES users where there are more."""
+def _cases(
+    log: BehaviourLog,
+    cutoff_ms: int | None,
+    held_out: Flags,
+    vocabulary: Vocabulary,
+    window: WindowSettings,
+) -> Cases:
+    """Return what is asked, as `offline.evaluate` asks it: of MAX_CASES users where there are more.
+
+    held_out (R,): the newest rows of the log, or without a cutoff some users' last, which were not learned.
+    """
     if cutoff_ms is None:
-        cases = cases_leave_one_out(log, vocabulary, window)
+        cases = cases_leave_one_out(log, vocabulary, window, held_out)
     else:
         cases = cases_by_time(log, vocabulary, window, cutoff_ms)
     step = -(-len(cases.target) // MAX_CASES)
@@ -158,14 +166,3 @@ def ranking_of(model: Model, cases: Cases) -> Ranking:
     users = model.on_cpu().encode(cases.histories, cases.user_ids).user
     items = model.item_vectors().T
     return summarise(ranks_by(lambda some: users[some] @ items, cases, exclude_seen=False))
-
-
-def check_store(store: Location) -> None:
-    """Raise SettingsError where the active artifact of a store is a ranker: who follows it would fail."""
-    if not is_there(store) or store_of(store) is None:
-        return
-    if read_json(find(store).directory / CONFIG).get("encoder") == RANKER:
-        raise SettingsError(
-            f"--save-dir {store} has a ranker active, which the serving API follows: give a model that makes "
-            "vectors a directory of its own"
-        )

@@ -16,7 +16,7 @@ from offline.rankers.questions import Drawer
 from offline.rankers.samples import Samples, check_samples, material_of
 from offline.rankers.scoring import Score, ask, giving, served
 from offline.rankers.settings import RankerTrainSettings
-from offline.ranking.protocols import are_last
+from offline.ranking.protocols import LEAST_ROWS, are_last
 from offline.ranking.variety import best_places, coverage, diversity, novelty
 
 #: Users whose ten best items are listed, and of how many items, drawn where there are more.
@@ -45,13 +45,13 @@ class Evaluated:
 
 
 def evaluate_ranker(loaded: LoadedRanker, log: BehaviourLog, cutoff_ms: int | None) -> Evaluated:
-    """Return the figures of a ranker on the rows from a time on; None: on each user's last.
+    """Return the figures of a ranker on the rows from a time on; None: on the last of users with LEAST_ROWS.
 
     What is positive and what is drawn beside it is as in training, beside it popularity: how often an item is
     a positive of the rows before. It has no probabilities. DataError where there is nothing to score.
     """
     train = train_settings_of(loaded)
-    rows = are_last(log) if cutoff_ms is None else log.time_ms >= cutoff_ms
+    rows = are_last(log, LEAST_ROWS) if cutoff_ms is None else log.time_ms >= cutoff_ms
     before, asked = samples_before(log, rows, loaded, train)
     counts = positives_of(before, loaded.vocabulary)
     scores: dict[str, Score] = {RANKER: served(loaded), POPULARITY: lambda _, item, __: counts[item]}

@@ -14,6 +14,9 @@ from models.windows.histories import Histories
 from models.windows.log_histories import EVERYTHING, histories_of_log
 from models.windows.window import WindowSettings
 
+#: Rows of a user from which on a training that leaves rows out does so: of those with fewer, all are learned.
+LEAST_ROWS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Cases:
@@ -75,18 +78,25 @@ def cases_by_time(log: BehaviourLog, vocabulary: Vocabulary, window: WindowSetti
     return _cases(log, log.select(log.time_ms < cutoff_ms), first, vocabulary, window)
 
 
-def cases_leave_one_out(log: BehaviourLog, vocabulary: Vocabulary, window: WindowSettings) -> Cases:
-    """Ask for each user's last event, given their window of the events before it."""
-    last = are_last(log)
+def cases_leave_one_out(
+    log: BehaviourLog, vocabulary: Vocabulary, window: WindowSettings, last: Flags | None = None
+) -> Cases:
+    """Ask for users' last events, given their window of the events before it.
+
+    last (R,): which rows these are; None: of each user, see `are_last`.
+    """
+    last = are_last(log) if last is None else last
     return _cases(log, log.select(~last), np.flatnonzero(last), vocabulary, window)
 
 
-def are_last(log: BehaviourLog) -> Flags:
-    """Return whether each row (R,) is its user's last."""
+def are_last(log: BehaviourLog, least_rows: int = 1) -> Flags:
+    """Return whether each row (R,) is the last of a user who has so many at least."""
     order = log.by_user()
     users = log.user.codes[order]
+    ends = np.flatnonzero(np.append(users[1:] != users[:-1], True)[: len(order)])
+    counts = np.diff(ends, prepend=-1)
     last = np.zeros(len(log), dtype=np.bool_)
-    last[order[np.append(users[1:] != users[:-1], True)] if len(order) else order] = True
+    last[order[ends[counts >= least_rows]]] = True
     return last
 
 

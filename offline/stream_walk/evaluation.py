@@ -16,7 +16,7 @@ from offline.stream_walk.contestants import Counting, Frozen, Learning, all_ways
 from offline.stream_walk.counts import HALF_LIVES_MS
 from offline.stream_walk.events import WalkedLog, sampled, walked
 from offline.stream_walk.peers import peers_of
-from offline.stream_walk.search import Found, find_live_items
+from offline.stream_walk.search import Found, all_repeats, find_live_items
 from offline.stream_walk.walk import Ranker, Walk
 
 #: What the learner is called in tables.
@@ -49,7 +49,7 @@ def evaluate_stream(
 ) -> StreamEvaluation:
     """Walk a log: up to the cutoff the settings are found, from there on `cases` sampled rows are ranked.
 
-    DataError where either part has no row.
+    DataError where either part has no row, or none that may be ranked.
     """
     stream = walked(log, artifact)
     since_ms, times_ms = int(artifact.training["learned_until_ms"]), stream.log.time_ms
@@ -64,6 +64,10 @@ def evaluate_stream(
     asked = np.concatenate([sampled(first, cases // 2, seed=0), sampled(last, cases, seed=1)])
     rows, ranks = Walk(stream, exclude_seen).through(asked, _rankers(stream, artifact, found.live, asked))
     is_first = times_ms[rows] < cutoff_ms
+    of_first = times_ms[asked] < cutoff_ms
+    for of_part, are_ranked in ((of_first, is_first), (~of_first, ~is_first)):
+        if not are_ranked.any():
+            raise all_repeats(stream, int(of_part.sum()))
     gains, ways = {}, {}
     for name, by_way in ranks.items():
         every = {way: gains_in_ten(each) for way, each in by_way.items()}

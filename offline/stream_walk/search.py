@@ -9,6 +9,7 @@ import numpy as np
 from models.arrays import Doubles
 from models.artifact.artifact import Artifact
 from models.artifact.live_items import LiveItemsSettings
+from models.errors import DataError
 from models.items.learner import ItemLearner
 from offline.ranking.metrics import gains_in_ten
 from offline.stream_walk.contestants import Frozen, Learning, all_ways, name_of
@@ -44,7 +45,10 @@ class Found:
 def find_live_items(
     stream: WalkedLog, artifact: Artifact, since_ms: int, until_ms: int, cases: int, *, exclude_seen: bool
 ) -> Found:
-    """Return how items learn best on rows of a time (after, before); the model must not have learned them."""
+    """Return how items learn best on rows of a time (after, before); the model must not have learned them.
+
+    DataError where none of the rows drawn may be ranked.
+    """
     live = LiveItemsSettings(learned_until_ms=since_ms)
     begin, end = np.searchsorted(stream.log.time_ms, [since_ms + 1, until_ms]).tolist()
     losses = {rate: _loss(stream, artifact, replace(live, rate=rate), begin, end) for rate in RATES}
@@ -56,9 +60,11 @@ def find_live_items(
         for moves_known, own in product((True, False), OWNS)
     ]
     rankers = {str(each): Learning(stream, artifact, each, asked, ways) for each in lives}
-    _, ranks = Walk(stream, exclude_seen).through(
+    rows, ranks = Walk(stream, exclude_seen).through(
         asked, {**rankers, "frozen": Frozen(stream, artifact, asked, None)}
     )
+    if not len(rows):
+        raise all_repeats(stream, len(asked))
     tried = list(product(lives, ways))
     gains = [gains_in_ten(ranks[str(each)][name_of(way)]) for each, way in tried]
     place = max(range(len(gains)), key=lambda place: float(gains[place].mean()))
@@ -67,6 +73,14 @@ def find_live_items(
     ahead, error = best - frozen, float((best - frozen).std() / np.sqrt(len(best)))
     found = replace(_weighed(live, way), is_on=bool(ahead.mean() > SURE * error))
     return Found(found, losses, float(frozen.mean()), float(best.mean()), error, len(best))
+
+
+def all_repeats(stream: WalkedLog, asked: int) -> DataError:
+    """Return what to tell where none of the rows asked may be ranked."""
+    return DataError(
+        f"{stream.log.path}: each of the {asked} rows drawn has an item that its user had before: leave "
+        "--exclude-seen out, or ask for more --cases"
+    )
 
 
 def _weighed(live: LiveItemsSettings, way: Doubles) -> LiveItemsSettings:

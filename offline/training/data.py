@@ -15,6 +15,7 @@ from models.log.behaviour_log import BehaviourLog
 from models.towers.features import Tokens, pad
 from models.towers.histories import EventFeatures
 from models.windows.histories import Histories
+from offline.ranking.protocols import LEAST_ROWS
 from offline.training.settings import TrainSettings
 
 #: Targets per stretch at most; a stretch also carries the events before them that the long tower reads.
@@ -59,14 +60,14 @@ def _by_time(log: BehaviourLog, settings: TrainSettings) -> Slices:
 
 
 def _last_of_users(log: BehaviourLog) -> Slices:
-    """Take each user's last row for test and the one before it for validation, where three or more exist."""
+    """Take each user's last row for test, the one before for validation, where LEAST_ROWS or more exist."""
     order = log.by_user()
     users = log.user.codes[order]
     is_last = np.append(users[1:] != users[:-1], True)
     ends = np.flatnonzero(is_last) + 1
     counts = np.diff(ends, prepend=0)
     from_end = np.repeat(ends, counts) - np.arange(len(order))
-    enough = np.repeat(counts, counts) >= 3
+    enough = np.repeat(counts, counts) >= LEAST_ROWS
     test, validation = np.zeros(len(log), np.bool_), np.zeros(len(log), np.bool_)
     test[order[(from_end == 1) & enough]] = True
     validation[order[(from_end == 2) & enough]] = True

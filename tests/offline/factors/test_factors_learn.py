@@ -149,6 +149,20 @@ def test_command_publishes_evaluates_and_draws_groups(tmp_path: Path) -> None:
     assert share > 95
 
 
+def test_leave_one_out_asks_no_user_of_whom_all_was_learned(tmp_path: Path) -> None:
+    _of_groups(tmp_path / "log.csv", 0)
+    with (tmp_path / "log.csv").open("a") as log:
+        for user in range(40):
+            log.writelines(f"short{user},i{item},1,,c,2024-03-02 0{item}\n" for item in (1, 2))
+    given = ["--data-path", str(tmp_path / "log.csv"), "--save-dir", str(tmp_path / "a"), "--epochs", "1"]
+    done = CliRunner().invoke(train.main, ["--model", "mf", "--protocol", "leave-one-out", *given])
+    assert done.exit_code == 0, done.output
+    found = CliRunner().invoke(evaluate.main, ["--artifact", str(tmp_path / "a"), *given[:2]])
+    assert "60 users with a history (0 without" in found.stdout
+    (line,) = [line for line in found.stdout.splitlines() if line.startswith("twintide")]
+    assert f"ndcg@10 {line.split()[3]}" in done.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "setting", "reason"),
     [

@@ -17,7 +17,7 @@ from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from models.towers.histories import FeatureSettings, event_features
 from models.windows.histories import Histories
 from models.windows.log_histories import EVERYTHING, histories_of_log
-from offline.ranking.protocols import Cases, cases_by_time, cases_leave_one_out
+from offline.ranking.protocols import LEAST_ROWS, Cases, are_last, cases_by_time, cases_leave_one_out
 from offline.training.data import (
     Stretches,
     collate,
@@ -54,6 +54,8 @@ def test_leave_one_out_holds_out_the_last_two_of_users_with_three(walk: Behaviou
         assert walk.time_ms[rows & slices.test].item() == latest[1]
         assert walk.time_ms[rows & slices.validation].item() == latest[0]
     assert slices.train[users == "late#1"].all()
+    assert (are_last(walk, LEAST_ROWS) == slices.test).all()  # who asks the others asks what was learned
+    assert users[are_last(walk) & ~slices.test].tolist() == ["late#1"]
 
 
 def test_log_of_one_time_cannot_be_split(walk: BehaviourLog) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet
@@ -11,7 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from models.artifact.artifact import load
+from models.ids.vocabulary import Vocabulary
+from models.towers.dual_towers import DualTowers
 from offline import evaluate, export, train
+from offline.training import run as training
+from offline.training.final_fit import fit_finally
 from offline.training.progress import Epoch
 from offline.training.report import text_of_epoch
 
@@ -192,6 +197,62 @@ def test_interrupted_training_goes_on_to_the_same_version(
     assert list((tmp_path / "broken").glob(".training-*")) == []
 
 
+def test_same_training_is_not_done_twice_at_once(
+    walk_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would remove what the other resumes from, and reads at its second stage."""
+    (tmp_path / "fast.toml").write_text(FAST)
+    arguments = ("--data-path", walk_csv, "--epochs", 2, "--config", tmp_path / "fast.toml")
+    others: list[Result] = []
+
+    def start_another(epoch: Epoch) -> str:
+        if not others:
+            others.append(run(train, *arguments, "--save-dir", tmp_path / "store"))
+        return text_of_epoch(epoch)
+
+    monkeypatch.setattr(train, "text_of_epoch", start_another)
+    found = run(train, *arguments, "--save-dir", tmp_path / "store")
+    assert found.exit_code == 0, found.output
+    assert others[0].exit_code == 1
+    assert "another process does just this, of the same log and with the same settings" in others[0].stderr
+    assert not list((tmp_path / "store").glob(".lock*"))
+
+
+def test_model_that_is_no_number_is_not_published(
+    walk_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = fit_finally
+
+    def diverge(*arguments: Any) -> tuple[DualTowers, Vocabulary]:
+        towers, vocabulary = fit(*arguments)
+        for weights in towers.parameters():
+            weights.data.fill_(np.nan)
+        return towers, vocabulary
+
+    monkeypatch.setattr(training, "fit_finally", diverge)
+    (tmp_path / "fast.toml").write_text(FAST)
+    given = ("--data-path", walk_csv, "--epochs", 1, "--config", tmp_path / "fast.toml")
+    found = run(train, *given, "--save-dir", tmp_path / "store")
+    assert found.exit_code == 1
+    assert "vectors that are not finite" in found.stderr
+    assert not (tmp_path / "store" / "current").exists()
+
+
+def test_towers_are_not_published_where_a_ranker_is_followed(
+    walk_csv: Path, store: Path, tmp_path: Path
+) -> None:
+    rankers, version = tmp_path / "rankers", "0f3a9c2b7d11"
+    (rankers / version).mkdir(parents=True)
+    (rankers / version / "config.json").write_text('{"encoder": "ranker"}')
+    (rankers / version / "checksums.json").write_text("{}")
+    (rankers / "current").symlink_to(version)
+    for options in ((), ("--continue-from", store)):
+        found = run(train, "--data-path", walk_csv, "--save-dir", rankers, *options)
+        assert found.exit_code == 2
+        assert "has a ranker active, which the serving API follows" in found.stderr
+    assert (rankers / "current").readlink() == Path(version)
+
+
 def test_damaged_checkpoint_is_one_line(
     walk_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +317,7 @@ HEADER = "user_id,item_id,behavior_type,user_geohash,item_category,time\n"
         (HEADER + "u,i,1,,c,2014-12-01 10\n" * 50, (), 1, "too few"),
         (HEADER, ("--epochs", 0), 2, "epochs is 0; expected `int` >= 1"),
         (HEADER, ("--lr", -1), 2, "lr is -1"),
+        (HEADER, ("--lr", "nan"), 2, "lr is nan"),
         (HEADER, ("--epochs", "many"), 2, "many"),
         (HEADER, ("--speed", 3), 2, "--speed"),
         (HEADER, ("--config", "nowhere.toml"), 2, "nowhere.toml"),
@@ -291,6 +353,33 @@ def test_time_that_cannot_be_read_is_refused(until: str) -> None:
     found = run(export, "--until", until)
     assert found.exit_code == 2
     assert f"--until is {until!r}" in found.stderr
+
+
+def test_figures_of_rows_that_were_learned_are_warned_of(
+    store: Path, walk_csv: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = ("--artifact", store, "--data-path", walk_csv)
+    for options, warns in (
+        ((), False),
+        (("--cutoff", "2024-03-02"), True),
+        (("--protocol", "leave-one-out"), True),
+    ):
+        caplog.clear()
+        assert run(evaluate, *asked, *options).exit_code == 0
+        assert ("the figures flatter it" in caplog.text) == warns
+
+
+def test_walk_of_nothing_but_repeats_is_one_line(store: Path, walk_csv: Path, tmp_path: Path) -> None:
+    header, *lines = walk_csv.read_text().splitlines()
+    rows = sorted((line.split(",") for line in lines if not line.startswith("late")), key=lambda row: row[5])
+    first: dict[str, str] = {}
+    kept = [",".join([row[0], first.setdefault(row[0], row[1]), *row[2:]]) for row in rows]
+    (tmp_path / "repeats.csv").write_text("\n".join([header, *kept]) + "\n")
+    asked = ("--artifact", store, "--data-path", tmp_path / "repeats.csv", "--protocol", "stream")
+    assert run(evaluate, *asked).exit_code == 0
+    found = run(evaluate, *asked, "--exclude-seen")
+    assert found.exit_code == 1
+    assert "rows drawn has an item that its user had before: leave --exclude-seen out" in found.stderr
 
 
 def test_cutoff_that_cannot_be_read_is_refused_by_its_name(store: Path, walk_csv: Path) -> None:
