@@ -41,3 +41,8 @@ def test_what_is_no_object_stays_and_an_empty_list_makes_none() -> None:
     values, places = unfolded([b"[1]", b"{", b'{"cart": {"items": []}}', b"1" * 5_000], ("cart", "items"))
     assert (values, places.tolist()) == ([b"[1]", b"{", b"1" * 5_000], [0, 1, 3])
     assert unfolded([], ("a",))[0] == []
+
+
+def test_a_value_that_would_fill_the_memory_stays_as_it_is() -> None:
+    value = json.dumps({"note": "x" * 500_000, "items": [1] * 100_000}).encode()
+    assert unfolded([value], ("items",))[0] == [value]
