@@ -51,6 +51,8 @@ def install(root: Path) -> None:
         if status != 0:
             words = [line for line in log.read_text().splitlines() if line.startswith("ERROR")]
             fail(f"pip failed (exit {status}): {words[-1] if words else 'no reason given'}; all of it: {log}")
+    # So that the first worker need not; where it fails, that one says why.
+    subprocess.run([python, "-P", "-m", "stream.worker.compiling"], stderr=subprocess.DEVNULL, check=False)
 
 
 def run_logged(command: list[str], log: Path) -> int:

@@ -61,6 +61,12 @@ def _with_fast_sums(function: F, **options: bool) -> Any:
     return compiler(function)
 
 
+def must_compile(function: Callable[..., Any]) -> bool:
+    """Return whether a compiled function has to be compiled, and can then be kept: nothing of it is."""
+    name, folder = cast(Any, function).py_func.__qualname__, cast(Any, function).stats.cache_path
+    return bool(folder) and not any(Path(folder).glob(f"*.{name}-*.nbi"))
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def copy_to(typing_context: Any, target: Any, source: Any, count: Any) -> Any:
     """Copy so many bytes from one address to another, which compiled code alone may do."""

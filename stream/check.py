@@ -20,7 +20,7 @@ from stream.checking.findings import examine
 from stream.checking.given import given_by
 from stream.checking.report import lines_of
 from stream.checking.sample import Sample, sample_of_file, sample_of_topic
-from stream.events.decoder import decoder_of
+from stream.events.decoder import decoder_of_parts, each_path_of
 from stream.settings import Settings
 
 #: Of a log's rows so many may be bad and yet be counted.
@@ -75,14 +75,17 @@ def main(
 
 
 def _check(settings: Settings, sample: Sample, min_share: float) -> None:
-    decoder = decoder_of(settings)
+    decoder = decoder_of_parts(settings)
     reader = None
     if not settings.event_decoder:
         reader = given_by(decoder, settings.event_fields, settings.event_format)
-    found = examine(sample, decoder, reader)
+    each_path = each_path_of(settings)
+    found = examine(sample, decoder, reader, each_path)
     read_by = settings.event_format or settings.event_decoder or settings.event_fields or "the default format"
     for line in lines_of(sample, found, read_by):
         click.echo(line)
+    if each_path and sample.is_topic:
+        click.echo("workers read these events from the topic that python -m stream.rekey makes of them")
     _refuse_little(found.share, min_share)
 
 

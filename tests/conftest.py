@@ -37,6 +37,7 @@ settings.load_profile("twintide")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the chaos tests be as long as one likes."""
     parser.addoption("--chaos-faults", type=int, default=5, help="faults of the chaos test (5)")
+    parser.addoption("--chaos-items", action="store_true", help="an item learner takes part in it")
     parser.addoption("--items-kills", type=int, default=4, help="kills of an item learner in its test (4)")
     parser.addoption("--chaos-seed", type=int, default=1, help="what decides their order (1)")
     parser.addoption("--chaos-encoding", choices=ENCODINGS, default="json", help="how its events are written")

@@ -53,6 +53,8 @@ def columns_of(file: LogFile, names: list[str], log_format: LogFormat) -> list[s
 
     Raises DataError where one is neither here nor there, or twice.
     """
+    if log_format.each:
+        raise DataError(f"{file.name}: the format has each, which is of JSON alone: leave it out")
     shown = ",".join(names)[:200]
     twice = sorted({name for name in log_format.columns if names.count(name) > 1})
     if twice:

@@ -54,6 +54,8 @@ class LogFormat:
     time_unit: Literal["auto", "text", "seconds", "milliseconds", "microseconds", "nanoseconds"] = "auto"
     #: Of events alone: how their values are encoded. All but plain JSON is by the schemas of a registry.
     encoding: Encoding = "json"
+    #: Of JSON alone: the path of a list whose elements are events of their own; "": an object is one event.
+    each: str = ""
     #: What parts the columns of a CSV file.
     delimiter: str = ","
     #: The names of all columns where the file's first line is a row already; empty: it names them.
@@ -82,6 +84,7 @@ class LogFormat:
                 f"the format's time is {self.time}, as is another column: name that of the time"
             )
         self._check_constants(sources["behaviour"])
+        self._check_each()
         if len(self.delimiter.encode()) != 1 or self.delimiter in '"\r\n':
             raise SettingsError(
                 f"the format's delimiter is {self.delimiter!r}; it must be one character like ','"
@@ -107,6 +110,11 @@ class LogFormat:
         return source_of(self.time).paths[0]
 
     @property
+    def each_path(self) -> KeyPath:
+        """Return the path to a list of events; empty where there is none."""
+        return source_of(self.each).paths[0] if self.each else ()
+
+    @property
     def time_column(self) -> str:
         """Return the name of the column of times."""
         return name_of(self.time_path)
@@ -120,6 +128,16 @@ class LogFormat:
             return self.source(name)
         except SettingsError as error:
             raise SettingsError(f"the format's {name}: {error}") from error
+
+    def _check_each(self) -> None:
+        if not self.each:
+            return
+        if not self._checked_source("each").is_path:
+            raise SettingsError(
+                f"the format's each is {self.each!r}; it must be one path, like payload.items"
+            )
+        if self.encoding != "json":
+            raise SettingsError(f"the format has each, and encoding {self.encoding!r}: each is of JSON alone")
 
     def _check_constants(self, behaviour: Source) -> None:
         for template in behaviour.templates:

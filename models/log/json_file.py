@@ -19,6 +19,7 @@ from models.log.json_leaves import (
     texts_of_leaf,
     value_at,
 )
+from models.log.json_lists import unfolded
 from models.log.sources import KeyPath, name_of
 
 
@@ -34,6 +35,8 @@ def read_json(file: LogFile, log_format: LogFormat, progress: Callable[[int], ob
             for block in _blocks(open_text(file, stream)):
                 numbered = [(line, number) for number, line in enumerate(block, lines_before + 1) if line]
                 lines_before += len(block)
+                if log_format.each:
+                    numbered = _unfolded(numbered, log_format.each_path)
                 texts, sound = _texts_of(leaves, paths, numbered, broken)
                 rows += sound
                 for path in paths:
@@ -54,6 +57,11 @@ def _blocks(stream: Any) -> Iterator[list[bytes]]:
         is_first = False
         yield [line.strip() for line in whole]
     yield [rest.strip()] if rest else []
+
+
+def _unfolded(numbered: list[tuple[bytes, int]], path: KeyPath) -> list[tuple[bytes, int]]:
+    parts, places = unfolded([line for line, _ in numbered], path)
+    return [(part or b"", numbered[place][1]) for part, place in zip(parts, places.tolist(), strict=True)]
 
 
 def _texts_of(

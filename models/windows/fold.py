@@ -96,7 +96,8 @@ def _fold_portion(
     """Fold events of U users, count what became of them in counts (U,), and return the new values."""
     old_starts, new_starts = np.zeros(len(values) + 1, np.int64), np.zeros(len(values) + 1, np.int64)
     np.cumsum([len(value) if value else 0 for value in values], out=old_starts[1:])
-    old = np.frombuffer(b"".join([value for value in values if value]), np.uint8)
+    # Of the same type as the new ones, so that what reads and writes them is compiled once.
+    old = np.frombuffer(bytearray().join([value for value in values if value]), np.uint8)
     new_bytes = len(values) * (HEADER_BYTES + len(rules.topic) + 8)
     new_bytes += int(batch.starts[-1] - batch.starts[0]) * (EVENT_BYTES + EDGE_HASH_BYTES)
     new_bytes += len(batch.item_text) + len(batch.category_text)

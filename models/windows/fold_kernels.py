@@ -39,7 +39,8 @@ def fold_users(
     """
     old, new = buffer_of(old_values), buffer_of(new_values)
     room = room_for(old_starts, batch)
-    end, users = 0, len(old_starts) - 1
+    # Not 0 by itself: that is of a type of its own, for which all of `encode` would be compiled once more.
+    end, users = new_starts[0], len(old_starts) - 1
     for first in range(0, users, BLOCK_USERS):
         last = min(first + BLOCK_USERS, users)
         damaged = decode(old, old_starts, batch, rules, room, first, last)

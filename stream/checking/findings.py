@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.events import MAX_AHEAD_MS, SKIPPED_EVENT, Behaviour, Event
+from models.log.sources import KeyPath
 from stream.checking.given import Given
-from stream.checking.sample import PlacedRecord, Sample
+from stream.checking.sample import Part, PlacedRecord, Sample, parts_of
 from stream.checking.times import TimeFindings, findings_of_times
 from stream.events.columns import reason_refused
 from stream.events.decoder import Decoder
@@ -54,12 +55,14 @@ class Findings:
 class Examination:
     """Takes the records of a sample, one by one."""
 
-    def __init__(self, sample: Sample, reader: Given | None) -> None:
+    def __init__(self, sample: Sample, reader: Given | None, are_keyed: bool) -> None:
+        """are_keyed: whether the records' keys must be their users'."""
         self.findings = Findings()
-        self._sample = sample
+        self._are_keyed = are_keyed
+        self._partitions = len(sample.held)
         self._reader = reader
         self._latest_ms = int(time.time() * 1000) + MAX_AHEAD_MS
-        self._ids: set[tuple[str, str]] = set()
+        self._ids: set[tuple[str, str, int]] = set()
         self._times: list[tuple[int, Any, int]] = []
 
     def take(self, record: PlacedRecord, event: Event | None) -> None:
@@ -79,7 +82,7 @@ class Examination:
             self._note_user(record, str(event.user_id), is_key_right=not reason)
             self._note_event(event)
         if not reason and event is not None:
-            found.outcomes["duplicate" if self._is_known(event) else "applied"] += 1
+            found.outcomes["duplicate" if self._is_known(event, record) else "applied"] += 1
         elif user_to_forget(record):
             found.outcomes["forget"] += 1
         else:
@@ -92,8 +95,8 @@ class Examination:
         return self.findings
 
     def _key(self, record: PlacedRecord, event: Event | None) -> bytes | None:
-        """Return a record's key; that of a file's line, which has none, is the user's."""
-        if self._sample.is_topic or event is None:
+        """Return a record's key, or the one that it will have: the user's."""
+        if self._are_keyed or event is None:
             return record.key()
         return str(event.user_id).encode(errors="replace")
 
@@ -101,11 +104,12 @@ class Examination:
         self.findings.behaviours[Behaviour(event.behavior_type).name.lower()] += 1
         self.findings.with_id += event.event_id is not None
 
-    def _is_known(self, event: Event) -> bool:
+    def _is_known(self, event: Event, record: PlacedRecord) -> bool:
         """Return whether an event of this id and user was there before, and take note of it."""
         if event.event_id is None:
             return False
-        event_id = (str(event.user_id), str(event.event_id))
+        number = record.number if isinstance(record, Part) else 0
+        event_id = (str(event.user_id), str(event.event_id), number)
         is_known = event_id in self._ids
         self._ids.add(event_id)
         return is_known
@@ -121,17 +125,22 @@ class Examination:
             found.wrong_key = record.key(), str(event.user_id)
 
     def _note_user(self, record: PlacedRecord, user_id: str, *, is_key_right: bool) -> None:
-        found, count = self.findings, len(self._sample.held)
+        found = self.findings
         found.users[user_id] += 1
         found.places[user_id].add(record.partition())
-        if is_key_right and count:
-            found.misplaced += record.partition() != partition_of(user_id.encode(), count)
+        if is_key_right and self._are_keyed:
+            found.misplaced += record.partition() != partition_of(user_id.encode(), self._partitions)
 
 
-def examine(sample: Sample, decoder: Decoder, reader: Given | None) -> Findings:
-    """Return what a worker with this decoder would make of a sample's records."""
-    examination = Examination(sample, reader)
-    events = decoder.events([record.value() for record in sample.records])
-    for record, event in zip(sample.records, events, strict=True):
+def examine(sample: Sample, decoder: Decoder, reader: Given | None, each_path: KeyPath = ()) -> Findings:
+    """Return what a worker with this decoder would make of a sample's records.
+
+    Where there is `each_path`, of the events into which `stream.rekey` takes them apart by it, and whose keys
+    it makes.
+    """
+    examination = Examination(sample, reader, are_keyed=sample.is_topic and not each_path)
+    records = parts_of(sample.records, each_path) if each_path else sample.records
+    events = decoder.events([record.value() for record in records])
+    for record, event in zip(records, events, strict=True):
         examination.take(record, event)
     return examination.finish()

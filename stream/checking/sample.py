@@ -8,6 +8,8 @@ from typing import Protocol
 from models.errors import DataError, TwintideError
 from models.log.content import open_text
 from models.log.files import LogFile
+from models.log.json_lists import part_numbers, unfolded
+from models.log.sources import KeyPath
 from stream.events.incoming import Record
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topic_reader import read_between
@@ -58,6 +60,43 @@ class Line:
 
     def headers(self) -> None:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the events that a record tells of, as a record; `number` of them stand before it."""
+
+    record: PlacedRecord
+    text: bytes | None
+    number: int
+
+    def key(self) -> bytes | None:
+        return self.record.key()
+
+    def value(self) -> bytes | None:
+        return self.text
+
+    def partition(self) -> int:
+        return self.record.partition()
+
+    def offset(self) -> int:
+        return self.record.offset()
+
+    def timestamp(self) -> tuple[int, int]:
+        return self.record.timestamp()
+
+    def headers(self) -> Sequence[tuple[str, bytes]] | None:
+        return self.record.headers()
+
+
+def parts_of(records: Sequence[PlacedRecord], each_path: KeyPath) -> list[Part]:
+    """Return the events that records tell of, each an element of the list at a path."""
+    values, places = unfolded([record.value() for record in records], each_path)
+    numbers = part_numbers(places).tolist()
+    return [
+        Part(records[place], value, number)
+        for value, place, number in zip(values, places.tolist(), numbers, strict=True)
+    ]
 
 
 def sample_of_topic(kafka: KafkaConnection, topic: str, count: int) -> Sample:

@@ -17,8 +17,10 @@ from models.windows.window import WindowSettings
 from stream import metrics
 from stream.encoding.encoder import Encoder, open_encoder
 from stream.encoding.live_inputs import LiveInputsFollower
+from stream.kafka.topics import topic_source
 from stream.settings import Settings
 from stream.store.clients import redis_client
+from stream.store.prefix_source import PrefixSource
 from stream.store.user_row import UserRow
 from stream.store.vector_store import Store, StoreSettings
 
@@ -88,6 +90,7 @@ def open_live_models(
 ) -> "LiveModels":
     """Return the live models that can be loaded, `artifact` among them; where none serves, this one does.
 
+    Raises SettingsError where workers of another topic fill the key prefix.
     Where Redis knows of no model, it may have lost all vectors: then all users are written from state.
     """
     store = Store(
@@ -96,6 +99,10 @@ def open_live_models(
         on_foreign=metrics.upserts_total.labels("foreign").inc,
     )
     store.check_server()
+    prefix = PrefixSource(
+        redis_client(settings.redis), settings.key_prefix, topic_source(settings.kafka, settings.topic)
+    )
+    prefix.claim()
     inputs = LiveInputsFollower(redis_client(settings.redis), settings.key_prefix)
     live = LiveModels(
         store,
@@ -103,6 +110,7 @@ def open_live_models(
         artifact.settings.window,
         lambda artifact: open_encoder(settings, artifact),
         inputs,
+        prefix.claim,
     )
     live.add(live.make(artifact))
     if store.poll() is None:
@@ -135,9 +143,14 @@ class LiveModels:
         window_settings: WindowSettings,
         make: MakeEncoder,
         inputs: LiveInputsFollower | None = None,
+        claim_prefix: Callable[[], None] = lambda: None,
     ) -> None:
-        """`inputs` has what items have become; without it all are encoded as they were trained."""
+        """`inputs` has what items have become; without it all are encoded as they were trained.
+
+        `claim_prefix` says that we fill the key prefix, and raises SettingsError where others do.
+        """
         self.store = store
+        self.claim_prefix = claim_prefix
         #: Epoch of the source topic, which goes into every row.
         self.epoch = store.topic_epoch(topic_id)
         self.window_settings = window_settings

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from models.errors import SettingsError
 from models.log.format import LogFormat, read_log_format
+from models.log.sources import KeyPath
 from stream.events.columns import DecodedEvents as DecodedEvents
 from stream.events.columns import Decoder as Decoder
 from stream.events.columns import WholeEvents as WholeEvents
@@ -30,10 +31,27 @@ class DecoderSettings(Protocol):
 
 
 def decoder_of(settings: DecoderSettings) -> Decoder:
-    """Return the decoder of a deployment; errors as `make_decoder`."""
+    """Return the decoder of a deployment, which makes one event of a record; errors as `make_decoder`."""
+    if each_path_of(settings):
+        raise SettingsError(
+            f"{settings.event_format} has each, and a record of a worker's topic is one event: "
+            "`python -m stream.rekey --format` makes a topic of them"
+        )
+    return decoder_of_parts(settings)
+
+
+def decoder_of_parts(settings: DecoderSettings) -> Decoder:
+    """Return what decodes the parts that records are taken apart into, where a format says so, or records."""
     return make_decoder(
         settings.event_fields, settings.event_decoder, settings.event_format, settings.registry
     )
+
+
+def each_path_of(settings: DecoderSettings) -> KeyPath:
+    """Return the path of the list by which records are taken apart; empty where a record is an event."""
+    if not settings.event_format:
+        return ()
+    return read_log_format(settings.event_format, "TWINTIDE_EVENT_FORMAT").each_path
 
 
 def make_decoder(

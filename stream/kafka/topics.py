@@ -170,6 +170,13 @@ def topic_id(kafka: KafkaConnection, name: str) -> str:
     return topic_state(kafka, name).topic_id
 
 
+def topic_source(kafka: KafkaConnection, name: str) -> str:
+    """Return what tells a topic from those of other clusters, and not from itself once it was made anew."""
+    client = admin_client(kafka)
+    cluster = answered(lambda: client.describe_cluster(request_timeout=TIMEOUT_S), "the cluster's id")
+    return f"topic {name} of Kafka cluster {cluster.cluster_id}"
+
+
 def topic_state(kafka: KafkaConnection, name: str) -> TopicState:
     """Return an existing topic as it is now. Raises UnreachableError."""
     client, topics = admin_client(kafka), TopicCollection([name])

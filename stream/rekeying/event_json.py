@@ -1,6 +1,6 @@
 """Columns of events -> plain JSON, byte for byte what one event by itself becomes."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,21 @@ from stream.events.columns import (
     texts_of_column,
 )
 
+#: What stands between an event's id and its number among the events of its record, where that is not 0.
+PART = "-"
+
+
+class Origins(NamedTuple):
+    """Where E events come from.
+
+    source: names topic and partition; offsets (E,) of their records; numbers (E,): how many events of the
+    same record stand before each.
+    """
+
+    source: str
+    offsets: Ints
+    numbers: Ints
+
 
 def keys_of(events: WholeEvents) -> Payloads:
     """Return the keys: the users."""
@@ -31,8 +46,8 @@ def keys_of(events: WholeEvents) -> Payloads:
     return Payloads(users.text, users.starts, np.zeros(len(users), np.bool_))
 
 
-def values_of(events: WholeEvents, offsets: Ints, source: str) -> Payloads:
-    """Return the values; what has no id is known by its offset (E,) in the source.
+def values_of(events: WholeEvents, origins: Origins) -> Payloads:
+    """Return the values; what has no id is known by where it comes from.
 
     An event that has all that the default format wants is passed on as it is: numbers stay numbers.
     """
@@ -54,7 +69,7 @@ def values_of(events: WholeEvents, offsets: Ints, source: str) -> Payloads:
             "time": (_digits(events.time_ms), are_bare),
             "item_category": as_given(CATEGORY),
             "user_geohash": (events.texts[GEOHASH], np.where(has_geohash, QUOTED, NULL).astype(np.uint8)),
-            "event_id": (_ids(events, offsets, source), np.full(len(events), QUOTED, np.uint8)),
+            "event_id": (_ids(events, origins), np.full(len(events), QUOTED, np.uint8)),
         }
     )
 
@@ -64,12 +79,24 @@ def _is_given(events: WholeEvents, field: int) -> Any:
     return (kinds != MISSING) & (kinds != IS_NULL)
 
 
-def _ids(events: WholeEvents, offsets: Ints, source: str) -> Texts:
-    """Return each event's own id, or its place where it has none."""
+def _ids(events: WholeEvents, origins: Origins) -> Texts:
+    """Return each event's own id, or its place where it has none; both numbered behind the record's first."""
+    ids = _record_ids(events, origins)
+    if not origins.numbers.any():
+        return ids
+    numbers = column_of_numbers(origins.numbers)
+    suffixes = pc.binary_join_element_wise("", numbers.cast(pa.string()), PART)
+    return texts_of_column(
+        pc.binary_join_element_wise(column_of_texts(ids), pc.if_else(pc.equal(numbers, 0), "", suffixes), "")
+    )
+
+
+def _record_ids(events: WholeEvents, origins: Origins) -> Texts:
     is_given = _is_given(events, EVENT_ID)
     if is_given.all():
         return events.texts[EVENT_ID]
-    places = pc.binary_join_element_wise(source, column_of_numbers(offsets).cast(pa.string()), "/")
+    offsets = column_of_numbers(origins.offsets).cast(pa.string())
+    places = pc.binary_join_element_wise(origins.source, offsets, "/")
     if not is_given.any():
         return texts_of_column(places)
     given = column_of_texts(events.texts[EVENT_ID])

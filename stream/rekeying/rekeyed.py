@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import msgspec
@@ -10,11 +10,13 @@ import numpy as np
 
 from models.arrays import Flags, Ints
 from models.events import MAX_AHEAD_MS, SKIPPED_EVENT, Event
+from models.log.json_lists import part_numbers, unfolded
+from models.log.sources import KeyPath
 from models.payloads import Payloads, joined_payloads, payloads_of
 from stream.events.decoder import Decoder, WholeEvents
 from stream.events.incoming import Rejected, are_sound, complaint, user_to_forget
 from stream.kafka.records import Records
-from stream.rekeying.event_json import keys_of, values_of
+from stream.rekeying.event_json import PART, Origins, keys_of, values_of
 
 #: Fewer records are read sooner one by one: so many come at once where little does.
 MANY = 64
@@ -51,14 +53,31 @@ class Rekeyed:
     skipped: int
 
 
-def rekeyed(records: Records, decoder: Decoder, source: str) -> Rekeyed:
+def rekeyed(records: Records, decoder: Decoder, source: str, each_path: KeyPath = ()) -> Rekeyed:
     """Return what records of a partition become; `source` names it, and stands in ids that are missing.
 
-    Requests to forget a user are passed on as they are.
+    Where there is `each_path`, a record is as many events as it has elements in its list there, with ids of
+    their own, and one dead letter at most. Requests to forget a user are passed on as they are.
     """
+    if not each_path:
+        return _rekeyed(records, np.zeros(len(records), np.int64), decoder, source)
+    values, places = unfolded([*records.values], each_path)
+    parts = replace(records.at(places), values=payloads_of(values))
+    found = _rekeyed(parts, part_numbers(places), decoder, source)
+    letters = {each.record.offset(): each for each in reversed(found.rejected)}
+    empty = len(records) - len(np.unique(places))
+    return Rekeyed(
+        replace(found.events, places=places[found.events.places]),
+        [letters[offset] for offset in sorted(letters)],
+        found.skipped + empty,
+    )
+
+
+def _rekeyed(records: Records, numbers: Ints, decoder: Decoder, source: str) -> Rekeyed:
+    """Return what `rekeyed` does; numbers (R,): which part of a record each of these is, the first is 0."""
     latest_ms = int(time.time() * 1000) + MAX_AHEAD_MS
     if len(records) < MANY:
-        return _one_by_one(records, np.arange(len(records)), decoder, source, latest_ms)
+        return _one_by_one(records, numbers, np.arange(len(records)), decoder, source, latest_ms)
     parts: list[KeyedEvents] = []
     skipped, alone = 0, [np.flatnonzero(records.values.is_null)]
     for places, events in _together(records.values, np.flatnonzero(~records.values.is_null), decoder):
@@ -69,10 +88,11 @@ def rekeyed(records: Records, decoder: Decoder, source: str) -> Rekeyed:
             skipped += len(places) - len(events.places)
             places = places[events.places]
         sound = np.flatnonzero(_are_sound(events, latest_ms))
-        parts.append(_keyed(events, records.offsets[places], source, places, sound))
+        values = values_of(events, Origins(source, records.offsets[places], numbers[places]))
+        parts.append(KeyedEvents(keys_of(events), values, events.time_ms, places, sound))
         alone.append(np.delete(places, sound))
     others = np.sort(np.concatenate(alone))
-    rest = _one_by_one(records, others, decoder, source, latest_ms)
+    rest = _one_by_one(records, numbers, others, decoder, source, latest_ms)
     return Rekeyed(_in_order([*parts, rest.events]), rest.rejected, skipped + rest.skipped)
 
 
@@ -99,11 +119,6 @@ def _are_sound(events: WholeEvents, latest_ms: int) -> Flags:
     return found & ~events.is_odd
 
 
-def _keyed(events: WholeEvents, offsets: Ints, source: str, places: Ints, sound: Ints) -> KeyedEvents:
-    values = values_of(events, offsets, source)
-    return KeyedEvents(keys_of(events), values, events.time_ms, places, sound)
-
-
 class _KeyedEvent(NamedTuple):
     """What one record becomes, and which it was."""
 
@@ -113,7 +128,9 @@ class _KeyedEvent(NamedTuple):
     place: int
 
 
-def _one_by_one(records: Records, places: Ints, decoder: Decoder, source: str, latest_ms: int) -> Rekeyed:
+def _one_by_one(
+    records: Records, numbers: Ints, places: Ints, decoder: Decoder, source: str, latest_ms: int
+) -> Rekeyed:
     """Return what the records at some places become."""
     some = places.tolist()
     keyed: list[_KeyedEvent] = []
@@ -124,7 +141,7 @@ def _one_by_one(records: Records, places: Ints, decoder: Decoder, source: str, l
         if event is SKIPPED_EVENT:
             skipped += 1
         elif event is not None and not _complaint(event, latest_ms):
-            plain = _with_id(event, source, int(records.offsets[place]))
+            plain = _with_id(event, f"{source}/{records.offsets[place]}", int(numbers[place]))
             keyed.append(_KeyedEvent(str(event.user_id).encode(), _encode(plain), event.time, place))
         elif user_id := user_to_forget(records.each[place]):
             keyed.append(_KeyedEvent(user_id.encode(), None, 0, place))
@@ -160,9 +177,11 @@ def _complaint(event: Event | None, latest_ms: int) -> str:
     return complaint(event, key, latest_ms)
 
 
-def _with_id(event: Event, source: str, offset: int) -> Event:
+def _with_id(event: Event, place: str, number: int) -> Event:
     """Return a sound event as the default format has it, with its place for an id where it has none."""
-    event_id = f"{source}/{offset}" if event.event_id is None else str(event.event_id)
+    event_id = place if event.event_id is None else str(event.event_id)
+    if number:
+        event_id += f"{PART}{number}"
     if event.user_geohash is None and event.event_id is event_id:
         return event
     return Event(

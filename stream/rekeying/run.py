@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from tqdm import tqdm
 
 from models.errors import SettingsError, TwintideError, UnreachableError
-from stream.events.decoder import decoder_of
+from stream.events.decoder import decoder_of_parts, each_path_of
 from stream.kafka.assigned_consumer import assigned_consumer
 from stream.kafka.fetcher import fetcher_of
 from stream.kafka.group import committed_by
@@ -92,7 +92,8 @@ class Rekeying:
 
     def __init__(self, settings: Settings, source: str, done: Done) -> None:
         self._settings, self._source, self._done = settings, source, done
-        self._decoder = decoder_of(settings)
+        self._decoder = decoder_of_parts(settings)
+        self._each_path = each_path_of(settings)
         # Another one once the topic is deleted and made again, and so are its events' ids and its progress.
         self._topic_id = topic_id(settings.kafka, source)
         self._group = f"{settings.app_id}-rekey-{source}-{settings.topic}-{self._topic_id}"
@@ -153,7 +154,7 @@ class Rekeying:
         """Send what records become, by partition, and return how many records there were."""
         for partition, records in fetched.items():
             if len(records):
-                found = rekeyed(records, self._decoder, f"{self._topic_id}/{partition}")
+                found = rekeyed(records, self._decoder, f"{self._topic_id}/{partition}", self._each_path)
                 self._sender.send(found.events, records)
                 for each in found.rejected:
                     self._sender.reject(self._source, partition, each)

@@ -99,6 +99,7 @@ class ModelFollower:
 
     async def _poll(self) -> None:
         state, store = self._state, self._live.store
+        await asyncio.to_thread(self._live.claim_prefix)
         models = await asyncio.to_thread(store.poll)
         self._refresher.writer.note_poll()
         if state.coverage.note_assignment(state.assignments.current.number):

@@ -24,6 +24,7 @@ has the rule of writing).
     twintide:models:user:              HASH, which models are live (model_registry.py); ends with the key
                                        prefix
     twintide:writer:user:{writer}      counter of a writer's calls, by which it notices that writes were lost
+    twintide:source:user:              which topic fills the key prefix (prefix_source.py)
     twintide:topic-epochs              HASH of topic id -> epoch
     twintide:items:{version}:...       live items of a model (item_rows.py); they end with the key prefix:
         header           HASH, what there is

@@ -11,8 +11,6 @@ from faust.types import TP
 from yarl import URL
 
 from models.errors import SettingsError
-from models.plain_json import compile_plain
-from models.windows.fold import compile_fold
 from stream import metrics
 from stream.encoding.live_models import ArtifactSource
 from stream.events.decoder import decoder_of
@@ -33,6 +31,7 @@ from stream.windows.assignment import Assignments
 from stream.windows.moves import read_moves
 from stream.windows.recovery import BATCH_RECORDS, ChangelogBatch, read_changelog
 from stream.worker import health
+from stream.worker.compiling import compiled_loops
 from stream.worker.consumer import BatchTransport
 from stream.worker.parts import Parts, build_parts
 from stream.worker.source import Topic
@@ -71,10 +70,9 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         """Check artifact, Kafka and Redis, and have everything ready that the worker needs."""
         settings = self.settings
         decoder = decoder_of(settings)
-        compile_fold()
-        compile_plain()
-        models = ArtifactSource(settings.artifact) if settings.encode else None
-        artifact = models.load(models.wanted().version) if models else None
+        with compiled_loops():
+            models = ArtifactSource(settings.artifact) if settings.encode else None
+            artifact = models.load(models.wanted().version) if models else None
         partitions = self._follow_topic()
         check_may_join(settings.kafka, settings.app_id)
         topic = Topic(settings.topic, topic_id(settings.kafka, settings.topic), partitions)

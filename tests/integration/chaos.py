@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from local.items import ItemsProcess
 from local.kafka import KafkaServer
 from local.proof import wait_until_committed
 from local.redis import RedisServer
@@ -26,6 +27,7 @@ from stream.kafka.topics import (
 )
 from stream.repartition import RepartitionRefusedError, repartition
 from stream.settings import Settings
+from stream.store.lease import LEASE_S
 
 #: Workers that take part at most; the first two run from the beginning.
 WORKERS = 3
@@ -97,6 +99,8 @@ class Chaos:
         ]
         #: Those that are to run; `rest` starts them again whenever they do not.
         self.wanted = self.workers[:2]
+        #: The item learner, where one takes part, and has been started.
+        self.learner: ItemsProcess | None = None
         self.done: Counter[str] = Counter()
         #: Workers that ended by themselves: allowed, as a supervisor starts them again, but worth knowing.
         self.gave_up = 0
@@ -116,7 +120,7 @@ class Chaos:
         """Let events flow, and start again what ended, as a supervisor would."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            for worker in self.wanted:
+            for worker in (*self.wanted, *([self.learner] if self.learner else [])):
                 if worker.process.pid is None:
                     self.gave_up += 1
                     print(f"{time.strftime('%H:%M:%S')} {worker.process.name} had ended", flush=True)
@@ -139,7 +143,7 @@ class Chaos:
 
     def end(self) -> None:
         """End everything."""
-        for worker in self.workers:
+        for worker in (*self.workers, *([self.learner] if self.learner else [])):
             worker.kill()
         self.kafka.kill()
         self.redis.kill()
@@ -162,6 +166,19 @@ class Chaos:
         worker.kill()
         time.sleep(self.random.choice((0.0, 12.0)))
         worker.start(wait=False)
+
+    def kill_learner(self) -> None:
+        """End the item learner as a crash does, and start it again."""
+        assert self.learner is not None
+        self.learner.kill()
+        self.learner.start(wait=False)
+
+    def freeze_learner(self) -> None:
+        """Freeze the item learner until its lease is over, then let it go on where it was."""
+        assert self.learner is not None
+        self.learner.pause()
+        self.rest(LEASE_S + 2.0)
+        self.learner.resume()
 
     def join(self) -> None:
         """Start one more worker."""

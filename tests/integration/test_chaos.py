@@ -3,10 +3,12 @@
 pytest tests/integration/test_chaos.py                                     the short form
 pytest tests/integration/test_chaos.py --chaos-faults 24 --chaos-seed 7    as long as you like
 ... --chaos-encoding avro                                                  with a schema registry, that fails
+... --chaos-items                                                          with an item learner, killed too
 """
 
 import json
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,20 +17,25 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
+from local.items import ItemsProcess
 from local.kafka import KafkaServer
 from local.proof import Proof, prove
 from local.redis import RedisServer
 from local.registry import RegistryServer
+from local.worker import worker_environment
 from models.artifact.artifact import Artifact
+from models.artifact.stores import read_version
 from models.windows.window import window_from_bytes
 from replay.encoding import make_encode
+from stream.items.snapshots import Snapshots, snapshots_topic
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topic_reader import read_all
-from stream.kafka.topics import changelog_topic, ensure_topic
+from stream.kafka.topics import changelog_topic, end_offsets, ensure_topic
 from stream.registry.connection import RegistryConnection
 from stream.settings import Settings
 from stream.store.connection import RedisConnection
 from tests.integration.chaos import Chaos, Traffic
+from tests.integration.learning import publish_live_model
 
 pytestmark = pytest.mark.integration
 
@@ -37,8 +44,14 @@ SHORT = ("kill", "join", "wake", "broker", "redis_outage")
 ALL = (*SHORT, "leave", "pause", "full_disk", "expire", "widen")
 #: Where events have schemas: their registry fails, twice as often as anything else.
 ENCODED = ("registry_outage", "registry_outage")
+#: Where there is an item learner.
+ITEMS = ("kill_learner", "kill_learner", "freeze_learner")
 
 USERS = 300
+#: Items that a model which goes on learning knows, of 70.
+KNOWN = 50
+#: By then the item learner has learned all there is (s).
+LEARNED_S = 120.0
 
 
 @contextmanager
@@ -131,9 +144,28 @@ def accounted(settings: Settings) -> int:
     return len(places) + sum(each.applied + each.duplicate + each.late for each in windows)
 
 
-def some_faults(count: int, seed: int, encoding: str) -> list[str]:
-    chance, others = random.Random(seed), ALL if encoding == "json" else (*ALL, *ENCODED)
+def some_faults(count: int, seed: int, encoding: str, with_items: bool) -> list[str]:
+    chance = random.Random(seed)
+    others = (*ALL, *(ENCODED if encoding != "json" else ()), *(ITEMS if with_items else ()))
     return [*chance.sample(SHORT, len(SHORT)), *chance.choices(others, k=max(count - len(SHORT), 0))][:count]
+
+
+def seen_by_learner(found: Chaos) -> int:
+    """Return how many events the item learner knows of at the topic's end, by its last snapshot."""
+    assert found.learner is not None
+    deadline = time.monotonic() + LEARNED_S
+    version = read_version(found.settings.artifact)
+    lag = f"twintide_items_lag_events{{{version}}}"
+    while found.learner.metrics().get(lag) != 0 or not found.learner.is_ready():
+        assert time.monotonic() < deadline, (found.learner.health(), found.learner.metrics())
+        found.rest(0.5)
+    found.learner.stop()
+    topic = snapshots_topic(found.settings.app_id, version)
+    snapshot = Snapshots(found.settings.kafka, topic, found.settings.replication_factor).load()
+    assert snapshot is not None
+    ends = end_offsets(found.settings.kafka, found.settings.topic)
+    assert {partition: each.offset for partition, each in snapshot.positions.items()} == ends
+    return int(snapshot.arrays["stream/numbers"][0])
 
 
 def test_nothing_is_lost_whatever_happens(
@@ -141,18 +173,27 @@ def test_nothing_is_lost_whatever_happens(
 ) -> None:
     count, seed = pytestconfig.getoption("--chaos-faults"), pytestconfig.getoption("--chaos-seed")
     encoding = pytestconfig.getoption("--chaos-encoding")
+    if with_items := pytestconfig.getoption("--chaos-items"):
+        artifact = publish_live_model(tmp_path / "store", KNOWN)
     print(f"seed {seed}, {encoding}", flush=True)
     with chaos(artifact, tmp_path, encoding) as found:
         for worker in found.wanted:
             worker.start()
+        if with_items:
+            found.learner = ItemsProcess(
+                tmp_path / "items", worker_environment(found.settings), snapshot_s=2.0
+            )
+            found.learner.start()
         events = traffic(found.settings, seed, encoding)
         events.start()
-        found.run(some_faults(count, seed, encoding), seed)
+        found.run(some_faults(count, seed, encoding, with_items), seed)
         published = events.finish()
         found.clean_up()
+        seen = seen_by_learner(found) if with_items else None
         proof = verdict(found, published)
         assert accounted(found.settings) == published
     assert proof.is_ok, proof.complaint
+    assert seen in (None, published - proof.malformed)
     assert sum(found.done.values()) == count
     assert proof.applied > 1_000
     assert proof.duplicate > 0

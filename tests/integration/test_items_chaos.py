@@ -14,19 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import redis
-import torch
 from confluent_kafka import Producer
 
 from local.items import ItemsProcess
 from local.worker import worker_environment
-from models.artifact import artifact as artifacts
 from models.artifact.artifact import Artifact
-from models.artifact.live_items import LiveItemsSettings
-from models.artifact.settings import ArtifactSettings
-from models.ids.vocabulary import Vocabulary
-from models.items.settings import LearnerSettings
-from models.towers.dual_towers import DualTowers
-from models.towers.settings import ModelSettings
 from stream.items.following import Following, ItemsSettings
 from stream.items.snapshots import Snapshot, Snapshots, snapshots_topic
 from stream.kafka.topics import end_offsets, ensure_topic
@@ -34,7 +26,7 @@ from stream.settings import Settings
 from stream.store.lease import lease_key
 from stream.store.model_registry import ModelRegistry
 from tests.integration.chaos import Traffic
-from tests.integration.learning import compile_learner
+from tests.integration.learning import publish_live_model
 
 pytestmark = pytest.mark.integration
 
@@ -52,16 +44,7 @@ LEARNS_AGAIN_S = 120.0
 
 @pytest.fixture
 def model(tmp_path: Path) -> Artifact:
-    torch.manual_seed(0)
-    items = [f"i{number}" for number in range(KNOWN)]
-    vocabulary = Vocabulary(items, [2 + number % 3 for number in range(KNOWN)], ["c0", "c1", "c2"])
-    live = LiveItemsSettings(is_on=True, half_lives_ms=(60_000, 3_600_000), weights=(1.0, 0.5), own=0.5)
-    settings = ArtifactSettings(model=ModelSettings(dimension=16), live_items=live)
-    towers = DualTowers(vocabulary, settings.features, settings.model)
-    made = artifacts.save(tmp_path / "store", towers, vocabulary, settings, {}, {})
-    artifacts.publish(tmp_path / "store", made.version)
-    compile_learner(made, LearnerSettings())
-    return made
+    return publish_live_model(tmp_path / "store", KNOWN)
 
 
 @pytest.fixture

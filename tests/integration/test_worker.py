@@ -272,3 +272,18 @@ def test_group_that_another_application_reads_as_is_told_at_the_start_and_later(
     assert worker.process.wait(60) == 1
     reports.close()
     assert "reads as group" in worker.process.log.read_text()
+
+
+def test_keys_that_another_topic_fills_are_told_at_the_start_and_later(
+    settings: Settings, shop: Shop, worker: WorkerProcess, redis_client: redis.Redis
+) -> None:
+    shop.send(10)
+    worker.start()
+    proves(shop, applied=10)
+    other = replace(settings, app_id=f"{settings.app_id}-other", topic=f"{settings.topic}-other")
+    status, line = refused(other)
+    assert (status, f"filled from topic {settings.topic} of Kafka cluster " in line) == (2, True)
+    proves(shop, applied=10)
+    redis_client.set(f"twintide:source:{settings.key_prefix}", "topic theirs of Kafka cluster 2", ex=30)
+    assert worker.process.wait(60) == 1
+    assert "filled from topic theirs of Kafka cluster 2" in worker.process.log.read_text().splitlines()[-1]

@@ -19,6 +19,16 @@ def twice(number):
 print(twice(21))
 """
 
+KEPT_SCRIPT = """
+from models.compiled import compiled, must_compile
+
+@compiled
+def twice(number):
+    return 2 * number
+
+print(must_compile(twice), twice(21), must_compile(twice))
+"""
+
 
 def run(tmp_path: Path, before: str) -> "subprocess.CompletedProcess[str]":
     """Run a script where neither the code's directory nor the user's cache can be one, not even for root."""
@@ -46,3 +56,15 @@ def test_read_only_host_costs_one_warning(tmp_path: Path, before: str, warning: 
     assert (done.returncode, done.stdout) == (0, "42\n"), done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert line.endswith(warning)
+
+
+def test_what_was_compiled_and_kept_need_not_be_compiled(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(KEPT_SCRIPT)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kept"), "PYTHONPATH": str(Path.cwd())}
+    command = [sys.executable, str(script)]
+    runs = [
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+        for _ in range(2)
+    ]
+    assert [run.stdout.split() for run in runs] == [["True", "42", "False"], ["False", "42", "False"]]

@@ -152,6 +152,9 @@ def test_log_whose_rows_are_all_left_out_is_refused(tmp_path: Path) -> None:
         ('item = { constant = "x", path = "y" }', "path"),
         ('time = "{day} {hour}"', "it must be one column or path"),
         ('time = "user_id"', "as is another column"),
+        ('each = "a..b"', "each: 'a..b' is no path"),
+        ('each = "{a}:{b}"', "it must be one path"),
+        ('each = "items"\nencoding = "avro"', "each is of JSON alone"),
         ('behaviour = { constant = "look" }', "'look', which behaviours does not have"),
     ],
 )

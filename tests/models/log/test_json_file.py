@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from models.errors import DataError
 from models.log import json_file
 from models.log.behaviour_log import BehaviourLog, read_behaviour_log
 from models.log.format import LogFormat
+from models.log.parts import read_in_parts
 
 FORMAT = LogFormat(
     user="{shop}:{user.id}", item="item", behaviour="", category=("section", "kind"), geohash="", time="at"
@@ -83,3 +85,16 @@ def test_files_of_all_kinds_are_one_log_and_a_path_may_have_a_field(tmp_path: Pa
     (tmp_path / "shop=s" / "more.csv").write_text(f"user.id,item,section,kind,at\n9,i9,,5,{START_S}\n")
     found = read_behaviour_log(tmp_path, FORMAT)
     assert found.user.strings().tolist() == ["s:0", "s:1", "s:2", "s:9", "t:0", "t:1", "t:2"]
+
+
+def test_each_element_of_a_list_is_a_row_of_its_line(tmp_path: Path) -> None:
+    lines = [event(number, bought=[{"sku": f"i{number}"}, {"sku": "more"}]) for number in range(3)]
+    path = write(tmp_path / "log", *lines, event(3, bought=[]), event(4, bought={"sku": "i4"}))
+    log_format = replace(FORMAT, item="bought.sku", each="bought")
+    found = rows(read_behaviour_log(path, log_format))
+    more = [(user, "more", *others) for user, _, *others in expected(0, 1, 2)]
+    assert found == sorted([*expected(0, 1, 2), *expected(4, first_line=5), *more], key=lambda row: row[-1])
+    assert [row for part in read_in_parts(path, log_format) for row in rows(part)] == found
+    (tmp_path / "log.csv").write_text("shop,user.id,bought.sku,section,kind,at\n")
+    with pytest.raises(DataError, match="the format has each, which is of JSON alone"):
+        read_behaviour_log(tmp_path / "log.csv", log_format)

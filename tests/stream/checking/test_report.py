@@ -164,3 +164,21 @@ def test_a_broker_that_is_down_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("stream.kafka.topics.TIMEOUT_S", 1.0)
     done = invoke(KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert (done.exit_code, done.stderr.startswith("Error: no Kafka at 127.0.0.1:1 (")) == (1, True)
+
+
+def test_events_that_records_tell_of_are_checked_each_without_keys(tmp_path: Path) -> None:
+    (tmp_path / "orders.toml").write_text(
+        'each = "items"\nitem = "items.sku"\nbehaviour = ""\ncategory = ""\ngeohash = ""\n'
+    )
+    items = [{"sku": "a"}, {"sku": "b"}, {"sku": ""}]
+    records = [Record(b"order", plain("u", items=items, event_id="o1"), place) for place in ((0, 1), (1, 2))]
+    decoder = make_decoder("", "", str(tmp_path / "orders.toml"))
+    reader = given_by(decoder, "", str(tmp_path / "orders.toml"))
+    found = examine(Sample("topic t", records, {0: 1, 1: 1}), decoder, reader, ("items",))
+    assert found.outcomes == {"applied": 2, "duplicate": 2, "dead letter": 2}
+    assert (found.reasons, found.wrong_key, found.misplaced) == ({"no_item": 2}, None, 0)
+    assert "items.sku" in found.fields
+    line = json.dumps({**json.loads(plain("u", items=items[:2]))}).encode()
+    (tmp_path / "log").write_bytes(line)
+    done = invoke("--data-path", tmp_path / "log", "--format", tmp_path / "orders.toml")
+    assert (done.exit_code, "users: 1" in done.output) == (0, True), done.output

@@ -1,5 +1,6 @@
 """Choosing a decoder, and refusing what names none."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,15 @@ from hypothesis import strategies as st
 from models.errors import SettingsError
 from models.events import Event
 from models.ids.texts import Texts
-from stream.events.decoder import DecodedEvents, Decoder, columns_of_events, make_decoder
+from stream.events.decoder import (
+    DecodedEvents,
+    Decoder,
+    columns_of_events,
+    decoder_of,
+    each_path_of,
+    make_decoder,
+)
+from stream.settings import Settings
 
 GOOD = b'{"user_id": "u", "item_id": "5", "behavior_type": 1, "time": 7}'
 NUMBERS = b'{"user_id": 3, "item_id": 5, "behavior_type": 4, "time": 7, "item_category": "c", "event_id": 9}'
@@ -125,3 +134,13 @@ def test_no_category_is_the_empty_text_whichever_way_an_event_is_read() -> None:
         "",
         "c",
     ]
+
+
+def test_a_format_that_takes_records_apart_is_for_rekeying_alone(tmp_path: Path) -> None:
+    (tmp_path / "orders.toml").write_text('each = "items"\n')
+    told = Settings(event_format=str(tmp_path / "orders.toml"))
+    assert (each_path_of(told), each_path_of(Settings())) == (("items",), ())
+    with pytest.raises(
+        SettingsError, match=r"orders\.toml has each, and a record .* `python -m stream\.rekey"
+    ):
+        decoder_of(told)

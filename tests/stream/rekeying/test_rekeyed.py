@@ -344,3 +344,39 @@ def test_what_is_no_event_is_passed_on_or_left_out() -> None:
     assert events[0] == (b"u", None, 0, 1)
     assert (events[1][0], events[1][3]) == (b"5", 3)
     assert np.array_equal(became.events.places[became.events.order], [1, 3])
+
+
+ORDERS = SHOP.replace('"payload.item"', '"payload.items.sku"') + '3 = "buy"\n'
+
+
+def order(number: int, *skus: object, **fields: Any) -> bytes:
+    event = click(number) | fields
+    event["payload"] = event["payload"] | {"items": [{"sku": sku} for sku in skus]}
+    return json.dumps(event).encode()
+
+
+@pytest.mark.parametrize("decoder", [by_format(ORDERS), OneByOne(by_format(ORDERS))])
+def test_each_element_of_a_list_is_an_event_with_an_id_of_its_own(decoder: Decoder) -> None:
+    values = [
+        order(1, "a", "b", "b", action="take"),
+        order(2, action="take"),
+        order(3, "c", None, "", "d", action="take", id=None),
+        order(4, "e", action="scroll"),
+        b"no json",
+        json.dumps(click(5)).encode(),
+    ]
+    headers = [("sent_at", b"5")]
+    records = [Record(value, 7 * number, headers=headers) for number, value in enumerate(values)]
+    found = rekeyed(records_of(records), decoder, "t/0", ("payload", "items"))
+    sent_events = [(json.loads(value or b""), place) for _, value, _, place in events_of(found)]
+    own_id = json.loads(values[0])["id"]
+    assert [(each["item_id"], each["event_id"], place) for each, place in sent_events] == [
+        ("a", own_id, 0),
+        ("b", f"{own_id}-1", 0),
+        ("b", f"{own_id}-2", 0),
+        ("c", "t/0/14", 2),
+        ("d", "t/0/14-3", 2),
+    ]
+    assert found.skipped == 2, "what is to be skipped, and an order of nothing"
+    letters = [(each.record.offset(), each.reason, each.record.value()) for each in found.rejected]
+    assert letters == [(14, "no_item", values[2]), (28, "unreadable", values[4]), (35, "no_item", values[5])]
