@@ -211,6 +211,37 @@ def test_redis_that_came_back_empty_is_noticed_and_gets_back_what_all_depends_on
     store.upsert([row("v", model="model-b")])
     before = store.models
     assert store.losses == 0
+def test_key_of_another_application_that_is_no_text_stands_in_no_clean_ups_way(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    store.upsert([row(COLD_START_USER), row()])
+    theirs = [b"\xac\xed\x00\x05t\x00\x0ctest-store:1", b"test-store:\xff"]  # Java writes text like the first
+    for key in theirs:
+        redis_client.hset(key, mapping={"name": "Bob"})
+    assert sorted(store.stored_keys()) == ["test-store:", "test-store:u"]
+    assert [redis_client.exists(key) for key in theirs] == [1, 1]
+
+
+def test_clean_up_leaves_a_deployment_alone_whose_prefix_begins_with_this_one(
+    store: Store, reader: Reader, redis_client: redis.Redis
+) -> None:
+    other = Store(redis_client, StoreSettings(key_prefix="test-store:eu:"))
+    other.registry.serve("their-model", 1)
+    at_category = row(COLD_START_USER, model="their-model", category="c")
+    other.upsert([row(COLD_START_USER, model="their-model"), row(model="their-model"), at_category])
+    store.upsert([row(COLD_START_USER), row()])
+    store.registry.serve("model-b", 2)
+    store.poll()
+    store.upsert([row(COLD_START_USER, model="model-b"), row(model="model-b")])
+    assert store.clean_up([*store.stored_keys()]) == 0
+    assert [each.model for each in reader.read(["u"])] == ["model-b"]
+    theirs = Reader(redis_client, key_prefix="test-store:eu:").read(["u", "nobody"], "c")
+    assert [(each.model, each.reason) for each in theirs] == [
+        ("their-model", ""),
+        ("their-model", "category"),
+    ]
+
+
     redis_client.flushall()
     redis_client.script_flush()
     assert store.upsert([row("w", model="model-b")]) == 1
