@@ -31,6 +31,7 @@ from stream.kafka.topics import (
 from stream.settings import Settings
 from stream.windows.assignment import Assignments
 from stream.windows.moves import read_moves
+from stream.windows.disk import hold_windows_of
 from stream.windows.recovery import BATCH_RECORDS, ChangelogBatch, read_changelog
 from stream.worker import health
 from stream.worker.consumer import BatchTransport
@@ -81,6 +82,8 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         moves = read_moves(settings.kafka, self.changelog_topic, topic.topic_id)
         _check_writable(settings.data_dir)
         self.parts = build_parts(settings, self.tables[WINDOWS_TABLE], topic, models, artifact)
+        changelog_id = topic_id(settings.kafka, self.changelog_topic)
+        hold_windows_of(self.conf.tabledir, self.changelog_topic, changelog_id)
         self.source = RecordSource(
             settings.kafka,
             settings.topic,
