@@ -14,6 +14,7 @@ from models.errors import SettingsError
 from models.plain_json import compile_plain
 from models.windows.fold import compile_fold
 from stream import metrics
+from stream.encoding.first_model import first_model
 from stream.encoding.live_models import ArtifactSource
 from stream.events.decoder import decoder_of
 from stream.events.incoming import Incoming, read_records
@@ -30,8 +31,8 @@ from stream.kafka.topics import (
 )
 from stream.settings import Settings
 from stream.windows.assignment import Assignments
-from stream.windows.moves import read_moves
 from stream.windows.disk import hold_windows_of
+from stream.windows.moves import read_moves
 from stream.windows.recovery import BATCH_RECORDS, ChangelogBatch, read_changelog
 from stream.worker import health
 from stream.worker.consumer import BatchTransport
@@ -75,15 +76,15 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         compile_fold()
         compile_plain()
         models = ArtifactSource(settings.artifact) if settings.encode else None
-        artifact = models.load(models.wanted().version) if models else None
+        artifact = first_model(settings, models) if models else None
         partitions = self._follow_topic()
         check_may_join(settings.kafka, settings.app_id)
         topic = Topic(settings.topic, topic_id(settings.kafka, settings.topic), partitions)
         moves = read_moves(settings.kafka, self.changelog_topic, topic.topic_id)
         _check_writable(settings.data_dir)
-        self.parts = build_parts(settings, self.tables[WINDOWS_TABLE], topic, models, artifact)
         changelog_id = topic_id(settings.kafka, self.changelog_topic)
         hold_windows_of(self.conf.tabledir, self.changelog_topic, changelog_id)
+        self.parts = build_parts(settings, self.tables[WINDOWS_TABLE], topic, models, artifact)
         self.source = RecordSource(
             settings.kafka,
             settings.topic,
