@@ -126,7 +126,8 @@ def show(limit: int, left: bool, **options: Any) -> None:
         if not (left and redriven.is_sent(letter.place))
     )
     for letter in islice(letters, limit):
-        click.echo(json.dumps(shown(letter, redriven), ensure_ascii=False))
+        # What is no UTF-8 could not have all of it as JSON has it.
+        click.echo(json.dumps(shown(letter, redriven), ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
 
 
 @main.command("redrive", cls=ServerCommand)
