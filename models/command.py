@@ -1,6 +1,7 @@
 """How every command line of Twintide behaves: one error line, exit 0, 1 (failed) or 2 (usage)."""
 
 import errno
+import io
 import logging
 import sys
 from typing import Any
@@ -35,6 +36,9 @@ class Command(click.Command):
     """
 
     def invoke(self, ctx: click.Context) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            # Ids may be of any script: what a terminal's encoding does not have is escaped.
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except TwintideError as error:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import click
 
-from models.command import Command, log_to_stderr
+from models.command import log_to_stderr
 from models.errors import TwintideError, UnreachableError
 from offline.archiving.directory import Archive, Progress, opened
 from offline.archiving.run import archive_topic, describe_offsets
 from replay.control import Stop
+from stream.command import ServerCommand
 from stream.settings import Settings
 
 logger = logging.getLogger("archive")
@@ -22,7 +23,7 @@ logger = logging.getLogger("archive")
 LOOK_S = 0.2
 
 
-@click.command(cls=Command)
+@click.command(cls=ServerCommand)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),

@@ -6,16 +6,17 @@ from datetime import UTC, datetime
 
 import click
 
-from models.command import EVENT_TIME, Command, log_to_stderr
+from models.command import EVENT_TIME, log_to_stderr
 from models.log.behaviour_log import read_behaviour_log
 from models.log.format import log_format_option, read_log_format
 from offline.warm_start.rows import sound_rows
 from offline.warm_start.state import bootstrap
+from stream.command import ServerCommand
 from stream.kafka.topics import partition_counts
 from stream.settings import Settings
 
 
-@click.command(cls=Command)
+@click.command(cls=ServerCommand)
 @click.argument("data_path", nargs=-1, required=True)
 @log_format_option
 @click.option("--until", type=EVENT_TIME, metavar="TIME", help="Only rows before this time (UTC).")

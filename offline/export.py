@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from models.artifact.artifact import load
-from models.command import Command, log_to_stderr
+from models.command import log_to_stderr
 from models.errors import SettingsError
 from models.location import Location
 from models.log.cache import read_cached
@@ -15,13 +15,14 @@ from offline.exporting.parquet import export_to_parquet
 from offline.exporting.redis import export_to_redis
 from offline.exporting.users import encode_log
 from offline.options import artifact_option, data_path_option, parse_time
+from stream.command import ServerCommand
 from stream.encoding.live_models import store_settings
 from stream.settings import Settings
 from stream.store.clients import redis_client
 from stream.store.vector_store import Store
 
 
-@click.command(cls=Command)
+@click.command(cls=ServerCommand)
 @artifact_option
 @data_path_option
 @log_format_option

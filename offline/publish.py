@@ -4,17 +4,18 @@ import os
 
 import click
 
-from models.command import LOCATION, Command
+from models.command import LOCATION
 from models.errors import SettingsError
 from models.location import Location
 from offline.publishing.publication import followed_store, publish_artifact, rotate
 from offline.publishing.rollout import roll_back, wait_until_served
+from stream.command import ServerCommand
 from stream.settings import Settings
 from stream.store.clients import redis_client
 from stream.store.model_registry import ModelRegistry
 
 
-@click.command(cls=Command)
+@click.command(cls=ServerCommand)
 @click.argument("artifact", type=LOCATION, required=False)
 @click.option("--rollback", is_flag=True, help="Go back to the model before, at once.")
 @click.option(

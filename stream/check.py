@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import click
 import numpy as np
 
-from models.command import Command, log_to_stderr
+from models.command import log_to_stderr
 from models.errors import TwintideError
 from models.events import Behaviour
 from models.log.behaviour_log import read_behaviour_log
@@ -20,6 +20,7 @@ from stream.checking.findings import examine
 from stream.checking.given import given_by
 from stream.checking.report import lines_of
 from stream.checking.sample import Sample, sample_of_file, sample_of_topic
+from stream.command import ServerCommand
 from stream.events.decoder import decoder_of_parts, each_path_of
 from stream.settings import Settings
 
@@ -27,7 +28,7 @@ from stream.settings import Settings
 ANY_SHARE = 0.999999
 
 
-@click.command(cls=Command)
+@click.command(cls=ServerCommand)
 @click.option("--topic", help="The topic; TWINTIDE_TOPIC, or user-behavior, where nothing is said.")
 @click.option(
     "--data-path",

@@ -15,7 +15,8 @@ from typing import Any
 
 import click
 
-from models.command import EVENT_TIME, Command
+from models.command import EVENT_TIME
+from stream.command import Seconds, ServerCommand
 from stream.dead_letters.counts import Count, count
 from stream.dead_letters.letter import DeadLetter
 from stream.dead_letters.markers import Redriven
@@ -85,7 +86,7 @@ def main() -> None:
     """
 
 
-@main.command("list", cls=Command)
+@main.command("list", cls=ServerCommand)
 @_choosing
 def list_(**options: Any) -> None:
     """Count the dead letters by reason.
@@ -105,7 +106,7 @@ def list_(**options: Any) -> None:
         click.echo(f"{topic.foreign} records are no dead letters of this event topic; left alone", err=True)
 
 
-@main.command(cls=Command)
+@main.command(cls=ServerCommand)
 @_choosing
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1), help="At most so many.")
 @click.option("--left", is_flag=True, help="Those alone that were not sent again yet.")
@@ -125,15 +126,16 @@ def show(limit: int, left: bool, **options: Any) -> None:
         if not (left and redriven.is_sent(letter.place))
     )
     for letter in islice(letters, limit):
-        click.echo(json.dumps(shown(letter, redriven), ensure_ascii=False))
+        # What is no UTF-8 could not have all of it as JSON has it.
+        click.echo(json.dumps(shown(letter, redriven), ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
 
 
-@main.command("redrive", cls=Command)
+@main.command("redrive", cls=ServerCommand)
 @_choosing
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many, the oldest of a partition first.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
 @click.option(
-    "--wait-s", default=0.0, show_default=True, type=click.FloatRange(min=0),
+    "--wait-s", default=0.0, show_default=True, type=Seconds(above_0=False),
     help="Wait so long for the workers to have read them, and say how many came back.",
 )  # fmt: skip
 @click.pass_context

@@ -17,10 +17,11 @@ import click
 import redis
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
-from models.command import Command
 from models.errors import TwintideError, UnreachableError
+from models.windows.window import MAX_ID_BYTES
+from stream.command import Seconds, ServerCommand
 from stream.events.incoming import FORGET_HEADER, FORGET_ITEM_HEADER
-from stream.items.snapshots import read_manifest, snapshots_topic
+from stream.items.snapshots import read_manifest, snapshots_topic, topics_of_states
 from stream.kafka.assigned_consumer import assigned_consumer, fetch, raise_unless_retried
 from stream.kafka.topic_reader import read_between
 from stream.kafka.topics import changelog_topic, end_offsets, partition_counts
@@ -70,10 +71,12 @@ class ItemErasure:
         )
 
 
-@click.command(cls=Command)
+@click.command(cls=ServerCommand)
 @click.argument("user", metavar="USER")
 @click.option("--item", "is_item", is_flag=True, help="USER is the id of an item, to be forgotten instead.")
-@click.option("--timeout-s", default=120.0, show_default=True, help="How long to wait for the proof.")
+@click.option(
+    "--timeout-s", type=Seconds(), default=120.0, show_default=True, help="How long to wait for the proof."
+)
 def main(user: str, is_item: bool, timeout_s: float) -> None:
     """Erase USER from the workers' state, its changelog and Redis, and prove it; a worker must be running.
 
@@ -95,6 +98,7 @@ def forget(settings: Settings, user_id: str, timeout_s: float) -> Erasure:
     """Have the user forgotten and return the proof. Raises NotForgottenError."""
     if not user_id:
         raise NotForgottenError("the empty id is nobody's: its key holds the vector of cold-start users")
+    _check_id(user_id)
     client = redis_client(settings.redis)
     changelog = _changelog(settings)
     started_at = end_offsets(settings.kafka, changelog)
@@ -119,15 +123,16 @@ def forget_item(settings: Settings, item_id: str, timeout_s: float) -> ItemErasu
     """Have the item forgotten and return the proof. Raises NotForgottenError."""
     if not item_id:
         raise NotForgottenError("the empty id is no item's")
-    begin = snapshots_topic(settings.app_id, "")
-    if not any(name.startswith(begin) for name in partition_counts(settings.kafka)):
+    _check_id(item_id)
+    if not topics_of_states(settings.app_id, partition_counts(settings.kafka)):
         raise NotForgottenError(
-            f"there is no topic {begin}...: start `python -m stream.items`, or set TWINTIDE_APP_ID to its own"
+            f"there is no topic {snapshots_topic(settings.app_id, 'VERSION')}: start `python -m "
+            "stream.items`, or set TWINTIDE_APP_ID to its own"
         )
     partition, offset = _publish(settings, item_id, timeout_s, FORGET_ITEM_HEADER)
     deadline = time.monotonic() + timeout_s
     while True:
-        topics = [name for name in partition_counts(settings.kafka) if name.startswith(begin)]
+        topics = topics_of_states(settings.app_id, partition_counts(settings.kafka)).values()
         manifests = [read_manifest(settings.kafka, name) for name in topics]
         reached = [each.positions.get(partition, (0, 0))[0] for each in manifests if each]
         if topics and len(reached) == len(topics) and min(reached) > offset:
@@ -137,6 +142,16 @@ def forget_item(settings: Settings, item_id: str, timeout_s: float) -> ItemErasu
                 f"no item learner has forgotten item {item_id!r} in time: start one, and it will; ask again"
             )
         time.sleep(0.5)
+
+
+def _check_id(text: str) -> None:
+    """Raise NotForgottenError for what cannot be an id: no worker would take note of it."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise NotForgottenError(f"{text!r} is nobody's id, as it is no UTF-8") from error
+    if size > MAX_ID_BYTES:
+        raise NotForgottenError(f"an id has {MAX_ID_BYTES} bytes at most, and this {size}: it is nobody's")
 
 
 def _changelog(settings: Settings) -> str:
@@ -150,6 +165,8 @@ def _changelog(settings: Settings) -> str:
 
 def _publish(settings: Settings, key: str, timeout_s: float, header: str) -> tuple[int, int]:
     """Publish the control record, and return its partition and offset."""
+    if settings.topic not in partition_counts(settings.kafka):  # a broker may make it for the asking
+        raise NotForgottenError(f"there is no topic {settings.topic}: set TWINTIDE_TOPIC to the workers'")
     reports: list[tuple[KafkaError | None, Message]] = []
     producer = Producer(
         {

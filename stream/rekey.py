@@ -9,12 +9,13 @@ from contextlib import contextmanager
 
 import click
 
-from models.command import Command, log_to_stderr
+from models.command import log_to_stderr
+from stream.command import ServerCommand
 from stream.rekeying.run import rekey
 from stream.settings import Settings
 
 
-@click.command(cls=Command)
+@click.command(cls=ServerCommand)
 @click.option("--topic", required=True, help="The topic to read.")
 @click.option("--to", help="The topic to write; TWINTIDE_TOPIC, or user-behavior, where nothing is said.")
 @click.option(

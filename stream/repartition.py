@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import click
 from confluent_kafka import Message
 
-from models.command import Command, log_to_stderr
+from models.command import log_to_stderr
 from models.errors import SettingsError, TwintideError
 from models.windows.merge import merge
 from models.windows.window import Window, WindowSettings, window_from_bytes, window_to_bytes
+from stream.command import ServerCommand
 from stream.encoding.live_models import ArtifactSource
 from stream.kafka.group import committed_offsets, has_members
 from stream.kafka.partitioner import partition_of
@@ -68,7 +69,7 @@ class Repartitioned:
         return f"repartitioned: partitions={partitions} users={self.users} moved={self.moved}"
 
 
-@click.command(cls=Command)
+@click.command(cls=ServerCommand)
 def main() -> None:
     """Move users' windows to the partitions that their events have since the topic got more of them.
 

@@ -1,10 +1,16 @@
 """When batches pass the stages of a worker: a line of JSON for each, to find what slow events wait for."""
 
+import logging
 import time
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 
 import msgspec
+
+from models.errors import SettingsError
+
+logger = logging.getLogger(__name__)
 
 
 class Folded(msgspec.Struct, frozen=True, tag="folded"):
@@ -34,18 +40,34 @@ class Written(msgspec.Struct, frozen=True, tag="written"):
 
 
 class Trace:
-    """Adds lines to a file; used from the event loop alone, and costs it some 20 us a batch."""
+    """Adds lines to a file; used from the event loop alone, and costs it some 20 us a batch.
+
+    It ends, with a line in the log, where the disk takes no more: a worker goes on without.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab", buffering=0)
+        """Raises SettingsError where nothing can be written there."""
+        try:
+            self._file: FileIO | None = path.open("ab", buffering=0)
+        except OSError as error:
+            raise SettingsError(f"TWINTIDE_TRACE: {path} cannot be written ({error.strerror})") from error
+        self._path = path
 
     def close(self) -> None:
         """Add no more."""
-        self._file.close()
+        if self._file:
+            self._file.close()
+            self._file = None
 
     def add(self, passed: Folded | Written) -> None:
         """Add what a batch has passed."""
-        self._file.write(msgspec.json.encode(passed) + b"\n")
+        if self._file is None:
+            return
+        try:
+            self._file.write(msgspec.json.encode(passed) + b"\n")
+        except OSError as error:
+            logger.warning("%s cannot be written any more (%s): the trace ends", self._path, error.strerror)
+            self.close()
 
 
 def read_trace(path: Path) -> tuple[list[Folded], list[Written]]:

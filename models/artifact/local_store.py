@@ -19,7 +19,7 @@ from models.artifact.publications import (
     publication_from,
 )
 from models.artifact.version_cache import PARTIAL, is_whole, place
-from models.errors import ArtifactError
+from models.errors import ArtifactError, UnreachableError
 
 #: The link to the active artifact, and the file with one line per publication.
 CURRENT, PUBLICATIONS = "current", "publications.jsonl"
@@ -127,9 +127,14 @@ class LocalStore:
 
     def _publications(self) -> list[Publication]:
         path = self.where / PUBLICATIONS
-        if not path.exists():
+        try:
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+        except FileNotFoundError:
             return []
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+        except OSError as error:
+            raise UnreachableError(f"{path} cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise ArtifactError(f"{path} is damaged ({error}): each line must be a JSON object") from error
         try:
             entries = [json.loads(line) for line in lines]
         except ValueError as error:

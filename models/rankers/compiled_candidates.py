@@ -1,5 +1,6 @@
 """Candidates by machine code instead of their graph, in a fraction of its time; needs no torch."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -38,7 +39,9 @@ class CompiledCandidates:
         self._see = kinds[settings.kind](settings, weights)
         self._scorer = _Scorer(weights, settings.dimension)
         self._threads = threads
-        self._others = ThreadPoolExecutor(threads - 1, "candidates") if threads > 1 else None
+        #: Threads beside the caller's, and the process that they are of.
+        self._others: ThreadPoolExecutor | None = None
+        self._process = 0
 
     def run(self, feed: Mapping[str, Floats | Ints]) -> dict[str, Floats]:
         """Return score (B, C) and attention (B, C, T) of what the graph is fed. Raises RuntimeError."""
@@ -57,8 +60,15 @@ class CompiledCandidates:
     def _scored(self, state: Mapping[str, Floats]) -> list[tuple[Floats, Floats]]:
         """Return the scores and the attention of a user's candidates, in parts; the first is made here."""
         first, *rest = self._parts(len(state["candidate_item"]))
-        others = [self._others.submit(self._part, state, part) for part in rest] if self._others else []
+        others = [self._helpers().submit(self._part, state, part) for part in rest]
         return [self._part(state, first), *(other.result() for other in others)]
+
+    def _helpers(self) -> ThreadPoolExecutor:
+        """Return the threads beside the caller's: a process that was forked has none of those before."""
+        if self._others is None or self._process != os.getpid():
+            self._others = ThreadPoolExecutor(self._threads - 1, "candidates")
+            self._process = os.getpid()
+        return self._others
 
     def _parts(self, candidates: int) -> Iterator[slice]:
         """Yield a part of about as many for each thread; one where there are few."""

@@ -14,7 +14,7 @@ import redis
 from confluent_kafka import Producer
 from prometheus_client import start_http_server
 
-from models.command import Command, log_to_stderr
+from models.command import log_to_stderr
 from models.durations import duration_s
 from models.errors import SettingsError, TwintideError
 from stream.canary import metrics
@@ -23,6 +23,7 @@ from stream.canary.encoding import make_encoder
 from stream.canary.event_clock import EventClock, newest_event_ms
 from stream.canary.users import canary_users
 from stream.canary.verdict import complaints, summary
+from stream.command import Seconds, ServerCommand
 from stream.events.decoder import decoder_of
 from stream.forget import forget
 from stream.kafka.topics import partition_counts
@@ -37,7 +38,7 @@ FORGET_THREADS = 8
 FORGET_S = 10.0
 
 
-@click.command(cls=Command)
+@click.command(cls=ServerCommand)
 @click.option(
     "--for", "duration", metavar="TIME", help="How long to send: 60s, 5m, 1h; without: until it is stopped."
 )
@@ -46,14 +47,14 @@ FORGET_S = 10.0
     "--every-s",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     help="Each partition gets an event every so many seconds.",
 )
 @click.option(
     "--lost-after-s",
     default=30.0,
     show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     help="An event that is not readable by then is lost, and fails the run.",
 )
 @click.option("--name", default="", help="A name in its users' ids; without: a new one with every start.")

@@ -10,7 +10,7 @@ from models.artifact.publications import Publication
 from models.artifact.stores import Store as ArtifactStore
 from models.artifact.stores import open_store, read_version, store_of
 from models.artifact.version_cache import VersionCache
-from models.errors import ArtifactError, UnreachableError
+from models.errors import ArtifactError, TwintideError
 from models.location import BucketUrl, Location
 from models.windows.live_inputs import LiveInputs
 from models.windows.window import WindowSettings
@@ -119,7 +119,7 @@ def open_live_models(
     models = store.poll()
     for model in models.live if models else ():
         if model.version != artifact.version:
-            with suppress(ArtifactError, UnreachableError):  # the follower tries again, and says why
+            with suppress(TwintideError, RuntimeError, OSError):  # the follower tries again, and says why
                 live.add(live.make(source.load(model.version)))
         if model.version in live.loaded:
             live.write_cold_start(model.version)

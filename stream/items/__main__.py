@@ -6,7 +6,8 @@ from threading import Event
 
 import click
 
-from models.command import Command, log_to_stderr
+from models.command import log_to_stderr
+from stream.command import Seconds, ServerCommand
 from stream.items import metrics
 from stream.items.following import ItemsSettings
 from stream.items.service import Service
@@ -15,10 +16,10 @@ from stream.store.clients import redis_client
 from stream.worker.health import serve
 
 
-@click.command(cls=Command)
+@click.command(cls=ServerCommand)
 @click.option(
     "--snapshot-s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=60.0,
     show_default=True,
     help="Seconds between two snapshots of the state: what is learned again after a crash.",

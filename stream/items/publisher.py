@@ -47,8 +47,8 @@ class Publisher:
         keys = ItemKeys(key_prefix, artifact.version)
         self._writer = ItemWriter(client, keys, scoring, self._published.rows, clock)
         self._inputs = InputsPublisher(client, key_prefix, learner, bytes_per_s, clock)
-        #: Ids of items that are gone since the last time.
-        self._removed: list[str] = []
+        #: Rows whose item is gone since the last time, of those that readers know.
+        self._removed = np.zeros(0, np.int64)
         #: The step up to which changed rows were looked at, and rows that waited since.
         self._step = 0
         self._waiting = np.zeros(0, np.int64)
@@ -62,6 +62,7 @@ class Publisher:
 
     def publish(self) -> None:
         """Publish what has moved. Raises redis.RedisError, and ReplacedError where another learner does."""
+        self._take_removed()
         if self._clock() >= self._look_at_s:
             self._look_at_s = self._clock() + LOOK_EVERY_S
             self._look_after()
@@ -97,14 +98,17 @@ class Publisher:
         self._inputs.delete()
 
     def _take_removed(self) -> None:
-        """Take from the learner which items are gone."""
-        self._removed += self._learner.names.removed
-        self._learner.names.removed.clear()
+        """Take from the learner which items are gone: each time, as these are ids, and rows are no more."""
+        removed = self._learner.names.removed
+        known = self._learner.artifact.vocabulary.item_indices(removed) - FIRST_KNOWN
+        rows = [self._published.row_of(item_id) for item_id in removed]
+        found = np.concatenate([np.array(rows, np.int64), known])
+        self._removed = merged(self._removed, found[found >= 0])
+        removed.clear()
 
     def _begin(self) -> None:
         """Publish everything."""
-        self._take_removed()
-        self._removed.clear()
+        self._removed = np.zeros(0, np.int64)
         self._step, self._waiting = self._learner.step, np.zeros(0, np.int64)
         self._published = Published(self._learner.outputs.shape[1], self._pace)
         self._writer.rows_of = self._published.rows
@@ -120,7 +124,6 @@ class Publisher:
 
     def _publish_changes(self) -> None:
         learner = self._learner
-        self._take_removed()
         gone, step = self._gone_rows(), learner.step
         waiting = self._waiting[self._may_be_shown(self._waiting)]
         rows = merged(learner.changed_since(self._step), waiting)
@@ -129,7 +132,7 @@ class Publisher:
         chosen, waiting = self._published.choose(now, learner.now_ms, self._budget)
         delta = now.select(chosen)
         self._published.note(delta)
-        self._step, self._removed = step, []
+        self._step, self._removed = step, np.zeros(0, np.int64)
         self._waiting = np.concatenate([now.row[waiting], late])
         size = self._writer.publish(delta, len(learner.item_ids), learner.now_ms)
         self._note_published(size)
@@ -143,12 +146,8 @@ class Publisher:
 
     def _gone_rows(self) -> Ints:
         """Return the rows whose item readers have, and which have none now that they may see."""
-        vocabulary = self._learner.artifact.vocabulary
-        known = vocabulary.item_indices(self._removed) - FIRST_KNOWN
-        rows = [self._published.row_of(item_id) for item_id in self._removed]
-        found = np.concatenate([np.array(rows, np.int64), known, self._waiting])
-        found = merged(found[found >= 0])
-        is_theirs = self._published.is_there(found) | (found < len(vocabulary.item_ids))
+        found = merged(self._removed, self._waiting)
+        is_theirs = self._published.is_there(found) | (found < len(self._learner.artifact.item_ids))
         return found[is_theirs & ~self._may_be_shown(found)]
 
     def _may_be_shown(self, rows: Ints) -> Flags:

@@ -12,7 +12,7 @@ from models.errors import ArtifactError, TwintideError, UnreachableError
 from stream.encoding.live_models import ArtifactSource
 from stream.items import metrics
 from stream.items.following import Following, ItemsSettings
-from stream.items.snapshots import snapshots_topic
+from stream.items.snapshots import topics_of_states
 from stream.kafka.topics import delete_topic, partition_counts
 from stream.settings import Settings
 from stream.store.lease import Lease, LeaseLostError
@@ -180,9 +180,9 @@ class Service:
         """Delete the states of models that are not live any more."""
         models = self._registry.read()
         live = {model.version for model in models.live} if models else set()
-        begin = snapshots_topic(self._settings.app_id, "")
-        for topic in partition_counts(self._settings.kafka):
-            if models and topic.startswith(begin) and topic.removeprefix(begin) not in live:
+        topics = topics_of_states(self._settings.app_id, partition_counts(self._settings.kafka))
+        for version, topic in topics.items():
+            if models and version not in live:
                 delete_topic(self._settings.kafka, topic)
 
     def _show(self, live: list[str]) -> None:

@@ -5,7 +5,7 @@ one before, and a manifest that says which chunks make the arrays, with their ha
 goes on. The transactional id fences: whoever opens the topic ends what a learner before may still be writing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,12 @@ import numpy as np
 import xxhash
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from models.artifact.stores import VERSION
 from models.errors import TwintideError, UnreachableError
 from stream.items.merge import Position
 from stream.kafka.connection import KafkaConnection
+from stream.kafka.producer import CLIENT_RECORD_BYTES
+from stream.kafka.record_size import ensure_record_bytes
 from stream.kafka.topic_reader import read_all
 from stream.kafka.topics import ensure_topic
 
@@ -24,6 +27,8 @@ from stream.kafka.topics import ensure_topic
 CHUNK_BYTES = 1 << 16
 #: Name of the record that makes a snapshot.
 MANIFEST = b"manifest"
+#: What a record may be at most for the client, if the topic takes it, and what Kafka adds to one (bytes).
+LARGEST_BYTES, FRAME_BYTES = 256 << 20, 1_024
 #: How long Kafka has to take a snapshot (s).
 TIMEOUT_S = 60.0
 #: The topic's settings: what a newer snapshot has replaced goes soon.
@@ -83,6 +88,13 @@ def snapshots_topic(app_id: str, version: str) -> str:
     return f"{app_id}-items-{version}"
 
 
+def topics_of_states(app_id: str, topics: Iterable[str]) -> dict[str, str]:
+    """Return which of some topics hold states of learners, by version: a shop's own may begin alike."""
+    begin = snapshots_topic(app_id, "")
+    found = {topic.removeprefix(begin): topic for topic in topics if topic.startswith(begin)}
+    return {version: topic for version, topic in found.items() if VERSION.fullmatch(version)}
+
+
 def read_manifest(kafka: KafkaConnection, topic: str) -> Manifest | None:
     """Return the manifest of the newest snapshot, None where it is not among the last records."""
     values = [each.value() for each in read_all(kafka, topic, last=10) if each.key() == MANIFEST]
@@ -100,6 +112,7 @@ class Snapshots:
                 **kafka.librdkafka(),
                 "transactional.id": topic,
                 "transaction.timeout.ms": int(2 * TIMEOUT_S * 1000),
+                "message.max.bytes": LARGEST_BYTES,
                 "compression.type": "lz4",
                 "linger.ms": 5,
                 "log_level": 2,
@@ -147,10 +160,16 @@ class Snapshots:
             partition: (each.offset, each.clock_ms) for partition, each in snapshot.positions.items()
         }
         manifest = Manifest(self._number + 1, snapshot.settings, snapshot.topic_id, positions, arrays)
-        self._send(MANIFEST, msgspec.json.encode(manifest))
+        self._send(MANIFEST, self._fitting(msgspec.json.encode(manifest)))
         self._done(self._producer.commit_transaction, TIMEOUT_S)
         self._stored, self._number = stored, self._number + 1
         return written
+
+    def _fitting(self, manifest: bytes) -> bytes:
+        """Return a manifest that the topic takes: of millions of items it is larger than records are."""
+        if len(manifest) > CLIENT_RECORD_BYTES - FRAME_BYTES:
+            ensure_record_bytes(self._kafka, self._topic, len(manifest) + FRAME_BYTES)
+        return manifest
 
     def _write_chunks(self, name: str, flat: "np.ndarray[Any, Any]") -> tuple[list[int], int]:
         """Send the chunks of an array that changed; return the hashes of all, and the bytes sent."""

@@ -19,7 +19,14 @@ from stream.kafka.assigned_consumer import assigned_consumer
 from stream.kafka.fetcher import fetcher_of
 from stream.kafka.group import committed_by
 from stream.kafka.records import Records
-from stream.kafka.topics import begin_offsets, end_offsets, ensure_topic, partition_counts, topic_id
+from stream.kafka.topics import (
+    begin_offsets,
+    end_offsets,
+    ensure_topic,
+    partition_counts,
+    topic_id,
+    topic_state,
+)
 from stream.rekeying.rekeyed import rekeyed
 from stream.rekeying.sender import Sender
 from stream.settings import Settings
@@ -34,6 +41,8 @@ FEW, GATHER_S = 1_000, 0.01
 COMMIT_S = 1.0
 #: Pause before another try (s).
 PAUSE_S = 1.0
+#: How often a follower asks what its topic is, as it may get partitions, or be made again (s).
+POLL_TOPIC_EVERY_S = 15.0
 
 
 @dataclass(slots=True)
@@ -76,8 +85,8 @@ def rekey(
     done, started = Done(), time.monotonic()
     while not is_stopping():
         try:
-            Rekeying(settings, source, done).run(follow, is_stopping)
-            break
+            if Rekeying(settings, source, done).run(follow, is_stopping):
+                break
         except UnreachableError as error:
             if not follow:
                 raise
@@ -103,15 +112,18 @@ class Rekeying:
         self._fetcher = fetcher_of(self._consumer, source)
         self._positions: dict[int, int] = {}
 
-    def run(self, follow: bool, is_stopping: Callable[[], bool]) -> None:
-        """Rekey until the end, or until `is_stopping`."""
+    def run(self, follow: bool, is_stopping: Callable[[], bool]) -> bool:
+        """Rekey until the end, or until `is_stopping`; return False where the source has changed."""
         try:
             self._positions = self._first_offsets()
-            left = sum(self._ends[partition] - offset for partition, offset in self._positions.items())
-            due_at = time.monotonic() + COMMIT_S
+            left = sum(
+                self._ends.get(partition, offset) - offset for partition, offset in self._positions.items()
+            )
+            due_at, ask_at = time.monotonic() + COMMIT_S, time.monotonic() + POLL_TOPIC_EVERY_S
+            is_same = True
             self._consumer.assign([TopicPartition(self._source, *place) for place in self._positions.items()])
             with tqdm(total=left, unit="event", unit_scale=True, desc="rekey", disable=None) as bar:
-                while (follow or not self._is_at_end()) and not is_stopping():
+                while is_same and (follow or not self._is_at_end()) and not is_stopping():
                     count = self._send(self._fetcher.fetch(FETCH_RECORDS, FETCH_S, FETCH_BYTES))
                     bar.update(count)
                     if count < FEW:
@@ -119,7 +131,11 @@ class Rekeying:
                     if time.monotonic() > due_at:
                         self._commit()
                         due_at = time.monotonic() + COMMIT_S
+                    if follow and time.monotonic() > ask_at:
+                        is_same = self._is_as_it_was()
+                        ask_at = time.monotonic() + POLL_TOPIC_EVERY_S
             self._commit()
+            return is_same
         finally:
             self._fetcher.close()
             self._sender.close()
@@ -137,6 +153,17 @@ class Rekeying:
             )
             self._done.lost += lost
         return {partition: max(committed.get(partition, 0), oldest) for partition, oldest in begin.items()}
+
+    def _is_as_it_was(self) -> bool:
+        """Return whether the source is what is read, and all of it is; True where nobody says."""
+        try:
+            found = topic_state(self._settings.kafka, self._source)
+        except UnreachableError:
+            return True
+        is_same = (found.topic_id, found.partitions) == (self._topic_id, len(self._positions))
+        if not is_same:
+            logger.info("topic %s has other partitions, or was made again: reading begins anew", self._source)
+        return is_same
 
     def _is_at_end(self) -> bool:
         return all(self._positions[partition] >= end for partition, end in self._ends.items())

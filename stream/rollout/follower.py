@@ -19,6 +19,7 @@ from stream.rollout.decision import Decision, Situation, Step, decide
 from stream.rollout.loading import ModelLoader
 from stream.rollout.state import POLL_EVERY_S, RolloutState
 from stream.rollout.watch import PublicationWatch
+from stream.store.model_registry import ModelChangeError
 from stream.store.registry_state import Models
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,8 @@ class ModelFollower:
         while True:
             try:
                 await self._poll()
+            except ModelChangeError as error:  # another worker was faster
+                logger.info("the step is thought over: %s", error)
             except (redis.RedisError, TimeoutError) as error:
                 logger.info("which models are live is not known at the moment (%s)", error or "Redis is slow")
             await asyncio.sleep(POLL_EVERY_S)

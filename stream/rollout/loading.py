@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from models.errors import ArtifactError, UnreachableError
+from models.errors import TwintideError, UnreachableError
 from stream import metrics
 from stream.encoding.encoder import Encoder
 from stream.encoding.live_models import ArtifactSource, LiveModels
@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 #: Pause before a model that could not be fetched is tried again (s).
 RETRY_AFTER_S = 5.0
+#: The most that is told of why a model is refused: libraries say pages.
+REASON_CHARACTERS = 500
 
 
 class ModelLoader:
@@ -43,24 +45,25 @@ class ModelLoader:
     async def take_loaded(self, publication: int) -> str:
         """Take up the model that has been loaded meanwhile; return its version, empty where there is none.
 
-        One that cannot be used is refused until something else is published; one that a bucket does not give
-        at the moment is tried again.
+        One that cannot be used is refused until something else is published, also where that is for want of a
+        GPU, or of room on it; one that a bucket or a disk does not give at the moment is tried again.
         """
         if self._loading is None or not self._loading[1].done():
             return ""
         (version, task), self._loading = self._loading, None
         try:
             encoder = task.result()
-        except UnreachableError as error:
+        except (UnreachableError, OSError) as error:
             logger.warning("model %s cannot be fetched, and what serves stays: %s", version, error)
             metrics.model_changes_total.labels("not_fetched").inc()
             self._not_before = self._clock() + RETRY_AFTER_S
             return ""
-        except ArtifactError as error:
+        except (TwintideError, RuntimeError) as error:
             logger.error("model %s is refused, and what serves stays: %s", version, error)
             metrics.model_changes_total.labels("refused").inc()
             self._refused[version] = publication
-            await asyncio.to_thread(self._live.store.registry.refuse, version, str(error))
+            reason = " ".join(str(error).split())[:REASON_CHARACTERS]
+            await asyncio.to_thread(self._live.store.registry.refuse, version, reason)
             return ""
         self._live.add(encoder)
         return version

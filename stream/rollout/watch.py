@@ -37,7 +37,7 @@ class PublicationWatch:
         """Read what is published; where that cannot be done, what was wanted stays wanted."""
         try:
             self.wanted = await asyncio.to_thread(self._source.wanted)
-        except (ArtifactError, UnreachableError) as error:
+        except (ArtifactError, UnreachableError, OSError) as error:
             metrics.publication_failures_total.inc()
             if str(error) != self._failure:
                 logger.warning("what is published cannot be read, and what serves stays: %s", error)

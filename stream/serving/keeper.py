@@ -54,7 +54,7 @@ class Keeper:
             self._recommender.prepare(models.serving.version)
             if self.why_not:
                 self._warm_up()
-        except (redis.RedisError, TwintideError) as error:
+        except (redis.RedisError, TwintideError, OSError) as error:
             self._complain(error)
             self.why_not = self.why_not and str(error)
         else:
@@ -84,7 +84,7 @@ class Keeper:
                 if self._ranker.refresh():
                     logger.info("ranker %s scores from now on", self._ranker.version)
             self._said = ""
-        except TwintideError as error:
+        except (TwintideError, OSError) as error:
             self._complain(error)
 
     def _complain(self, error: Exception) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import redis
@@ -121,9 +122,13 @@ class LiveItems:
     """Keeps the live items of the versions that a ranker uses; may be used from several threads."""
 
     def __init__(
-        self, client: "redis.Redis", key_prefix: str = "user:", clock: Callable[[], float] = time.time
+        self,
+        client: "redis.Redis",
+        key_prefix: str = "user:",
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client, self._prefix, self._clock = client, key_prefix, clock
+        self._client, self._prefix, self._clock, self._timer = client, key_prefix, clock, timer
         self._followed: dict[str, _Followed] = {}
         self._lock = Lock()
 
@@ -133,7 +138,7 @@ class LiveItems:
         if followed is None:
             with self._lock:
                 keys = ItemKeys(self._prefix, items.version)
-                made = _Followed(self._client, keys, items, self._clock)
+                made = _Followed(self._client, keys, items, self._clock, self._timer)
                 followed = self._followed.setdefault(items.version, made)
         return followed.fresh()
 
@@ -149,9 +154,15 @@ class _Followed:
     """The live items of one version."""
 
     def __init__(
-        self, client: "redis.Redis", keys: ItemKeys, items: ItemVectors, clock: Callable[[], float]
+        self,
+        client: "redis.Redis",
+        keys: ItemKeys,
+        items: ItemVectors,
+        clock: Callable[[], float],
+        timer: Callable[[], float],
     ) -> None:
-        self._client, self._keys, self._items, self._clock = client, keys, items, clock
+        self._client, self._keys, self._items = client, keys, items
+        self._clock, self._timer = clock, timer
         self._series = ItemSeries(client, keys, len(items.item_ids), rows_from_bytes)
         self._table: LiveTable | None = None
         self._reason = "they are not read yet"
@@ -163,12 +174,12 @@ class _Followed:
 
         One caller a second asks Redis; others meanwhile use what there is, but wait for the first.
         """
-        if self._clock() - self._asked_s >= REFRESH_S and self._refreshing.acquire(blocking=not self._asked):
+        if self._timer() - self._asked_s >= REFRESH_S and self._refreshing.acquire(blocking=not self._asked):
             try:
-                if self._clock() - self._asked_s >= REFRESH_S:
+                if self._timer() - self._asked_s >= REFRESH_S:
                     self._refresh()
             finally:
-                self._asked_s = self._clock()
+                self._asked_s = self._timer()
                 self._refreshing.release()
         table = self._table
         header = table.header if table else None
@@ -182,21 +193,25 @@ class _Followed:
 
     def _refresh(self) -> None:
         try:
-            read = self._series.read(self._table.header if self._table else None)
-            popular = None if isinstance(read, str) else self._popular(read)
-        except redis.RedisError as error:
+            self._reason = self._take()
+        except redis.RedisError as error:  # what there is stays, until it is stale
             if self._table is None:
                 self._reason = f"Redis does not answer ({error})"
-            return  # what there is stays, until it is stale
-        self._reason = ""
+        except (ValueError, IndexError, msgspec.MsgspecError) as error:  # of a learner of another version
+            self._reason, self._table = f"what Redis has of them cannot be read ({error})", None
+
+    def _take(self) -> str:
+        """Take what is new; return why there is nothing to be used."""
+        read = self._series.read(self._table.header if self._table else None)
         if isinstance(read, str):
-            self._reason = read
-            return
+            return read
+        popular = self._popular(read)
         table = self._table if popular is None else LiveTable(self._items, popular)
         assert table is not None  # what changed is read only where there is one
         with table.lock.alone():
             table.take(read.header, read.rows)
         self._table = table
+        return ""
 
     def _popular(self, read: Read[ItemRows]) -> Floats | None:
         """Return the direction (D,) of the artifact's popularity where a table begins: see POPULAR."""

@@ -165,7 +165,7 @@ class ReadProtocol:
         stand_in = slots.get(at_category)
         found = []
         for user_id, key in zip(user_ids, keys, strict=True):
-            slot = slots.get(key)
+            slot = None if key == cold_start else slots.get(key)  # nobody has the empty id
             reason: Reason = ""
             if slot is None or slot[_LONG] is None or not (slot[_VEC] or slot[_LONG]):
                 slot, reason = stand_in, "category"

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 import redis
 import redis.asyncio
 
+from models.errors import TwintideError
 from stream.serving.exchange import Ask, Exchange, Fields
 from stream.serving.live_items import LiveItems
 from stream.serving.read_protocol import (
@@ -47,7 +48,14 @@ class _RedisReader(Generic[Client]):
 
         At most `cached_users` users, and categories, are kept in this process, for `cached_s` seconds at
         most; 0 keeps none. A vector that was written more than `max_age_s` ago is `stale`; 0: none is.
+
+        Raises TwintideError for a client that makes text of all answers.
         """
+        encoder: Any = client.get_encoder()  # type: ignore[no-untyped-call]
+        if encoder.decode_responses:
+            raise TwintideError(
+                "this client of Redis has decode_responses=True, and vectors are bytes: give one without it"
+            )
         self._client: Client = client
         self._protocol = ReadProtocol(ReaderSettings(key_prefix, model, cached_users, cached_s, max_age_s))
 

@@ -51,6 +51,8 @@ class Recommender:
         self._store = where.parent if where.name == CURRENT else where
         self._make_index = make_index
         self._loaded: dict[str, tuple[ItemVectors, Index]] = {}
+        #: When each was asked for last.
+        self._used_at: dict[str, float] = {}
         self._lock = Lock()
         self._clock = clock
         #: Version -> why a bucket did not give it, and when it is asked again.
@@ -196,6 +198,7 @@ class Recommender:
         asked for RETRY_AFTER_S, so that callers do not queue before one that is silent.
         """
         if found := self._loaded.get(version):
+            self._used_at[version] = self._clock()
             return found
         with self._lock:
             if version not in self._loaded:
@@ -213,8 +216,10 @@ class Recommender:
             raise
         self._failed.pop(version, None)
         self._loaded[version] = items, self._make_index(items.vectors)
-        for old in list(self._loaded)[:-KEPT_VERSIONS]:
-            del self._loaded[old]
+        self._used_at[version] = self._clock()
+        # Not the oldest: after a rollback that serves, and the one after it is what nobody wants.
+        for old in sorted(self._loaded, key=self._used_at.__getitem__)[:-KEPT_VERSIONS]:
+            del self._loaded[old], self._used_at[old]
         if self._live_items:
             self._live_items.keep(set(self._loaded))
 

@@ -63,6 +63,7 @@ class RoundTrips:
 
     def run(self, name: str, calls: Sequence[Call]) -> list[Any]:
         """Return what each of these calls of a script answers. Raises redis.RedisError."""
+        losses = self._losses
         answers = self._send(name, calls)
         errors = [answer for answer in answers if isinstance(answer, Exception)]
         if errors and all(isinstance(error, redis.exceptions.NoScriptError) for error in errors):
@@ -75,7 +76,10 @@ class RoundTrips:
         if errors:
             raise errors[0]
         *found, fields = answers
-        self.notice(parse_models(cast(list[bytes | None], fields)))
+        models = parse_models(cast(list[bytes | None], fields))
+        if models is None and self._models:
+            self._note_gone(losses)
+        self.notice(models)
         return found
 
     def _send(self, name: str, calls: Sequence[Call]) -> list[object]:
@@ -95,6 +99,16 @@ class RoundTrips:
         counts, answers = answers[: 2 * len(known)], answers[2 * len(known) :]
         self._judge(known, dict(zip(known, counts[::2], strict=True)))
         return [*(count for count in counts if isinstance(count, Exception)), *answers]
+
+    def _note_gone(self, losses: int) -> None:
+        """Notice that nobody knows which models are live, as the key was evicted or deleted by hand.
+
+        Nor then how far a change of them is, and others may be gone, too. losses: before the trip, as whoever
+        noticed another loss since knows it.
+        """
+        with self._lock:
+            if self._losses == losses:
+                self._losses += 1
 
     def _judge(self, known: Mapping[str, int], found: Mapping[str, object]) -> None:
         """Notice from the counters' answers, and from what was known before, whether Redis lost writes."""

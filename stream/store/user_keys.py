@@ -6,7 +6,7 @@ from typing import Any, TypeVar, cast
 
 import redis
 
-from stream.store.keys import category_key
+from stream.store.keys import category_key, models_key
 from stream.store.user_row import UserRow
 
 T = TypeVar("T")
@@ -51,12 +51,32 @@ class UserKeys:
         return key == self._prefix or key.startswith(self._category_prefix)
 
     def stored(self) -> Iterator[str]:
-        """Yield the keys of all HASHes that Redis has, some of them twice."""
-        pattern = "*" + re.sub(r"([*?\[\]\\])", r"\\\1", self._prefix) + "*"
-        for each in self._client.scan_iter(pattern, count=1_000, _type="HASH"):
-            key = cast(bytes, each).decode()
-            if key.startswith((self._prefix, self._category_prefix)):
+        """Yield the keys of all HASHes that Redis has, some of them twice.
+
+        Those of another deployment are not among them, also where its prefix begins with this one.
+        """
+        theirs = tuple(begin for prefix in self._longer() for begin in (prefix, category_key(prefix, "")))
+        for key in self._hashes("*", self._prefix):
+            if key.startswith((self._prefix, self._category_prefix)) and not key.startswith(theirs):
                 yield key
+
+    def _longer(self) -> set[str]:
+        """Return the prefixes of other deployments that begin with this one."""
+        found = {key.removeprefix(models_key("")) for key in self._hashes("", models_key(self._prefix))}
+        return found - {self._prefix}
+
+    def _hashes(self, before: str, text: str) -> Iterator[str]:
+        """Yield the keys of all HASHes with a text in them, behind what a pattern says; some of them twice.
+
+        A key that is no UTF-8 is another application's: a user id is text.
+        """
+        pattern = before + re.sub(r"([*?\[\]\\])", r"\\\1", text) + "*"
+        for each in self._client.scan_iter(pattern, count=1_000, _type="HASH"):
+            try:
+                key = cast(bytes, each).decode()
+            except UnicodeDecodeError:
+                continue
+            yield key
 
     def calls(self, items: Iterable[tuple[str, T]]) -> Iterator[tuple[list[str], list[T]]]:
         """Yield the keys of one script call each, and what belongs to them.

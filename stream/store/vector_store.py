@@ -122,9 +122,15 @@ class Store:
         return self._trips.losses
 
     def poll(self) -> Models | None:
-        """Ask Redis which models are live, and whether it lost anything: for times without writes."""
+        """Ask Redis which models are live, and whether it lost anything: for times without writes.
+
+        Where the vectors of the cold-start user alone are gone, they are written again: nobody reads without.
+        """
         self._trips.run("upsert_slots", ())
         self._restore()
+        rows = list(self._cold_start_rows.values())
+        if self.models and rows and not self._client.exists(self._keys.of_user(COLD_START_USER)):
+            self._write(self.models, rows, force=False)
         return self.models
 
     def report_coverage(self, version: str, partition: int, done: int, total: int, losses: int) -> Models:

@@ -2,16 +2,17 @@
 
 Faust's own table writes one key at a time, each with a changelog send and an offset put; a checkpoint writes
 all of a partition at once, with the changelog offset in the same WriteBatch. Private API of faust-streaming
-0.15.3 used here: `Store._db_for_partition`, `Store.offset_key`.
+0.15.3 used here: `Store._db_for_partition`, `Store.partition_path`, `Store.offset_key`.
 """
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 from rocksdict import WriteBatch
 
-from stream.windows.rocksdb import WITHOUT_LOG
+from stream.windows.rocksdb import WITHOUT_LOG, noticing_damage
 
 
 class WindowTable:
@@ -27,7 +28,8 @@ class WindowTable:
 
     def load(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the stored values of the keys, None where there is none."""
-        return cast(list[bytes | None], self._database(partition).get(list(keys)))
+        with self._noticing_damage(partition):
+            return cast(list[bytes | None], self._database(partition).get(list(keys)))
 
     def write(
         self,
@@ -43,12 +45,14 @@ class WindowTable:
         for key, value in values.items():
             batch.put(key, value)
         batch.put(self._table.data.offset_key, str(changelog_offset).encode())
-        self._database(partition).write(batch, WITHOUT_LOG)
+        with self._noticing_damage(partition):
+            self._database(partition).write(batch, WITHOUT_LOG)
 
     def scan(self, partition: int, after: bytes, at_most: int) -> list[tuple[bytes, bytes]]:
         """Return the next stored keys after this one, in order, with their values; empty at the end."""
-        rows = self._database(partition).items(from_key=after + b"\0")
-        found = itertools.islice(rows, at_most + 1)  # one of them may be the offset
+        with self._noticing_damage(partition):
+            rows = self._database(partition).items(from_key=after + b"\0")
+            found = list(itertools.islice(rows, at_most + 1))  # one of them may be the offset
         return [(key, value) for key, value in found if key != self._table.data.offset_key][:at_most]
 
     def count(self, partition: int) -> int:
@@ -60,6 +64,9 @@ class WindowTable:
         database = self._database(partition)
         names = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
         return sum(int(database.property_int_value(name) or 0) for name in names)
+
+    def _noticing_damage(self, partition: int) -> AbstractContextManager[None]:
+        return noticing_damage(self._table.data.partition_path(partition))
 
     def _database(self, partition: int) -> Any:
         # Never kept: Faust closes a partition's database by dropping its own reference.

@@ -133,7 +133,7 @@ def serve(
     for candidate in range(port, port + ports_tried):
         try:
             server = make_server(host, candidate, application, _Server, _QuietHandler)
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # there is no port above 65535
             last_error = error
             continue
         threading.Thread(target=server.serve_forever, name="health", daemon=True).start()

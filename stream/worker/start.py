@@ -149,3 +149,7 @@ def one_line_errors() -> Iterator[None]:
     except KafkaException as error:
         click.echo(f"Error: Kafka does not do what a worker needs of it: {error.args[0].str()}", err=True)
         raise SystemExit(1) from error
+    except OSError as error:  # what the host refuses, where nothing nearer says so
+        where = f"{error.filename}: " if error.filename is not None else ""
+        click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        raise SystemExit(1) from error

@@ -12,6 +12,7 @@ from yarl import URL
 
 from models.errors import SettingsError
 from stream import metrics
+from stream.encoding.first_model import first_model
 from stream.encoding.live_models import ArtifactSource
 from stream.events.decoder import decoder_of
 from stream.events.incoming import Incoming, read_records
@@ -28,6 +29,7 @@ from stream.kafka.topics import (
 )
 from stream.settings import Settings
 from stream.windows.assignment import Assignments
+from stream.windows.disk import hold_windows_of
 from stream.windows.moves import read_moves
 from stream.windows.recovery import BATCH_RECORDS, ChangelogBatch, read_changelog
 from stream.worker import health
@@ -72,12 +74,14 @@ class TwintideApp(faust.App):  # type: ignore[misc]
         decoder = decoder_of(settings)
         with compiled_loops():
             models = ArtifactSource(settings.artifact) if settings.encode else None
-            artifact = models.load(models.wanted().version) if models else None
+            artifact = first_model(settings, models) if models else None
         partitions = self._follow_topic()
         check_may_join(settings.kafka, settings.app_id)
         topic = Topic(settings.topic, topic_id(settings.kafka, settings.topic), partitions)
         moves = read_moves(settings.kafka, self.changelog_topic, topic.topic_id)
         _check_writable(settings.data_dir)
+        changelog_id = topic_id(settings.kafka, self.changelog_topic)
+        hold_windows_of(self.conf.tabledir, self.changelog_topic, changelog_id)
         self.parts = build_parts(settings, self.tables[WINDOWS_TABLE], topic, models, artifact)
         self.source = RecordSource(
             settings.kafka,

@@ -205,3 +205,25 @@ def test_redis_without_memory_pauses_reading_and_heals(
         client.close()
     assert found.is_ok, found.complaint
     assert found.applied == 3_000
+
+
+def test_disk_of_another_deployment_is_not_taken_for_this_ones(
+    shop: Shop, worker: WorkerProcess, settings: Settings, tmp_path: Path
+) -> None:
+    """Another app id, or a changelog that was made again: the disk of before knows nothing of it."""
+    worker.start()
+    shop.send(400)
+    assert shop.prove().is_ok
+    worker.stop()
+    name = f"{settings.app_id}-2"
+    ours = replace(settings, app_id=name, key_prefix=f"{name}:")
+    second = WorkerProcess(tmp_path / "worker", worker_environment(ours))
+    try:
+        second.start()
+        found = Shop(ours, shop.client, shop.artifact, shop.published).prove()
+        assert found.is_ok, found.complaint
+        assert found.applied == 400
+        log = second.process.log.read_text()
+        assert f"holds windows of another changelog than {changelog_topic(name)} is now" in log
+    finally:
+        second.kill()

@@ -12,8 +12,11 @@ import redis
 from local.proof.findings import Apart
 from local.servers import ROOT
 from local.worker import WorkerProcess, worker_environment
+from stream.forget import NotForgottenError, forget_item
+from stream.forget import forget as forget_user
+from stream.items.snapshots import snapshots_topic
 from stream.kafka.topic_reader import read_all
-from stream.kafka.topics import changelog_topic
+from stream.kafka.topics import changelog_topic, ensure_topic, partition_counts
 from stream.settings import Settings
 from tests.integration.shop import Shop
 
@@ -153,3 +156,14 @@ def test_users_not_seen_for_a_horizon_are_swept(
     kept = {key.decode() for key, value in values.items() if value is not None}
     assert kept == {f"user {number}#ü" for number in range(20)}
     assert shop.users_with_vectors() == kept
+
+
+@pytest.mark.parametrize("is_item", [False, True])
+def test_topic_that_is_not_there_is_named_and_not_made(settings: Settings, is_item: bool) -> None:
+    states = snapshots_topic(settings.app_id, "0123456789ab")
+    for topic in (changelog_topic(settings.app_id), states):
+        ensure_topic(settings.kafka, topic, 1)
+    ask = forget_item if is_item else forget_user
+    with pytest.raises(NotForgottenError, match=f"there is no topic {settings.topic}: set TWINTIDE_TOPIC"):
+        ask(settings, "u", 30.0)
+    assert settings.topic not in partition_counts(settings.kafka)

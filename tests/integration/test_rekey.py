@@ -4,8 +4,9 @@ import dataclasses
 import json
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -19,7 +20,14 @@ from stream import rekey
 from stream.events.incoming import FORGET_HEADER
 from stream.kafka.connection import KafkaConnection
 from stream.kafka.topic_reader import read_all
-from stream.kafka.topics import admin_client, ensure_topic
+from stream.kafka.topics import (
+    add_partitions,
+    admin_client,
+    delete_topic,
+    ensure_topic,
+    partition_counts,
+)
+from stream.rekeying import run
 from stream.rekeying.sender import DEAD_LETTER_BYTES
 from stream.settings import Settings
 
@@ -145,3 +153,51 @@ def test_gaps_of_transactions_and_what_retention_took_are_told_apart(settings: S
         future.result(30)
     assert "events=8 skipped=0 dead_letters=0 lost=2 " in rekeyed(settings, clicks)
     assert times(settings) == [0, 2, 10, 12, 14, 15, 16, 17, 18, 19]
+
+
+@pytest.fixture
+def following(
+    settings: Settings, clicks: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], None]]:
+    """Give a follower that asks often what its topic is; a call starts it."""
+    monkeypatch.setattr(run, "POLL_TOPIC_EVERY_S", 0.2)
+    stop = threading.Event()
+
+    def follow() -> None:
+        run.rekey(settings, clicks, None, follow=True, is_stopping=stop.is_set)
+
+    thread = threading.Thread(target=follow)
+    yield thread.start
+    stop.set()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_follower_reads_partitions_that_its_topic_gets(
+    settings: Settings, clicks: str, following: Callable[[], None], until: Callable[..., None]
+) -> None:
+    send(settings, clicks, 0, 20)
+    following()
+    until(lambda: times(settings) == [*range(20)])
+    add_partitions(settings.kafka, clicks, PARTITIONS + 1)
+    producer = Producer({**settings.kafka.librdkafka(), "acks": "all"})
+    for number in range(20, 30):
+        producer.produce(clicks, event(number), b"session", PARTITIONS)
+    assert producer.flush(60) == 0
+    until(lambda: times(settings) == [*range(30)])
+    send(settings, clicks, 30, 40)
+    until(lambda: times(settings) == [*range(40)])
+
+
+def test_follower_gives_events_of_a_topic_that_is_made_again_ids_of_their_own(
+    settings: Settings, clicks: str, following: Callable[[], None], until: Callable[..., None]
+) -> None:
+    send(settings, clicks, 0, 20)
+    following()
+    until(lambda: times(settings) == [*range(20)])
+    delete_topic(settings.kafka, clicks)
+    until(lambda: clicks not in partition_counts(settings.kafka))
+    ensure_topic(settings.kafka, clicks, PARTITIONS)
+    time.sleep(2)  # until the follower has noticed
+    send(settings, clicks, 20, 40)
+    until(lambda: times(settings) == [*range(40)])

@@ -1,11 +1,15 @@
 """How commands end."""
 
 import errno
+import os
+import subprocess
+import sys
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from local.servers import ROOT
 from models.command import Command
 
 
@@ -33,3 +37,21 @@ def test_reader_who_goes_away_is_no_error_line() -> None:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
     assert "Error" not in CliRunner().invoke(write).stderr
+
+
+def test_what_the_terminals_encoding_does_not_have_is_escaped() -> None:
+    code = """
+import click
+from models.command import Command
+@click.command(cls=Command)
+def say():
+    click.echo("übrig: 商 \U0001f600")
+say()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout.decode("latin-1")) == (0, "übrig: \\u5546 \\U0001f600\n")

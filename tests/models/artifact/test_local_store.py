@@ -8,6 +8,7 @@ import pytest
 from models.artifact import local_store
 from models.artifact.local_store import LocalStore
 from models.artifact.publications import OvertakenError, Publication
+from models.errors import ArtifactError, UnreachableError
 
 
 @pytest.fixture
@@ -55,3 +56,19 @@ def test_publication_on_a_full_disk_leaves_the_list_as_it_was(store: LocalStore)
     assert store.current() == Publication("aaaaaaaaaaaa", number)
     assert store.publish("bbbbbbbbbbbb") > number
     assert len((store.where / local_store.PUBLICATIONS).read_text().splitlines()) == 2
+
+
+def test_list_of_publications_that_cannot_be_read_for_now_is_no_damage(store: LocalStore) -> None:
+    store.publish("aaaaaaaaaaaa")
+    listed = store.where / local_store.PUBLICATIONS
+    content = listed.read_bytes()
+    listed.unlink()
+    listed.mkdir()  # as a share that answers for the link, and not for the file
+    with pytest.raises(UnreachableError, match=r"publications.jsonl cannot be read \(Is a directory\)"):
+        store.current()
+    listed.rmdir()
+    listed.write_bytes(content + b"\xff\n")
+    with pytest.raises(ArtifactError, match=r"publications.jsonl is damaged \(.*can't decode"):
+        store.current()
+    listed.write_bytes(content)
+    assert store.current().version == "aaaaaaaaaaaa"

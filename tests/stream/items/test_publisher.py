@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -162,3 +162,37 @@ def check_inputs(learner: ItemLearner, found: Any, taste: float) -> None:
     have = found.values[places].astype(np.float32) * found.scale[places, None]
     moved = taste * np.linalg.norm(have - learner.shown.inputs(places), axis=1)
     assert moved.max(initial=0) < 3 * NOTICEABLE  # as read: rounded to int8
+
+
+@pytest.mark.parametrize("is_sane", [True, False])
+def test_what_is_gone_while_nothing_is_published_takes_no_memory(
+    artifact: Artifact, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, is_sane: bool
+) -> None:
+    """New items come and go all day: whether Redis is away, or what was learned is not fit to be shown."""
+    learner = ItemLearner.start(artifact, LIVE, TIGHT)
+    stream = Stream(5, learner, redis_client)
+    publisher = Publisher(redis_client, PREFIX, learner, 100_000)
+    publisher.publish()
+
+    def refuses(*_: object, **__: object) -> None:
+        raise redis.ConnectionError("away")
+
+    with monkeypatch.context() as context:
+        if is_sane:
+            context.setattr(redis_client, "execute_command", refuses)
+        else:
+            context.setattr(publisher, "_look_after", lambda: None)
+            context.setattr(publisher, "_stopped", "vectors are too long")
+        freed = 0
+        for _ in range(300):
+            stream.happen()
+            freed += len(learner.names.removed)
+            with suppress(redis.ConnectionError):
+                publisher.publish()
+            assert not learner.names.removed
+        assert freed > 3 * len(learner.item_ids) > len(publisher._removed)
+    for _ in range(100):
+        publisher.publish()
+    table, reason = LiveItems(redis_client, PREFIX).of(load_item_vectors(artifact.path))
+    assert table is not None, reason
+    check_items(learner, table, publisher._pace.taste)

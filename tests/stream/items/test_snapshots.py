@@ -3,6 +3,7 @@
 import uuid
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from confluent_kafka import Producer
@@ -71,3 +72,18 @@ def test_what_is_damaged_is_said_and_what_to_do(kafka: KafkaConnection, topic: s
     assert producer.flush(10) == 0
     with pytest.raises(DamagedError, match=f"topic {topic} is damaged .chunk 0 of big.*delete it, and"):
         Snapshots(kafka, topic, 1).load()
+
+
+def test_state_of_so_many_items_that_its_manifest_is_larger_than_a_record_comes_back(
+    kafka: KafkaConnection, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three million items of 128 dimensions have 45,000 chunks."""
+    monkeypatch.setattr("stream.items.snapshots.CHUNK_BYTES", 16)
+    big = np.random.default_rng(0).integers(0, 255, 16 * 60_000, np.uint8)
+    snapshots = Snapshots(kafka, topic, 1)
+    snapshots.save(snapshot(big, 10))
+    manifest = read_manifest(kafka, topic)
+    assert manifest is not None and len(msgspec.json.encode(manifest)) > 1_050_000
+    found = Snapshots(kafka, topic, 1).load()
+    assert found is not None
+    np.testing.assert_array_equal(found.arrays["big"], big)

@@ -4,7 +4,9 @@ import asyncio
 import threading
 from types import SimpleNamespace
 
-from models.errors import ArtifactError, UnreachableError
+import pytest
+
+from models.errors import ArtifactError, SettingsError, UnreachableError
 from stream.rollout.loading import RETRY_AFTER_S, ModelLoader
 
 
@@ -15,6 +17,7 @@ class World:
         self.is_free = threading.Event()
         self.is_damaged = False
         self.is_away = False
+        self.failure: Exception | None = None
         self.now_s = 100.0
         self.loads: list[str] = []
         self.added: list[str] = []
@@ -26,6 +29,8 @@ class World:
     def load(self, version: str) -> str:
         self.loads.append(version)
         assert self.is_free.wait(60)
+        if self.failure:
+            raise self.failure
         if self.is_away:
             raise UnreachableError("no bucket")
         if self.is_damaged:
@@ -88,3 +93,35 @@ def test_model_that_a_bucket_does_not_give_now_is_not_refused_but_tried_again_la
     world.is_away = True
     asyncio.run(run())
     assert (world.loads, world.refusals, world.loader.refused(7)) == (["m2", "m2"], [], frozenset())
+
+
+@pytest.mark.parametrize(
+    "failure", [SettingsError("TWINTIDE_DEVICE is cuda"), RuntimeError("CUDA out of memory.\n Tried 2 GiB")]
+)
+def test_model_that_finds_no_gpu_or_no_room_on_it_is_refused_and_the_worker_goes_on(
+    failure: Exception,
+) -> None:
+    async def run() -> None:
+        world.loader.start("large")
+        assert await world.loaded(7) == ""
+
+    world = World()
+    world.failure = failure
+    asyncio.run(run())
+    assert (world.added, world.refusals) == ([], [("large", " ".join(str(failure).split()))])
+    assert world.loader.refused(7) == frozenset({"large"})
+
+
+def test_disk_that_fails_for_a_moment_is_no_reason_to_refuse() -> None:
+    async def run() -> None:
+        world.loader.start("m2")
+        assert await world.loaded(7) == ""
+        world.failure = None
+        world.now_s += RETRY_AFTER_S
+        world.loader.start("m2")
+        assert await world.loaded(7) == "m2"
+
+    world = World()
+    world.failure = OSError(116, "Stale file handle")
+    asyncio.run(run())
+    assert (world.added, world.refusals) == (["m2"], [])

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from models.artifact.publications import Publication
-from models.errors import ArtifactError, TwintideError, UnreachableError
+from models.errors import ArtifactError, UnreachableError
 from stream import metrics
 from stream.rollout.watch import PublicationWatch
 
@@ -18,7 +18,7 @@ class Source:
 
     def __init__(self) -> None:
         self.published = Publication("m1", 1)
-        self.failure: TwintideError | None = None
+        self.failure: Exception | None = None
         self.answers = threading.Event()
         self.answers.set()
 
@@ -38,9 +38,11 @@ def watch_of(source: Source) -> PublicationWatch:
     return PublicationWatch(source)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("failure", [UnreachableError("no bucket"), ArtifactError("damaged")])
+@pytest.mark.parametrize(
+    "failure", [UnreachableError("no bucket"), ArtifactError("damaged"), OSError(116, "Stale file handle")]
+)
 def test_what_was_wanted_stays_so_while_the_store_cannot_be_read(
-    source: Source, failure: TwintideError, caplog: pytest.LogCaptureFixture
+    source: Source, failure: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run() -> None:
         assert (watch.wanted, watch.number) == (None, 0)

@@ -1,6 +1,7 @@
 """What is ranked online is what the models give offline, in one stage and in two, of one version each."""
 
 import logging
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
@@ -215,3 +216,27 @@ def test_workers_that_store_too_little_are_warned_of_once(
             ranker.rank_many([Question("nobody", CANDIDATES), Question("u", CANDIDATES)])
         assert len(caplog.records) == (number >= 2)
     assert "reads 3 events of a user, and the workers store 2: set TWINTIDE_STORE_HISTORY" in caplog.text
+
+
+def test_process_that_is_forked_from_one_that_has_ranked_ranks(
+    redis_client: redis.Redis, store: Path, stream: Stream, tmp_path: Path
+) -> None:
+    """As gunicorn does it that loads an application, and warms it up, before its workers are forked."""
+    save_din(tmp_path)
+    ranker = ranker_of(redis_client, store, tmp_path)
+    many = [Candidate(f"i{number}") for number in range(300)]  # so many are scored in several threads
+    before = ranker.rank("u", many, now_ms=NOW_MS)
+
+    def rank(answers: "multiprocessing.SimpleQueue[list[str]]") -> None:
+        answers.put(ranker.rank("u", many, now_ms=NOW_MS).item_ids)
+
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    child = context.Process(target=rank, args=(answers,))
+    child.start()
+    child.join(60)
+    try:
+        assert child.exitcode == 0, "it waits for threads that it does not have"
+        assert answers.get() == before.item_ids
+    finally:
+        child.kill()

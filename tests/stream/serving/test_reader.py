@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from threading import Timer
+from typing import Any
 
 import numpy as np
 import pytest
@@ -384,3 +385,16 @@ def test_reading_and_ranking_need_neither_torch_nor_faust_nor_numba() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize("kind", [redis, redis.asyncio])
+def test_client_that_makes_text_of_answers_is_refused_at_once(kind: Any) -> None:
+    client = kind.Redis(decode_responses=True)
+    reader = Reader if kind is redis else AsyncReader
+    with pytest.raises(TwintideError, match="decode_responses=True, and vectors are bytes"):
+        reader(client)
+
+
+def test_empty_id_is_nobodys_own() -> None:
+    found = Driver(ReadProtocol(ReaderSettings()), keys("m1")).read("")
+    assert [(each.reason, each.is_cold_start) for each in found] == [("cold_start", True)]

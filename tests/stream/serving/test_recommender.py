@@ -253,3 +253,15 @@ def test_stranger_gets_what_is_popular_now_of_a_category_too(store: Path, artifa
         recommender(store, at_category, live_items=live).recommend("u", 200, at_category="c3").item_ids
         == known
     )
+
+
+def test_version_that_serves_after_a_rollback_stays_while_the_next_one_is_loaded(
+    store: Path, artifact: Artifact
+) -> None:
+    first, second, third = artifact, make(store, 11), make(store, 12)
+    now_s = [0.0]
+    ranking = recommender(store, user(first), clock=lambda: now_s[0])
+    for each in (first, second, first, third):  # served, published, rolled back to, published
+        now_s[0] += 1
+        ranking.prepare(each.version)
+    assert set(ranking._loaded) == {first.version, third.version}

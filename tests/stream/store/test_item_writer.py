@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import pytest
@@ -276,3 +277,37 @@ def test_keys_of_a_model_are_in_one_slot_and_end_with_the_prefix() -> None:
         every = [keys.header, keys.runs, keys.delta(3, 4), keys.chunk(3, 4)]
         assert len({key_slot(key.encode()) for key in every}) == 1
         assert all(key.startswith("twintide:items:") and key.endswith(f":{prefix}") for key in every)
+
+
+def test_live_items_of_a_learner_of_another_version_are_not_used_and_say_so(
+    redis_client: redis.Redis, world: World, writer: ItemWriter
+) -> None:
+    reader = LiveItems(redis_client, PREFIX)
+    writer.begin(world.size, world.now_ms)
+    assert reader.of(world.items)[0] is not None
+    writer.publish(world.change(2), world.size, world.now_ms)
+    delta = KEYS.delta(writer.run, writer.snapshot)
+    content = cast(bytes, redis_client.get(delta))
+    redis_client.set(delta, b"what nobody knows")
+    table, reason = reader.of(world.items)
+    assert table is None and reason.startswith("what Redis has of them cannot be read (")
+    redis_client.set(delta, content)
+    table, reason = reader.of(world.items)
+    assert table is not None, reason
+    world.check(table)
+
+
+def test_clock_that_is_set_back_does_not_keep_a_reader_from_asking(
+    redis_client: redis.Redis, world: World, writer: ItemWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_items, "REFRESH_S", 1.0)
+    wall_s, timer_s = [time.time()], [0.0]
+    reader = LiveItems(redis_client, PREFIX, lambda: wall_s[0], lambda: timer_s[0])
+    writer.begin(world.size, world.now_ms)
+    assert reader.of(world.items)[0] is not None
+    writer.publish(world.change(2), world.size, world.now_ms)
+    wall_s[0] -= 3_600
+    timer_s[0] += 1
+    table, _ = reader.of(world.items)
+    assert table is not None
+    world.check(table)

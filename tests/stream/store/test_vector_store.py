@@ -124,6 +124,15 @@ def test_topic_made_later_has_a_greater_epoch(store: Store, redis_client: redis.
     assert second > first
 
 
+def test_topic_made_later_has_a_greater_epoch_also_where_the_clock_of_redis_was_set_back(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    ahead = store.topic_epoch("topic-1") + 86_400_000  # as given by a server whose clock was a day ahead
+    redis_client.hset("twintide:topic-epochs", "topic-1", ahead)
+    assert Store(redis_client).topic_epoch("topic-2") == ahead + 1
+    assert Store(redis_client).topic_epoch("topic-2") == ahead + 1
+
+
 def test_json_form_is_a_list_under_the_raw_id(store: Store, redis_client: redis.Redis) -> None:
     store.set_json([row("test-store:json")])
     assert redis_client.get("test-store:json") == b"[1.0, 1.0, 1.0, 1.0]"
@@ -202,6 +211,37 @@ def test_keys_of_another_application_are_left_alone_and_stop_nobody(
     assert {redis_client.ttl(f"test-store:{user_id}") for user_id in theirs} == {-1}
 
 
+def test_key_of_another_application_that_is_no_text_stands_in_no_clean_ups_way(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    store.upsert([row(COLD_START_USER), row()])
+    theirs = [b"\xac\xed\x00\x05t\x00\x0ctest-store:1", b"test-store:\xff"]  # Java writes text like the first
+    for key in theirs:
+        redis_client.hset(key, mapping={"name": "Bob"})
+    assert sorted(store.stored_keys()) == ["test-store:", "test-store:u"]
+    assert [redis_client.exists(key) for key in theirs] == [1, 1]
+
+
+def test_clean_up_leaves_a_deployment_alone_whose_prefix_begins_with_this_one(
+    store: Store, reader: Reader, redis_client: redis.Redis
+) -> None:
+    other = Store(redis_client, StoreSettings(key_prefix="test-store:eu:"))
+    other.registry.serve("their-model", 1)
+    at_category = row(COLD_START_USER, model="their-model", category="c")
+    other.upsert([row(COLD_START_USER, model="their-model"), row(model="their-model"), at_category])
+    store.upsert([row(COLD_START_USER), row()])
+    store.registry.serve("model-b", 2)
+    store.poll()
+    store.upsert([row(COLD_START_USER, model="model-b"), row(model="model-b")])
+    assert store.clean_up([*store.stored_keys()]) == 0
+    assert [each.model for each in reader.read(["u"])] == ["model-b"]
+    theirs = Reader(redis_client, key_prefix="test-store:eu:").read(["u", "nobody"], "c")
+    assert [(each.model, each.reason) for each in theirs] == [
+        ("their-model", ""),
+        ("their-model", "category"),
+    ]
+
+
 def test_redis_that_came_back_empty_is_noticed_and_gets_back_what_all_depends_on(
     store: Store, reader: Reader, redis_client: redis.Redis
 ) -> None:
@@ -219,6 +259,27 @@ def test_redis_that_came_back_empty_is_noticed_and_gets_back_what_all_depends_on
     assert redis_client.hgetall("twintide:topic-epochs") == {b"topic-1": str(epoch).encode()}
     assert [each.reason for each in reader.read(["u", "v", "w"])] == ["cold_start", "cold_start", ""]
     store.upsert([row("u", model="model-b")])
+    assert store.losses == 1
+
+
+def test_single_keys_that_are_gone_and_that_all_depends_on_come_back(
+    store: Store, reader: Reader, redis_client: redis.Redis
+) -> None:
+    """As a Redis that evicts keys, or somebody who deletes them by hand, has it."""
+    store.upsert([row(COLD_START_USER), row()])
+    before = store.poll()
+    redis_client.delete("test-store:")
+    with pytest.raises(NoVectorsError):
+        reader.read(["nobody"])
+    store.poll()
+    assert (store.losses, reader.read(["nobody"])[0].reason) == (0, "cold_start")
+    redis_client.delete("twintide:models:test-store:")
+    with pytest.raises(NoVectorsError):
+        reader.read(["u"])
+    assert store.poll() == before == store.registry.read()
+    assert reader.read(["u"])[0].reason == ""
+    assert store.losses == 1, "how far a change of models was is gone, too"
+    store.poll()
     assert store.losses == 1
 
 

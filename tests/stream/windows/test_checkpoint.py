@@ -52,7 +52,11 @@ def database(tmp_path: Path) -> Iterator[Rdict]:
 
 @pytest.fixture
 def table(database: Rdict) -> WindowTable:
-    data = SimpleNamespace(_db_for_partition=lambda partition: database, offset_key=OFFSET_KEY)
+    data = SimpleNamespace(
+        _db_for_partition=lambda partition: database,
+        partition_path=lambda partition: Path(database.path()),
+        offset_key=OFFSET_KEY,
+    )
     topic = SimpleNamespace(get_topic_name=lambda: "changelog")
     return WindowTable(SimpleNamespace(data=data, changelog_topic=topic))
 

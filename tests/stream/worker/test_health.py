@@ -1,12 +1,13 @@
 """What /health says of a worker, from what its parts say."""
 
 import asyncio
+import socket
 from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
 
-from models.errors import UnreachableError
+from models.errors import SettingsError, UnreachableError
 from models.windows.window import WindowSettings
 from stream import metrics
 from stream.kafka.connection import KafkaConnection
@@ -120,3 +121,11 @@ def test_worker_that_waits_for_a_schema_registry_says_so() -> None:
     app = App()
     app.source.waits_for = "the schema registry at http://registry:8081 does not answer"
     assert health.check(app) == health.Health("stuck", f"{app.source.waits_for}: reading waits for it", 1)
+
+
+def test_last_port_that_is_taken_is_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 65_535))
+        taken.listen()
+        with pytest.raises(SettingsError, match=r"no port of 127.0.0.1:65535-65554 is free for /metrics"):
+            health.serve("127.0.0.1", 65_535, lambda: health.Health("ready"))

@@ -14,6 +14,7 @@ from stream.worker.start import one_line_errors
         (SettingsError("X is wrong"), 2, "Error: X is wrong"),
         (redis.exceptions.NoPermissionError("no evalsha"), 1, "Error: Redis does not do .*: no evalsha"),
         (KafkaException(KafkaError(29, "denied")), 1, "Error: Kafka does not do .*: denied"),
+        (OSError(13, "Permission denied", "/data/x"), 1, "Error: /data/x: .*: Permission denied"),
     ],
 )
 def test_refusal_is_one_line(
