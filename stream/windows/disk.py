@@ -5,6 +5,7 @@ or one that was deleted and made again, that says nothing: what the new one has 
 be read, and windows that it does not have would stay.
 """
 
+import fcntl
 import logging
 import shutil
 from pathlib import Path
@@ -21,7 +22,7 @@ def hold_windows_of(tables: Path, topic: str, topic_id: str) -> None:
     """Have a directory of databases hold windows of no other changelog than this topic as it is now.
 
     What is there without a word of whose it is, as of before this was written down, is taken for this one's.
-    Raises SettingsError where nothing can be written there.
+    Raises SettingsError where nothing can be written there, or what would go is another worker's, who runs.
     """
     file = tables / CHANGELOG
     try:
@@ -31,7 +32,10 @@ def hold_windows_of(tables: Path, topic: str, topic_id: str) -> None:
                 "%s holds windows of another changelog than %s is now: they go, and are restored from it",
                 *(tables, topic),
             )
-            for database in tables.glob(DATABASES):
+            databases = list(tables.glob(DATABASES))
+            for database in databases:
+                _refuse_used(database)
+            for database in databases:
                 shutil.rmtree(database)
         tables.mkdir(parents=True, exist_ok=True)
         part = tables / f".{CHANGELOG}"
@@ -40,4 +44,18 @@ def hold_windows_of(tables: Path, topic: str, topic_id: str) -> None:
     except OSError as error:
         raise SettingsError(
             f"TWINTIDE_DATA_DIR: {error.filename or tables} cannot be read or written ({error.strerror})"
+        ) from error
+
+
+def _refuse_used(database: Path) -> None:
+    """Raise SettingsError where a process has a database open: RocksDB holds a lock on a file in it."""
+    try:
+        with (database / "LOCK").open("r+") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return
+    except BlockingIOError as error:
+        raise SettingsError(
+            f"TWINTIDE_DATA_DIR: {database} is another worker's, who runs, with another changelog: give each "
+            "worker a directory of its own"
         ) from error

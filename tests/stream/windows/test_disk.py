@@ -1,6 +1,8 @@
 """A worker's disk holds the windows of one changelog: of another one's, nothing is taken for its own."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,4 +66,23 @@ def test_disk_of_before_this_was_written_down_is_kept(
     hold_windows_of(tmp_path, "topic", "id-1")
     assert held(tmp_path) == ["windows-0.db"]
     hold_windows_of(tmp_path, "topic", "id-2")
+    assert held(tmp_path) == []
+
+
+def test_disk_that_another_worker_uses_is_left_to_it(tmp_path: Path) -> None:
+    hold_windows_of(tmp_path, "a-windows-changelog", "id-1")
+    database = tmp_path / "windows-0.db"
+    disk_with(tmp_path, "windows-1.db")
+    program = (
+        "import sys, rocksdict; database = rocksdict.Rdict(sys.argv[1]); print('open', flush=True); input()"
+    )
+    command = [sys.executable, "-c", program, str(database)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None and other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(SettingsError, match=r"windows-0\.db is another worker's, who runs"):
+            hold_windows_of(tmp_path, "b-windows-changelog", "id-2")
+        assert held(tmp_path) == ["windows-0.db", "windows-1.db"]
+        other.stdin.write("\n")
+    hold_windows_of(tmp_path, "b-windows-changelog", "id-2")
     assert held(tmp_path) == []
