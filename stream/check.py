@@ -80,7 +80,7 @@ def _check(settings: Settings, sample: Sample, min_share: float) -> None:
     reader = None
     if not settings.event_decoder:
         reader = given_by(decoder, settings.event_fields, settings.event_format)
-    each_path = each_path_of(settings)
+    each_path = each_path_of(decoder)
     found = examine(sample, decoder, reader, each_path)
     read_by = settings.event_format or settings.event_decoder or settings.event_fields or "the default format"
     for line in lines_of(sample, found, read_by):

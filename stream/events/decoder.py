@@ -32,12 +32,13 @@ class DecoderSettings(Protocol):
 
 def decoder_of(settings: DecoderSettings) -> Decoder:
     """Return the decoder of a deployment, which makes one event of a record; errors as `make_decoder`."""
-    if each_path_of(settings):
+    decoder = decoder_of_parts(settings)
+    if each_path_of(decoder):
         raise SettingsError(
             f"{settings.event_format} has each, and a record of a worker's topic is one event: "
             "`python -m stream.rekey --format` makes a topic of them"
         )
-    return decoder_of_parts(settings)
+    return decoder
 
 
 def decoder_of_parts(settings: DecoderSettings) -> Decoder:
@@ -47,11 +48,9 @@ def decoder_of_parts(settings: DecoderSettings) -> Decoder:
     )
 
 
-def each_path_of(settings: DecoderSettings) -> KeyPath:
+def each_path_of(decoder: Decoder) -> KeyPath:
     """Return the path of the list by which records are taken apart; empty where a record is an event."""
-    if not settings.event_format:
-        return ()
-    return read_log_format(settings.event_format, "TWINTIDE_EVENT_FORMAT").each_path
+    return decoder.log_format.each_path if isinstance(decoder, FormatDecoder) else ()
 
 
 def make_decoder(

@@ -102,7 +102,7 @@ class Rekeying:
     def __init__(self, settings: Settings, source: str, done: Done) -> None:
         self._settings, self._source, self._done = settings, source, done
         self._decoder = decoder_of_parts(settings)
-        self._each_path = each_path_of(settings)
+        self._each_path = each_path_of(self._decoder)
         # Another one once the topic is deleted and made again, and so are its events' ids and its progress.
         self._topic_id = topic_id(settings.kafka, source)
         self._group = f"{settings.app_id}-rekey-{source}-{settings.topic}-{self._topic_id}"

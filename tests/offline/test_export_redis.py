@@ -24,6 +24,16 @@ def stored_vector(client: redis.Redis, user_id: str) -> np.ndarray:
     return vector_from_bytes(value, "float32")
 
 
+def trained(walk_csv: Path, store: Path, config: str) -> list[str]:
+    """Train for an epoch into a store, and return what names the log to a command."""
+    (store / "c.toml").write_text(config)
+    paths = ["--data-path", str(walk_csv)]
+    asked = [*paths, "--save-dir", str(store), "--epochs", "1", "--config", str(store / "c.toml")]
+    made = CliRunner().invoke(train.main, asked)
+    assert made.exit_code == 0, made.output
+    return paths
+
+
 @pytest.mark.parametrize("to", ["redis", "json"])
 def test_every_user_and_the_cold_start_user_are_written(
     to: str,
@@ -34,13 +44,7 @@ def test_every_user_and_the_cold_start_user_are_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REDIS_URL", redis_connection.url)
-    (tmp_path / "c.toml").write_text("dimension = 16\n")
-    paths = ["--data-path", str(walk_csv)]
-    made = CliRunner().invoke(
-        train.main,
-        [*paths, "--save-dir", str(tmp_path), "--epochs", "1", "--config", str(tmp_path / "c.toml")],
-    )
-    assert made.exit_code == 0, made.output
+    paths = trained(walk_csv, tmp_path, "dimension = 16\n")
     found = CliRunner().invoke(export.main, [*paths, "--artifact", str(tmp_path), "--to", to])
     assert found.exit_code == 0, found.output
     assert found.stdout.startswith("61 users of model ")
@@ -72,11 +76,7 @@ def test_only_the_keys_of_this_deployment_are_written_as_its_settings_say(
     monkeypatch.setenv("REDIS_URL", redis_connection.url)
     monkeypatch.setenv("TWINTIDE_KEY_PREFIX", "second:")
     monkeypatch.setenv("TWINTIDE_VECTOR_FORMAT", "float16")
-    (tmp_path / "c.toml").write_text("dimension = 16\nfinal_fit = false\n")
-    paths = ["--data-path", str(walk_csv)]
-    asked = [*paths, "--save-dir", str(tmp_path), "--epochs", "1", "--config", str(tmp_path / "c.toml")]
-    made = CliRunner().invoke(train.main, asked)
-    assert made.exit_code == 0, made.output
+    paths = trained(walk_csv, tmp_path, "dimension = 16\nfinal_fit = false\n")
     found = CliRunner().invoke(export.main, [*paths, "--artifact", str(tmp_path)])
     assert found.exit_code == 0, found.output
     assert not redis_client.keys("user:*")

@@ -16,6 +16,7 @@ from stream.events.decoder import (
     Decoder,
     columns_of_events,
     decoder_of,
+    decoder_of_parts,
     each_path_of,
     make_decoder,
 )
@@ -139,7 +140,8 @@ def test_no_category_is_the_empty_text_whichever_way_an_event_is_read() -> None:
 def test_a_format_that_takes_records_apart_is_for_rekeying_alone(tmp_path: Path) -> None:
     (tmp_path / "orders.toml").write_text('each = "items"\n')
     told = Settings(event_format=str(tmp_path / "orders.toml"))
-    assert (each_path_of(told), each_path_of(Settings())) == (("items",), ())
+    assert each_path_of(decoder_of_parts(told)) == ("items",)
+    assert each_path_of(decoder_of(Settings())) == ()
     with pytest.raises(
         SettingsError, match=r"orders\.toml has each, and a record .* `python -m stream\.rekey"
     ):
